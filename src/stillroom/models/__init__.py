@@ -1,0 +1,33 @@
+"""Classifiers: the CIFAR zoo, and one door for timm, torchvision, own modules and checkpoint files.
+
+``build_model`` builds any of them, ``load_weights`` and ``save_weights`` move weights in and out of files
+without running code, and ``Tapped`` turns a model into one that answers with logits and features, without
+changing it.
+
+Nothing here depends on more than ``stillroom.records`` and ``stillroom.errors``; timm, torchvision and
+safetensors are imported when first needed.
+"""
+
+from __future__ import annotations
+
+from stillroom.models.adapt import build_model
+from stillroom.models.checkpoint import read_checkpoint
+from stillroom.models.output import check_output, logits_of
+from stillroom.models.taps import FeatureTap, Tapped, stages_of
+from stillroom.models.weights import load_weights, save_weights
+from stillroom.models.zoo import ZOO, ModelRow, describe_models
+
+__all__ = [
+    "ZOO",
+    "FeatureTap",
+    "ModelRow",
+    "Tapped",
+    "build_model",
+    "check_output",
+    "describe_models",
+    "load_weights",
+    "logits_of",
+    "read_checkpoint",
+    "save_weights",
+    "stages_of",
+]

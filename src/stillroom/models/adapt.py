@@ -1,0 +1,118 @@
+"""One door for every classifier: a zoo name, timm, torchvision, the user's own function or module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from stillroom.errors import InputError
+from stillroom.models import hubs, own
+from stillroom.models.output import check_output
+from stillroom.models.weights import load_weights
+from stillroom.models.zoo import ZOO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def build_model(
+    spec: str | nn.Module,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    image_size: int | None = None,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+) -> nn.Module:
+    """Build a classifier.
+
+    Args:
+        spec: a name of the zoo (``resnet20``); ``timm:NAME``; ``torchvision:NAME``;
+            ``package.module:function``, called with ``num_classes=`` and, where its signature takes it,
+            ``in_channels=``; or a module, returned as it is.
+        num_classes: length of the logits, >= 1.
+        in_channels: channels of the pictures, >= 1.
+        image_size: height and width of the pictures. Transformers are built for it, and the finished model is
+            tried on blank pictures of that size.
+        pretrained: fetch the published weights of a timm or torchvision model. Their head is replaced by a
+            fresh one where they know another number of classes.
+        checkpoint: weights to load strictly afterwards; see ``load_weights``.
+
+    Returns:
+        The model in training mode (a module handed in keeps its mode), on the CPU.
+
+    Raises:
+        InputError: an unknown name (with close matches), a model that cannot be built so or fails on such
+            pictures, weights that cannot be fetched or do not fit.
+    """
+    for name, value in (
+        ("num_classes", num_classes),
+        ("in_channels", in_channels),
+        ("image_size", image_size),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if pretrained and checkpoint is not None:
+        raise InputError("pretrained=True and checkpoint both name weights; give one of them")
+    model = _construct(spec, num_classes, in_channels, image_size, pretrained)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    if image_size is not None:
+        check_output(model, num_classes, in_channels, image_size)
+    return model
+
+
+def _construct(
+    spec: str | nn.Module, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool
+) -> nn.Module:
+    """The model that ``spec`` names, before any checkpoint."""
+    if isinstance(spec, str):
+        source, colon, name = spec.partition(":")
+        if colon and source == "timm":
+            _known(hubs.is_timm(name), spec, "timm", hubs.timm_names)
+            return hubs.from_timm(name, num_classes, in_channels, image_size, pretrained)
+        if colon and source == "torchvision":
+            _known(name in hubs.torchvision_names(), spec, "torchvision", hubs.torchvision_names)
+            return hubs.from_torchvision(name, num_classes, in_channels, image_size, pretrained)
+        if not colon and spec not in ZOO:
+            raise InputError(_unknown_name(spec))
+    if pretrained:
+        shown = spec if isinstance(spec, str) else type(spec).__name__
+        raise InputError(f"pretrained=True: there are no published weights for {shown}; give checkpoint=FILE")
+    if isinstance(spec, nn.Module):
+        return spec
+    return own.from_function(spec, num_classes, in_channels) if colon else ZOO[spec](num_classes, in_channels)
+
+
+def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str]]) -> None:
+    """Refuse a name that its library does not have; the list of names is only made where it is needed."""
+    if not known:
+        name = spec.partition(":")[2]
+        close = [f"{source}:{match}" for match in get_close_matches(name, names(), n=3)]
+        raise InputError(f"{source} has no model {name!r}{_did_you_mean(close)}")
+
+
+def _unknown_name(name: str) -> str:
+    """What to say of a bare name outside the zoo: the libraries that know it, or the nearest names."""
+    zoo = {known.lower(): known for known in ZOO}
+    options = [zoo[match] for match in get_close_matches(name.lower(), zoo, n=3, cutoff=0.7)]
+    prefixed = []
+    if hubs.is_timm(name):
+        prefixed.append(f"timm:{name}")
+    if name in hubs.torchvision_names():
+        prefixed.append(f"torchvision:{name}")
+    # A name that a library has exactly comes before one of ours that merely looks like it.
+    options = prefixed + options
+    if not options:
+        options = [f"timm:{match}" for match in get_close_matches(name, hubs.timm_names(), n=3)]
+    others = (
+        "; `stillroom list models` shows the zoo; or use timm:NAME, torchvision:NAME, package.module:function"
+    )
+    return f"the zoo has no model {name!r}{_did_you_mean(options) or others}"
+
+
+def _did_you_mean(options: Sequence[str]) -> str:
+    return f"; did you mean {' or '.join(options)}?" if options else ""

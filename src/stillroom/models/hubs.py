@@ -1,0 +1,177 @@
+"""Models of timm and torchvision, built for the user's classes, channels and picture size."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from stillroom.errors import InputError
+from stillroom.models.output import first_line
+
+_REMOTE = ("hf_hub:", "hf-hub:", "local-dir:")
+
+
+def is_timm(name: str) -> bool:
+    """Whether timm can build a model of this name, a pretrained tag or a hub address included."""
+    import timm
+
+    return name.startswith(_REMOTE) or bool(timm.is_model(name))
+
+
+@cache
+def timm_names() -> tuple[str, ...]:
+    """Every architecture of timm."""
+    import timm
+
+    return tuple(timm.list_models())
+
+
+@cache
+def torchvision_names() -> tuple[str, ...]:
+    """Every image classifier of torchvision; detectors and the like live in its submodules."""
+    models = _torchvision_models()
+    return tuple(models.list_models(module=models))
+
+
+def from_timm(
+    name: str, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool
+) -> nn.Module:
+    """Build a timm model.
+
+    Args:
+        name: as ``timm.create_model`` takes it.
+        num_classes: length of the logits; timm replaces the head of pretrained weights with another count.
+        in_channels: channels of the pictures; timm adapts the stem of pretrained weights.
+        image_size: given as ``img_size`` to the architectures that are built for one size (ViT, Swin …).
+        pretrained: fetch the published weights.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: timm refuses these arguments, or the weights cannot be fetched.
+    """
+    import timm
+
+    arguments: dict[str, Any] = {
+        "num_classes": num_classes,
+        "in_chans": in_channels,
+        "pretrained": pretrained,
+    }
+    try:
+        if image_size is not None:
+            try:
+                model: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
+                return model
+            except TypeError as error:
+                # The constructor is asked instead of a list: which of timm's models take a size changes by
+                # release.
+                if "img_size" not in str(error):
+                    raise
+        plain: nn.Module = timm.create_model(name, **arguments)
+        return plain
+    except Exception as error:
+        raise _cannot_build("timm", name, pretrained, error) from error
+
+
+def from_torchvision(
+    name: str, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool
+) -> nn.Module:
+    """Build a torchvision classifier.
+
+    torchvision fixes three input channels, so for another number the first convolution is replaced by a fresh
+    one. Pretrained weights come with their own classes: for another number every layer that ends in them,
+    auxiliary heads included, is replaced by a fresh one.
+
+    Args:
+        name: as ``torchvision.models.get_model`` takes it.
+        num_classes: length of the logits.
+        in_channels: channels of the pictures.
+        image_size: the vision transformers are built for it.
+        pretrained: fetch the default weights.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: torchvision refuses these arguments, the weights cannot be fetched, or pretrained weights
+            are asked for pictures that do not have three channels or, with a transformer, another size than
+            they had.
+    """
+    models = _torchvision_models()
+    if pretrained and in_channels != 3:
+        raise InputError(
+            f"torchvision:{name} has pretrained weights for 3 channels, not {in_channels}; "
+            "use the timm model of that name, which adapts them, or pretrained=False"
+        )
+    arguments: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {"num_classes": num_classes}
+    if image_size is not None and name.startswith("vit_"):
+        arguments["image_size"] = image_size
+    try:
+        model: nn.Module = models.get_model(name, **arguments)
+        if pretrained:
+            known = len(models.get_model_weights(name)["DEFAULT"].meta["categories"])
+            replace_heads(model, known, num_classes)
+    except Exception as error:
+        raise _cannot_build("torchvision", name, pretrained, error) from error
+    if in_channels != 3:
+        _replace_stem(model, in_channels)
+    return model
+
+
+def replace_heads(model: nn.Module, known: int, num_classes: int) -> None:
+    """Put a fresh layer in the place of every linear layer or 1x1 convolution that ends in ``known`` classes.
+
+    Changes ``model``. Nothing happens where both numbers agree.
+
+    Args:
+        model: a classifier.
+        known: the classes it ends in now.
+        num_classes: the classes it shall end in.
+    """
+    if known == num_classes:
+        return
+    for path, layer in list(model.named_modules()):
+        fresh: nn.Module
+        if isinstance(layer, nn.Linear) and layer.out_features == known:
+            fresh = nn.Linear(layer.in_features, num_classes, bias=layer.bias is not None)
+        elif isinstance(layer, nn.Conv2d) and layer.out_channels == known and layer.kernel_size == (1, 1):
+            fresh = nn.Conv2d(layer.in_channels, num_classes, 1, bias=layer.bias is not None)
+        else:
+            continue
+        model.set_submodule(path, fresh)
+
+
+def _torchvision_models() -> Any:
+    """The module ``torchvision.models``, which exports its functions without saying so to type checkers."""
+    import torchvision
+
+    return torchvision.models
+
+
+def _replace_stem(model: nn.Module, in_channels: int) -> None:
+    """Put a fresh convolution for this many channels in the place of the first one."""
+    for path, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            fresh = nn.Conv2d(
+                in_channels,
+                layer.out_channels,
+                kernel_size=layer.kernel_size,  # type: ignore[arg-type]
+                stride=layer.stride,  # type: ignore[arg-type]
+                padding=layer.padding,  # type: ignore[arg-type]
+                bias=layer.bias is not None,
+            )
+            model.set_submodule(path, fresh)
+            return
+
+
+def _cannot_build(source: str, name: str, pretrained: bool, error: Exception) -> InputError:
+    """One line for a model that its library did not hand over."""
+    if pretrained:
+        return InputError(
+            f"{source}:{name} with pretrained=True cannot be had: {first_line(error)}; offline, give "
+            "checkpoint=FILE with weights fetched elsewhere, or pretrained=False"
+        )
+    return InputError(f"{source}:{name} cannot be built: {first_line(error)}")

@@ -1,0 +1,208 @@
+"""Reading the outputs of named submodules while a model runs, without changing the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from stillroom.errors import InputError
+from stillroom.models.output import logits_of
+from stillroom.records import Output
+
+# What DistributedDataParallel, torch.compile and Fabric call the model inside them.
+_WRAPPERS = ("module", "_orig_mod", "_forward_module")
+_POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
+
+
+class FeatureTap:
+    """Holds the outputs of named submodules from the latest forward pass.
+
+    The tap only listens: it changes no module, and ``close`` (or leaving the ``with``) takes every trace of
+    it away. Outputs that a later layer could overwrite in place are copied; those a model names in its own
+    ``stages`` are not, for it vouches for them. The (B, C, 1, 1) output of a pooling layer comes as (B, C).
+
+    Args:
+        model: any module. Names may leave out the prefix that DistributedDataParallel, torch.compile or
+            Fabric add.
+        names: dotted names of submodules as ``model.named_modules()`` lists them. One name may stand twice.
+
+    Raises:
+        InputError: the model has no submodule of a name; the message lists the nearest ones.
+
+    Example:
+        >>> import torch
+        >>> from stillroom.models import ZOO, FeatureTap
+        >>> model = ZOO["resnet8"](10)
+        >>> with FeatureTap(model, ["layer1", "flatten"]) as tap:
+        ...     logits = model(torch.zeros(2, 3, 32, 32))
+        ...     [tuple(feature.shape) for feature in tap.features()]
+        [(2, 16, 32, 32), (2, 64)]
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._latest: dict[str, Tensor] = {}
+        self._handles: list[Any] = []
+        modules = {name: _find(model, name) for name in dict.fromkeys(self.names)}
+        inner = _inside(model)
+        vouched = (*_tuple_of_names(inner, "stages"), *_tuple_of_names(inner, "preact_stages"))
+        if modules:
+            # A pass that skips a module must not leave the last pass's output behind.
+            self._handles.append(model.register_forward_pre_hook(self._clearing(model)))
+        for name, module in modules.items():
+            keep = self._keeping(name, module, copies=name not in vouched)
+            self._handles.append(module.register_forward_hook(keep))
+
+    def features(self) -> tuple[Tensor, ...]:
+        """The outputs of the latest forward pass, in the order of ``names``, attached to its graph.
+
+        Raises:
+            InputError: the model has not run since the tap was opened, or its pass left a named module out.
+        """
+        missing = [name for name in self.names if name not in self._latest]
+        if missing:
+            raise InputError(
+                f"the latest forward pass gave no output of {', '.join(missing)}; run the model first"
+            )
+        return tuple(self._latest[name] for name in self.names)
+
+    def release(self) -> None:
+        """Let the tensors go, and the graph they hold, before the next pass does."""
+        self._latest.clear()
+
+    def close(self) -> None:
+        """Remove the hooks and let the tensors go. Closing twice is harmless."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._latest.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _clearing(self, watched: nn.Module) -> Callable[..., None]:
+        latest = self._latest
+
+        def clear(module: nn.Module, _inputs: Any) -> None:
+            if module is watched:
+                latest.clear()
+
+        return clear
+
+    def _keeping(self, name: str, watched: nn.Module, *, copies: bool) -> Callable[..., None]:
+        latest = self._latest
+
+        def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            # A deep copy of the model (a moving average, say) carries this hook along; it must not speak for
+            # it.
+            if module is watched:
+                tensor = _tensor_in(output, name)
+                tensor = tensor.clone() if copies else tensor
+                pooled = isinstance(module, _POOLS) and tensor.dim() == 4 and tensor.shape[2:] == (1, 1)
+                latest[name] = tensor.flatten(1) if pooled else tensor
+
+        return keep
+
+
+class Tapped:
+    """A model that answers with an ``Output``: logits, and the features asked for.
+
+    Args:
+        model: any classifier whose output ``logits_of`` understands.
+        names: submodules to tap, as for ``FeatureTap``; none by default.
+
+    Raises:
+        InputError: the model has no submodule of a name.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str] = ()) -> None:
+        self.model = model
+        self._tap = FeatureTap(model, names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tapped submodules, in the order of ``Output.features``."""
+        return self._tap.names
+
+    def __call__(self, images: Tensor) -> Output:
+        """Pictures (B, C, H, W) -> logits (B, classes) and one feature per name."""
+        logits = logits_of(self.model(images))
+        features = self._tap.features()
+        self._tap.release()
+        return Output(logits=logits, features=features)
+
+    def close(self) -> None:
+        """Take the hooks away; the model itself stays usable."""
+        self._tap.close()
+
+
+def stages_of(model: nn.Module, *, preact: bool = False) -> tuple[str, ...]:
+    """The submodules whose outputs are a model's features.
+
+    Args:
+        model: any module, wrapped or not.
+        preact: the features before their last activation, which the zoo's models know.
+
+    Returns:
+        The model's own ``stages`` (or ``preact_stages``); for a timm model, the modules its ``feature_info``
+        names; else nothing. The zoo's last stage is the pooled vector; timm lists maps or token sequences
+        only.
+    """
+    inner = _inside(model)
+    if preact:
+        return _tuple_of_names(inner, "preact_stages")
+    own = _tuple_of_names(inner, "stages")
+    if own:
+        return own
+    known = {name for name, _ in inner.named_modules()}
+    listed = getattr(inner, "feature_info", None) or ()
+    names = [entry.get("module", "") for entry in listed if isinstance(entry, dict)]
+    return tuple(name for name in names if name in known)
+
+
+def _tuple_of_names(model: nn.Module, attribute: str) -> tuple[str, ...]:
+    """A model's own list of names; its attribute may well be something else, such as its layers."""
+    value = getattr(model, attribute, None)
+    return value if isinstance(value, tuple) and all(isinstance(name, str) for name in value) else ()
+
+
+def _tensor_in(output: Any, name: str) -> Tensor:
+    """A submodule's output, or the first of several."""
+    first = output[0] if isinstance(output, (tuple, list)) and output else output
+    if not isinstance(first, Tensor):
+        raise InputError(
+            f"the submodule {name} returned a {type(output).__name__} and no tensor; tap another one"
+        )
+    return first
+
+
+def _inside(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers that hold nothing else."""
+    children = dict(model.named_children())
+    while len(children) == 1 and next(iter(children)) in _WRAPPERS:
+        model = next(iter(children.values()))
+        children = dict(model.named_children())
+    return model
+
+
+def _find(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of this name, looked for in the model and then inside its wrappers."""
+    for root in (model, _inside(model)):
+        modules: dict[str, nn.Module] = dict(root.named_modules())
+        if name and name in modules:
+            return modules[name]
+    names = [known for known in modules if known]
+    close = get_close_matches(name, names, n=3) or names[:3]
+    raise InputError(
+        f"the model {type(_inside(model)).__name__} has no submodule {name!r}; "
+        f"did you mean {' or '.join(close) or 'another model'}?"
+    )

@@ -1,0 +1,184 @@
+"""Weights in and out of files, strictly and all or nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from stillroom.errors import InputError
+from stillroom.models.checkpoint import read_checkpoint
+from stillroom.models.output import first_line
+
+_PREFIXES = ("module.", "_orig_mod.")
+_SHOWN = 3
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load a checkpoint into a model, strictly: every tensor has its place and every place its tensor.
+
+    Read are safetensors files and torch files that hold a state dict, bare or under ``model``,
+    ``state_dict``, ``model_state_dict`` or ``net`` (RepDistiller, mdistiller, timm and Lightning write
+    these). A prefix that DataParallel or torch.compile put before every name is dropped. Nothing in the file
+    is executed, and a model whose checkpoint is refused is left as it was.
+
+    Args:
+        model: the model the weights are for.
+        path: the file.
+
+    Raises:
+        InputError: the file is missing, damaged, holds code instead of tensors, or does not fit the model.
+    """
+    path = Path(path)
+    expected = model.state_dict()
+    state = _strip_prefixes(read_checkpoint(path), expected)
+    _fill_in(state, expected)
+    _check_names(state, expected, path)
+    _check_shapes(model, state, expected, path)
+    try:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} does not fit {type(model).__name__}: {first_line(error)}") from error
+
+
+def _strip_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the prefixes of DataParallel and torch.compile, which may lie around each other."""
+    while state:
+        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
+        if prefix is None or any(name.startswith(prefix) for name in expected):
+            break
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return state
+
+
+def _fill_in(state: dict[str, Any], expected: Mapping[str, Any]) -> None:
+    """Add what a sound checkpoint may leave out: the twins of tied weights, and batch counters.
+
+    Writers of safetensors drop all but one of the tensors that share memory; torch before 0.4.1 kept no count
+    of a batch norm's batches, which only matters without momentum.
+    """
+    present = {_memory(expected[name]): name for name in state if isinstance(expected.get(name), Tensor)}
+    for name, value in expected.items():
+        if name in state or not isinstance(value, Tensor):
+            continue
+        twin = present.get(_memory(value)) if value.numel() else None
+        if twin is not None:
+            state[name] = state[twin]
+        elif name.endswith("num_batches_tracked"):
+            state[name] = value
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """What two tensors have in common only where they are one. Tensors on the meta device have no memory."""
+    if tensor.is_meta:
+        return (id(tensor),)
+    return (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
+
+
+def _check_names(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    complaints = [
+        f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
+        for kind, names in (("missing", missing), ("unexpected", unexpected))
+        if names
+    ]
+    if complaints:
+        raise InputError(
+            f"{path} is a checkpoint of another architecture: of the model's {len(expected)} tensors "
+            f"{' and '.join(complaints)}; name the model it was trained as"
+        )
+
+
+def _check_shapes(
+    model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path
+) -> None:
+    """Compare shapes, and say so in plain words where only the number of classes differs."""
+    wrong = {
+        name: (tuple(state[name].shape), tuple(value.shape))
+        for name, value in expected.items()
+        if isinstance(value, Tensor) and isinstance(state[name], Tensor) and state[name].shape != value.shape
+    }
+    if not wrong:
+        return
+    counts = {(theirs[:1], ours[:1]) for theirs, ours in wrong.values()}
+    only_first = all(theirs[1:] == ours[1:] and theirs and ours for theirs, ours in wrong.values())
+    if only_first and len(counts) == 1 and _head_of(model) in {name.rpartition(".")[0] for name in wrong}:
+        theirs, ours = next(iter(wrong.values()))
+        raise InputError(
+            f"{path} does not fit: the checkpoint has {theirs[0]} classes, the model {ours[0]}; "
+            f"build the model with num_classes={theirs[0]}, or give a checkpoint for {ours[0]}"
+        )
+    shown = [
+        f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in list(wrong.items())[:_SHOWN]
+    ]
+    raise InputError(
+        f"{path} does not fit: {len(wrong)} tensors have other shapes ({'; '.join(shown)}"
+        f"{'; …' if len(wrong) > _SHOWN else ''}); build the model as it was trained"
+    )
+
+
+def _head_of(model: nn.Module) -> str:
+    """The name of the last linear layer or convolution."""
+    heads = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    return heads[-1] if heads else ""
+
+
+def save_weights(model: nn.Module, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a model's state dict as safetensors, all or nothing.
+
+    The file is written aside in the same folder, brought to the disk and renamed, so a crash leaves the old
+    file or the new one. Tensors that share memory (tied weights) are written once each, so the names are the
+    state dict's.
+
+    Args:
+        model: the model.
+        path: the file; its folder is made where it is missing.
+        metadata: text for the file's header.
+
+    Raises:
+        InputError: the state dict holds something other than tensors.
+        OSError: the folder cannot be written to.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    tensors = _separate(model.state_dict())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, aside, metadata={"format": "pt", **(metadata or {})})
+        _sync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    if os.name == "posix":
+        _sync(path.parent)
+
+
+def _separate(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Contiguous CPU tensors of which no two share memory, as the format demands."""
+    tensors: dict[str, Tensor] = {}
+    written: set[int] = set()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise InputError(
+                f"the model's state {name!r} is a {type(value).__name__}; safetensors holds tensors only"
+            )
+        tensor = value.detach().cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if memory in written else tensor
+        written.add(memory)
+    return tensors
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

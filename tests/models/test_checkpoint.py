@@ -1,0 +1,167 @@
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from stillroom.errors import InputError
+from stillroom.models import read_checkpoint
+
+
+class Payload:
+    """Unpickled by an ordinary loader, it writes a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.target}",)
+
+
+def _poison(path, payload, how):
+    if how == "zip":
+        torch.save({"model": {"weight": torch.zeros(1)}, "best_acc": payload}, path)
+    elif how == "legacy":
+        torch.save(payload, path, _use_new_zipfile_serialization=False)
+    else:
+        path.write_bytes(pickle.dumps(payload, protocol=int(how)))
+
+
+@pytest.mark.parametrize("how", ["zip", "legacy", "0", "2", "4"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_poisoned_file_is_refused_and_nothing_in_it_runs(how, suffix, tmp_path):
+    target, path = tmp_path / "pwned", tmp_path / f"teacher{suffix}"
+    _poison(path, Payload(target), how)
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(path)
+    assert not target.exists()
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_poison_would_have_worked(tmp_path):
+    target, path = tmp_path / "pwned", tmp_path / "teacher.pth"
+    _poison(path, Payload(target), "zip")
+    torch.load(path, weights_only=False)
+    assert target.exists()
+
+
+@pytest.mark.parametrize("name", ["posix.system", "builtins.eval"])
+def test_numpys_door_lets_nothing_else_in(name, tmp_path):
+    """A numpy scalar of objects is the one numpy number that could carry something; it is refused as well."""
+    module, function = name.split(".")
+    scalar = np.float64(0).__reduce__()[0]
+    target, path = tmp_path / "pwned", tmp_path / "teacher.pth"
+
+    class Smuggler:
+        def __reduce__(self):
+            return scalar, (np.dtype("O"), Call())
+
+    class Call:
+        def __reduce__(self):
+            argument = f"touch {target}" if function == "system" else f"open({str(target)!r}, 'w')"
+            return getattr(__import__(module), function), (argument,)
+
+    torch.save({"model": {"weight": torch.zeros(1)}, "best_acc": Smuggler()}, path)
+    with pytest.raises(InputError):
+        read_checkpoint(path)
+    assert not target.exists()
+
+
+def test_whole_models_are_refused_with_the_way_out(tmp_path):
+    path = tmp_path / "model.pth"
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(InputError, match=r"torch\.nn\.modules\.linear\.Linear.*save model\.state_dict\(\)"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [np.float64(1.5), np.float32(2), np.float16(3), np.int64(4), np.int32(5), np.bool_(True)],
+    ids=lambda number: type(number).__name__,
+)
+def test_numpy_numbers_beside_the_weights_are_allowed(number, tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save({"model": {"weight": torch.ones(2)}, "best_acc": number}, path)
+    assert torch.equal(read_checkpoint(path)["weight"], torch.ones(2))
+
+
+def test_numbers_pickled_by_numpy_1_are_allowed(tmp_path):
+    """Numpy 1 knew the maker of scalars under another module name; old teachers hold it."""
+    path = tmp_path / "old.pth"
+    torch.save(
+        {"model": {"weight": torch.ones(2)}, "best_acc": np.float64(1)},
+        path,
+        _use_new_zipfile_serialization=False,
+    )
+    content = path.read_bytes()
+    old = content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    assert old != content
+    path.write_bytes(old)
+    assert torch.equal(read_checkpoint(path)["weight"], torch.ones(2))
+
+
+def test_the_allow_list_is_put_back(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"weight": torch.ones(2)}, path)
+    before = set(torch.serialization.get_safe_globals())
+    read_checkpoint(path)
+    assert set(torch.serialization.get_safe_globals()) == before
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+@pytest.mark.parametrize("kept", [0.0, 0.02, 0.5, 0.99])
+def test_truncated_files_are_refused_in_one_line(kind, kept, tmp_path):
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    tensors = {"weight": torch.randn(200), "bias": torch.randn(20)}
+    if kind == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(InputError, match="damaged") as caught:
+        read_checkpoint(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html>sign in</html>", b"version https://git-lfs\n", b"{}"])
+def test_files_of_another_kind_are_refused(content, tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged or no"):
+        read_checkpoint(path)
+
+
+def test_the_content_decides_and_not_the_suffix(tmp_path):
+    tensors = {"weight": torch.ones(3)}
+    save_file(tensors, tmp_path / "a.pth")
+    torch.save(tensors, tmp_path / "b.safetensors")
+    for name in ("a.pth", "b.safetensors"):
+        assert torch.equal(read_checkpoint(tmp_path / name)["weight"], tensors["weight"])
+
+
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        ({"epoch": 3, "lr": 0.1}, "epoch, lr"),
+        ([torch.ones(1)], "list"),
+        (torch.ones(1), "Tensor"),
+        ({}, "none"),
+    ],
+)
+def test_files_without_a_state_dict_say_what_they_hold(content, held, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(content, path)
+    with pytest.raises(InputError, match=f"{held}.*no state dict"):
+        read_checkpoint(path)
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(InputError, match="no checkpoint file"):
+            read_checkpoint(path)

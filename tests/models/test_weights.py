@@ -1,0 +1,186 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_model
+from torch import nn
+
+from stillroom.errors import InputError
+from stillroom.models import ZOO, load_weights, save_weights
+
+
+@pytest.fixture
+def trained():
+    """A small model whose every tensor differs from a fresh one's."""
+    torch.manual_seed(7)
+    model = ZOO["resnet8"](10)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.num_batches_tracked.fill_(5)
+    return model
+
+
+def _same(left, right):
+    theirs = right.state_dict()
+    return all(torch.equal(value, theirs[name]) for name, value in left.state_dict().items())
+
+
+def _nested(state, kind):
+    return {
+        "plain": lambda: state,
+        "repdistiller": lambda: {
+            "epoch": 240,
+            "model": state,
+            "best_acc": np.float64(72.5),
+            "optimizer": {"state": {}, "param_groups": [{"lr": 0.05, "params": [0]}]},
+        },
+        "mdistiller": lambda: {"model": state, "best_acc": torch.tensor(72.5)},
+        "lightning": lambda: {"state_dict": state, "global_step": np.int64(3), "lr": np.float32(0.1)},
+        "data parallel": lambda: {"model": {f"module.{name}": value for name, value in state.items()}},
+        "compiled": lambda: {f"_orig_mod.{name}": value for name, value in state.items()},
+        "both": lambda: {f"module._orig_mod.{name}": value for name, value in state.items()},
+    }[kind]()
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    "kind",
+    ["plain", "repdistiller", "mdistiller", "lightning", "data parallel", "compiled", "both"],
+)
+def test_every_shape_of_torch_checkpoint_loads(kind, legacy, trained, tmp_path):
+    path = tmp_path / "teacher.pth"
+    torch.save(_nested(trained.state_dict(), kind), path, _use_new_zipfile_serialization=not legacy)
+    fresh = ZOO["resnet8"](10)
+    assert not _same(fresh, trained)
+    load_weights(fresh, path)
+    assert _same(fresh, trained)
+
+
+def test_weights_and_metadata_survive_a_round_trip(trained, tmp_path):
+    path = tmp_path / "new" / "student.safetensors"
+    save_weights(trained, path, {"accuracy": "0.71", "classes": "10"})
+    fresh = ZOO["resnet8"](10)
+    load_weights(fresh, path)
+    assert _same(fresh, trained)
+    with safe_open(path, "pt") as file:
+        assert sorted(file.keys()) == sorted(trained.state_dict())
+        assert file.metadata()["accuracy"] == "0.71"
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_channels_last_and_half_precision_weights_survive(trained, tmp_path):
+    path = tmp_path / "w.safetensors"
+    shaped = trained.to(memory_format=torch.channels_last).half()
+    save_weights(shaped, path, {})
+    fresh = ZOO["resnet8"](10).half()
+    load_weights(fresh, path)
+    assert _same(fresh, shaped)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4, bias=False)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+
+
+def test_tied_weights_keep_their_names_and_their_bond(tmp_path):
+    model, path = Tied(), tmp_path / "w.safetensors"
+    save_weights(model, path)
+    with safe_open(path, "pt") as file:
+        assert sorted(file.keys()) == ["first.weight", "second.weight"]
+    fresh = Tied()
+    load_weights(fresh, path)
+    assert torch.equal(fresh.second.weight, model.first.weight)
+    assert fresh.second.weight is fresh.first.weight
+    save_model(model, str(path))  # safetensors' own writer drops one of the two names
+    load_weights(Tied(), path)
+
+
+def test_a_failed_save_leaves_the_old_file(trained, tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    save_weights(trained, path)
+    before = path.read_bytes()
+
+    def crash(_descriptor):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", crash)
+    with pytest.raises(OSError, match="no space"):
+        save_weights(ZOO["resnet8"](10), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_state_that_is_no_tensor_is_refused(tmp_path):
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"step": 1}
+
+    with pytest.raises(InputError, match=r"_extra_state.*dict"):
+        save_weights(Extra(2, 2), tmp_path / "w.safetensors")
+
+
+def test_other_class_count_is_said_in_plain_words(trained, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(trained, path)
+    model = ZOO["resnet8"](100)
+    before = model.fc.bias.clone()
+    with pytest.raises(InputError, match=r"the checkpoint has 10 classes, the model 100; .*num_classes=10"):
+        load_weights(model, path)
+    assert torch.equal(model.fc.bias, before)
+
+
+def test_other_widths_and_channels_name_the_tensors(trained, tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(trained, path)
+    with pytest.raises(InputError, match=r"conv1\.weight is \(16, 3, 3, 3\) there and \(16, 1, 3, 3\) here"):
+        load_weights(ZOO["resnet8"](10, 1), path)
+    torch.save(
+        {"weight": torch.zeros(4, 3), "bias": torch.zeros(4)}, path
+    )  # the content decides, not the suffix
+    with pytest.raises(InputError, match="2 tensors have other shapes"):
+        load_weights(nn.Linear(2, 5), path)
+
+
+def test_other_architecture_counts_and_names_what_differs(trained, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(trained.state_dict(), path)
+    model = ZOO["resnet14"](10)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        load_weights(model, path)
+    message = str(caught.value)
+    assert "30 missing (layer1.1.conv1.weight, " in message
+    assert str(path) in message
+    assert "\n" not in message
+    assert len(message) < 400
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    torch.save({**trained.state_dict(), "extra.weight": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match=r"1 unexpected \(extra.weight\)"):
+        load_weights(ZOO["resnet8"](10), path)
+
+
+def test_checkpoints_from_before_batch_counters_load(trained, tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save({k: v for k, v in trained.state_dict().items() if "num_batches" not in k}, path)
+    fresh = ZOO["resnet8"](10)
+    load_weights(fresh, path)
+    assert torch.equal(fresh.layer3[0].conv2.weight, trained.layer3[0].conv2.weight)
+
+
+def test_a_models_own_child_named_module_keeps_its_prefix(tmp_path):
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = nn.Linear(2, 2)
+
+    model, path = Holder(), tmp_path / "w.pth"
+    torch.save(model.state_dict(), path)
+    fresh = Holder()
+    load_weights(fresh, path)
+    assert _same(fresh, model)
