@@ -1,0 +1,230 @@
+"""A whole set of pictures held in memory, and the loader that turns it into batches on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stillroom.data.augment import Augment, Purpose, apply, draw_choices, random_table
+from stillroom.errors import InputError
+from stillroom.records import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSet:
+    """Pictures of one size with their labels.
+
+    Attributes:
+        images: uint8 tensor (N, C, H, W) on the CPU.
+        labels: int64 tensor (N,), values in [0, len(classes)).
+        ids: int64 tensor (N,), the place of each picture in the full set, without repeats.
+        classes: the names of the classes.
+
+    Raises:
+        InputError: a tensor of another type or shape, or a label without a class.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            found = f"{self.images.dtype} {tuple(self.images.shape)}"
+            raise InputError(f"images is {found}; give a uint8 tensor of shape (N, C, H, W)")
+        for name, values in (("labels", self.labels), ("ids", self.ids)):
+            if values.dtype != torch.int64 or values.shape != (len(self.images),):
+                found = f"{values.dtype} {tuple(values.shape)}"
+                raise InputError(f"{name} is {found}; give an int64 tensor of shape ({len(self.images)},)")
+        low, high = (int(edge) for edge in self.labels.aminmax()) if len(self.labels) else (0, -1)
+        if low < 0 or high >= len(self.classes):
+            raise InputError(
+                f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.images)
+
+    def select(self, first_classes: int | None = None, per_class: int | None = None) -> ImageSet:
+        """Return a smaller set in id order; every picture keeps its id.
+
+        Args:
+            first_classes: keep the first so many classes, from 2 to all of them.
+            per_class: keep the first so many pictures of each class in id order, >= 1.
+
+        Raises:
+            InputError: more classes or pictures asked for than there are, or too few.
+        """
+        count = len(self.classes) if first_classes is None else first_classes
+        if not 2 <= count <= len(self.classes) and first_classes is not None:
+            raise InputError(
+                f"first_classes is {count}; give 2 to {len(self.classes)}, the classes there are"
+            )
+        if first_classes is None and per_class is None:
+            return self
+        order = torch.argsort(self.ids)
+        kept = order[self.labels[order] < count]
+        if per_class is not None:
+            kept = self._first_of_each(kept, count, per_class)
+        return ImageSet(self.images[kept], self.labels[kept], self.ids[kept], self.classes[:count])
+
+    def _first_of_each(self, kept: Tensor, classes: int, per_class: int) -> Tensor:
+        labels = self.labels[kept]
+        counts = torch.bincount(labels, minlength=classes)
+        rarest = int(counts.argmin())
+        if not 1 <= per_class <= int(counts[rarest]):
+            raise InputError(
+                f"per_class is {per_class}; give 1 to {int(counts[rarest])}, "
+                f"the pictures of class {self.classes[rarest]!r}"
+            )
+        by_class = torch.argsort(labels, stable=True)
+        starts = counts.cumsum(0) - counts
+        rank = torch.arange(len(kept)) - starts[labels[by_class]]
+        return kept[by_class[rank < per_class].sort().values]
+
+
+class MemoryLoader:
+    """Batches of a set that lies in memory: on the device as uint8, augmented and normalised batch by batch.
+
+    Order and augmentation are functions of (seed, epoch, sample id) alone. The same picture gets the same
+    view whatever the batch size, the number of processes, the subset or the step an epoch is resumed at.
+
+    ``batch_size`` counts the pictures of all processes; each takes every ``world_size``-th of them, so a
+    global batch holds the same pictures under any number of processes. Without shuffling every picture comes
+    exactly once, and a process whose share of the last batch is empty has one step less. With shuffling a
+    last batch that would leave a process fewer than two pictures is dropped, because batch norm cannot learn
+    from one.
+
+    Args:
+        images: the set.
+        batch_size: pictures in a step over all processes; a multiple of ``world_size``.
+        mean: of each channel on [0, 1].
+        std: of each channel on [0, 1], > 0.
+        augment: changes to draw; None shows the pictures as they are.
+        shuffle: a new order in every epoch; False keeps the set's order.
+        seed: >= 0.
+        device: where the set is kept and the batches are made.
+        channels_last: memory format of the batches.
+        drop_last: leave out the last batch when it is not full.
+        rank: this process, in [0, world_size).
+        world_size: number of processes.
+
+    Raises:
+        InputError: an argument outside its range, or an empty set.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Augment | None = None,
+        shuffle: bool,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        channels_last: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.augment = augment
+        self.shuffle = shuffle
+        self.seed = seed
+        self.device = torch.device(device)
+        self.drop_last = drop_last
+        self.rank, self.world_size = rank, world_size
+        self._check(mean, std)
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._pictures = images.images.to(self.device)
+        self._labels, self._ids = images.labels.to(self.device), images.ids.to(self.device)
+        spread = torch.tensor(std, dtype=torch.float64)
+        # (v / 255 - mean) / std as one multiplication and one addition.
+        self._scale = (1 / (255 * spread)).float().view(1, -1, 1, 1).to(self.device)
+        self._offset = (
+            (-torch.tensor(mean, dtype=torch.float64) / spread).float().view(1, -1, 1, 1).to(self.device)
+        )
+
+    def _check(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        channels = self.images.images.shape[1]
+        if len(self.images) == 0:
+            raise InputError("images is empty; give a set with at least one picture")
+        if not 0 <= self.rank < self.world_size:
+            raise InputError(f"rank is {self.rank}; with world_size {self.world_size} give 0 and up")
+        if self.batch_size < 1 or self.batch_size % self.world_size:
+            raise InputError(
+                f"batch_size is {self.batch_size}; give a positive multiple of world_size {self.world_size}"
+            )
+        if len(mean) != channels or len(std) != channels:
+            raise InputError(
+                f"mean and std have {len(mean)} and {len(std)} values; give {channels}, one a channel"
+            )
+        if min(std) <= 0:
+            raise InputError(f"std is {tuple(std)}; give values above 0")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; give 0 or more")
+        if self.steps_per_epoch == 0:
+            raise InputError(
+                f"batch_size is {self.batch_size}: no batch for {len(self.images)} pictures; lower it"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches this process makes in an epoch."""
+        steps, rest = divmod(len(self.images), self.batch_size)
+        if self.drop_last or rest == 0:
+            return steps
+        if self.shuffle:
+            return steps + (rest >= 2 * self.world_size)
+        return steps + (rest > self.rank)
+
+    def __len__(self) -> int:
+        """Return the number of batches this process makes in an epoch."""
+        return self.steps_per_epoch
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the places in the set, int64 (N,) on the CPU, in the order all processes go through them."""
+        if not self.shuffle:
+            return torch.arange(len(self.images))
+        ids = self.images.ids.numpy()
+        keys = random_table(self.seed, epoch, Purpose.ORDER, int(ids.max()) + 1, 1)[ids, 0]
+        return torch.from_numpy(np.argsort(keys, kind="stable"))
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Make the batches of one epoch.
+
+        Args:
+            epoch: >= 0; the same number gives the same batches.
+            start_step: the first step to make, to resume an epoch.
+
+        Yields:
+            Batches with float32 pictures (B / world_size, C, H, W) on the device.
+        """
+        order = self.order(epoch).to(self.device)
+        choices = None
+        if self.augment is not None:
+            height, width = self.images.images.shape[2:]
+            choices = draw_choices(self.augment, self.seed, epoch, self.images.ids, (height, width))
+            choices = choices.to(self.device)
+        for step in range(start_step, self.steps_per_epoch):
+            start = step * self.batch_size
+            places = order[start + self.rank : start + self.batch_size : self.world_size]
+            pictures = self._pictures.index_select(0, places)
+            if self.augment is not None and choices is not None:
+                pictures = apply(pictures, self.augment, choices.take(places))
+            pictures = pictures.to(torch.float32, memory_format=self._format)
+            pictures = pictures.mul_(self._scale).add_(self._offset)
+            yield Batch(images=pictures, labels=self._labels[places], ids=self._ids[places])

@@ -1,0 +1,276 @@
+"""A name or a path becomes a set of training and validation pictures with its statistics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from stillroom.data.augment import Augment
+from stillroom.data.decode import check_broken, resize_all
+from stillroom.data.folder import is_tiny_imagenet, list_image_folder, list_tiny_imagenet
+from stillroom.data.glyphs import glyphs100
+from stillroom.data.listing import Listing
+from stillroom.data.memory import ImageSet
+from stillroom.data.parquet import find_parquet, list_parquet
+from stillroom.data.statistics import PUBLISHED, channel_statistics
+from stillroom.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DataSet:
+    """What a run trains and validates on.
+
+    Attributes:
+        name: the set's name, or its folder's.
+        train: training pictures.
+        val: validation pictures, with the same classes.
+        mean: of each channel on [0, 1], over all training pictures, whatever was selected.
+        std: of each channel on [0, 1].
+        augment: the augmentation that suits the set; the published one where there is one.
+        broken: paths or rows of pictures that were skipped.
+    """
+
+    name: str
+    train: ImageSet
+    val: ImageSet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment
+    broken: tuple[str, ...] = ()
+
+
+class SetDescription(NamedTuple):
+    """One row of ``stillroom list data``.
+
+    Attributes:
+        name: what :func:`load_data` takes.
+        classes: number of classes.
+        size: side of the pictures in pixels.
+        source: where the pictures come from and what that needs.
+    """
+
+    name: str
+    classes: int
+    size: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    root: Path
+    image_size: int | None
+    val_fraction: float
+    seed: int
+    skip_broken: float
+    download: bool
+
+
+Loaded = tuple[ImageSet, ImageSet, tuple[str, ...]]
+
+
+def load_data(
+    name_or_path: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] = "data",
+    image_size: int | None = None,
+    first_classes: int | None = None,
+    per_class: int | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    skip_broken: float = 0.0,
+    download: bool = True,
+) -> DataSet:
+    """Load a set into memory.
+
+    Args:
+        name_or_path: a name from :func:`describe_sets`, or a folder of pictures or Parquet files.
+        root: where named sets lie or are downloaded to.
+        image_size: side of the pictures; None takes their own, which must then be one.
+        first_classes: keep the first so many classes of both splits, >= 2.
+        per_class: keep the first so many training pictures of each class, >= 1.
+        val_fraction: in (0, 1); share of each class to validate on where the set has no split of its own.
+        seed: >= 0; decides that split.
+        skip_broken: in [0, 1]; share of unreadable pictures to put up with.
+        download: whether a named set may be fetched.
+
+    Returns:
+        The set; ``per_class`` shortens only its training split.
+
+    Raises:
+        InputError: an unknown name, an argument outside its range, or a set that cannot be used.
+    """
+    _check(image_size, val_fraction, seed, skip_broken)
+    options = _Options(Path(root), image_size, val_fraction, seed, skip_broken, download)
+    known = _SETS.get(str(name_or_path))
+    if known is not None:
+        name = known.description.name
+        train, val, broken = known.load(options)
+    else:
+        folder = _existing_folder(name_or_path)
+        name = folder.resolve().name
+        train, val, broken = _load_folder(folder, options)
+    mean, std = PUBLISHED.get(name if known else "") or channel_statistics(train.images)
+    augment = known.augment if known else Augment(pad=max(1, train.images.shape[-1] // 8))
+    return DataSet(
+        name=name,
+        train=train.select(first_classes, per_class),
+        val=val.select(first_classes),
+        mean=mean,
+        std=std,
+        augment=augment,
+        broken=broken,
+    )
+
+
+def describe_sets() -> tuple[SetDescription, ...]:
+    """Return the sets that have a name."""
+    return tuple(known.description for known in _SETS.values())
+
+
+def _check(image_size: int | None, val_fraction: float, seed: int, skip_broken: float) -> None:
+    if image_size is not None and image_size < 1:
+        raise InputError(f"image_size is {image_size}; give a side of 1 pixel or more")
+    if not 0 < val_fraction < 1:
+        raise InputError(f"val_fraction is {val_fraction}; give a share between 0 and 1, such as 0.1")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give 0 or more")
+    if not 0 <= skip_broken <= 1:
+        raise InputError(f"skip_broken is {skip_broken}; give a share from 0 to 1, such as 0.01")
+
+
+def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_file():
+        raise InputError(f"data is {str(name_or_path)!r}, a file; give the folder it lies in")
+    names = ", ".join(_SETS)
+    raise InputError(
+        f"data is {str(name_or_path)!r}, which is neither a folder nor one of {names}; give one of these"
+    )
+
+
+def _load_folder(folder: Path, options: _Options) -> Loaded:
+    files = find_parquet(folder)
+    if files is not None:
+        return _load_listings(*list_parquet(*files), options)
+    if is_tiny_imagenet(folder):
+        return _load_listings(*list_tiny_imagenet(folder), options)
+    return _load_listings(*list_image_folder(folder), options)
+
+
+def _load_listings(train: Listing, val: Listing | None, options: _Options) -> Loaded:
+    decoded = train.decode(options.image_size)
+    broken = [train.names[place] for place in decoded.broken]
+    total = len(train.names)
+    if val is None:
+        held_out = train.held_out(options.val_fraction, options.seed)
+        sets = tuple(train.image_set(decoded, np.flatnonzero(side)) for side in (~held_out, held_out))
+    else:
+        decoded_val = val.decode(options.image_size)
+        broken += [val.names[place] for place in decoded_val.broken]
+        total += len(val.names)
+        sets = train.image_set(decoded), val.image_set(decoded_val)
+    check_broken(broken, total, options.skip_broken)
+    for side, images in zip(("training", "validation"), sets, strict=True):
+        if len(images) == 0:
+            raise InputError(f"the {side} split of {train.where} has no readable pictures; add some")
+    shapes = [f"{images.images.shape[3]}x{images.images.shape[2]}" for images in sets]
+    if shapes[0] != shapes[1]:
+        both = " and ".join(shapes)
+        raise InputError(
+            f"image_size is None but training and validation pictures differ ({both}); give image_size"
+        )
+    return sets[0], sets[1], tuple(broken)
+
+
+def _load_glyphs(options: _Options) -> Loaded:
+    train, val = glyphs100()
+    return _resized(train, options), _resized(val, options), ()
+
+
+def _resized(images: ImageSet, options: _Options) -> ImageSet:
+    if options.image_size is None:
+        return images
+    return ImageSet(resize_all(images.images, options.image_size), images.labels, images.ids, images.classes)
+
+
+def _load_cifar(kind: str, options: _Options) -> Loaded:
+    from torchvision import datasets
+
+    source = getattr(datasets, kind)
+    sets = []
+    for train in (True, False):
+        try:
+            split = _fetch(source, options.root, train, options.download)
+        except (RuntimeError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(
+                f"{kind} is not in {options.root} and was not fetched ({reason}); "
+                f"put the folder {source.base_folder} there, or set root to where it lies"
+            ) from None
+        images = torch.from_numpy(split.data.transpose(0, 3, 1, 2).copy())
+        whole = ImageSet(images, torch.tensor(split.targets), torch.arange(len(images)), tuple(split.classes))
+        sets.append(_resized(whole, options))
+    return sets[0], sets[1], ()
+
+
+def _fetch(source: Callable[..., Any], root: Path, train: bool, download: bool) -> Any:
+    try:
+        return source(str(root), train=train, download=False)
+    except RuntimeError:
+        if not download:
+            raise
+        return source(str(root), train=train, download=True)
+
+
+def _load_tiny_imagenet(options: _Options) -> Loaded:
+    for folder in (options.root, options.root / "tiny-imagenet-200"):
+        if is_tiny_imagenet(folder):
+            return _load_listings(*list_tiny_imagenet(folder), options)
+    raise InputError(
+        f"tiny-imagenet is not in {options.root}; "
+        "unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or set root to where it lies"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    description: SetDescription
+    augment: Augment
+    load: Callable[[_Options], Loaded]
+
+
+_SETS = {
+    known.description.name: known
+    for known in (
+        _Known(
+            SetDescription("glyphs100", 100, 32, "drawn here in seconds, needs nothing"),
+            Augment(pad=2, flip=False),  # mirrored characters are other characters
+            _load_glyphs,
+        ),
+        _Known(
+            SetDescription("cifar10", 10, 32, "downloaded, 170 MB"),
+            Augment(),
+            lambda options: _load_cifar("CIFAR10", options),
+        ),
+        _Known(
+            SetDescription("cifar100", 100, 32, "downloaded, 169 MB"),
+            Augment(),
+            lambda options: _load_cifar("CIFAR100", options),
+        ),
+        _Known(
+            SetDescription(
+                "tiny-imagenet", 200, 64, "unpack tiny-imagenet-200.zip from cs231n.stanford.edu in root"
+            ),
+            Augment(pad=0, rotate=20),
+            _load_tiny_imagenet,
+        ),
+    )
+}

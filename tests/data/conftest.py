@@ -1,0 +1,74 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from stillroom.data import ImageSet
+from tests.data.pictures import png
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Keeps what the tests derive out of the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STILLROOM_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture
+def small_set():
+    """103 pictures of 5 classes, not square, ids with gaps."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (103, 3, 12, 10), dtype=torch.uint8, generator=generator)
+    ids = torch.arange(103) * 3 + 7
+    return ImageSet(images, torch.arange(103) % 5, ids, tuple("abcde"))
+
+
+@pytest.fixture
+def picture():
+    """Makes a picture whose colour tells which one it is."""
+
+    def make(number, size=(8, 8), mode="RGB"):
+        return Image.new("RGB", size, (number * 7 % 256, 255 - number * 5 % 256, 40)).convert(mode)
+
+    return make
+
+
+@pytest.fixture
+def image_folder(tmp_path, picture):
+    """Writes class folders of PNG pictures and returns their parent."""
+
+    def make(where="", classes=("ant", "bee"), count=3, size=(8, 8)):
+        number = 0
+        for name in classes:
+            folder = tmp_path / where / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                picture(number, size).save(folder / f"{index}.png")
+                number += 1
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def parquet_file(picture):
+    """Writes a Parquet file as Hugging Face does."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def make(path, labels, names=("ant", "bee"), encoded=None):
+        if encoded is None:
+            encoded = [png(picture(number)) for number in range(len(labels))]
+        rows = [{"bytes": data, "path": f"{number}.png"} for number, data in enumerate(encoded)]
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        table = pa.table({"image": pa.array(rows, kind), "label": pa.array(labels, pa.int64())})
+        if names is not None:
+            info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": list(names)}}}}
+            table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path)
+
+    return make

@@ -1,0 +1,150 @@
+import io
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from PIL import Image
+
+from stillroom.data import decode
+from stillroom.data.decode import check_broken, decode_all, decode_picture, resize_all
+from stillroom.errors import InputError
+from tests.data.pictures import as_array, png
+
+
+def encoded(image, kind, **options):
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def noise(size=(20, 14)):
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def test_jpeg_equals_pil():
+    for options in ({}, {"progressive": True}, {"subsampling": 0, "quality": 95}):
+        data = encoded(noise(), "JPEG", **options)
+        np.testing.assert_array_equal(decode_picture(data), as_array(Image.open(io.BytesIO(data))))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "RGB"])
+def test_png_modes_become_rgb(mode, picture):
+    image = picture(3).convert(mode)
+    np.testing.assert_array_equal(decode_picture(png(image)), as_array(image))
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpeg_modes_become_rgb(mode, picture):
+    decoded = decode_picture(encoded(picture(3).convert(mode), "JPEG"))
+    assert decoded.shape == (3, 8, 8)
+    assert np.abs(decoded[:, 4, 4].astype(int) - as_array(picture(3).convert(mode))[:, 4, 4]).max() < 12
+
+
+def test_sixteen_bits_are_scaled():
+    values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    decoded = decode_picture(png(Image.fromarray(values)))
+    np.testing.assert_array_equal(decoded[1], np.round(values / 257).astype(np.uint8))
+    assert decode_picture(png(Image.fromarray(values // 300))).max() == 1  # dark stays dark
+
+
+def test_floating_point_is_scaled():
+    values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    decoded = decode_picture(encoded(Image.fromarray(values), "TIFF"))
+    np.testing.assert_array_equal(decoded[0], np.round(values * 255).astype(np.uint8))
+
+
+def test_first_frame_of_an_animation(picture):
+    data = encoded(picture(0), "GIF", save_all=True, append_images=[picture(30)])
+    expected = as_array(Image.open(io.BytesIO(encoded(picture(0), "GIF"))))
+    np.testing.assert_array_equal(decode_picture(data), expected)
+
+
+def test_resize_shorter_side_and_cut_the_centre():
+    wide = Image.new("RGB", (90, 30), (255, 0, 0))
+    wide.paste((0, 0, 255), (30, 0, 60, 30))
+    decoded = decode_picture(png(wide), 10)
+    assert decoded.shape == (3, 10, 10)
+    assert decoded[2, :, 1:-1].min() > 200  # only the blue middle is left
+    assert decode_picture(encoded(noise((400, 300)), "JPEG", quality=95), 16).shape == (3, 16, 16)
+
+
+def broken_pictures():
+    jpeg, image = encoded(noise((60, 60)), "JPEG"), png(noise((60, 60)))
+    big = encoded(noise((400, 300)), "JPEG", quality=95)
+    return {
+        "none": None,
+        "empty": b"",
+        "text": b"not a picture",
+        "short jpeg": jpeg[: len(jpeg) // 2],
+        "short big jpeg": big[: len(big) // 2],
+        "short png": image[: len(image) // 2],
+        "head only": jpeg[:30],
+        "bad png": image[:60] + b"\0" * 60 + image[120:],
+    }
+
+
+@pytest.mark.parametrize("name", broken_pictures())
+@pytest.mark.parametrize("size", [None, 16])
+def test_broken_pictures_are_reported_not_raised(name, size):
+    good = png(noise((60, 60)))
+    result = decode_all([[good, broken_pictures()[name]], [good]], 3, size, "here")
+    assert result.broken == (1,)
+    assert result.places.tolist() == [0, 2]
+    assert torch.equal(result.images[0], result.images[1])
+
+
+def test_bomb_is_broken(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    result = decode_all([[png(noise((11, 11))), png(noise((10, 10)))]], 2, None, "here")
+    assert result.broken == (0,)
+
+
+def test_order_is_kept_over_many_groups(picture):
+    pictures = [picture(number) for number in range(200)]
+    sources = [png(image) for image in pictures]
+    result = decode_all([sources[:150], sources[150:]], 200, None, "here")
+    np.testing.assert_array_equal(result.images.numpy(), np.stack([as_array(image) for image in pictures]))
+
+
+def test_two_sizes_need_a_size(picture):
+    sources = [png(picture(0, (8, 6))), png(picture(1, (9, 6)))]
+    with pytest.raises(InputError, match=r"here differ in size \(8x6 and 9x6\); give image_size"):
+        decode_all([sources], 2, None, "here")
+    assert decode_all([sources], 2, 4, "here").images.shape == (2, 3, 4, 4)
+
+
+def test_set_that_does_not_fit_is_refused_before_decoding(monkeypatch, picture):
+    class Memory:
+        available = 1000 * 3 * 64
+
+    monkeypatch.setattr(psutil, "virtual_memory", Memory)
+    later = iter(["not reached"])
+    with pytest.raises(InputError, match=r"1000 pictures of here need 0\.0 GB .* lower image_size"):
+        decode_all(iter([[png(picture(0))], later]), 1000, None, "here")
+    assert next(later) == "not reached"
+
+
+def test_broken_are_counted_and_the_first_named():
+    names = [f"{number}.png" for number in range(5)]
+    with pytest.raises(
+        InputError, match=r"5 of 100 .*: 0\.png, 1\.png, 2\.png and 2 more; .*skip_broken=0\.05"
+    ):
+        check_broken(names, 100, 0.04)
+    check_broken(names, 100, 0.05)
+    check_broken([], 100, 0.0)
+
+
+def test_resize_all():
+    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
+    assert resize_all(images, 8) is images
+    flat = torch.full((2, 3, 8, 8), 77, dtype=torch.uint8)
+    assert torch.equal(resize_all(flat, 20), torch.full((2, 3, 20, 20), 77, dtype=torch.uint8))
+
+
+def test_pictures_are_decoded_from_files(tmp_path, picture):
+    picture(5).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(decode.decode_picture(tmp_path / "x.png"), as_array(picture(5)))
+    missing = decode_all([[tmp_path / "x.png", tmp_path / "y.png"]], 2, None, "here")
+    assert missing.broken == (1,)

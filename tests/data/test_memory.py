@@ -1,0 +1,209 @@
+import numpy as np
+import pytest
+import torch
+
+from stillroom.data import Augment, ImageSet, MemoryLoader
+from stillroom.errors import InputError
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+EVERYTHING = Augment(pad=2, rotate=15, min_scale=0.5)
+
+
+def loader(images, **options):
+    options = {
+        "batch_size": 16,
+        "mean": MEAN,
+        "std": STD,
+        "shuffle": True,
+        "augment": Augment(pad=2),
+    } | options
+    return MemoryLoader(images, **options)
+
+
+def views(batches):
+    """What each sample id looked like."""
+    return {int(i): image for batch in batches for i, image in zip(batch.ids, batch.images, strict=True)}
+
+
+def assert_same_views(some, others):
+    shared = some.keys() & others.keys()
+    assert shared
+    for sample in shared:
+        assert torch.equal(some[sample], others[sample])
+
+
+def test_normalisation_is_exact(small_set):
+    (batch,) = loader(small_set, batch_size=103, shuffle=False, augment=None).epoch(0)
+    mean, std = (np.asarray(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    expected = (small_set.images.numpy() / 255 - mean) / std
+    np.testing.assert_allclose(batch.images.numpy(), expected, atol=2e-6)
+    assert torch.equal(batch.labels, small_set.labels)
+    assert torch.equal(batch.ids, small_set.ids)
+
+
+def test_border_is_black_before_normalisation():
+    white = ImageSet(
+        torch.full((50, 3, 8, 8), 255, dtype=torch.uint8),
+        torch.zeros(50, dtype=torch.int64),
+        torch.arange(50),
+        ("a",),
+    )
+    seen = torch.cat([batch.images for batch in loader(white).epoch(0)])
+    darkest = seen.amin((0, 2, 3))
+    torch.testing.assert_close(darkest, -torch.tensor(MEAN) / torch.tensor(STD))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("augment", [None, Augment(pad=2), EVERYTHING])
+def test_batches_have_the_memory_format(small_set, augment, channels_last):
+    batch = next(loader(small_set, augment=augment, channels_last=channels_last).epoch(0))
+    assert batch.images.dtype == torch.float32
+    assert batch.images.shape == (16, 3, 12, 10)
+    wanted = torch.channels_last if channels_last else torch.contiguous_format
+    assert batch.images.is_contiguous(memory_format=wanted)
+
+
+@pytest.mark.parametrize("augment", [Augment(pad=2), EVERYTHING])
+def test_view_depends_on_seed_epoch_and_id_only(small_set, augment):
+    reference = views(loader(small_set, augment=augment).epoch(3))
+    assert_same_views(reference, views(loader(small_set, augment=augment, batch_size=5).epoch(3)))
+    assert_same_views(reference, views(loader(small_set, augment=augment, shuffle=False).epoch(3)))
+    assert_same_views(reference, views(loader(small_set.select(3, 4), augment=augment).epoch(3)))
+    assert_same_views(reference, views(loader(small_set, augment=augment).epoch(3, start_step=4)))
+    part = loader(small_set, augment=augment, rank=1, world_size=2)
+    assert_same_views(reference, views(part.epoch(3)))
+
+
+def test_epochs_and_seeds_differ(small_set):
+    first = [batch.ids for batch in loader(small_set).epoch(0)]
+    for other in (loader(small_set).epoch(1), loader(small_set, seed=1).epoch(0)):
+        assert not torch.equal(torch.cat(first), torch.cat([batch.ids for batch in other]))
+    one, two = (views(loader(small_set, shuffle=False).epoch(epoch)) for epoch in (0, 1))
+    assert sum(not torch.equal(one[sample], two[sample]) for sample in one) > 80
+
+
+def test_every_picture_once_in_an_epoch(small_set):
+    seen = torch.cat([batch.ids for batch in loader(small_set).epoch(2)])
+    assert torch.equal(seen.sort().values, small_set.ids)
+    assert not torch.equal(seen, small_set.ids)
+
+
+def test_subset_keeps_the_relative_order(small_set):
+    part = small_set.select(per_class=7)
+    whole = [int(i) for batch in loader(small_set).epoch(0) for i in batch.ids]
+    kept = set(part.ids.tolist())
+    assert [i for i in whole if i in kept] == [int(i) for batch in loader(part).epoch(0) for i in batch.ids]
+
+
+def test_restart_continues_where_it_stopped(small_set):
+    whole = list(loader(small_set).epoch(1))
+    rest = list(loader(small_set).epoch(1, start_step=2))
+    assert len(rest) == len(whole) - 2
+    for one, two in zip(whole[2:], rest, strict=True):
+        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.labels, two.labels)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_global_batch_is_the_same_under_any_number_of_processes(small_set, world_size):
+    alone = list(loader(small_set).epoch(0))
+    parts = [list(loader(small_set, rank=rank, world_size=world_size).epoch(0)) for rank in range(world_size)]
+    assert len({len(part) for part in parts}) == 1
+    for step in range(len(parts[0])):
+        together = torch.cat([part[step].ids for part in parts])
+        assert set(together.tolist()) == set(alone[step].ids.tolist())
+        assert min(len(part[step].ids) for part in parts) >= 2
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 8])
+def test_evaluation_counts_every_picture_once(small_set, world_size):
+    short = small_set.select(first_classes=2)  # 42 pictures: the last batch of 8 has 2
+    counted = []
+    for rank in range(world_size):
+        part = loader(short, batch_size=8, shuffle=False, augment=None, rank=rank, world_size=world_size)
+        batches = list(part.epoch(0))
+        assert len(batches) == len(part) == part.steps_per_epoch
+        assert all(len(batch.ids) for batch in batches)
+        counted += [int(i) for batch in batches for i in batch.ids]
+    assert sorted(counted) == short.ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "options", "steps"),
+    [
+        (17, {}, 6),  # one picture left: dropped
+        (17, {"shuffle": False}, 7),
+        (101, {}, 2),  # two left: kept
+        (16, {}, 7),
+        (16, {"drop_last": True}, 6),
+        (100, {"world_size": 2}, 1),  # three left for two processes: dropped
+        (103, {}, 1),
+    ],
+)
+def test_last_batch(small_set, batch_size, options, steps):
+    training = loader(small_set, batch_size=batch_size, **options)
+    assert len(training) == steps == len(list(training.epoch(0)))
+
+
+def test_select_first_classes_and_first_pictures_in_id_order(small_set):
+    shuffled = torch.randperm(103, generator=torch.Generator().manual_seed(0))
+    mixed = ImageSet(
+        small_set.images[shuffled], small_set.labels[shuffled], small_set.ids[shuffled], small_set.classes
+    )
+    chosen = mixed.select(first_classes=2, per_class=3)
+    assert chosen.classes == ("a", "b")
+    assert chosen.ids.tolist() == [7 + 3 * place for place in (0, 1, 5, 6, 10, 11)]
+    assert chosen.labels.tolist() == [0, 1] * 3
+    assert torch.equal(chosen.images, small_set.images[[0, 1, 5, 6, 10, 11]])
+    assert mixed.select() is mixed
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"first_classes": 1}, "first_classes is 1; give 2 to 5"),
+        ({"first_classes": 6}, "first_classes is 6; give 2 to 5"),
+        ({"per_class": 21}, "per_class is 21; give 1 to 20, the pictures of class 'd'"),
+        ({"per_class": 0}, "per_class is 0"),
+    ],
+)
+def test_select_names_what_is_wrong(small_set, bad, words):
+    with pytest.raises(InputError, match=words):
+        small_set.select(**bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 15, "world_size": 2}, "batch_size is 15; give a positive multiple of world_size 2"),
+        ({"batch_size": 200, "drop_last": True}, "batch_size is 200: no batch for 103"),
+        ({"rank": 2, "world_size": 2}, "rank is 2"),
+        ({"mean": (0.5,)}, "mean and std have 1 and 3 values; give 3"),
+        ({"std": (0.2, 0.0, 0.2)}, "std is"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_loader_names_what_is_wrong(small_set, bad, words):
+    with pytest.raises(InputError, match=words):
+        loader(small_set, **bad)
+
+
+def test_image_set_checks_its_tensors(small_set):
+    images, labels, ids = small_set.images, small_set.labels, small_set.ids
+    with pytest.raises(InputError, match=r"images is torch\.float32"):
+        ImageSet(images.float(), labels, ids, small_set.classes)
+    with pytest.raises(InputError, match="labels is"):
+        ImageSet(images, labels[:5], ids, small_set.classes)
+    with pytest.raises(InputError, match="labels run from 0 to 4; with 4 classes"):
+        ImageSet(images, labels, ids, small_set.classes[:4])
+    with pytest.raises(InputError, match="images is empty"):
+        loader(ImageSet(images[:0], labels[:0], ids[:0], small_set.classes))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_device_makes_the_same_batches(small_set):
+    here, there = (list(loader(small_set, device=device).epoch(0)) for device in ("cpu", "cuda"))
+    for one, two in zip(here, there, strict=True):
+        assert torch.equal(one.ids, two.ids.cpu())
+        torch.testing.assert_close(one.images, two.images.cpu())
