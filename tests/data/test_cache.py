@@ -3,7 +3,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from stillroom.data.cache import cache_folder, write_atomically
+from stillroom.data.cache import cache_folder, keep
 
 
 def test_folder_is_the_argument_then_the_variable_then_the_users(monkeypatch, tmp_path):
@@ -16,13 +16,13 @@ def test_folder_is_the_argument_then_the_variable_then_the_users(monkeypatch, tm
 
 def test_failure_leaves_the_old_file_and_nothing_aside(tmp_path):
     path = tmp_path / "new" / "file"
-    assert write_atomically(path, lambda file: file.write(b"old"))
+    assert keep(path, lambda file: file.write(b"old"))
 
     def fails(file):
         file.write(b"half")
         raise OSError("disk full")
 
-    assert not write_atomically(path, fails)
+    assert not keep(path, fails)
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 
@@ -32,5 +32,5 @@ def test_interrupt_leaves_nothing_aside(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "file", stops)
+        keep(tmp_path / "file", stops)
     assert list(tmp_path.iterdir()) == []

@@ -1,15 +1,15 @@
-"""Where derived data is kept between runs, and how a file is written so that no reader sees half of it."""
+"""Where derived data is kept between runs."""
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import platformdirs
+
+from stillroom.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +27,8 @@ def cache_folder(override: str | os.PathLike[str] | None = None) -> Path:
     return Path(chosen)
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
-    """Write a cache file aside, flush it to disk and move it into place.
+def keep(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
+    """Write a cache file, all or nothing.
 
     A cache is a convenience, so a full disk or a read-only folder is logged, not raised.
 
@@ -39,20 +39,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
     Returns:
         Whether the file was written.
     """
-    aside: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            aside = Path(file.name)
+
+    def fill(aside: Path) -> None:
+        with aside.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+
+    try:
+        write_atomically(path, fill)
     except OSError as error:
         _log.warning("cache %s not written (%s); it will be computed again next time", path, error)
         return False
-    finally:
-        if aside is not None:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
     return True

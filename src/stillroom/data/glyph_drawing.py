@@ -46,21 +46,21 @@ class Difficulty:
         noise: largest standard deviation of the noise.
     """
 
-    size: tuple[float, float] = (15.0, 25.0)
+    size: tuple[float, float] = (18.0, 27.0)
     stretch: float = 0.12
-    rotate: float = 18.0
+    rotate: float = 15.0
     shear: float = 0.2
-    shift: float = 4.0
-    contrast: tuple[float, float] = (0.18, 0.6)
-    chroma: float = 0.35
-    texture: float = 0.18
-    gradient: float = 0.35
-    neighbour: float = 0.7
+    shift: float = 3.0
+    contrast: tuple[float, float] = (0.3, 0.8)
+    chroma: float = 0.2
+    texture: float = 0.12
+    gradient: float = 0.25
+    neighbour: float = 0.4
     neighbour_gap: tuple[float, float] = (0.85, 1.25)
-    neighbour_twin: float = 0.5
-    strokes: float = 0.5
+    neighbour_twin: float = 0.3
+    strokes: float = 0.3
     blur: float = 1.0
-    noise: float = 0.12
+    noise: float = 0.08
 
 
 def font_path(name: str) -> Path:

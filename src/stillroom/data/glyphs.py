@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.data.cache import cache_folder, write_atomically
+from stillroom.data.cache import cache_folder, keep
 from stillroom.data.glyph_drawing import BLOCK, SIDE, Difficulty, draw_block, glyph_masks
 from stillroom.data.memory import ImageSet
 from stillroom.errors import InputError
@@ -94,7 +94,7 @@ def glyphs100(
     if pictures is None:
         train = _draw_split(seed, 0, sizes[0], len(TRAIN_FONTS), difficulty)
         pictures = train, _draw_split(seed, 1, sizes[1], len(FONTS), difficulty)
-        write_atomically(path, lambda file: _write(file, *pictures))
+        keep(path, lambda file: _write(file, *pictures))
     return _image_set(pictures[0]), _image_set(pictures[1])
 
 

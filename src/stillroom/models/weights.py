@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stillroom.errors import InputError
+from stillroom.files import write_atomically
 from stillroom.models.checkpoint import read_checkpoint
 from stillroom.models.output import first_line
 
@@ -145,18 +145,9 @@ def save_weights(model: nn.Module, path: str | Path, metadata: dict[str, str] | 
     """
     from safetensors.torch import save_file
 
-    path = Path(path)
     tensors = _separate(model.state_dict())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, aside, metadata={"format": "pt", **(metadata or {})})
-        _sync(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    if os.name == "posix":
-        _sync(path.parent)
+    header = {"format": "pt", **(metadata or {})}
+    write_atomically(Path(path), lambda aside: save_file(tensors, aside, metadata=header))
 
 
 def _separate(state: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -173,12 +164,3 @@ def _separate(state: Mapping[str, Any]) -> dict[str, Tensor]:
         tensors[name] = tensor.clone() if memory in written else tensor
         written.add(memory)
     return tensors
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -45,6 +45,7 @@ class CifarResNet(nn.Module):
         in_channels: channels of the pictures.
         depth: 6n + 2 for n blocks a stage.
         widths: channels of the stem and of the three stages.
+        stem_stride: 1 as published; 2 quarters the work of everything behind the stem.
 
     Raises:
         ValueError: ``depth`` is not 6n + 2 with n >= 1.
@@ -63,13 +64,14 @@ class CifarResNet(nn.Module):
         *,
         depth: int = 20,
         widths: tuple[int, int, int, int] = (16, 16, 32, 64),
+        stem_stride: int = 1,
     ) -> None:
         super().__init__()
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"depth must be 6n + 2 with n >= 1, got {depth}")
         blocks = (depth - 2) // 6
         stem, first, second, third = widths
-        self.conv1 = conv3x3(in_channels, stem)
+        self.conv1 = conv3x3(in_channels, stem, stride=stem_stride)
         self.bn1 = nn.BatchNorm2d(stem)
         self.relu = nn.ReLU()
         self.layer1 = _stage(stem, first, blocks, stride=1)

@@ -1,0 +1,108 @@
+"""The main job on embedded data: one teacher, the same student four ways, a table and a page."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stillroom.api import Inputs, Result, run_recipe
+from stillroom.config import make_recipe
+from stillroom.data import DataSet, MemoryLoader, load_data
+from stillroom.engine.evaluate import predict
+from stillroom.engine.progress import Reporter, make_reporter
+from stillroom.report.page import pick_samples, write_page
+from stillroom.report.table import duration, summary_table
+
+TEACHER, STUDENT = "stillroom.models.compact:large", "stillroom.models.compact:small"
+METHODS = {
+    "labels-only": "ce",
+    "kd": "kd",
+    "dkd": "dkd(warmup=1)",
+    "ldrld": "ldrld",
+}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much work the demo does.
+
+    Attributes:
+        per_class: training pictures of each class.
+        teacher_epochs: passes of the teacher.
+        student_epochs: passes of each student.
+    """
+
+    per_class: int
+    teacher_epochs: int
+    student_epochs: int
+
+
+FULL, QUICK = Scale(200, 5, 5), Scale(80, 4, 3)
+
+
+def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]) -> None:
+    """Run the whole demo; what is finished already is kept.
+
+    Args:
+        out: folder for runs, page and student; None makes a name from the other arguments.
+        quick: less work, less accuracy.
+        seed: of initial weights, order and augmentation.
+        show: prints a line or a table.
+
+    Raises:
+        InputError: if ``out`` holds something else.
+    """
+    begin = time.perf_counter()
+    scale = QUICK if quick else FULL
+    folder = Path(out or "runs/demo" + "-quick" * quick + f"-s{seed}" * bool(seed))
+    show("Glyphs-100: 100 characters that people confuse; a quarter of the test fonts are never seen in training.")
+    data = load_data("glyphs100", per_class=None if scale.per_class == 200 else scale.per_class)
+    show(f"{len(data.train):,} training and {len(data.val):,} test pictures are ready.")
+    reporter = make_reporter()
+    common = {
+        "data": "glyphs100", "per_class": None if scale.per_class == 200 else scale.per_class,
+        "runs": str(folder), "seed": seed, "batch_size": 64,
+        "lr": 0.2, "schedule": "cosine", "warmup_epochs": 1, "nesterov": True,
+    }  # fmt: skip
+    own = {"model": TEACHER, "name": "teacher", "epochs": scale.teacher_epochs}
+    teacher = _run("train", {**common, **own}, data, reporter)
+    settings = {**common, "teacher": str(teacher.record.path), "student": STUDENT, "epochs": scale.student_epochs}
+    students = {
+        name: _run("distill", {**settings, "method": method, "name": name}, data, reporter)
+        for name, method in METHODS.items()
+    }
+    show(summary_table([teacher.record, *(result.record for result in students.values())]))
+    page = folder / "index.html"
+    _write_page(page, data, teacher, students)
+    weights = folder / "ldrld-student.safetensors"
+    shutil.copyfile(students["ldrld"].record.student, weights)
+    show(f"page      {page.resolve().as_uri()}")
+    show(f"student   {weights}")
+    show(f"all of it took {duration(time.perf_counter() - begin)}")
+
+
+def _run(command: Any, settings: dict[str, Any], data: DataSet, reporter: Reporter) -> Result:
+    return run_recipe(make_recipe(command, settings), reporter, Inputs(data=data))
+
+
+def _write_page(path: Path, data: DataSet, teacher: Result, students: dict[str, Result]) -> None:
+    config = teacher.record.config()
+    data = replace(data, mean=tuple(config["mean"]), std=tuple(config["std"]))
+    loader = MemoryLoader(data.val, batch_size=256, mean=data.mean, std=data.std, shuffle=False)
+    logits = {}
+    for name, result in {"teacher": teacher, **students}.items():
+        logits[name], labels = predict(result.student.cpu(), loader.epoch(0))
+    samples = pick_samples(
+        data.val.images, labels, data.val.classes, logits, better="ldrld", than="labels-only"
+    )  # fmt: skip
+    write_page(
+        path,
+        "A teacher and four students on Glyphs-100",
+        [result.record for result in students.values()],
+        teacher.record,
+        samples,
+    )

@@ -1,0 +1,1 @@
+"""The one loop: train, distil, evaluate, and the run folders that record it."""

@@ -1,0 +1,68 @@
+"""How good a classifier is on a set of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from stillroom.models import logits_of
+from stillroom.records import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers of one pass over a set.
+
+    Attributes:
+        top1: share of pictures whose label has the largest logit, in percent.
+        top5: share of pictures whose label is among the five largest logits, in percent.
+        loss: mean cross-entropy.
+        count: pictures seen.
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    count: int
+
+
+def predict(
+    model: nn.Module, batches: Iterable[Batch], autocast: AbstractContextManager[None] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Run a model over batches in evaluation mode; its mode is put back afterwards.
+
+    Returns:
+        Logits (N, C) in float32 and labels (N,), both on the model's device.
+    """
+    was_training = model.training
+    model.eval()
+    logits, labels = [], []
+    try:
+        with torch.inference_mode(), autocast or nullcontext():
+            for batch in batches:
+                logits.append(logits_of(model(batch.images)).float())
+                labels.append(batch.labels)
+    finally:
+        model.train(was_training)
+    return torch.cat(logits), torch.cat(labels)
+
+
+def score(logits: Tensor, labels: Tensor) -> Evaluation:
+    """Accuracy and loss of logits (N, C) against labels (N,)."""
+    classes = logits.shape[1]
+    top1, top5 = (
+        100 * float(multiclass_accuracy(logits, labels, classes, average="micro", top_k=k, validate_args=False))
+        for k in (1, min(5, classes))
+    )
+    return Evaluation(top1, top5, float(F.cross_entropy(logits, labels)), len(labels))
+
+
+def agreement(logits: Tensor, others: Tensor) -> float:
+    """Share of pictures on which two models name the same class, in percent; both logits are (N, C)."""
+    return 100 * float((logits.argmax(1) == others.argmax(1)).float().mean())

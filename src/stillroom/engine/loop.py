@@ -1,0 +1,328 @@
+"""The one loop. Training is distillation without a teacher."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypedDict, cast
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from stillroom.config import Recipe
+from stillroom.data import DataSet, MemoryLoader
+from stillroom.engine import checkpoint
+from stillroom.engine.evaluate import Evaluation, agreement, predict, score
+from stillroom.engine.optim import build_optimizer, lr_at
+from stillroom.engine.progress import Reporter
+from stillroom.engine.runs import RunFolder
+from stillroom.engine.stop import Stopped, StopRequest, listen
+from stillroom.methods import Method
+from stillroom.models import load_weights, logits_of, save_weights
+from stillroom.records import Output
+
+
+class Diverged(RuntimeError):  # noqa: N818  names what happened to the run
+    """A loss became NaN or infinite; the message names step, term and last good checkpoint."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one run needs, built and checked.
+
+    Attributes:
+        student: the model to train, on the CPU or already on its device.
+        teacher: frozen, or None to train on labels only.
+        method: the losses.
+        data: training and validation pictures with their statistics.
+        recipe: the settings.
+        run: the folder that records the run.
+        fabric: device and precision.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None
+    method: Method
+    data: DataSet
+    recipe: Recipe
+    run: RunFolder
+    fabric: Fabric
+
+
+@dataclass
+class Progress:
+    """How far a run has come; all of it is in the checkpoint.
+
+    Attributes:
+        epoch: the one being trained, from 1.
+        step: steps done in it.
+        seconds: training time spent in it.
+        losses: (steps, terms) the value of every term at every step of this epoch.
+        correct: training pictures named rightly in it.
+        seen: training pictures seen in it.
+        rows: the numbers of the finished epochs.
+    """
+
+    losses: Tensor
+    correct: Tensor
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    seen: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def best(self) -> dict[str, Any]:
+        """The row of the epoch with the highest validation accuracy, the earliest of equals."""
+        return max(self.rows, key=lambda row: (row["val_top1"], -row["epoch"]))
+
+
+class Loop:
+    """One run from its start, or its checkpoint, to its end.
+
+    Args:
+        job: what to train and how.
+        reporter: told about every step and epoch.
+    """
+
+    def __init__(self, job: Job, reporter: Reporter) -> None:
+        self.job, self.reporter = job, reporter
+        self.options = job.recipe.run
+        device = job.fabric.device
+        layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
+        job.student.to(device=device).to(memory_format=layout)
+        job.method.to(device)
+        if job.teacher is not None:
+            job.teacher.to(device=device).to(memory_format=layout).eval().requires_grad_(False)
+        trained = [*job.student.parameters(), *job.method.parameters()]
+        optimizer = build_optimizer(trained, job.recipe.optim)
+        # Compiled or not, job.student stays the user's own module, with its own parameter names.
+        runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
+        self.runner, self.optimizer = job.fabric.setup(runner, optimizer)
+        self.train_loader, self.val_loader = make_loaders(job.data, job.recipe, job.fabric)
+        self.steps = len(self.train_loader)
+        self.names = job.method.term_names
+        self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
+        self.teacher_logits: Tensor | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Train to the last epoch and write the summary.
+
+        Returns:
+            The summary, as in ``summary.json``.
+
+        Raises:
+            Stopped: if Ctrl-C or SIGTERM asked for it; the state is saved.
+            Diverged: if a loss is NaN or infinite.
+        """
+        if self.job.run.last.exists():
+            self._restore()
+        teacher = self._score_teacher()
+        done = (self.progress.epoch - 1) * self.steps + self.progress.step
+        self.reporter.start(self.job.run.path.name, self.options.epochs, self.steps, done)
+        try:
+            with listen() as stop:
+                while self.progress.epoch <= self.options.epochs:
+                    self._train_epoch(stop)
+                    self._close_epoch()
+                    self._stop_if_asked(stop)
+        finally:
+            self.reporter.close()
+        return self._finish(teacher)
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """The hot path: no checks, no waiting for the device beyond what divergence needs."""
+        job, now, device = self.job, self.progress, self.job.fabric.device
+        check_every = 1 if device.type == "cpu" else 50
+        self.runner.train()
+        begin = time.perf_counter() - now.seconds
+        for batch in self.train_loader.epoch(now.epoch, now.step):
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs)
+            teacher = self._teach(batch.images)
+            logits = logits_of(self.runner(batch.images))
+            terms = job.method(Output(logits), teacher, batch.labels, now.epoch)
+            values = torch.stack(list(terms.values()))
+            now.losses[now.step] = values.detach()
+            now.step += 1
+            if now.step % check_every == 0:
+                self._check_losses(now.step - check_every)
+            job.fabric.backward(values.sum())
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            now.correct += (logits.detach().argmax(1) == batch.labels).sum()
+            now.seen += len(batch.labels)
+            self.reporter.step(now.epoch, len(batch.labels), self._latest)
+            now.seconds = time.perf_counter() - begin
+            if stop.signal_number and now.step < self.steps:
+                self._stop_if_asked(stop)
+        self._check_losses(now.step - now.step % check_every)
+
+    def _teach(self, images: Tensor) -> Output | None:
+        if self.job.teacher is None or not self.job.method.needs_teacher:
+            return None
+        with torch.inference_mode(), self._autocast():
+            logits = logits_of(self.job.teacher(images)).float()
+        return Output(logits.clone())  # a clone made outside inference mode may enter the student's graph
+
+    def _check_losses(self, since: int) -> None:
+        """Stop before a bad value reaches a checkpoint."""
+        recent = self.progress.losses[since : self.progress.step]
+        if bool(recent.isfinite().all()):
+            return
+        step, term = (int(i) for i in (~recent.isfinite()).nonzero()[0])
+        last = self.job.run.last
+        kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
+        raise Diverged(
+            f"loss term {self.names[term]!r} became {float(recent[step, term])} in epoch {self.progress.epoch}, "
+            f"step {since + step + 1} of {self.steps}; {kept}. Lower lr or that term's weight, or use precision=32"
+        )
+
+    def _close_epoch(self) -> None:
+        """Measure, record and save."""
+        now, run = self.progress, self.job.run
+        logits, labels = predict(self.job.student, self.val_loader.epoch(0), self._autocast())
+        now.rows.append(self._row(score(logits, labels), logits))
+        if now.best() is now.rows[-1]:
+            save_weights(self.job.student, run.best, {})
+        run.write_epochs(now.rows)
+        self.reporter.epoch(now.rows[-1])
+        now.epoch, now.step, now.seconds, now.seen = now.epoch + 1, 0, 0.0, 0
+        now.losses.zero_()
+        now.correct = self._zero()
+        done = now.epoch - 1
+        if done % self.options.checkpoint_every == 0 or done == self.options.epochs:
+            self._save()
+
+    def _row(self, result: Evaluation, logits: Tensor) -> dict[str, Any]:
+        now = self.progress
+        means = now.losses[: now.step].mean(0).tolist()
+        same = None if self.teacher_logits is None else agreement(logits, self.teacher_logits)
+        return {
+            "epoch": now.epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "loss": sum(means),
+            "terms": dict(zip(self.names, means, strict=True)),
+            "train_top1": 100 * float(now.correct) / max(now.seen, 1),
+            "val_top1": result.top1,
+            "val_top5": result.top5,
+            "val_loss": result.loss,
+            "agreement": same,
+            "seconds": now.seconds,
+            "images_per_second": now.seen / max(now.seconds, 1e-9),
+        }
+
+    def _finish(self, teacher: Evaluation | None) -> dict[str, Any]:
+        """Write the student, then the summary, whose presence marks the run as finished."""
+        job, rows, best = self.job, self.progress.rows, self.progress.best()
+        if self.options.export == "best":
+            load_weights(job.student, job.run.best)
+        job.student.eval()
+        save_weights(job.student, job.run.student, {key: str(v) for key, v in job.run.config().items()})
+        summary = {
+            "parameters": sum(p.numel() for p in job.student.parameters()),
+            "teacher_parameters": None if job.teacher is None else sum(p.numel() for p in job.teacher.parameters()),
+            "teacher": None if teacher is None else asdict(teacher),
+            "last": rows[-1],
+            "best": best,
+            "exported": self.options.export,
+            "seconds": sum(row["seconds"] for row in rows),
+            "device": str(job.fabric.device),
+        }
+        job.run.write_summary(summary)
+        return summary
+
+    def _score_teacher(self) -> Evaluation | None:
+        """Measure the teacher once; its answers are what agreement compares with."""
+        if self.job.teacher is None:
+            return None
+        self.teacher_logits, labels = predict(self.job.teacher, self.val_loader.epoch(0), self._autocast())
+        result = score(self.teacher_logits, labels)
+        chance = 100 / self.teacher_logits.shape[1]
+        if result.top1 < 2 * chance:
+            self.reporter.say(
+                f"warning: the teacher's accuracy is {result.top1:.1f} % (chance is {chance:.1f} %); "
+                "check its weights, the order of the classes, and mean/std"
+            )
+        return result
+
+    def _save(self) -> None:
+        now = self.progress
+        state = {
+            "student": self.job.student.state_dict(),
+            "method": self.job.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": {name: getattr(now, name) for name in now.__dataclass_fields__},
+            "random": checkpoint.random_state(),
+        }
+        checkpoint.save_state(self.job.run.last, state)
+
+    def _restore(self) -> None:
+        state = checkpoint.load_state(self.job.run.last)
+        self.job.student.load_state_dict(state["student"])
+        self.job.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        self.progress.losses = self.progress.losses.to(self.job.fabric.device)
+        self.progress.correct = self.progress.correct.to(self.job.fabric.device)
+        checkpoint.restore_random_state(state["random"])
+
+    def _stop_if_asked(self, stop: StopRequest) -> None:
+        if stop.signal_number and self.progress.epoch <= self.options.epochs:
+            self._save()
+            raise Stopped(
+                f"stopped in epoch {self.progress.epoch} after step {self.progress.step}; everything is saved in "
+                f"{self.job.run.path}. The same command goes on from there",
+                stop.signal_number,
+            )
+
+    def _latest(self) -> dict[str, float]:
+        values = self.progress.losses[self.progress.step - 1].tolist()
+        return dict(zip(self.names, values, strict=True))
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), dtype=torch.long, device=self.job.fabric.device)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        context: AbstractContextManager[None] = self.job.fabric.autocast()
+        return context
+
+
+class Place(TypedDict):
+    """What both loaders share."""
+
+    device: torch.device
+    channels_last: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def make_loaders(data: DataSet, recipe: Recipe, fabric: Fabric) -> tuple[MemoryLoader, MemoryLoader]:
+    """The training loader with augmentation and the validation loader without."""
+    run = recipe.run
+    place: Place = {
+        "device": fabric.device, "channels_last": run.channels_last, "mean": data.mean, "std": data.std,
+    }  # fmt: skip
+    train = MemoryLoader(
+        data.train, batch_size=run.batch_size, augment=data.augment, shuffle=True, seed=run.seed, **place
+    )
+    val = MemoryLoader(data.val, batch_size=max(run.batch_size, 256), shuffle=False, **place)
+    return train, val
+
+
+def make_fabric(accelerator: str, precision: str) -> Fabric:
+    """Device and precision of a recipe; "auto" precision is bf16 where the processor computes in it."""
+    if precision == "auto":
+        precision = "bf16" if has_native_bf16(accelerator) else "32"
+    return Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
+
+
+def has_native_bf16(accelerator: str) -> bool:
+    """Whether bf16 is worth it: CUDA devices that compute in it, CPUs with AVX-512 BF16 or AMX."""
+    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
+        return False
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(probe is not None and probe() for probe in probes)

@@ -1,0 +1,56 @@
+"""Optimizer and learning rate, the rate a pure function of the place in the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from stillroom.config import OptimOptions
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -> torch.optim.Optimizer:
+    """Make the optimizer of a resolved recipe, fused where PyTorch offers it."""
+    assert options.lr is not None
+    assert options.weight_decay is not None
+    trained = [p for p in parameters if p.requires_grad]
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(trained, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    return torch.optim.SGD(
+        trained,
+        lr=options.lr,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        nesterov=options.nesterov,
+        fused=True,
+    )
+
+
+def lr_at(options: OptimOptions, epoch: int, step: int, steps: int, epochs: int) -> float:
+    """The learning rate of one step.
+
+    Milestones act from the epoch after each milestone on and the warm-up ``min(e / warmup, 1)`` rises by epochs, both
+    as published; the cosine falls by steps to zero at the end of the run.
+
+    Args:
+        options: a resolved recipe's options.
+        epoch: counted from 1.
+        step: inside the epoch, from 0.
+        steps: in one epoch.
+        epochs: of the whole run.
+    """
+    assert options.lr is not None
+    assert options.milestones is not None
+    warmup = options.warmup_epochs
+    if options.schedule == "cosine":
+        progress = epoch - 1 + step / steps
+        if progress < warmup:
+            return options.lr * (progress + 1 / steps) / warmup
+        return options.lr * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(epochs - warmup, 1)))
+    passed = sum(epoch > milestone for milestone in options.milestones)
+    if passed or not warmup:
+        return float(options.lr * options.gamma**passed)
+    reached = min(epoch, warmup - 1) if options.unfinished_warmup else min(epoch, warmup)
+    return float(options.lr * reached / warmup)

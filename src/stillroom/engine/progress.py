@@ -1,0 +1,161 @@
+"""What a person sees while a run goes on: a live bar on a terminal, one line an epoch elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+Values = Callable[[], Mapping[str, float]]
+
+
+class Reporter(Protocol):
+    """What the loop tells; implementations only show it."""
+
+    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
+        """A run begins, or goes on with ``done`` steps behind it."""
+
+    def step(self, epoch: int, images: int, values: Values) -> None:
+        """A step is done; ``values`` reads the losses off the device, so it is called only when they are shown."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """An epoch is done."""
+
+    def say(self, text: str) -> None:
+        """Anything else worth a line."""
+
+    def close(self) -> None:
+        """The run is over, whatever the outcome."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
+        """Ignore."""
+
+    def step(self, epoch: int, images: int, values: Values) -> None:
+        """Ignore."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Ignore."""
+
+    def say(self, text: str) -> None:
+        """Ignore."""
+
+    def close(self) -> None:
+        """Ignore."""
+
+
+class Lines:
+    """One plain line an epoch, for logs and pipes.
+
+    Args:
+        write: receives each line.
+    """
+
+    def __init__(self, write: Callable[[str], object] = print) -> None:
+        self._write = write
+        self._name, self._epochs = "", 0
+
+    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
+        """Say what begins."""
+        self._name, self._epochs = name, epochs
+        resumed = f", going on after step {done}" if done else ""
+        self._write(f"{name}: {epochs} epochs of {steps} steps{resumed}")
+
+    def step(self, epoch: int, images: int, values: Values) -> None:
+        """Stay quiet inside an epoch."""
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Print the epoch's numbers."""
+        terms = "  ".join(f"{name} {value:.4g}" for name, value in row["terms"].items())
+        self._write(
+            f"{self._name}: epoch {row['epoch']}/{self._epochs}  {terms}  train {row['train_top1']:.2f} %  "
+            f"val {row['val_top1']:.2f} %  {row['images_per_second']:.0f} images/s"
+        )
+
+    def say(self, text: str) -> None:
+        """Print it."""
+        self._write(text)
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class Live:
+    """A progress bar with epoch, speed, losses, accuracy and time left.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description:<8}"),
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[speed]:>6.0f} images/s"),
+            TextColumn("[dim]{task.fields[losses]}"),
+            TextColumn("[bold]{task.fields[accuracy]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            refresh_per_second=8,
+        )
+        self._task: TaskID | None = None
+        self._waiting = self._images = 0
+        self._shown = 0.0
+
+    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
+        """Draw a bar over all steps of the run."""
+        self._bar.start()
+        self._task = self._bar.add_task(
+            name, total=epochs * steps, completed=done, epoch=done // steps + 1, epochs=epochs,
+            speed=0.0, losses="", accuracy="",
+        )  # fmt: skip
+        self._waiting = self._images = 0
+        self._shown = time.perf_counter()
+
+    def step(self, epoch: int, images: int, values: Values) -> None:
+        """Move on; the numbers change four times a second."""
+        assert self._task is not None
+        self._waiting += 1
+        self._images += images
+        now = time.perf_counter()
+        if now - self._shown < 0.25:
+            return
+        losses = " ".join(f"{name} {value:.3f}" for name, value in values().items())
+        speed = self._images / (now - self._shown)
+        self._bar.update(self._task, advance=self._waiting, epoch=epoch, losses=losses, speed=speed)
+        self._waiting, self._images, self._shown = 0, 0, now
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """Show the accuracy just measured."""
+        assert self._task is not None
+        self._bar.update(
+            self._task, advance=self._waiting, accuracy=f"val {row['val_top1']:.1f} %", speed=row["images_per_second"]
+        )
+        self._waiting, self._images, self._shown = 0, 0, time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """Print above the bar."""
+        self._bar.console.print(text, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.stop()
+
+
+def make_reporter(show: bool = True) -> Reporter:
+    """A live bar on a terminal, lines elsewhere, nothing when told so."""
+    if not show:
+        return Silent()
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return Live(console)
+    return Lines(lambda text: print(text, file=sys.stderr, flush=True))

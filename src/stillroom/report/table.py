@@ -1,0 +1,85 @@
+"""The table of runs: one row a run, the same numbers on the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from stillroom.engine.runs import RunFolder
+
+COLUMNS = ("run", "parameters", "best %", "last %", "agreement %", "train time", "images/s")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in numbers.
+
+    Attributes:
+        name: of the run folder.
+        parameters: of the trained model.
+        best: highest validation accuracy of any epoch, in percent.
+        last: validation accuracy after the last epoch, in percent.
+        agreement: share of validation pictures on which the student names the teacher's class, in percent.
+        seconds: spent in training steps.
+        speed: training pictures a second, median over the epochs.
+    """
+
+    name: str
+    parameters: int
+    best: float
+    last: float
+    agreement: float | None
+    seconds: float
+    speed: float
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text, in the order of :data:`COLUMNS`."""
+        return (
+            self.name,
+            f"{self.parameters:,}",
+            f"{self.best:.2f}",
+            f"{self.last:.2f}",
+            "–" if self.agreement is None else f"{self.agreement:.2f}",
+            duration(self.seconds),
+            f"{self.speed:,.0f}",
+        )
+
+
+def read_row(run: RunFolder) -> Row:
+    """The numbers of a finished run.
+
+    Raises:
+        InputError: if it is not finished.
+    """
+    summary = run.summary()
+    speeds = sorted(row["images_per_second"] for row in run.epochs())
+    return Row(
+        name=run.path.name,
+        parameters=summary["parameters"],
+        best=summary["best"]["val_top1"],
+        last=summary["last"]["val_top1"],
+        agreement=summary["last"]["agreement"],
+        seconds=summary["seconds"],
+        speed=speeds[len(speeds) // 2],
+    )
+
+
+def summary_table(runs: Sequence[RunFolder]) -> Table:
+    """The table for a terminal."""
+    table = Table(title="validation accuracy, best and last epoch", title_justify="left")
+    for place, column in enumerate(COLUMNS):
+        table.add_column(column, justify="right" if place else "left", no_wrap=True)
+    for run in runs:
+        table.add_row(*read_row(run).cells())
+    return table
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 8.3 s, 4:05 or 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

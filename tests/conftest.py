@@ -1,0 +1,41 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from stillroom.data import Augment, DataSet, ImageSet
+
+torch.set_num_threads(1)
+
+
+def tiny_set(per_class: int, classes: int = 4, seed: int = 0) -> ImageSet:
+    """Noisy pictures, each class with a colour of its own: learnable in seconds."""
+    generator = torch.Generator().manual_seed(seed)
+    count = per_class * classes
+    labels = torch.arange(count) % classes
+    colours = torch.randint(40, 216, (classes, 3, 1, 1), generator=torch.Generator().manual_seed(7))
+    noise = torch.randint(-40, 40, (count, 3, 8, 8), generator=generator)
+    images = (colours[labels] + noise).clamp(0, 255).to(torch.uint8)
+    return ImageSet(images, labels, torch.arange(count), tuple(f"class {i}" for i in range(classes)))
+
+
+@pytest.fixture
+def tiny_data() -> DataSet:
+    """Four classes, 80 training and 40 validation pictures of 8x8."""
+    return DataSet("tiny", tiny_set(20), tiny_set(10, seed=1), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), Augment(pad=1))
+
+
+def tiny_model(num_classes: int = 4, width: int = 8) -> nn.Module:
+    """A small network with batch norm and dropout, so that all kinds of state take part."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3, padding=1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, num_classes),
+    )

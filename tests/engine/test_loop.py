@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+import stillroom
+from stillroom.api import Inputs, run_recipe
+from stillroom.config import make_recipe
+from stillroom.engine.loop import Diverged, has_native_bf16, make_fabric
+from stillroom.engine.progress import Silent
+from stillroom.engine.runs import RunFolder
+from stillroom.engine.stop import Stopped
+from stillroom.errors import InputError
+from stillroom.methods import Method, Term
+from tests.conftest import tiny_model
+
+SETTINGS = {
+    "data": "tiny", "epochs": 3, "batch_size": 16, "lr": 0.1, "pad": 1, "precision": "32", "accelerator": "cpu",
+}  # fmt: skip
+
+
+class At(Silent):
+    """Does something once, after a given step of the whole run."""
+
+    def __init__(self, step, act):
+        self.left, self.act = step, act
+
+    def step(self, epoch, images, values):
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+
+@pytest.fixture
+def teacher():
+    torch.manual_seed(5)
+    return tiny_model(width=16)
+
+
+def run(tmp_path, data, teacher=None, method=None, reporter=None, name="run", **settings):
+    torch.manual_seed(11)
+    student = tiny_model()
+    command = "distill" if teacher is not None else "train"
+    made = method if isinstance(method, Method) else None
+    text = made.text if made else method or "ldrld(depth=3)"
+    models = {"teacher": "t", "student": "s", "method": text} if teacher else {"model": "m"}
+    recipe = make_recipe(command, {**SETTINGS, **models, "runs": str(tmp_path), "name": name, **settings})
+    inputs = Inputs(teacher=teacher, student=student, data=data, method=made)
+    return run_recipe(recipe, reporter or Silent(), inputs)
+
+
+def same_weights(one, other):
+    assert one.keys() == other.keys()
+    return all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_training_on_labels_learns_and_records_every_epoch(tmp_path, tiny_data):
+    student, record = run(tmp_path, tiny_data, epochs=6)
+    rows = record.epochs()
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert record.summary()["last"]["val_top1"] > 60  # chance is 25
+    assert record.summary()["best"]["val_top1"] == max(row["val_top1"] for row in rows)
+    assert rows[0]["terms"].keys() == {"ce"}
+    assert rows[0]["agreement"] is None
+    assert not student.training
+
+
+def test_the_recorded_accuracy_is_the_returned_models(tmp_path, tiny_data):
+    student, record = run(tmp_path, tiny_data)
+    result = stillroom.evaluate(model=student, data=tiny_data)
+    assert result.top1 == pytest.approx(record.summary()["last"]["val_top1"])
+    assert result.count == 40
+
+
+def test_distilling_leaves_the_teacher_as_it_was(tmp_path, tiny_data, teacher):
+    before = {key: value.clone() for key, value in teacher.state_dict().items()}
+    _, record = run(tmp_path, tiny_data, teacher)
+    assert same_weights(before, teacher.state_dict())
+    assert not teacher.training
+    assert record.epochs()[0]["terms"].keys() == {"ce", "ldrld"}
+    assert 0 <= record.summary()["last"]["agreement"] <= 100
+
+
+def test_a_student_learns_from_the_teacher_alone(tmp_path, tiny_data):
+    skilled, _ = run(tmp_path, tiny_data, epochs=8, name="teacher")
+    _, record = run(tmp_path, tiny_data, skilled, "0*ce + 1*kd", name="student", epochs=8)
+    assert record.summary()["last"]["agreement"] > 60
+
+
+def test_two_equal_runs_end_with_equal_weights_and_another_seed_does_not(tmp_path, tiny_data, teacher):
+    one, _ = run(tmp_path, tiny_data, teacher, name="a")
+    two, _ = run(tmp_path, tiny_data, teacher, name="b")
+    other, _ = run(tmp_path, tiny_data, teacher, name="c", seed=1)
+    assert same_weights(one.state_dict(), two.state_dict())
+    assert not same_weights(one.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [3, 5, 8])
+def test_a_stop_request_saves_and_the_run_goes_on_bit_for_bit(tmp_path, tiny_data, teacher, number, step):
+    whole, record = run(tmp_path, tiny_data, teacher, name="whole")
+    with pytest.raises(Stopped, match="same command goes on") as stopped:
+        run(tmp_path, tiny_data, teacher, name="cut", reporter=At(step, lambda: os.kill(os.getpid(), number)))
+    assert stopped.value.signal_number == number
+    resumed, again = run(tmp_path, tiny_data, teacher, name="cut")
+    assert same_weights(whole.state_dict(), resumed.state_dict())
+    drop = {"seconds", "images_per_second"}
+    assert [{k: v for k, v in row.items() if k not in drop} for row in again.epochs()] == [
+        {k: v for k, v in row.items() if k not in drop} for row in record.epochs()
+    ]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.conftest import tiny_model, tiny_set
+from tests.engine.test_loop import At, run
+from stillroom.data import Augment, DataSet
+from stillroom.engine.progress import Silent
+data = DataSet("tiny", tiny_set(20), tiny_set(10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+run(Path(sys.argv[1]), data, optimizer="adamw", reporter=At(int(sys.argv[2]), kill))
+"""
+
+
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_data):
+    whole, _ = run(tmp_path, tiny_data, name="whole", optimizer="adamw")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), "8"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(RunFolder(tmp_path / "run").epochs()) == 1
+    resumed, record = run(tmp_path, tiny_data, optimizer="adamw")
+    assert same_weights(whole.state_dict(), resumed.state_dict())
+    assert [row["epoch"] for row in record.epochs()] == [1, 2, 3]
+
+
+def test_a_finished_run_is_used_and_not_trained_again(tmp_path, tiny_data):
+    one, record = run(tmp_path, tiny_data)
+    stamp = record.student.stat().st_mtime_ns
+    two, _ = run(tmp_path, tiny_data, reporter=At(1, lambda: pytest.fail("it trained again")))
+    assert same_weights(one.state_dict(), two.state_dict())
+    assert record.student.stat().st_mtime_ns == stamp
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path, tiny_data, teacher):
+    run(tmp_path, tiny_data, teacher)
+    with pytest.raises(InputError, match="lr"):
+        run(tmp_path, tiny_data, teacher, lr=0.2)
+    with torch.no_grad():
+        teacher[0].weight.add_(1)
+    with pytest.raises(InputError, match="teacher_weights"):
+        run(tmp_path, tiny_data, teacher)
+
+
+class Bomb(nn.Module):
+    """Turns infinite at its n-th call."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, student_logits, target):
+        self.calls -= 1
+        loss = F.cross_entropy(student_logits, target)
+        return loss * float("inf") if self.calls == 0 else loss
+
+
+def test_an_infinite_loss_stops_with_step_term_and_checkpoint(tmp_path, tiny_data, teacher):
+    # One call checks the method before training; the run has 5 steps an epoch.
+    method = Method([Term(Bomb(1 + 5 + 3))])
+    with pytest.raises(Diverged, match=r"'bomb' became inf in epoch 2, step 3 of 5.*last\.pt"):
+        run(tmp_path, tiny_data, teacher, method)
+    state = torch.load(tmp_path / "run" / "checkpoint" / "last.pt", weights_only=True)
+    assert state["progress"]["epoch"] == 2
+    assert all(value.isfinite().all() for value in state["student"].values())
+
+
+def test_the_best_epoch_can_be_exported(tmp_path, tiny_data):
+    student, record = run(tmp_path, tiny_data, export="best", lr=0.5, milestones=[])
+    result = stillroom.evaluate(model=student, data=tiny_data)
+    assert result.top1 == pytest.approx(record.summary()["best"]["val_top1"])
+
+
+def test_an_untrained_teacher_is_called_out(tmp_path, tiny_data):
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.arange(4.0))
+
+        def forward(self, images):
+            return self.bias.expand(len(images), 4)
+
+    said = []
+    reporter = Silent()
+    reporter.say = said.append
+    run(tmp_path, tiny_data, Constant(), reporter=reporter, epochs=1)
+    assert any("teacher's accuracy is 25.0 %" in line for line in said)
+
+
+def test_bf16_autocast_trains(tmp_path, tiny_data, teacher):
+    _, record = run(tmp_path, tiny_data, teacher, precision="bf16")
+    assert record.epochs()[-1]["loss"] < record.epochs()[0]["loss"]
+
+
+def test_compiling_the_student_changes_nothing_that_is_saved(tmp_path, tiny_data):
+    plain, _ = run(tmp_path, tiny_data, name="plain", epochs=1)
+    compiled, _ = run(tmp_path, tiny_data, name="compiled", epochs=1, compile=True)
+    assert plain.state_dict().keys() == compiled.state_dict().keys()
+
+
+def test_automatic_precision_follows_the_processor():
+    wanted = "bf16-mixed" if has_native_bf16("cpu") else "32-true"
+    assert make_fabric("cpu", "auto")._precision.precision == wanted
+
+
+def test_the_callers_random_numbers_are_untouched(tmp_path, tiny_data):
+    torch.manual_seed(3)
+    wanted = torch.rand(2)
+    torch.manual_seed(3)
+    recipe = make_recipe("train", {**SETTINGS, "model": "m", "runs": str(tmp_path), "epochs": 1})
+    model = tiny_model()
+    torch.manual_seed(3)
+    run_recipe(recipe, Silent(), Inputs(student=model, data=tiny_data))
+    assert torch.equal(torch.rand(2), wanted)

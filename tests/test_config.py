@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+
+from stillroom.config import make_recipe
+from stillroom.errors import InputError
+
+MINIMAL = {"model": "resnet20", "data": "cifar100"}
+PAIR = {"teacher": "runs/big", "student": "resnet20", "data": "cifar100"}
+
+
+def test_published_defaults_are_filled_in():
+    optim = make_recipe("train", MINIMAL).optim
+    assert (optim.lr, optim.weight_decay, optim.schedule, optim.milestones) == (0.05, 5e-4, "milestones", [150, 180, 210])
+
+
+def test_milestones_scale_with_the_epochs():
+    assert make_recipe("train", MINIMAL | {"epochs": 16}).optim.milestones == [10, 12, 14]
+
+
+def test_adamw_brings_its_own_defaults():
+    optim = make_recipe("train", MINIMAL | {"optimizer": "adamw"}).optim
+    assert (optim.lr, optim.weight_decay, optim.schedule) == (1e-3, 0.05, "cosine")
+
+
+def test_flat_settings_make_the_same_recipe_again():
+    recipe = make_recipe("distill", PAIR | {"method": "kd", "lr": 0.1, "mean": [0.5] * 3, "std": [0.2] * 3})
+    assert make_recipe("distill", recipe.flat()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": 1}, "batch_size=1"),
+        ({"lr": -1.0}, "lr=-1.0"),
+        ({"lr": float("nan")}, "lr=nan"),
+        ({"momentum": 1.0}, "momentum=1.0"),
+        ({"milestones": [9, 3]}, "milestones="),
+        ({"warmup_epochs": 999}, "warmup_epochs=999"),
+        ({"first_classes": 1}, "first_classes=1"),
+        ({"skip_broken": 1.0}, "skip_broken=1.0"),
+        ({"min_scale": 0.0}, "min_scale=0.0"),
+        ({"mean": [0.5, 0.5, 0.5]}, "std"),
+        ({"name": "a/b"}, "name=a/b"),
+        ({"seed": -1}, "seed=-1"),
+        ({"epocs": 3}, "did you mean 'epochs'"),
+        ({"data": None}, "data is missing"),
+    ],
+)
+def test_impossible_values_are_named(wrong, says):
+    with pytest.raises(InputError, match=says.replace("[", r"\[")) as caught:
+        make_recipe("train", MINIMAL | wrong)
+    assert "\n" not in str(caught.value)
+
+
+def test_run_names_are_portable_and_tell_runs_apart():
+    def name(**more):
+        return make_recipe("distill", PAIR | more).run_name
+
+    names = {
+        name(),
+        name(seed=1),
+        name(method="kd"),
+        name(method="kd(temperature=2)"),
+        name(method="kd(temperature=3)"),
+        name(student="timm:resnet18"),
+        name(data="/some/where/photos/"),
+    }
+    assert len(names) == 7
+    assert all(set(n) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") for n in names)
+    assert name() == "resnet20-from-big-ldrld-cifar100-s0"

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
+
+from stillroom.errors import InputError
+from stillroom.losses import KD, dkd, kd, ldrld
+from stillroom.methods import Method, Term, parse_method
+from stillroom.records import Output
+
+
+@pytest.fixture
+def outputs():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (Output(3 * torch.randn(6, 10, generator=generator)) for _ in range(2))
+    return student, teacher, torch.arange(6)
+
+
+def total(text, outputs, epoch=1):
+    return sum(parse_method(text)(*outputs, epoch).values())
+
+
+def test_a_name_alone_carries_its_published_weights(outputs):
+    student, teacher, target = outputs
+    ce = F.cross_entropy(student.logits, target)
+    torch.testing.assert_close(total("kd", outputs), 0.1 * ce + 0.9 * kd(student.logits, teacher.logits))
+    torch.testing.assert_close(total("ldrld", outputs), ce + ldrld(student.logits, teacher.logits))
+    torch.testing.assert_close(total("ce", outputs), ce)
+
+
+def test_weights_and_parameters_are_taken_from_the_text(outputs):
+    student, teacher, target = outputs
+    wanted = (
+        0.5 * F.cross_entropy(student.logits, target)
+        + 2 * kd(student.logits, teacher.logits, temperature=2.0)
+        + 3 * dkd(student.logits, teacher.logits, target, beta=2.0)
+    )
+    text = "0.5*ce + 2*kd(temperature=2) + 3*dkd(beta=2, warmup=0)"
+    torch.testing.assert_close(total(text, outputs), wanted)
+
+
+def test_warm_up_rises_linearly_and_stays(outputs):
+    full = parse_method("dkd(warmup=0)")(*outputs)["dkd"]
+    for epoch, share in ((1, 0.25), (3, 0.75), (4, 1.0), (9, 1.0)):
+        torch.testing.assert_close(parse_method("dkd(warmup=4)")(*outputs, epoch)["dkd"], share * full)
+
+
+def test_the_same_loss_twice_keeps_two_names(outputs):
+    terms = parse_method("kd(temperature=1) + kd(temperature=4)")(*outputs)
+    assert list(terms) == ["ce", "kd", "kd_2"]
+    assert terms["kd"] != terms["kd_2"]
+
+
+def test_only_teacher_losses_need_a_teacher():
+    assert not parse_method("ce").needs_teacher
+    assert parse_method("kd").needs_teacher
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("ldrl", "did you mean 'ldrld'"),
+        ("nothing", "known are ce, kd"),
+        ("kd(temprature=4)", "no parameter 'temprature'"),
+        ("kd(temperature=-1)", "temperature"),
+        ("kd(temperature='x')", "type float"),
+        ("ldrld(depth=2.5)", "type int"),
+        ("ldrld(depth=true)", "must be a number"),
+        ("kd(4)", "not understood"),
+        ("kd * 2", "not understood"),
+        ("-1*kd", "not understood"),
+        ("kd + ", "cannot be read"),
+        ("", "cannot be read"),
+        ("ce + ce", "ce once"),
+        ("0*ce", "every weight is zero"),
+        ("0*ce + 0*kd", "every weight is zero"),
+        ("1e999*kd", "finite"),
+        ("kd(**{})", "not understood"),
+        ("__import__('os').system('true')", "not understood"),
+        ("kd(temperature=open('x'))", "no plain value"),
+        ("dkd(warmup=0.5)", "whole number"),
+        ("'a'*kd", "no weight"),
+    ],
+)
+def test_texts_that_cannot_be_meant_are_refused_in_one_line(text, says):
+    with pytest.raises(InputError, match=says) as caught:
+        parse_method(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_depth_above_the_class_count_is_found_before_training():
+    parse_method("ldrld(depth=7)").check(7)
+    with pytest.raises(InputError, match=r"depth.*7.*6|depth.*6.*7"):
+        parse_method("ldrld(depth=7)").check(6)
+
+
+def test_a_loss_of_ones_own_says_what_it_needs_by_its_parameter_names(outputs):
+    class Margin(nn.Module):
+        def forward(self, student_logits, target):
+            return student_logits.gather(1, target[:, None]).mean()
+
+    method = Method([Term(Margin(), weight=2.0)], ce=0)
+    assert not method.needs_teacher
+    student, _, target = outputs
+    torch.testing.assert_close(method(student, None, target)["margin"], 2 * student.logits[target, target].mean())
+
+    class Strange(nn.Module):
+        def forward(self, moon): ...
+
+    with pytest.raises(InputError, match="moon"):
+        Term(Strange())
+
+
+def test_bad_weights_from_python_are_refused():
+    with pytest.raises(InputError, match="weight=-1"):
+        Term(KD(), weight=-1)
+    with pytest.raises(InputError, match="warmup=-1"):
+        Term(KD(), warmup=-1)
+    with pytest.raises(InputError, match="ce=-1"):
+        Method([Term(KD())], ce=-1)
