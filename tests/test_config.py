@@ -11,7 +11,12 @@ PAIR = {"teacher": "runs/big", "student": "resnet20", "data": "cifar100"}
 
 def test_published_defaults_are_filled_in():
     optim = make_recipe("train", MINIMAL).optim
-    assert (optim.lr, optim.weight_decay, optim.schedule, optim.milestones) == (0.05, 5e-4, "milestones", [150, 180, 210])
+    assert (optim.lr, optim.weight_decay, optim.schedule, optim.milestones) == (
+        0.05,
+        5e-4,
+        "milestones",
+        [150, 180, 210],
+    )
 
 
 def test_milestones_scale_with_the_epochs():

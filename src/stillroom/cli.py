@@ -128,9 +128,7 @@ def _evaluate(options: Namespace) -> int:
     from stillroom.api import evaluate
 
     result = evaluate(**_settings(options))
-    print(
-        f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {result.count} pictures"
-    )
+    print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {result.count} pictures")
     return 0
 
 
@@ -169,8 +167,19 @@ def _plain(message: str) -> str:
     message = " ".join(message.split())
     wrong = re.fullmatch(r'Parser key "([\w.]+)": Expected an? (.*)\. Got value: (.*)', message)
     if wrong:
-        kind = re.sub(r"<class '(\w+)'>|typing\.|NoneType", r"\1", wrong[2])
-        return f"{wrong[1]}={wrong[3]}: give a value of type {kind}"
+        return f"{wrong[1]}={wrong[3]}: must be {_kind(wrong[2])}"
+    union = re.fullmatch(
+        r'Parser key "([\w.]+)": Does not validate .*? Errors: (.*) Given value type: .*? Given value: (.*)', message
+    )
+    if union:
+        kinds = [_kind(part) for part in re.split(r"(?:^| )- Expected an? ", union[2]) if part]
+        return f"{union[1]}={union[3]}: must be {' or '.join(kind for kind in kinds if kind != 'NoneType')}"
+    file = re.fullmatch(r'Parser key "config": (.*)', message)
+    if file:
+        return f"config: {file[1]}; give a YAML file that can be read"
+    stray = re.fullmatch(r"Subcommand '\w+' does not accept option '(\w+)'", message)
+    if stray:
+        return f"there is no setting {stray[1]}{_close(stray[1])}"
     missing = re.fullmatch(r"the following arguments are required: (.*)", message)
     if missing:
         names = [f"--{name.rpartition('.')[2]}" for name in missing[1].split(", ")]
@@ -179,6 +188,13 @@ def _plain(message: str) -> str:
     if unknown:
         return f"there is no argument --{unknown[1]}{_close(unknown[1])}"
     return message
+
+
+def _kind(text: str) -> str:
+    """A type in words: <class 'int'> becomes int, typing.Literal['a', 'b'] becomes 'a' or 'b'."""
+    plain = re.sub(r"<class '(\w+)'>", r"\1", text.split(". Got value")[0].strip()).replace("typing.", "")
+    choices = re.fullmatch(r"Literal\[(.*)\]", plain)
+    return choices[1].replace(", ", " or ") if choices else plain
 
 
 def _close(name: str) -> str:

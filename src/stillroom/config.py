@@ -206,8 +206,7 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
             if f.default is dataclasses.MISSING and settings.get(f.name) is None:
                 raise InputError(f"{f.name} is missing: say which {f.name} to use")
     parts: dict[str, Any] = {
-        name: group(**{key: settings[key] for key in fields[name] if key in settings})
-        for name, group in groups.items()
+        name: group(**{key: settings[key] for key in fields[name] if key in settings}) for name, group in groups.items()
     }
     recipe = Recipe(**parts)
     recipe = dataclasses.replace(recipe, optim=_resolve(recipe.optim, recipe.run.epochs))

@@ -53,9 +53,7 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "kd": Preset(losses.KD, 0.9, 0.1, 0, "Knowledge distillation", "Hinton et al., 2015"),
     "dkd": Preset(losses.DKD, 1.0, 1.0, 20, "Decoupled knowledge distillation", "Zhao et al., CVPR 2022"),
-    "ldrld": Preset(
-        losses.LDRLD, 1.0, 1.0, 0, "Local dense relational logit distillation", "Xu et al., ICCV 2025"
-    ),
+    "ldrld": Preset(losses.LDRLD, 1.0, 1.0, 0, "Local dense relational logit distillation", "Xu et al., ICCV 2025"),
 }
 
 
@@ -118,9 +116,7 @@ class Method(nn.Module):
         if self.ce == 0 and not any(term.weight for term in self.terms):
             raise InputError(f"method {text or 'without terms'}: every weight is zero, nothing would be learned")
         self.losses = nn.ModuleList(term.loss for term in self.terms)
-        self.text = text or " + ".join(
-            [f"{self.ce:g}*ce", *(f"{term.weight:g}*{term.loss!r}" for term in self.terms)]
-        )
+        self.text = text or " + ".join([f"{self.ce:g}*ce", *(f"{term.weight:g}*{term.loss!r}" for term in self.terms)])
 
     @property
     def term_names(self) -> tuple[str, ...]:
@@ -132,9 +128,7 @@ class Method(nn.Module):
         """Whether any loss reads the teacher."""
         return any(name.startswith("teacher") for term in self.terms for name in term.inputs)
 
-    def forward(
-        self, student: Output, teacher: Output | None, target: Tensor, epoch: int = 1
-    ) -> dict[str, Tensor]:
+    def forward(self, student: Output, teacher: Output | None, target: Tensor, epoch: int = 1) -> dict[str, Tensor]:
         """Compute every weighted term; their sum is the loss.
 
         Args:

@@ -128,9 +128,7 @@ def test_set_that_does_not_fit_is_refused_before_decoding(monkeypatch, picture):
 
 def test_broken_are_counted_and_the_first_named():
     names = [f"{number}.png" for number in range(5)]
-    with pytest.raises(
-        InputError, match=r"5 of 100 .*: 0\.png, 1\.png, 2\.png and 2 more; .*skip_broken=0\.05"
-    ):
+    with pytest.raises(InputError, match=r"5 of 100 .*: 0\.png, 1\.png, 2\.png and 2 more; .*skip_broken=0\.05"):
         check_broken(names, 100, 0.04)
     check_broken(names, 100, 0.05)
     check_broken([], 100, 0.0)

@@ -70,9 +70,7 @@ def tiny_imagenet(tmp_path, picture):
             picture(number * 3 + index).save(folder / f"{wnid}_{index}.JPEG")
         (tmp_path / "train" / wnid / f"{wnid}_boxes.txt").write_text("")
     (tmp_path / "wnids.txt").write_text("n02\nn01\n")
-    (tmp_path / "words.txt").write_text(
-        "n01\tgoldfish, Carassius auratus\nn02\tfire salamander\nn03\tother\n"
-    )
+    (tmp_path / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\tfire salamander\nn03\tother\n")
     (tmp_path / "val" / "images").mkdir(parents=True)
     for index in range(2):
         picture(50 + index).save(tmp_path / "val" / "images" / f"val_{index}.JPEG")

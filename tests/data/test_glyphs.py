@@ -116,9 +116,7 @@ def test_cache_is_used_and_damage_is_repaired(tmp_path, caplog):
 
 def test_difficulty_has_its_own_cache_entry(tmp_path):
     easy = Difficulty(noise=0.0, blur=0.0)
-    assert digest(*glyphs100(0, 1, 1, cache=tmp_path)) != digest(
-        *glyphs100(0, 1, 1, cache=tmp_path, difficulty=easy)
-    )
+    assert digest(*glyphs100(0, 1, 1, cache=tmp_path)) != digest(*glyphs100(0, 1, 1, cache=tmp_path, difficulty=easy))
     assert len(list(tmp_path.iterdir())) == 2
 
 

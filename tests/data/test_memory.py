@@ -147,9 +147,7 @@ def test_last_batch(small_set, batch_size, options, steps):
 
 def test_select_first_classes_and_first_pictures_in_id_order(small_set):
     shuffled = torch.randperm(103, generator=torch.Generator().manual_seed(0))
-    mixed = ImageSet(
-        small_set.images[shuffled], small_set.labels[shuffled], small_set.ids[shuffled], small_set.classes
-    )
+    mixed = ImageSet(small_set.images[shuffled], small_set.labels[shuffled], small_set.ids[shuffled], small_set.classes)
     chosen = mixed.select(first_classes=2, per_class=3)
     assert chosen.classes == ("a", "b")
     assert chosen.ids.tolist() == [7 + 3 * place for place in (0, 1, 5, 6, 10, 11)]

@@ -64,11 +64,7 @@ def test_one_level_of_classes_is_split(image_folder):
     assert torch.equal(one.val.ids, again.val.ids)
     assert len(other.val) == 2
     whole = load_data(root, val_fraction=0.01)
-    place = {
-        int(i): image
-        for split in (one.train, one.val)
-        for i, image in zip(split.ids, split.images, strict=True)
-    }
+    place = {int(i): image for split in (one.train, one.val) for i, image in zip(split.ids, split.images, strict=True)}
     for i, image in zip(whole.train.ids, whole.train.images, strict=True):
         assert torch.equal(image, place[int(i)])
 
@@ -105,9 +101,7 @@ def test_broken_pictures_stop_or_are_skipped(image_folder):
     root = image_folder("val", count=5)
     (root / "train" / "ant" / "1.png").write_bytes(b"broken")
     (root / "val" / "bee" / "0.png").write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"2 of 20 pictures .*: train/ant/1\.png, val/bee/0\.png; .*skip_broken"
-    ):
+    with pytest.raises(InputError, match=r"2 of 20 pictures .*: train/ant/1\.png, val/bee/0\.png; .*skip_broken"):
         load_data(root)
     data = load_data(root, skip_broken=0.1)
     assert data.broken == ("train/ant/1.png", "val/bee/0.png")

@@ -140,9 +140,7 @@ def test_other_widths_and_channels_name_the_tensors(trained, tmp_path):
     save_weights(trained, path)
     with pytest.raises(InputError, match=r"conv1\.weight is \(16, 3, 3, 3\) there and \(16, 1, 3, 3\) here"):
         load_weights(ZOO["resnet8"](10, 1), path)
-    torch.save(
-        {"weight": torch.zeros(4, 3), "bias": torch.zeros(4)}, path
-    )  # the content decides, not the suffix
+    torch.save({"weight": torch.zeros(4, 3), "bias": torch.zeros(4)}, path)  # the content decides, not the suffix
     with pytest.raises(InputError, match="2 tensors have other shapes"):
         load_weights(nn.Linear(2, 5), path)
 

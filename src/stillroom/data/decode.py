@@ -196,10 +196,7 @@ def resize_all(images: Tensor, image_size: int) -> Tensor:
     check_memory(len(images) * images.shape[1] * image_size**2, f"{len(images)} pictures")
     size = (image_size, image_size)
     resized = [
-        F.interpolate(part.float(), size=size, mode="bicubic", antialias=True)
-        .round()
-        .clamp(0, 255)
-        .to(torch.uint8)
+        F.interpolate(part.float(), size=size, mode="bicubic", antialias=True).round().clamp(0, 255).to(torch.uint8)
         for part in torch.split(images, 1024)
     ]
     return torch.cat(resized)

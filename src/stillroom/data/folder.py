@@ -43,9 +43,7 @@ def _list_classes(split: Path, root: Path) -> Listing:
     folders = sorted(entry for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if len(folders) < 2:
         found = "none" if not folders else f"only {folders[0].name!r}"
-        raise InputError(
-            f"{split} has {found} for class folders; give a folder with one folder of pictures a class"
-        )
+        raise InputError(f"{split} has {found} for class folders; give a folder with one folder of pictures a class")
     files: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
@@ -98,9 +96,7 @@ def list_tiny_imagenet(root: Path) -> tuple[Listing, Listing]:
     train = _list_classes(root / "train", root)
     if train.classes != wnids:
         differ = sorted(set(train.classes) ^ set(wnids))
-        raise InputError(
-            f"{root}: train folders and wnids.txt differ in {', '.join(differ[:3])}; unpack it again"
-        )
+        raise InputError(f"{root}: train folders and wnids.txt differ in {', '.join(differ[:3])}; unpack it again")
     place = {wnid: label for label, wnid in enumerate(wnids)}
     table = root / "val" / "val_annotations.txt"
     files: list[Path] = []

@@ -210,9 +210,7 @@ def _sample(masks: Tensor, place: _Placement, supersample: int) -> Tensor:
     across, down = dx * cos + dy * sin, dy * cos - dx * sin
     across = across + down * _plane(place.shear)
     unit = _INK / _CANVAS / (place.size / 2)
-    grid = torch.stack(
-        [across * _plane(unit * (1 + place.stretch)), down * _plane(unit / (1 + place.stretch))], -1
-    )
+    grid = torch.stack([across * _plane(unit * (1 + place.stretch)), down * _plane(unit / (1 + place.stretch))], -1)
     sampled = F.grid_sample(masks[:, None], grid, align_corners=False)
     return F.avg_pool2d(sampled, supersample) if supersample > 1 else sampled
 
@@ -276,7 +274,5 @@ def _blur(images: Tensor, sigma: NDArray[np.float64]) -> Tensor:
         length = images.shape[dim]
         near = padded.narrow(dim, 1, length) + padded.narrow(dim, 3, length)
         far = padded.narrow(dim, 0, length) + padded.narrow(dim, 4, length)
-        images = (
-            images * _Draws.column(taps[0]) + near * _Draws.column(taps[1]) + far * _Draws.column(taps[2])
-        )
+        images = images * _Draws.column(taps[0]) + near * _Draws.column(taps[1]) + far * _Draws.column(taps[2])
     return images

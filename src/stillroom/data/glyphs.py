@@ -30,9 +30,7 @@ from stillroom.errors import InputError
 VERSION = 1  # raise when the pictures change for a reason that the cache key does not show
 DIFFICULTY = Difficulty()
 
-CHARACTERS = (
-    "OQ0ΘФØ©@CGeєεEDPRBß8β6бbδðρþЬЪы9gqaæœ3ЭξζςS5$2Z7TτΣ§1Ii!jJ†‡LΓҐFfrtuυνμyγYnηhHИNMmwωшщцчЯAΔЛλKЖXχψφЮ"
-)
+CHARACTERS = "OQ0ΘФØ©@CGeєεEDPRBß8β6бbδðρþЬЪы9gqaæœ3ЭξζςS5$2Z7TτΣ§1Ii!jJ†‡LΓҐFfrtuυνμyγYnηhHИNMmwωшщцчЯAΔЛλKЖXχψφЮ"
 TRAIN_FONTS = (
     "DejaVuSans",
     "DejaVuSans-Bold",

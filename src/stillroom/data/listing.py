@@ -48,9 +48,7 @@ class Listing:
             A set whose ids are the places in the listing, broken pictures counted, so that ids stay when a
             picture is repaired.
         """
-        kept = (
-            np.arange(len(decoded.places)) if places is None else np.isin(decoded.places, places).nonzero()[0]
-        )
+        kept = np.arange(len(decoded.places)) if places is None else np.isin(decoded.places, places).nonzero()[0]
         ids = decoded.places[kept]
         return ImageSet(
             images=decoded.images if places is None else decoded.images[torch.from_numpy(kept)],

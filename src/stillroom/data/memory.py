@@ -47,9 +47,7 @@ class ImageSet:
                 raise InputError(f"{name} is {found}; give an int64 tensor of shape ({len(self.images)},)")
         low, high = (int(edge) for edge in self.labels.aminmax()) if len(self.labels) else (0, -1)
         if low < 0 or high >= len(self.classes):
-            raise InputError(
-                f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up"
-            )
+            raise InputError(f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up")
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -67,9 +65,7 @@ class ImageSet:
         """
         count = len(self.classes) if first_classes is None else first_classes
         if not 2 <= count <= len(self.classes) and first_classes is not None:
-            raise InputError(
-                f"first_classes is {count}; give 2 to {len(self.classes)}, the classes there are"
-            )
+            raise InputError(f"first_classes is {count}; give 2 to {len(self.classes)}, the classes there are")
         if first_classes is None and per_class is None:
             return self
         order = torch.argsort(self.ids)
@@ -154,9 +150,7 @@ class MemoryLoader:
         spread = torch.tensor(std, dtype=torch.float64)
         # (v / 255 - mean) / std as one multiplication and one addition.
         self._scale = (1 / (255 * spread)).float().view(1, -1, 1, 1).to(self.device)
-        self._offset = (
-            (-torch.tensor(mean, dtype=torch.float64) / spread).float().view(1, -1, 1, 1).to(self.device)
-        )
+        self._offset = (-torch.tensor(mean, dtype=torch.float64) / spread).float().view(1, -1, 1, 1).to(self.device)
 
     def _check(self, mean: Sequence[float], std: Sequence[float]) -> None:
         channels = self.images.images.shape[1]
@@ -169,17 +163,13 @@ class MemoryLoader:
                 f"batch_size is {self.batch_size}; give a positive multiple of world_size {self.world_size}"
             )
         if len(mean) != channels or len(std) != channels:
-            raise InputError(
-                f"mean and std have {len(mean)} and {len(std)} values; give {channels}, one a channel"
-            )
+            raise InputError(f"mean and std have {len(mean)} and {len(std)} values; give {channels}, one a channel")
         if min(std) <= 0:
             raise InputError(f"std is {tuple(std)}; give values above 0")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; give 0 or more")
         if self.steps_per_epoch == 0:
-            raise InputError(
-                f"batch_size is {self.batch_size}: no batch for {len(self.images)} pictures; lower it"
-            )
+            raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.images)} pictures; lower it")
 
     @property
     def steps_per_epoch(self) -> int:

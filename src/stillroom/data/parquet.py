@@ -61,14 +61,10 @@ def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, L
     count = max(int(values.max(initial=0)) for values in labels) + 1
     classes = names[0] or tuple(str(number) for number in range(count))
     if count > len(classes):
-        raise InputError(
-            f"{train[0].parent} has label {count - 1} but {len(classes)} class names; repair the labels"
-        )
+        raise InputError(f"{train[0].parent} has label {count - 1} but {len(classes)} class names; repair the labels")
     if len(classes) < 2:
         raise InputError(f"{train[0].parent} has {len(classes)} class; give a set with two or more")
-    listings = [
-        _listing(files, values, classes) for files, values in zip(opened, labels, strict=True) if files
-    ]
+    listings = [_listing(files, values, classes) for files, values in zip(opened, labels, strict=True) if files]
     return listings[0], listings[1] if len(listings) > 1 else None
 
 
@@ -92,9 +88,7 @@ def _open(path: Path) -> _File:
     label = next((name for name in _LABEL if name in schema.names), None)
     if image is None or label is None or not types.is_struct(schema.field(image).type):
         found = ", ".join(schema.names)
-        raise InputError(
-            f"{path} has columns {found}; give image (struct of bytes and path) and label (integer)"
-        )
+        raise InputError(f"{path} has columns {found}; give image (struct of bytes and path) and label (integer)")
     if not types.is_integer(schema.field(label).type):
         raise InputError(f"{path}: column {label} is {schema.field(label).type}; give integers")
     return _File(path, file, image, label)
@@ -131,9 +125,7 @@ def _class_names(file: _File) -> tuple[str, ...] | None:
     return tuple(str(name) for name in names)
 
 
-def _listing(
-    files: Sequence[_File], labels: np.ndarray[Any, np.dtype[np.int64]], classes: tuple[str, ...]
-) -> Listing:
+def _listing(files: Sequence[_File], labels: np.ndarray[Any, np.dtype[np.int64]], classes: tuple[str, ...]) -> Listing:
     def chunks() -> Iterator[Sequence[Source]]:
         for file in files:
             try:

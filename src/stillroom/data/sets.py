@@ -151,9 +151,7 @@ def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
     if folder.is_file():
         raise InputError(f"data is {str(name_or_path)!r}, a file; give the folder it lies in")
     names = ", ".join(_SETS)
-    raise InputError(
-        f"data is {str(name_or_path)!r}, which is neither a folder nor one of {names}; give one of these"
-    )
+    raise InputError(f"data is {str(name_or_path)!r}, which is neither a folder nor one of {names}; give one of these")
 
 
 def _load_folder(folder: Path, options: _Options) -> Loaded:
@@ -184,9 +182,7 @@ def _load_listings(train: Listing, val: Listing | None, options: _Options) -> Lo
     shapes = [f"{images.images.shape[3]}x{images.images.shape[2]}" for images in sets]
     if shapes[0] != shapes[1]:
         both = " and ".join(shapes)
-        raise InputError(
-            f"image_size is None but training and validation pictures differ ({both}); give image_size"
-        )
+        raise InputError(f"image_size is None but training and validation pictures differ ({both}); give image_size")
     return sets[0], sets[1], tuple(broken)
 
 
@@ -266,9 +262,7 @@ _SETS = {
             lambda options: _load_cifar("CIFAR100", options),
         ),
         _Known(
-            SetDescription(
-                "tiny-imagenet", 200, 64, "unpack tiny-imagenet-200.zip from cs231n.stanford.edu in root"
-            ),
+            SetDescription("tiny-imagenet", 200, 64, "unpack tiny-imagenet-200.zip from cs231n.stanford.edu in root"),
             Augment(pad=0, rotate=20),
             _load_tiny_imagenet,
         ),

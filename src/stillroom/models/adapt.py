@@ -108,9 +108,7 @@ def _unknown_name(name: str) -> str:
     options = prefixed + options
     if not options:
         options = [f"timm:{match}" for match in get_close_matches(name, hubs.timm_names(), n=3)]
-    others = (
-        "; `stillroom list models` shows the zoo; or use timm:NAME, torchvision:NAME, package.module:function"
-    )
+    others = "; `stillroom list models` shows the zoo; or use timm:NAME, torchvision:NAME, package.module:function"
     return f"the zoo has no model {name!r}{_did_you_mean(options) or others}"
 
 

@@ -64,9 +64,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(
-            f"{path} is damaged or no safetensors file ({first_line(error)}); fetch it again"
-        ) from error
+        raise InputError(f"{path} is damaged or no safetensors file ({first_line(error)}); fetch it again") from error
     return tensors
 
 
@@ -89,9 +87,7 @@ def _read_torch(path: Path) -> Any:
             "not only tensors; where it was made, save model.state_dict() instead"
         ) from None
     except _BROKEN as error:
-        raise InputError(
-            f"{path} is damaged or no checkpoint ({first_line(error)[:120]}); fetch it again"
-        ) from error
+        raise InputError(f"{path} is damaged or no checkpoint ({first_line(error)[:120]}); fetch it again") from error
 
 
 def _numpy_numbers() -> list[Any]:
@@ -115,6 +111,4 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, Any]:
         held = f"a mapping with the keys {', '.join(list(state)[:5]) or '(none)'}"
     else:
         held = f"a {type(content).__name__}"
-    raise InputError(
-        f"{path} holds {held} and no state dict; save model.state_dict(), bare or under the key 'model'"
-    )
+    raise InputError(f"{path} holds {held} and no state dict; save model.state_dict(), bare or under the key 'model'")

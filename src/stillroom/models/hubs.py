@@ -35,9 +35,7 @@ def torchvision_names() -> tuple[str, ...]:
     return tuple(models.list_models(module=models))
 
 
-def from_timm(
-    name: str, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool
-) -> nn.Module:
+def from_timm(name: str, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool) -> nn.Module:
     """Build a timm model.
 
     Args:

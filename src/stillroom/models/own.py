@@ -52,9 +52,7 @@ def _find(spec: str) -> Callable[..., Any]:
     """Import the module and walk to the function."""
     module_name, _, path = spec.partition(":")
     if not module_name or not path:
-        raise InputError(
-            f"{spec!r} is not a model; write package.module:function, timm:NAME or torchvision:NAME"
-        )
+        raise InputError(f"{spec!r} is not a model; write package.module:function, timm:NAME or torchvision:NAME")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

@@ -65,9 +65,7 @@ class FeatureTap:
         """
         missing = [name for name in self.names if name not in self._latest]
         if missing:
-            raise InputError(
-                f"the latest forward pass gave no output of {', '.join(missing)}; run the model first"
-            )
+            raise InputError(f"the latest forward pass gave no output of {', '.join(missing)}; run the model first")
         return tuple(self._latest[name] for name in self.names)
 
     def release(self) -> None:
@@ -179,9 +177,7 @@ def _tensor_in(output: Any, name: str) -> Tensor:
     """A submodule's output, or the first of several."""
     first = output[0] if isinstance(output, (tuple, list)) and output else output
     if not isinstance(first, Tensor):
-        raise InputError(
-            f"the submodule {name} returned a {type(output).__name__} and no tensor; tap another one"
-        )
+        raise InputError(f"the submodule {name} returned a {type(output).__name__} and no tensor; tap another one")
     return first
 
 

@@ -93,9 +93,7 @@ def _check_names(state: Mapping[str, Any], expected: Mapping[str, Any], path: Pa
         )
 
 
-def _check_shapes(
-    model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path
-) -> None:
+def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
     """Compare shapes, and say so in plain words where only the number of classes differs."""
     wrong = {
         name: (tuple(state[name].shape), tuple(value.shape))
@@ -112,9 +110,7 @@ def _check_shapes(
             f"{path} does not fit: the checkpoint has {theirs[0]} classes, the model {ours[0]}; "
             f"build the model with num_classes={theirs[0]}, or give a checkpoint for {ours[0]}"
         )
-    shown = [
-        f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in list(wrong.items())[:_SHOWN]
-    ]
+    shown = [f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in list(wrong.items())[:_SHOWN]]
     raise InputError(
         f"{path} does not fit: {len(wrong)} tensors have other shapes ({'; '.join(shown)}"
         f"{'; …' if len(wrong) > _SHOWN else ''}); build the model as it was trained"
@@ -156,9 +152,7 @@ def _separate(state: Mapping[str, Any]) -> dict[str, Tensor]:
     written: set[int] = set()
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise InputError(
-                f"the model's state {name!r} is a {type(value).__name__}; safetensors holds tensors only"
-            )
+            raise InputError(f"the model's state {name!r} is a {type(value).__name__}; safetensors holds tensors only")
         tensor = value.detach().cpu().contiguous()
         memory = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if memory in written else tensor

@@ -131,9 +131,7 @@ def pick_samples(
     return chosen
 
 
-def _sample(
-    i: int, pictures: Tensor, labels: Tensor, classes: Sequence[str], logits: Mapping[str, Tensor]
-) -> Sample:
+def _sample(i: int, pictures: Tensor, labels: Tensor, classes: Sequence[str], logits: Mapping[str, Tensor]) -> Sample:
     answers = {}
     for name, values in logits.items():
         probability, named = values[i].softmax(0).max(0)

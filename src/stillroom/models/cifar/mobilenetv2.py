@@ -66,15 +66,11 @@ class MobileNetV2(nn.Module):
     # Stages end in a linear bottleneck, so nothing comes before an activation.
     preact_stages: tuple[str, ...] = stages
 
-    def __init__(
-        self, num_classes: int, in_channels: int = 3, *, multiplier: float = 0.5, expansion: int = 6
-    ) -> None:
+    def __init__(self, num_classes: int, in_channels: int = 3, *, multiplier: float = 0.5, expansion: int = 6) -> None:
         super().__init__()
         channels = int(32 * multiplier)
         self.width = HEAD_CHANNELS
-        self.conv1 = nn.Sequential(
-            conv3x3(in_channels, channels, stride=2), nn.BatchNorm2d(channels), nn.ReLU()
-        )
+        self.conv1 = nn.Sequential(conv3x3(in_channels, channels, stride=2), nn.BatchNorm2d(channels), nn.ReLU())
         self.blocks = nn.ModuleList()
         for expands, full_width, count, stride in STAGES:
             width = int(full_width * multiplier)

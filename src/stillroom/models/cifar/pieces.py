@@ -46,9 +46,7 @@ def init_convolutions(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            if (
-                not module.weight.is_meta
-            ):  # a normal draw without memory makes torch load its compiler, 5 s long
+            if not module.weight.is_meta:  # a normal draw without memory makes torch load its compiler, 5 s long
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

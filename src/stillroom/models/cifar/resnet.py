@@ -25,9 +25,7 @@ class BasicBlock(nn.Module):
         self.downsample = (
             nn.Identity()
             if stride == 1 and in_channels == out_channels
-            else nn.Sequential(
-                conv1x1(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels)
-            )
+            else nn.Sequential(conv1x1(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels))
         )
         self.preact = nn.Identity()  # the sum, given a name so that it can be tapped
 

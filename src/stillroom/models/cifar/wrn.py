@@ -26,9 +26,7 @@ class PreactBlock(nn.Module):
         self.conv1 = conv3x3(in_channels, out_channels, stride=stride)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels)
-        self.convShortcut = (
-            None if in_channels == out_channels else conv1x1(in_channels, out_channels, stride=stride)
-        )
+        self.convShortcut = None if in_channels == out_channels else conv1x1(in_channels, out_channels, stride=stride)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""

@@ -1,0 +1,120 @@
+"""What every loss checks at its door: shapes, dtypes, devices and ranges, never the values of a tensor.
+
+Nothing here reads a tensor's data, so a check costs no device synchronisation and compiles away.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
+    """Refuse logits that no logit loss can compare.
+
+    Args:
+        student_logits: expected (B, C), floating, B >= 1, C >= 2.
+        teacher_logits: expected the same shape and device; its floating dtype may differ.
+
+    Raises:
+        ValueError: an argument is not two-dimensional, not floating, empty, has fewer than two classes, or the
+            two disagree in shape or device.
+
+    Example:
+        >>> check_logits(torch.zeros(4, 10), torch.zeros(4, 100))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        ValueError: teacher_logits has shape (4, 100) but student_logits has shape (4, 10): both need (B, C) ...
+    """
+    for name, logits in (("student_logits", student_logits), ("teacher_logits", teacher_logits)):
+        if not logits.is_floating_point():
+            raise ValueError(f"{name} has dtype {logits.dtype}: logits must be floating, convert with .float()")
+        if logits.dim() != 2:
+            raise ValueError(f"{name} has shape {tuple(logits.shape)}: logits must be two-dimensional (B, C)")
+    if student_logits.shape != teacher_logits.shape:
+        raise ValueError(
+            f"teacher_logits has shape {tuple(teacher_logits.shape)} but student_logits has shape "
+            f"{tuple(student_logits.shape)}: both need (B, C) for the same samples and the same classes"
+        )
+    if student_logits.device != teacher_logits.device:
+        raise ValueError(
+            f"teacher_logits is on {teacher_logits.device} but student_logits is on "
+            f"{student_logits.device}: move one with .to(device)"
+        )
+    if student_logits.shape[0] == 0:
+        raise ValueError("student_logits has batch size 0: the mean over an empty batch is undefined, skip it")
+    if student_logits.shape[1] < 2:
+        raise ValueError(f"student_logits has {student_logits.shape[1]} class: distillation needs C >= 2")
+
+
+def check_target(target: Tensor, student_logits: Tensor) -> None:
+    """Refuse labels that do not fit the logits; that each lies in [0, C) is the caller's to know.
+
+    Args:
+        target: expected (B,), int64.
+        student_logits: (B, C), already checked.
+
+    Raises:
+        ValueError: the shape, dtype or device of ``target`` does not fit.
+
+    Example:
+        >>> check_target(torch.zeros(3), torch.zeros(3, 10))
+        Traceback (most recent call last):
+        ...
+        ValueError: target has dtype torch.float32: class indices must be torch.int64, convert with .long()
+    """
+    if target.dtype != torch.int64:
+        raise ValueError(f"target has dtype {target.dtype}: class indices must be torch.int64, convert with .long()")
+    if target.dim() != 1 or target.shape[0] != student_logits.shape[0]:
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}: it must hold one class index per row of student_logits, "
+            f"which has shape {tuple(student_logits.shape)}"
+        )
+    if target.device != student_logits.device:
+        raise ValueError(
+            f"target is on {target.device} but student_logits is on {student_logits.device}: move one with .to(device)"
+        )
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuse a temperature that is not a finite number above zero.
+
+    Args:
+        temperature: what both networks' logits are divided by.
+
+    Raises:
+        ValueError: ``temperature`` is zero, negative, infinite or NaN.
+
+    Example:
+        >>> check_temperature(0.0)
+        Traceback (most recent call last):
+        ...
+        ValueError: temperature is 0.0: it must be finite and above 0 (4.0 is usual)
+    """
+    if not 0.0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}: it must be finite and above 0 (4.0 is usual)")
+
+
+def check_finite(**numbers: float) -> None:
+    """Refuse weights and constants that are infinite or NaN.
+
+    Args:
+        **numbers: argument name to value.
+
+    Raises:
+        ValueError: naming the first argument that is not finite.
+
+    Example:
+        >>> check_finite(alpha=1.0, beta=float("nan"))
+        Traceback (most recent call last):
+        ...
+        ValueError: beta is nan: it must be a finite number
+    """
+    for name, number in numbers.items():
+        if not -math.inf < number < math.inf:
+            raise ValueError(f"{name} is {number}: it must be a finite number")

@@ -1,0 +1,1 @@
+"""Closed-form kernels, each beside the plain computation it must equal."""

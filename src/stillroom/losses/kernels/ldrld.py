@@ -1,0 +1,198 @@
+"""LDRLD in closed form: loss and gradient from one pass, and the plain computation it must equal.
+
+Both functions take the weights already worked out (see :mod:`stillroom.losses.logit.ldrld`) and return
+
+    T^2 / B * sum over samples of ( sum_{i<j} W_ij K_ij + w_llki LLKI + w_rntk RNTK ),
+
+the first two weights in one symmetric (d, d) table: W_ij off its diagonal, w_llki along it.
+
+Everything is a softmax difference in the gradient: d KL(p || q) / dz = (q - p) / T. So the forward pass, which
+has p and q at hand, leaves the whole gradient behind, and backward is one multiply.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+from stillroom.losses.numerics import kl_binary, kl_rows, log_softmax_outside
+
+# On a CPU, taking NumPy's vectorised argmax d times is about three times faster than one torch.topk, up to here.
+ARGMAX_ROUNDS = 32
+
+
+def ldrld_closed_form(
+    student: Tensor,
+    teacher: Tensor,
+    weights: Tensor,
+    rntk_weight: float,
+    temperature: float,
+) -> Tensor:
+    """Compute weighted LDRLD with its gradient in one pass.
+
+    The gradient is only worked out when ``student`` needs one. Double backward is not available. Memory beyond
+    the arguments: four (B, C) tensors, one of which is kept for backward, and O(B d^2).
+
+    Args:
+        student: (B, C), float32 or float64.
+        teacher: same shape and dtype, detached.
+        weights: (d, d), symmetric: W_ij of the pairs off the diagonal, w_llki all along it; 2 <= d <= C.
+        rntk_weight: weight of the KL over the C - d others.
+        temperature: above 0.
+
+    Returns:
+        The loss, a scalar of the same dtype.
+
+    Example:
+        >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[0.0, 1.0, 2.0]])
+        >>> weights = torch.tensor([[0.5, 1.0], [1.0, 0.5]])
+        >>> fused = ldrld_closed_form(student, teacher, weights, 1.0, 4.0)
+        >>> torch.allclose(fused, ldrld_reference(student, teacher, weights, 1.0, 4.0))
+        True
+    """
+    arguments = (student, teacher, weights, rntk_weight, temperature)
+    if torch.is_grad_enabled() and student.requires_grad:
+        loss: Tensor = _ClosedForm.apply(*arguments)
+        return loss
+    return _evaluate(*arguments, want_gradient=False)[0]
+
+
+def ldrld_reference(
+    student: Tensor,
+    teacher: Tensor,
+    weights: Tensor,
+    rntk_weight: float,
+    temperature: float,
+) -> Tensor:
+    """Compute weighted LDRLD with ordinary autograd: same arguments, same value, more memory and time.
+
+    Args:
+        student: (B, C), float32 or float64.
+        teacher: same shape and dtype, detached.
+        weights: (d, d), symmetric: W_ij of the pairs off the diagonal, w_llki all along it.
+        rntk_weight: weight of the KL over the C - d others.
+        temperature: above 0.
+
+    Returns:
+        The loss, a scalar of the same dtype, differentiable as often as wanted.
+
+    Example:
+        >>> logits = torch.tensor([[2.0, 1.0, 0.0]])
+        >>> ldrld_reference(logits, logits, torch.zeros(2, 2), 1.0, 4.0)
+        tensor(0.)
+    """
+    depth = weights.shape[0]
+    top = student.detach().topk(depth).indices
+    z_student, z_teacher = student / temperature, teacher / temperature
+    first, second = torch.triu_indices(depth, depth, offset=1, device=student.device)
+    local_student, local_teacher = z_student.gather(1, top), z_teacher.gather(1, top)
+    pairs = kl_binary(
+        local_student[:, first] - local_student[:, second], local_teacher[:, first] - local_teacher[:, second]
+    )
+    llki = kl_rows(local_student.log_softmax(1), local_teacher.log_softmax(1))
+    rntk = llki.new_zeros(())
+    if depth < student.shape[1]:
+        rntk = kl_rows(log_softmax_outside(z_student, top), log_softmax_outside(z_teacher, top))
+    total = (pairs * weights[first, second]).sum() + weights[0, 0] * llki.sum() + rntk_weight * rntk.sum()
+    return total * (temperature**2 / student.shape[0])
+
+
+class _ClosedForm(torch.autograd.Function):
+    """Hands autograd the gradient that the forward pass already computed."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        student: Tensor,
+        teacher: Tensor,
+        weights: Tensor,
+        rntk_weight: float,
+        temperature: float,
+    ) -> Tensor:
+        loss, gradient = _evaluate(student, teacher, weights, rntk_weight, temperature, want_gradient=True)
+        ctx.save_for_backward(gradient)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_outputs[0], None, None, None, None
+
+
+def _evaluate(
+    student: Tensor,
+    teacher: Tensor,
+    weights: Tensor,
+    rntk_weight: float,
+    temperature: float,
+    *,
+    want_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss and the gradient (an empty tensor when it is not wanted)."""
+    (batch, classes), depth = student.shape, weights.shape[0]
+    slope = temperature / batch
+    gradient = student.new_empty(0)
+    top, rest_student = _set_aside(student, depth)
+    top_logits = torch.stack((student.gather(1, top).t(), teacher.gather(1, top).t())).div_(temperature)
+    loss, local_gradient = _local(top_logits, weights)
+    # One remaining class has probability 1 under both networks: nothing to compare.
+    if rntk_weight != 0 and depth < classes - 1:
+        z_student, student_exp, student_sum = _centred(rest_student, temperature)
+        z_teacher, teacher_exp, teacher_sum = _centred(teacher.scatter(1, top, -torch.inf), temperature)
+        # A selected class reads -inf - -inf here; its weight is an exact 0, which would not silence a NaN.
+        gaps = z_teacher.sub_(z_student).scatter_(1, top, 0.0)
+        cross = gaps.mul_(teacher_exp).sum(1, keepdim=True).div_(teacher_sum)
+        loss = loss.add(cross.add_((student_sum / teacher_sum).log_()).sum(), alpha=rntk_weight)
+        if want_gradient:
+            rise = rntk_weight * slope
+            # Two rounded products, not one fused: where the networks agree the difference is exactly 0.
+            gradient = student_exp.mul_(rise / student_sum).sub_(teacher_exp.mul_(rise / teacher_sum))
+    elif want_gradient:
+        gradient = torch.zeros_like(student)
+    if want_gradient:
+        gradient.scatter_(1, top, local_gradient.t().mul_(slope))
+    return loss * (slope * temperature), gradient
+
+
+def _set_aside(student: Tensor, depth: int) -> tuple[Tensor, Tensor]:
+    """Return the classes of the top logits in order (B, depth) and a copy of the logits with -inf at them."""
+    rest = student.detach().clone()
+    if not student.is_cpu or depth > ARGMAX_ROUNDS or torch.compiler.is_compiling():
+        top = rest.topk(depth).indices
+        return top, rest.scatter_(1, top, -torch.inf)
+    logits, rows = rest.numpy(), np.arange(rest.shape[0])
+    ranked = np.empty((rest.shape[0], depth), dtype=np.int64)
+    for rank in range(depth):
+        largest = logits.argmax(1)
+        ranked[:, rank] = largest
+        logits[rows, largest] = -np.inf
+    return torch.from_numpy(ranked), rest
+
+
+def _local(top_logits: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Return pairs plus LLKI, summed over the batch, and the gradient (d, B), from student and teacher (2, d, B).
+
+    Off the diagonal, (i, j) and (j, i) are the two outcomes of one two-way softmax, so summing
+    ``p_ij (log p_ij - log q_ij)`` over both is K_ij. The diagonal has room for the d outcomes of the softmax over
+    all selected classes, whose sum is LLKI. The gradient for rank i is row i of ``q - p`` in either case. The
+    batch comes last because the short sums over ranks then run over whole vectors of samples.
+    """
+    logs = functional.logsigmoid(top_logits.unsqueeze(2) - top_logits.unsqueeze(1))
+    logs.diagonal(dim1=1, dim2=2).copy_(top_logits.log_softmax(1).transpose(1, 2))
+    log_q, log_p = logs.unbind()
+    p = log_p.exp()
+    loss = (log_p - log_q).mul_(p).sum(2).mul_(weights).sum()
+    return loss, log_q.exp().sub_(p).mul_(weights.unsqueeze(2)).sum(1)
+
+
+def _centred(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return z = (logits - row maximum) / T, exp(z) and its row sums (B, 1); ``logits`` is overwritten by z."""
+    z = logits.sub_(logits.amax(1, keepdim=True)).div_(temperature)
+    exp = z.exp()
+    return z, exp, exp.sum(1, keepdim=True)

@@ -1,0 +1,144 @@
+"""DKD: the target class and the other classes are matched apart, each with its own weight."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
+from stillroom.losses.numerics import kl_binary, kl_rows, log_softmax_outside, widen
+
+
+class DKDTerms(NamedTuple):
+    """The two parts of decoupled knowledge distillation, unweighted scalars."""
+
+    target: Tensor
+    non_target: Tensor
+
+
+def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> DKDTerms:
+    """Compute DKD's target part (TCKD) and non-target part (NCKD).
+
+    With z = logits / T and y the label, the binary distribution (y, rest) has the logit difference
+    ``z_y - log sum_{c != y} exp(z_c)``. TCKD is the KL of these, NCKD the KL of the softmaxes over the C - 1
+    classes other than y; both are batch means times T^2, both >= 0. KD is TCKD + (1 - p_y) NCKD.
+
+    Args:
+        student_logits: (B, C), any floating dtype; computed in float32 at least.
+        teacher_logits: (B, C); no gradient reaches it.
+        target: (B,) int64 labels in [0, C).
+        temperature: T, above 0.
+
+    Returns:
+        Two scalars, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or the
+            temperature is not finite and above 0.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 5.0]])
+        >>> target, non_target = dkd_terms(student, teacher, torch.tensor([2]), temperature=1.0)
+        >>> target, non_target
+        (tensor(0.1067), tensor(0.0671))
+    """
+    check_logits(student_logits, teacher_logits)
+    check_target(target, student_logits)
+    check_temperature(temperature)
+    student, teacher = widen(student_logits, teacher_logits)
+    label = target.unsqueeze(1)
+    z_student, z_teacher = student / temperature, teacher / temperature
+    binary = kl_binary(_target_gap(z_student, label), _target_gap(z_teacher, label))
+    others = kl_rows(log_softmax_outside(z_student, label), log_softmax_outside(z_teacher, label))
+    return DKDTerms(binary.mean() * temperature**2, others.mean() * temperature**2)
+
+
+def dkd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+) -> Tensor:
+    """Compute decoupled knowledge distillation's loss.
+
+    DKD = alpha * TCKD + beta * NCKD, see :func:`dkd_terms`; 0 where the two softmaxes agree. Neither
+    cross-entropy with the labels nor the published warm-up (min(epoch / 20, 1)) is included. Finite wherever
+    the mathematics is: no log of a softmax, and an exact mask.
+
+    Args:
+        student_logits: (B, C), any floating dtype; computed in float32 at least.
+        teacher_logits: (B, C); no gradient reaches it.
+        target: (B,) int64 labels in [0, C).
+        alpha: weight of the target part.
+        beta: weight of the non-target part; published per pair of networks, 0.5 to 8.
+        temperature: T, above 0.
+
+    Returns:
+        A scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: as :func:`dkd_terms`, or alpha or beta is not finite.
+
+    Reference:
+        Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, arXiv 2203.08679, equation 7.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 5.0]])
+        >>> dkd(student, teacher, torch.tensor([2]), temperature=1.0)
+        tensor(0.6437)
+    """
+    check_finite(alpha=alpha, beta=beta)
+    terms = dkd_terms(student_logits, teacher_logits, target, temperature=temperature)
+    return alpha * terms.target + beta * terms.non_target
+
+
+class DKD(nn.Module):
+    """:func:`dkd` with its weights and temperature.
+
+    Args:
+        alpha: weight of the target part.
+        beta: weight of the non-target part.
+        temperature: T, above 0.
+
+    Raises:
+        ValueError: a weight is not finite, or the temperature is not finite and above 0.
+
+    Example:
+        >>> DKD(beta=2.0)
+        DKD(alpha=1.0, beta=2.0, temperature=4.0)
+    """
+
+    def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
+        super().__init__()
+        check_finite(alpha=alpha, beta=beta)
+        check_temperature(temperature)
+        self.alpha = alpha
+        self.beta = beta
+        self.temperature = temperature
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Return :func:`dkd` of two (B, C) logits and (B,) labels."""
+        return dkd(
+            student_logits,
+            teacher_logits,
+            target,
+            alpha=self.alpha,
+            beta=self.beta,
+            temperature=self.temperature,
+        )
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"alpha={self.alpha}, beta={self.beta}, temperature={self.temperature}"
+
+
+def _target_gap(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the logit of "target" against "any other class": (B, C) and (B, 1) to (B,)."""
+    others = logits.scatter(1, label, -float("inf")).logsumexp(1)
+    return logits.gather(1, label).squeeze(1) - others

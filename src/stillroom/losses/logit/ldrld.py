@@ -1,0 +1,291 @@
+"""LDRLD: the student's largest logits are matched pair by pair, the remaining classes as one."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.losses.checks import check_finite, check_logits, check_temperature
+from stillroom.losses.kernels.ldrld import ldrld_closed_form
+from stillroom.losses.numerics import widen
+
+
+class LDRLDTerms(NamedTuple):
+    """The local term and the remaining non-target knowledge, unweighted scalars."""
+
+    local: Tensor
+    rntk: Tensor
+
+
+def adaptive_decay_weights(
+    depth: int,
+    *,
+    delta: float = 2.0,
+    epsilon: float = 1.5,
+    decay: float = 0.05,
+    irw: bool = True,
+    erd: bool = True,
+) -> Tensor:
+    """Tabulate the weight of each pair of ranks.
+
+    Omega(i, j) = IRW * ERD = 1 / (|i - j| + epsilon) * delta * exp(-decay * (i + j)), ranks from 1.
+
+    Args:
+        depth: number of ranks d, at least 2.
+        delta: scale of the rank decay.
+        epsilon: softens the inverse of the rank distance, above -1.
+        decay: rate of the rank decay.
+        irw: False sets the inverse rank weighting to 1.
+        erd: False sets the exponential rank decay, its scale delta included, to 1.
+
+    Returns:
+        (d, d) float64, symmetric, 0 on the diagonal; entry [i - 1, j - 1] is Omega(i, j).
+
+    Raises:
+        ValueError: depth is below 2, epsilon is not above -1, or a constant is not finite.
+
+    Reference:
+        "Local Dense Relational Logit Distillation", ICCV 2025, arXiv 2507.15911, adaptive decay weight.
+
+    Example:
+        >>> adaptive_decay_weights(3)[0]
+        tensor([0.0000, 0.6886, 0.4678], dtype=torch.float64)
+    """
+    _check_settings(depth, delta, epsilon, decay)
+    ranks = torch.arange(1, depth + 1, dtype=torch.float64)
+    row, column = ranks.unsqueeze(1), ranks.unsqueeze(0)
+    weights = 1.0 - torch.eye(depth, dtype=torch.float64)
+    if irw:
+        weights = weights / ((row - column).abs() + epsilon).where(row != column, 1.0)
+    if erd:
+        weights = weights * (delta * (-decay * (row + column)).exp())
+    return weights
+
+
+def ldrld(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    depth: int = 7,
+    temperature: float = 4.0,
+    alpha: float = 10.5,
+    beta: float = 7.0,
+    delta: float = 2.0,
+    epsilon: float = 1.5,
+    decay: float = 0.05,
+    average: bool = True,
+    pairs: bool = True,
+    irw: bool = True,
+    erd: bool = True,
+    llki: bool = True,
+    rntk: bool = True,
+) -> Tensor:
+    """Compute Local Dense Relational Logit Distillation's loss.
+
+    Let pi(1), ..., pi(d) be the classes of the student's d largest logits, in order; the label is not used.
+    With K_ij the KL between the two-way softmaxes over (pi(i), pi(j)), LLKI the KL between the softmaxes over
+    the d selected classes and RNTK the KL between those over the C - d others, each at temperature T, averaged
+    over the batch and times T^2:
+
+        LDRLD = alpha * (sum_{i<j} Omega(i, j) K_ij + LLKI) / (d (d - 1) / 2 + 1) + beta * RNTK,
+
+    >= 0, and 0 where the networks agree up to a constant per row; Omega is :func:`adaptive_decay_weights`. No
+    cross-entropy with the labels is included. RNTK is 0 when d >= C - 1, since at most one class remains.
+
+    The selection is a constant to the gradient: the loss is smooth while the student's order holds and jumps
+    where two of its top logits swap. Equal student logits may be ranked either way; on a CPU the lower class
+    goes first (up to depth 32, uncompiled), elsewhere torch.topk decides. Backward works once, not twice.
+
+    Args:
+        student_logits: (B, C), any floating dtype, finite; computed in float32 at least.
+        teacher_logits: (B, C), finite; no gradient reaches it.
+        depth: d, how many of the student's largest logits are paired, 2 <= d <= C.
+        temperature: T, above 0.
+        alpha: weight of the local term (pairs and LLKI).
+        beta: weight of RNTK.
+        delta: scale of the exponential rank decay.
+        epsilon: softens the inverse rank weighting, above -1.
+        decay: rate of the exponential rank decay.
+        average: divide the local term by d (d - 1) / 2 + 1, as the published weights assume; False is the
+            paper's plain sum. Switching parts off never changes this divisor.
+        pairs: False drops the pairs.
+        irw: False sets the inverse rank weighting to 1.
+        erd: False sets the exponential rank decay (delta included) to 1.
+        llki: False drops LLKI.
+        rntk: False drops RNTK, and its cost.
+
+    Returns:
+        A scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: depth is below 2 or above C; the logits disagree in shape or device, are not (B, C)
+            floating, B = 0 or C < 2; temperature or epsilon is out of range; or a weight is not finite.
+
+    Reference:
+        "Local Dense Relational Logit Distillation", ICCV 2025, arXiv 2507.15911.
+
+    Example:
+        >>> student = torch.tensor([[4.0, 3.0, 1.0, 0.0]], requires_grad=True)
+        >>> loss = ldrld(student, torch.tensor([[2.0, 5.0, 0.0, 1.0]]), depth=2)
+        >>> loss.backward()
+        >>> loss, student.grad
+        (tensor(20.2540, grad_fn=<_ClosedFormBackward>), tensor([[ 8.5584, -8.5584,  3.4819, -3.4819]]))
+    """
+    check_logits(student_logits, teacher_logits)
+    check_temperature(temperature)
+    check_finite(alpha=alpha, beta=beta)
+    _check_settings(depth, delta, epsilon, decay)
+    if depth > student_logits.shape[1]:
+        raise ValueError(
+            f"depth is {depth} but student_logits has C = {student_logits.shape[1]} classes: "
+            "lower depth, it pairs the top classes and needs 2 <= depth <= C"
+        )
+    student, teacher = widen(student_logits, teacher_logits)
+    local = alpha / (depth * (depth - 1) // 2 + 1) if average else alpha
+    table = _scaled_weights if torch.compiler.is_compiling() else _kept_weights
+    shares = (local if pairs else 0.0, local if llki else 0.0)
+    weights = table(depth, *shares, delta, epsilon, decay, irw, erd, student.dtype, student.device)
+    return ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature)
+
+
+def ldrld_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    depth: int = 7,
+    temperature: float = 4.0,
+    delta: float = 2.0,
+    epsilon: float = 1.5,
+    decay: float = 0.05,
+    average: bool = True,
+    pairs: bool = True,
+    irw: bool = True,
+    erd: bool = True,
+    llki: bool = True,
+) -> LDRLDTerms:
+    """Compute LDRLD's two terms apart, unweighted: to look at them, at twice the cost of :func:`ldrld`.
+
+    Args:
+        student_logits: as in :func:`ldrld`, like all arguments that follow.
+        teacher_logits: (B, C).
+        depth: d.
+        temperature: T.
+        delta: scale of the exponential rank decay.
+        epsilon: softens the inverse rank weighting.
+        decay: rate of the exponential rank decay.
+        average: divide the local term by d (d - 1) / 2 + 1.
+        pairs: False drops the pairs.
+        irw: False sets the inverse rank weighting to 1.
+        erd: False sets the exponential rank decay to 1.
+        llki: False drops LLKI.
+
+    Returns:
+        The local term and RNTK, each a scalar with a gradient of its own.
+
+    Raises:
+        ValueError: as :func:`ldrld`.
+
+    Example:
+        >>> student, teacher = torch.tensor([[4.0, 3.0, 1.0, 0.0]]), torch.tensor([[2.0, 5.0, 0.0, 1.0]])
+        >>> ldrld_terms(student, teacher, depth=2)
+        LDRLDTerms(local=tensor(1.5973), rntk=tensor(0.4974))
+    """
+    local = ldrld(
+        student_logits, teacher_logits, depth=depth, temperature=temperature, alpha=1.0, rntk=False,
+        delta=delta, epsilon=epsilon, decay=decay, average=average, pairs=pairs, irw=irw, erd=erd, llki=llki,
+    )  # fmt: skip
+    rntk = ldrld(
+        student_logits, teacher_logits, depth=depth, temperature=temperature, beta=1.0, pairs=False, llki=False
+    )
+    return LDRLDTerms(local, rntk)
+
+
+class LDRLD(nn.Module):
+    """:func:`ldrld` with its settings, one keyword each, all as there.
+
+    Raises:
+        ValueError: a setting is out of range (a depth above C shows only at the call).
+
+    Example:
+        >>> LDRLD(depth=5, erd=False)  # doctest: +ELLIPSIS
+        LDRLD(depth=5, temperature=4.0, alpha=10.5, beta=7.0, delta=2.0, epsilon=1.5, decay=0.05, average=...)
+    """
+
+    def __init__(
+        self,
+        depth: int = 7,
+        temperature: float = 4.0,
+        alpha: float = 10.5,
+        beta: float = 7.0,
+        delta: float = 2.0,
+        epsilon: float = 1.5,
+        decay: float = 0.05,
+        average: bool = True,
+        pairs: bool = True,
+        irw: bool = True,
+        erd: bool = True,
+        llki: bool = True,
+        rntk: bool = True,
+    ) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        check_finite(alpha=alpha, beta=beta)
+        _check_settings(depth, delta, epsilon, decay)
+        self.settings: dict[str, Any] = {
+            "depth": depth,
+            "temperature": temperature,
+            "alpha": alpha,
+            "beta": beta,
+            "delta": delta,
+            "epsilon": epsilon,
+            "decay": decay,
+            "average": average,
+            "pairs": pairs,
+            "irw": irw,
+            "erd": erd,
+            "llki": llki,
+            "rntk": rntk,
+        }
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return :func:`ldrld` of two (B, C) logits."""
+        return ldrld(student_logits, teacher_logits, **self.settings)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
+
+
+def _check_settings(depth: int, delta: float, epsilon: float, decay: float) -> None:
+    """Refuse a depth that makes no pair and constants that make no weight."""
+    if not isinstance(depth, int) or depth < 2:
+        raise ValueError(f"depth is {depth!r}: it must be a whole number with 2 <= depth <= C (7 is usual)")
+    check_finite(delta=delta, epsilon=epsilon, decay=decay)
+    if epsilon <= -1.0:
+        raise ValueError(f"epsilon is {epsilon}: it must be above -1, so that 1 / (|i - j| + epsilon) is positive")
+
+
+def _scaled_weights(
+    depth: int,
+    pair_share: float,
+    llki_share: float,
+    delta: float,
+    epsilon: float,
+    decay: float,
+    irw: bool,
+    erd: bool,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Return the kernel's table: pair weights times their share off the diagonal, LLKI's share along it."""
+    table = adaptive_decay_weights(depth, delta=delta, epsilon=epsilon, decay=decay, irw=irw, erd=erd)
+    table = pair_share * table + llki_share * torch.eye(depth, dtype=table.dtype)
+    return table.to(device=device, dtype=dtype)
+
+
+# Kept between steps, so that a step neither rebuilds the table nor waits for it to reach the device; made
+# outside inference mode, since autograd would refuse an inference tensor in a later training step.
+_kept_weights = lru_cache(maxsize=16)(torch.inference_mode(mode=False)(_scaled_weights))

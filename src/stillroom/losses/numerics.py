@@ -1,0 +1,96 @@
+"""Numbers that stay numbers: the dtype losses compute in, and masks that are exact."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def widen(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring both logits to one dtype of at least float32 and cut the teacher from the graph.
+
+    The student's conversion stays in the graph: autograd returns its gradient in the student's own dtype, and
+    scales by the upstream gradient before it narrows, so loss scaling still rescues small half gradients.
+
+    Args:
+        student_logits: (B, C), any floating dtype.
+        teacher_logits: (B, C), any floating dtype.
+
+    Returns:
+        Both as float32, or float64 if either one was.
+
+    Example:
+        >>> student, teacher = widen(torch.zeros(1, 2).half(), torch.zeros(1, 2).bfloat16())
+        >>> student.dtype, teacher.dtype
+        (torch.float32, torch.float32)
+    """
+    dtype = torch.float64 if torch.float64 in (student_logits.dtype, teacher_logits.dtype) else torch.float32
+    return student_logits.to(dtype), teacher_logits.detach().to(dtype)
+
+
+def log_softmax_outside(logits: Tensor, excluded: Tensor) -> Tensor:
+    """Log-softmax over the classes that are not excluded, with 0 written at those that are.
+
+    The mask is -inf, exact at any magnitude. The zeros afterwards keep an excluded class out of every sum of
+    differences, value and gradient, where -inf minus -inf would be NaN.
+
+    Args:
+        logits: (B, C).
+        excluded: (B, k) class indices, 1 <= k < C, different within a row.
+
+    Returns:
+        (B, C) log-probabilities.
+
+    Example:
+        >>> log_softmax_outside(torch.tensor([[1e30, 1.0, 1.0]]), torch.tensor([[0]])).exp()
+        tensor([[1.0000, 0.5000, 0.5000]])
+    """
+    return logits.scatter(1, excluded, -torch.inf).log_softmax(1).scatter(1, excluded, 0.0)
+
+
+def kl_rows(log_q: Tensor, log_p: Tensor) -> Tensor:
+    """Kullback-Leibler divergence KL(p || q) over the last dimension, from finite log-probabilities.
+
+    Args:
+        log_q: the student's log-probabilities (..., C).
+        log_p: the teacher's log-probabilities (..., C).
+
+    Returns:
+        (...,), each >= 0 up to rounding.
+
+    Example:
+        >>> uniform = torch.full((1, 4), 0.25).log()
+        >>> kl_rows(uniform, uniform)
+        tensor([0.])
+    """
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def kl_binary(student_gap: Tensor, teacher_gap: Tensor) -> Tensor:
+    """KL between two-way softmaxes, given each one's difference of logits.
+
+    A two-way softmax is a sigmoid of the difference, and log-sigmoid never takes the log of a rounded 0.
+
+    Args:
+        student_gap: logit of the first outcome minus logit of the second, any shape.
+        teacher_gap: the same for the teacher.
+
+    Returns:
+        The divergence, elementwise.
+
+    Example:
+        >>> kl_binary(torch.tensor([0.0, 1e30]), torch.tensor([0.0, -1e30]))
+        tensor([0.0000e+00, 1.0000e+30])
+    """
+    return _outcome(student_gap, teacher_gap) + _outcome(-student_gap, -teacher_gap)
+
+
+def _outcome(student_gap: Tensor, teacher_gap: Tensor) -> Tensor:
+    """Return what the first outcome adds to the divergence; alone it may be negative."""
+    log_p, log_q = functional.logsigmoid(teacher_gap), functional.logsigmoid(student_gap)
+    return log_p.exp() * (log_p - log_q)

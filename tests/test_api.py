@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+import stillroom
+from stillroom.api import fingerprint
+from stillroom.errors import InputError
+from stillroom.losses import KD
+from tests.conftest import tiny_model
+
+FAST = {"epochs": 1, "batch_size": 16, "lr": 0.05, "accelerator": "cpu", "precision": "32"}
+
+
+def test_own_modules_go_in_and_come_out(tmp_path, tiny_data):
+    teacher, student = tiny_model(width=16), tiny_model()
+    trained, record = stillroom.distill(
+        teacher=teacher, student=student, data=tiny_data, method="kd", runs=str(tmp_path), **FAST
+    )
+    assert trained is student
+    assert record.summary()["last"]["terms"].keys() == {"ce", "kd"}
+    assert record.config()["student"] == "torch.nn.modules.container.Sequential"
+    assert record.path.parent == tmp_path
+
+
+def test_a_loss_module_is_a_method(tmp_path, tiny_data):
+    _, record = stillroom.distill(
+        teacher=tiny_model(),
+        student=tiny_model(),
+        data=tiny_data,
+        method=KD(temperature=2.0),
+        runs=str(tmp_path),
+        **FAST,
+    )
+    assert record.config()["method"] == "1*ce + 1*KD(temperature=2.0)"
+
+
+def test_training_from_python_is_the_command_lines(tmp_path, tiny_data):
+    model, record = stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), name="here", **FAST)
+    assert record.path == tmp_path / "here"
+    assert stillroom.evaluate(model=model, data=tiny_data).top1 == pytest.approx(record.summary()["last"]["val_top1"])
+
+
+def test_a_function_of_ones_own_builds_a_model(tmp_path, tiny_data):
+    _, record = stillroom.train(model="tests.conftest:tiny_model", data=tiny_data, runs=str(tmp_path), **FAST)
+    assert record.config()["model"] == "tests.conftest:tiny_model"
+
+
+def test_a_run_is_a_teacher_with_its_own_normalisation(tmp_path, tiny_data):
+    where = {"data": tiny_data, "runs": str(tmp_path), **FAST}
+    mine = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    _, teacher = stillroom.train(model="tests.conftest:tiny_model", name="t", **mine, **where)
+    _, student = stillroom.distill(teacher=str(teacher.path), student=tiny_model(), method="kd", name="s", **where)
+    assert student.config()["mean"] == mine["mean"]
+    assert student.summary()["teacher"]["top1"] == pytest.approx(teacher.summary()["last"]["val_top1"])
+
+
+def test_class_counts_that_differ_are_refused_before_training(tmp_path, tiny_data):
+    with pytest.raises(InputError, match=r"student.*4.*5|student.*5.*4"):
+        stillroom.distill(
+            teacher=tiny_model(),
+            student=tiny_model(num_classes=5),
+            data=tiny_data,
+            runs=str(tmp_path),
+            method="kd",
+            **FAST,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_settings_are_refused(tmp_path, tiny_data):
+    with pytest.raises(InputError, match="did you mean 'epochs'"):
+        stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), epoch=3)
+    with pytest.raises(InputError, match="3 channels"):
+        stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), mean=[0.5], std=[0.5], **FAST)
+    with pytest.raises(InputError, match="not finished"):
+        (tmp_path / "half").mkdir()
+        (tmp_path / "half" / "config.yaml").write_text("model: resnet8\nmean: [0.5]\nstd: [0.5]\n")
+        stillroom.evaluate(model=str(tmp_path / "half"), data=tiny_data, mean=[0.5] * 3, std=[0.5] * 3)
+
+
+def test_fingerprints_tell_weights_apart():
+    torch.manual_seed(0)
+    one = tiny_model()
+    before = fingerprint(one)
+    assert fingerprint(one) == before
+    with torch.no_grad():
+        one[0].weight[0, 0, 0, 0] += 1e-6
+    assert fingerprint(one) != before

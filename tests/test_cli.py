@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from stillroom.cli import main
+from stillroom.engine.runs import RunFolder
+from stillroom.models import build_model, load_weights
+
+SMALL = ["--epochs", "2", "--batch_size", "16", "--lr", "0.05", "--accelerator", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three classes of 12 noisy pictures, each class with its own colour."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
+        (folder / name).mkdir()
+        for i in range(12):
+            noise = generator.integers(-40, 40, (16, 16, 3))
+            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    assert main(["train", "--model", "resnet8", "--data", str(photos), "--runs", str(runs), "--name", "t", *SMALL]) == 0
+    return runs / "t"
+
+
+def distill_arguments(photos, trained, *more):
+    return ["distill", "--teacher", str(trained), "--student", "resnet8", "--data", str(photos), "--runs",
+            str(trained.parent), "--method", "ldrld(depth=2)", *SMALL, *more]  # fmt: skip
+
+
+def test_train_distill_evaluate(photos, trained, capsys):
+    assert main(distill_arguments(photos, trained, "--name", "s")) == 0
+    table = capsys.readouterr().out
+    run = RunFolder(trained.parent / "s")
+    last = run.summary()["last"]["val_top1"]
+    assert f"{last:.2f}" in table
+    assert str(run.student) in table
+
+    assert main(["evaluate", "--model", str(run.path), "--data", str(photos)]) == 0
+    assert f"top-1 {last:.2f} %" in capsys.readouterr().out
+
+    student = build_model("resnet8", num_classes=3)
+    load_weights(student, run.student)  # the exported file is the student alone, strictly
+    assert run.config()["classes"] == ["blue", "green", "red"]
+
+
+def test_the_same_command_again_trains_nothing(photos, trained, capsys):
+    arguments = distill_arguments(photos, trained, "--name", "twice")
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "finished already" in capsys.readouterr().err
+
+
+def test_a_recipe_file_is_read_and_flags_win(photos, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        yaml.safe_dump({"model": "resnet8", "data": str(photos), "epochs": 9, "batch_size": 16, "lr": 0.02})
+    )
+    flags = ["--config", str(recipe), "--epochs", "1", "--runs", str(tmp_path), "--name", "r"]
+    assert main(["train", *flags]) == 0
+    config = RunFolder(tmp_path / "r").config()
+    assert (config["epochs"], config["lr"]) == (1, 0.02)
+
+
+def test_a_runs_own_config_is_a_printed_config_away(photos, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(["train", "--model", "resnet8", "--data", str(photos), "--epochs", "3", "--print_config"])
+    assert done.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["epochs"] == 3
+    assert printed["model"] == "resnet8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "--model", "resnet8"], "--data"),
+        (["train", "--model", "resnet8", "--data", "x", "--epocs", "3"], "did you mean --epochs"),
+        (["train", "--model", "resnet8", "--data", "x", "--epochs", "many"], "epochs=many"),
+        (["train", "--model", "resnet8", "--data", "x", "--lr", "fast"], "lr=fast"),
+        (["train", "--model", "resnet8", "--data", "x", "--optimizer", "magic"], "optimizer=magic"),
+        (["train", "--model", "resnet8", "--data", "nowhere"], "nowhere"),
+        (["train", "--model", "resnet9", "--data", "glyphs100"], "resnet9"),
+        (["train", "--model", "resnet8", "--data", "x", "--checkpoint", "none.pt"], "checkpoint=none.pt"),
+        (["train", "--config", "none.yaml"], "none.yaml"),
+        (["distill", "--teacher", "resnet56", "--student", "resnet8", "--data", "x"], "random weights"),
+        (["evaluate", "--model", "resnet8", "--data", "x"], "random weights"),
+        (["list", "dreams"], "dreams"),
+        (["demolish"], "demolish"),
+        ([], "command"),
+    ],
+)
+def test_wrong_input_is_one_line_on_stderr_and_status_2(arguments, says, capsys):
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert says in err
+    assert err.count("\n") == 1
+    assert err.startswith("stillroom: error: ")
+
+
+def test_an_impossible_depth_and_a_foreign_folder_leave_no_trace(photos, trained, tmp_path, capsys):
+    base = [
+        "distill",
+        "--teacher",
+        str(trained),
+        "--student",
+        "resnet8",
+        "--data",
+        str(photos),
+        "--runs",
+        str(tmp_path),
+    ]
+    assert main([*base, "--method", "ldrld(depth=7)", "--name", "deep"]) == 2
+    assert "depth" in capsys.readouterr().err
+    assert not (tmp_path / "deep").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("keep")
+    assert main([*base, "--method", "kd", "--name", "mine"]) == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "notes").read_text() == "keep"
+
+
+def test_teacher_and_data_with_different_classes_are_refused(photos, trained, tmp_path, capsys):
+    arguments = ["distill", "--teacher", str(trained), "--student", "resnet8", "--data", str(photos), "--runs"]
+    assert main([*arguments, str(tmp_path), "--first_classes", "2", "--method", "kd"]) == 2
+    message = capsys.readouterr().err
+    assert "teacher" in message
+    assert "3" in message
+    assert "2" in message
+
+
+def test_an_empty_class_folder_is_named(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "set" / "a" / "0.png")
+    assert main(["train", "--model", "resnet8", "--data", str(tmp_path / "set"), "--runs", str(tmp_path)]) == 2
+    assert str(tmp_path / "set" / "b") in capsys.readouterr().err
+
+
+def test_a_recipe_never_runs_code(tmp_path, capsys):
+    target = tmp_path / "executed"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: !!python/object/apply:os.system ['touch {target}']\ndata: x\n")
+    assert main(["train", "--config", str(recipe)]) == 2
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("what", ["models", "methods", "data"])
+def test_lists_name_what_there_is(what, capsys):
+    assert main(["list", what]) == 0
+    out = capsys.readouterr().out
+    for name in {"models": ("resnet8x4", "ShuffleV2"), "methods": ("ldrld", "dkd"), "data": ("glyphs100",)}[what]:
+        assert name in out
+
+
+def test_help_answers_without_loading_pytorch():
+    code = (
+        "import sys\nfrom stillroom.cli import main\n"
+        "for command in ([], ['distill'], ['demo']):\n"
+        "    try: main([*command, '--help'])\n"
+        "    except SystemExit as done: assert done.code == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--method" in done.stdout
+
+
+def test_divergence_is_status_1_and_names_the_way_out(photos, tmp_path, capsys):
+    arguments = ["train", "--model", "resnet8", "--data", str(photos), "--runs", str(tmp_path), "--epochs", "30",
+                 "--batch_size", "16", "--lr", "1e30", "--accelerator", "cpu"]  # fmt: skip
+    assert main(arguments) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "'ce' became" in message
+    assert "Lower lr" in message
+
+
+def test_weights_are_what_the_summary_says(trained):
+    state = torch.load(trained / "checkpoint" / "last.pt", weights_only=True)
+    model = build_model("resnet8", num_classes=3)
+    load_weights(model, trained / "student.safetensors")
+    assert all(torch.equal(state["student"][key], value) for key, value in model.state_dict().items())

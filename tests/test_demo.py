@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from stillroom import demo as module
+from stillroom.demo import METHODS, Scale, demo
+from stillroom.engine.runs import RunFolder
+from stillroom.models import build_model, load_weights
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module, "QUICK", Scale(per_class=3, teacher_epochs=1, student_epochs=1))
+    return tmp_path / "out"
+
+
+def test_the_demo_leaves_runs_a_page_and_a_student(small):
+    shown = []
+    demo(out=str(small), quick=True, seed=0, show=shown.append)
+    runs = {name: RunFolder(small / name) for name in ("teacher", *METHODS)}
+    assert all(run.finished for run in runs.values())
+    page = (small / "index.html").read_text()
+    assert "Best of the students" in page
+    for run in runs.values():
+        assert f"{run.summary()['last']['val_top1']:.2f}" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    student = build_model(module.STUDENT, num_classes=100)
+    load_weights(student, small / "ldrld-student.safetensors")
+
+    again = []
+    demo(out=str(small), quick=True, seed=0, show=again.append)  # nothing is trained twice
+    assert [run.student.stat().st_mtime_ns for run in runs.values()] == [
+        RunFolder(run.path).student.stat().st_mtime_ns for run in runs.values()
+    ]
+    assert str(again[-2]) == str(shown[-2])
+
+
+def test_all_students_start_from_the_same_weights_and_see_the_same_pictures(small):
+    demo(out=str(small), quick=True, seed=0, show=lambda _: None)
+    configs = [RunFolder(small / name).config() for name in METHODS]
+    for key in ("seed", "student", "epochs", "lr", "batch_size", "teacher_weights", "train_pictures"):
+        assert len({str(config[key]) for config in configs}) == 1, key
