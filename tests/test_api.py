@@ -69,13 +69,16 @@ def test_class_counts_that_differ_are_refused_before_training(tmp_path, tiny_dat
 
 
 def test_wrong_settings_are_refused(tmp_path, tiny_data):
+    same = tiny_model()
+    with pytest.raises(InputError, match="same module"):
+        stillroom.distill(teacher=same, student=same, data=tiny_data, runs=str(tmp_path), **FAST)
     with pytest.raises(InputError, match="did you mean 'epochs'"):
         stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), epoch=3)
     with pytest.raises(InputError, match="3 channels"):
         stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), mean=[0.5], std=[0.5], **FAST)
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "config.yaml").write_text("model: resnet8\nmean: [0.5]\nstd: [0.5]\n")
     with pytest.raises(InputError, match="not finished"):
-        (tmp_path / "half").mkdir()
-        (tmp_path / "half" / "config.yaml").write_text("model: resnet8\nmean: [0.5]\nstd: [0.5]\n")
         stillroom.evaluate(model=str(tmp_path / "half"), data=tiny_data, mean=[0.5] * 3, std=[0.5] * 3)
 
 

@@ -11,7 +11,7 @@ from stillroom.models import build_model, load_weights
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "QUICK", Scale(per_class=3, teacher_epochs=1, student_epochs=1))
+    monkeypatch.setattr(module, "QUICK", Scale(classes=10, per_class=8, teacher_epochs=1, student_epochs=1, batch_size=32))
     return tmp_path / "out"
 
 
@@ -26,7 +26,7 @@ def test_the_demo_leaves_runs_a_page_and_a_student(small):
         assert f"{run.summary()['last']['val_top1']:.2f}" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    student = build_model(module.STUDENT, num_classes=100)
+    student = build_model(module.STUDENT, num_classes=10)
     load_weights(student, small / "ldrld-student.safetensors")
 
     again = []

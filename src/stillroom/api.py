@@ -192,6 +192,8 @@ def _prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
 def _check_models(recipe: Recipe, inputs: Inputs) -> None:
     """Refuse unknown names and teachers without weights before a picture is read."""
     models = recipe.models
+    if inputs.teacher is not None and inputs.teacher is inputs.student:
+        raise InputError("teacher and student are the same module: give the student a module of its own")
     if isinstance(models, TrainModel):
         wanted = [("model", inputs.student or models.model, models.checkpoint, models.pretrained)]
     else:

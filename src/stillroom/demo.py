@@ -31,17 +31,21 @@ class Scale:
     """How much work the demo does.
 
     Attributes:
+        classes: how many of the 100.
         per_class: training pictures of each class.
         teacher_epochs: passes of the teacher.
         student_epochs: passes of each student.
+        batch_size: pictures a step.
     """
 
+    classes: int
     per_class: int
     teacher_epochs: int
     student_epochs: int
+    batch_size: int
 
 
-FULL, QUICK = Scale(200, 5, 5), Scale(80, 4, 3)
+FULL, QUICK = Scale(100, 200, 5, 5, 64), Scale(30, 120, 5, 4, 32)
 
 
 def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]) -> None:
@@ -60,13 +64,13 @@ def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]
     scale = QUICK if quick else FULL
     folder = Path(out or "runs/demo" + "-quick" * quick + f"-s{seed}" * bool(seed))
     show("Glyphs-100: 100 characters that people confuse; a quarter of the test fonts are never seen in training.")
-    data = load_data("glyphs100", per_class=None if scale.per_class == 200 else scale.per_class)
-    show(f"{len(data.train):,} training and {len(data.val):,} test pictures are ready.")
+    part = {"first_classes": scale.classes, "per_class": scale.per_class}
+    data = load_data("glyphs100", **part)
+    show(f"{scale.classes} classes, {len(data.train):,} training and {len(data.val):,} test pictures are ready.")
     reporter = make_reporter()
     common = {
-        "data": "glyphs100", "per_class": None if scale.per_class == 200 else scale.per_class,
-        "runs": str(folder), "seed": seed, "batch_size": 64,
-        "lr": 0.2, "schedule": "cosine", "warmup_epochs": 1, "nesterov": True,
+        "data": "glyphs100", **part, "runs": str(folder), "seed": seed, "batch_size": scale.batch_size,
+        "lr": 0.1, "schedule": "cosine", "warmup_epochs": 1, "nesterov": True,
     }  # fmt: skip
     own = {"model": TEACHER, "name": "teacher", "epochs": scale.teacher_epochs}
     teacher = _run("train", {**common, **own}, data, reporter)

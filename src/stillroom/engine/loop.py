@@ -94,7 +94,7 @@ class Loop:
         job.student.to(device=device).to(memory_format=layout)
         job.method.to(device)
         if job.teacher is not None:
-            job.teacher.to(device=device).to(memory_format=layout).eval().requires_grad_(False)
+            job.teacher.to(device=device).to(memory_format=layout).eval()
         trained = [*job.student.parameters(), *job.method.parameters()]
         optimizer = build_optimizer(trained, job.recipe.optim)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.

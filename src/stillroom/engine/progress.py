@@ -113,6 +113,8 @@ class Live:
 
     def start(self, name: str, epochs: int, steps: int, done: int) -> None:
         """Draw a bar over all steps of the run."""
+        for finished in self._bar.task_ids:  # the run before this one stays printed above
+            self._bar.remove_task(finished)
         self._bar.start()
         self._task = self._bar.add_task(
             name, total=epochs * steps, completed=done, epoch=done // steps + 1, epochs=epochs,

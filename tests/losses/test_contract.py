@@ -1,0 +1,265 @@
+"""What every logit loss promises, whatever it computes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from stillroom import losses
+from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
+
+MODULES: dict[str, Callable[[int], nn.Module]] = {
+    "kd": lambda classes: losses.KD(temperature=2.0),
+    "dkd": lambda classes: losses.DKD(temperature=2.0),
+    "ldrld": lambda classes: losses.LDRLD(depth=min(5, classes), temperature=2.0),
+}
+every_loss = pytest.mark.parametrize("name", MODULES)
+
+
+def call(name: str, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+    """Run a loss by name on what its forward asks for."""
+    module = MODULES[name](max(2, student.shape[1] if student.dim() == 2 else 2))
+    given_ = {"student_logits": student, "teacher_logits": teacher, "target": target}
+    return module(**{key: given_[key] for key in inspect.signature(module.forward).parameters})
+
+
+def value_and_gradient(name: str, data: Logits) -> tuple[Tensor, Tensor]:
+    student = data.student.detach().clone().requires_grad_()
+    loss = call(name, student, data.teacher, data.target)
+    return loss.detach(), gradient_of(loss, student)
+
+
+@every_loss
+@QUICK
+@given(data=logits(), seed=st.integers(0, 999))
+def test_a_constant_added_to_a_row_changes_nothing(name: str, data: Logits, seed: int) -> None:
+    shifts = 100 * torch.randn(2, len(data.target), 1, generator=torch.Generator().manual_seed(seed)).double()
+    loss, gradient = value_and_gradient(name, data)
+    moved = value_and_gradient(name, Logits(data.student + shifts[0], data.teacher + shifts[1], data.target))
+    torch.testing.assert_close(moved, (loss, gradient), rtol=1e-8, atol=1e-10)
+
+
+@every_loss
+@QUICK
+@given(data=logits(), seed=st.integers(0, 999))
+def test_samples_and_classes_have_no_order(name: str, data: Logits, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    samples = torch.randperm(data.student.shape[0], generator=generator)
+    classes = torch.randperm(data.student.shape[1], generator=generator)
+    shuffled = Logits(
+        data.student[samples][:, classes], data.teacher[samples][:, classes], classes.argsort()[data.target[samples]]
+    )
+    loss, gradient = value_and_gradient(name, data)
+    expected = loss, gradient[samples][:, classes]
+    torch.testing.assert_close(value_and_gradient(name, shuffled), expected, rtol=1e-9, atol=1e-11)
+
+
+@every_loss
+@QUICK
+@given(data=logits(scales=(0.1, 5.0, 1e4, 1e30)))
+def test_agreement_costs_nothing_and_pulls_nowhere(name: str, data: Logits) -> None:
+    for dtype, rounding in ((torch.float32, 2e-6), (torch.float64, 1e-12)):
+        same = data.student.to(dtype)
+        loss, gradient = value_and_gradient(name, Logits(same, same.clone(), data.target))
+        assert loss.item() == pytest.approx(0.0, abs=rounding)
+        assert gradient.abs().max().item() == pytest.approx(0.0, abs=rounding)
+
+
+@every_loss
+@QUICK
+@given(data=logits(scales=(1.0,)), powers=st.tuples(st.floats(-30, 30), st.floats(-30, 30)))
+def test_any_magnitude_stays_finite(name: str, data: Logits, powers: tuple[float, float]) -> None:
+    for dtype in (torch.float32, torch.float64):
+        student, teacher = (10.0 ** powers[0] * data.student).to(dtype), (10.0 ** powers[1] * data.teacher).to(dtype)
+        loss, gradient = value_and_gradient(name, Logits(student, teacher, data.target))
+        assert loss.isfinite()
+        assert loss >= -1e-5
+        assert gradient.isfinite().all()
+
+
+@every_loss
+@QUICK
+@given(data=logits())
+def test_gradients_of_a_row_sum_to_zero(name: str, data: Logits) -> None:
+    _, gradient = value_and_gradient(name, data)
+    torch.testing.assert_close(gradient.sum(1), torch.zeros_like(gradient[:, 0]), rtol=0, atol=1e-10)
+
+
+@every_loss
+@pytest.mark.parametrize(("batch", "classes"), [(1, 2), (3, 7), (2, 12)])
+def test_gradcheck(name: str, batch: int, classes: int) -> None:
+    data = make(batch, classes, seed=3)
+    student = data.student.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: call(name, s, data.teacher, data.target), (student,))
+
+
+@every_loss
+def test_the_upstream_gradient_scales(name: str) -> None:
+    data = make(4, 9, seed=1)
+    loss, gradient = value_and_gradient(name, data)
+    student = data.student.requires_grad_()
+    scaled = call(name, student, data.teacher, data.target)
+    ((scaled * -2.5) ** 2).backward()
+    torch.testing.assert_close(student.grad, 2 * 6.25 * loss * gradient)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(name: str, dtype: torch.dtype) -> None:
+    data = make(6, 11, seed=2)
+    student, teacher = data.student.to(dtype).requires_grad_(), data.teacher.to(dtype)
+    loss = call(name, student, teacher, data.target)
+    exact, gradient = value_and_gradient(name, Logits(student.detach().double(), teacher.double(), data.target))
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=0)
+    half_gradient = gradient_of(loss, student)
+    assert half_gradient.dtype == dtype
+    torch.testing.assert_close(half_gradient.double(), gradient, rtol=4 * torch.finfo(dtype).eps, atol=1e-6)
+
+
+@every_loss
+def test_a_stored_half_teacher_meets_a_float32_student(name: str) -> None:
+    data = make(3, 8, seed=2)
+    teacher = data.teacher.half()
+    loss = call(name, data.student.float(), teacher, data.target)
+    torch.testing.assert_close(loss, call(name, data.student.float(), teacher.float(), data.target))
+    assert call(name, data.student, teacher, data.target).dtype == torch.float64
+
+
+@every_loss
+def test_autocast_changes_nothing(name: str) -> None:
+    data = make(4, 9, seed=5)
+    student = data.student.float().requires_grad_()
+    plain = call(name, student, data.teacher.float(), data.target)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast = call(name, student, data.teacher.float(), data.target)
+    assert cast.dtype == torch.float32
+    torch.testing.assert_close(cast, plain, rtol=0, atol=0)
+    torch.testing.assert_close(gradient_of(cast, student), gradient_of(plain, student), rtol=0, atol=0)
+
+
+@every_loss
+def test_the_teacher_gets_no_gradient(name: str) -> None:
+    data = make(4, 9, seed=6)
+    student, teacher = data.student.requires_grad_(), data.teacher.requires_grad_()
+    call(name, student, teacher, data.target).backward()
+    assert teacher.grad is None
+    assert student.grad is not None
+
+
+@every_loss
+def test_without_a_gradient_only_the_value(name: str) -> None:
+    data = make(4, 9, seed=7)
+    student = data.student.clone().requires_grad_()
+    with torch.inference_mode():
+        inferred = call(name, student, data.teacher, data.target)
+    with torch.no_grad():
+        silent = call(name, student, data.teacher, data.target)
+    frozen = call(name, data.student, data.teacher, data.target)
+    assert not silent.requires_grad
+    assert not frozen.requires_grad
+    with_gradient, _ = value_and_gradient(name, data)
+    torch.testing.assert_close([inferred.clone(), silent, frozen], [with_gradient] * 3)
+
+
+@every_loss
+def test_inputs_are_left_alone(name: str) -> None:
+    data = make(4, 9, seed=8)
+    before = copy.deepcopy(data)
+    value_and_gradient(name, data)
+    torch.testing.assert_close([data.student, data.teacher], [before.student, before.teacher], rtol=0, atol=0)
+
+
+@every_loss
+def test_strided_and_expanded_inputs(name: str) -> None:
+    data = make(4, 9, seed=9)
+    wide = Logits(data.student.t().contiguous().t(), data.teacher[:1].expand(4, -1), data.target)
+    tight = Logits(data.student, data.teacher[:1].repeat(4, 1), data.target)
+    torch.testing.assert_close(value_and_gradient(name, wide), value_and_gradient(name, tight))
+
+
+@every_loss
+def test_one_sample_and_the_mean_over_samples(name: str) -> None:
+    data = make(5, 9, seed=10)
+    alone = [call(name, data.student[i : i + 1], data.teacher[i : i + 1], data.target[i : i + 1]) for i in range(5)]
+    torch.testing.assert_close(
+        call(name, data.student, data.teacher, data.target), torch.stack(alone).mean(), rtol=1e-12, atol=0
+    )
+
+
+@every_loss
+def test_a_nan_is_not_hidden(name: str) -> None:
+    data = make(3, 9, seed=11)
+    for broken in (data.student, data.teacher):
+        spoilt = broken.clone()
+        spoilt[1, 4] = torch.nan
+        pair = (spoilt, data.teacher) if broken is data.student else (data.student, spoilt)
+        assert call(name, *pair, data.target).isnan()
+
+
+@every_loss
+def test_compiled_equals_eager(name: str) -> None:
+    data = make(4, 9, seed=12)
+    target = data.target
+    module = MODULES[name](9)
+    extra = (target,) if "target" in inspect.signature(module.forward).parameters else ()
+    compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+    student = data.student.requires_grad_()
+    loss = compiled(student, data.teacher, *extra)
+    torch.testing.assert_close(
+        (loss.detach(), gradient_of(3 * loss, student) / 3), value_and_gradient(name, data), rtol=1e-10, atol=1e-12
+    )
+
+
+@every_loss
+def test_modules_copy_pickle_and_carry_no_state(name: str) -> None:
+    module = MODULES[name](9)
+    data = make(4, 9, seed=13)
+    extra = (data.target,) if name == "dkd" else ()
+    expected = module(data.student, data.teacher, *extra)
+    for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        assert repr(twin) == repr(module)
+        torch.testing.assert_close(twin(data.student, data.teacher, *extra), expected, rtol=0, atol=0)
+    assert not module.state_dict()
+
+
+@every_loss
+def test_repr_shows_every_parameter(name: str) -> None:
+    module = MODULES[name](9)
+    for parameter in inspect.signature(type(module)).parameters:
+        assert f"{parameter}=" in repr(module)
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("student", "teacher", "message"),
+    [
+        (torch.zeros(0, 5), torch.zeros(0, 5), "student_logits has batch size 0"),
+        (torch.zeros(3, 1), torch.zeros(3, 1), r"student_logits has 1 class"),
+        (torch.zeros(3, 5), torch.zeros(3, 6), r"teacher_logits has shape \(3, 6\) .* \(3, 5\)"),
+        (torch.zeros(3, 5), torch.zeros(2, 5), r"teacher_logits has shape \(2, 5\) .* \(3, 5\)"),
+        (torch.zeros(3, 5, 1), torch.zeros(3, 5, 1), r"student_logits has shape \(3, 5, 1\)"),
+        (torch.zeros(5), torch.zeros(5), r"student_logits has shape \(5,\)"),
+        (torch.zeros(3, 5).long(), torch.zeros(3, 5), "student_logits has dtype torch.int64"),
+        (torch.zeros(3, 5), torch.zeros(3, 5).bool(), "teacher_logits has dtype torch.bool"),
+        (torch.zeros(3, 5), torch.zeros(3, 5, device="meta"), "teacher_logits is on meta"),
+    ],
+)
+def test_refused_logits(name: str, student: Tensor, teacher: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(name, student, teacher, torch.zeros(3).long())
+
+
+@pytest.mark.parametrize("module", [losses.KD, losses.DKD, losses.LDRLD])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf"), float("nan")])
+def test_refused_temperatures(module: type[nn.Module], temperature: float) -> None:
+    with pytest.raises(ValueError, match=f"temperature is {temperature}"):
+        module(temperature=temperature)

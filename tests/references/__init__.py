@@ -1,0 +1,1 @@
+"""Slow, obvious oracles, written from the mathematics alone: they import nothing of Stillroom."""

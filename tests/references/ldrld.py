@@ -1,0 +1,78 @@
+"""LDRLD by its definition: every sample, every pair of ranks, every class."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from tests.references.kd import kl, row
+
+
+def ranking(logits: list[Tensor], depth: int) -> list[int]:
+    """Take the largest, set it aside, take the next (the lower class first where two are equal)."""
+    left = list(range(len(logits)))
+    ranked = []
+    for _ in range(depth):
+        largest = left[0]
+        for c in left:
+            if logits[c].item() > logits[largest].item():
+                largest = c
+        left.remove(largest)
+        ranked.append(largest)
+    return ranked
+
+
+def ldrld_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    depth: int = 7,
+    temperature: float = 4.0,
+    delta: float = 2.0,
+    epsilon: float = 1.5,
+    decay: float = 0.05,
+    average: bool = True,
+    pairs: bool = True,
+    irw: bool = True,
+    erd: bool = True,
+    llki: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """The local term and the remaining non-target knowledge."""
+    batch, classes = student_logits.shape
+    local, rest = torch.zeros(2, dtype=torch.float64)
+    for b in range(batch):
+        # Ranks come from the logits as given: dividing by T could round two of them together.
+        top = ranking(row(student_logits, b, 1.0), depth)
+        student, teacher = row(student_logits, b, temperature), row(teacher_logits.detach(), b, temperature)
+        for i in range(1, depth + 1):
+            for j in range(i + 1, depth + 1):
+                inverse_rank = 1 / (abs(i - j) + epsilon) if irw else 1.0
+                rank_decay = delta * math.exp(-decay * (i + j)) if erd else 1.0
+                first, second = top[i - 1], top[j - 1]
+                if pairs:
+                    two_way = kl([teacher[first], teacher[second]], [student[first], student[second]])
+                    local = local + inverse_rank * rank_decay * two_way
+        if llki:
+            local = local + kl([teacher[c] for c in top], [student[c] for c in top])
+        others = [c for c in range(classes) if c not in top]
+        if others:
+            rest = rest + kl([teacher[c] for c in others], [student[c] for c in others])
+    scale = temperature**2 / batch
+    divisor = depth * (depth - 1) / 2 + 1 if average else 1
+    return scale * local / divisor, scale * rest
+
+
+def ldrld(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    alpha: float = 10.5,
+    beta: float = 7.0,
+    rntk: bool = True,
+    **settings: float | bool,
+) -> Tensor:
+    """The weighted sum."""
+    local, rest = ldrld_terms(student_logits, teacher_logits, **settings)  # type: ignore[arg-type]
+    return alpha * local + (beta * rest if rntk else 0.0)
