@@ -11,7 +11,7 @@ from stillroom.models import build_model, load_weights
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "QUICK", Scale(classes=10, per_class=8, teacher_epochs=1, student_epochs=1, batch_size=32))
+    monkeypatch.setattr(module, "QUICK", Scale(module.STUDENT, classes=10, per_class=8, teacher_epochs=1, student_epochs=1))
     return tmp_path / "out"
 
 

@@ -17,12 +17,12 @@ from stillroom.engine.progress import Reporter, make_reporter
 from stillroom.report.page import pick_samples, write_page
 from stillroom.report.table import duration, summary_table
 
-TEACHER, STUDENT = "stillroom.models.compact:large", "stillroom.models.compact:small"
+STUDENT = "stillroom.models.compact:small"
 METHODS = {
     "labels-only": "ce",
     "kd": "kd",
-    "dkd": "dkd(warmup=1)",
-    "ldrld": "ldrld",
+    "dkd": "dkd(warmup=2)",
+    "ldrld": "ldrld(warmup=2)",
 }
 
 
@@ -31,21 +31,22 @@ class Scale:
     """How much work the demo does.
 
     Attributes:
+        teacher: the teacher's model.
         classes: how many of the 100.
         per_class: training pictures of each class.
         teacher_epochs: passes of the teacher.
         student_epochs: passes of each student.
-        batch_size: pictures a step.
     """
 
+    teacher: str
     classes: int
     per_class: int
     teacher_epochs: int
     student_epochs: int
-    batch_size: int
 
 
-FULL, QUICK = Scale(100, 200, 5, 5, 64), Scale(30, 120, 5, 4, 32)
+FULL = Scale("stillroom.models.compact:large", 100, 200, teacher_epochs=5, student_epochs=4)
+QUICK = Scale("stillroom.models.compact:medium", 30, 100, teacher_epochs=8, student_epochs=6)
 
 
 def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]) -> None:
@@ -64,15 +65,15 @@ def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]
     scale = QUICK if quick else FULL
     folder = Path(out or "runs/demo" + "-quick" * quick + f"-s{seed}" * bool(seed))
     show("Glyphs-100: 100 characters that people confuse; a quarter of the test fonts are never seen in training.")
-    part = {"first_classes": scale.classes, "per_class": scale.per_class}
-    data = load_data("glyphs100", **part)
+    data = load_data("glyphs100", first_classes=scale.classes, per_class=scale.per_class)
     show(f"{scale.classes} classes, {len(data.train):,} training and {len(data.val):,} test pictures are ready.")
     reporter = make_reporter()
     common = {
-        "data": "glyphs100", **part, "runs": str(folder), "seed": seed, "batch_size": scale.batch_size,
+        "data": "glyphs100", "first_classes": scale.classes, "per_class": scale.per_class,
+        "runs": str(folder), "seed": seed, "batch_size": 64,
         "lr": 0.1, "schedule": "cosine", "warmup_epochs": 1, "nesterov": True,
     }  # fmt: skip
-    own = {"model": TEACHER, "name": "teacher", "epochs": scale.teacher_epochs}
+    own = {"model": scale.teacher, "name": "teacher", "epochs": scale.teacher_epochs}
     teacher = _run("train", {**common, **own}, data, reporter)
     settings = {**common, "teacher": str(teacher.record.path), "student": STUDENT, "epochs": scale.student_epochs}
     students = {

@@ -130,7 +130,7 @@ def _refuse_other(path: Path, there: dict[str, Any], config: dict[str, Any]) -> 
 
 def environment() -> dict[str, Any]:
     """Versions, machine and code state, for whoever reads the numbers later."""
-    packages = ("stillroom", "torch", "torchvision", "timm", "lightning", "numpy")
+    packages = ("stillroom", "torch", "torchvision", "timm", "lightning-fabric", "numpy")
     versions = {}
     for package in packages:
         try:
