@@ -78,6 +78,7 @@ def test_wrong_settings_are_refused(tmp_path, tiny_data):
         stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), mean=[0.5], std=[0.5], **FAST)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.yaml").write_text("model: resnet8\nmean: [0.5]\nstd: [0.5]\n")
+    (tmp_path / "half" / "inputs.json").write_text("{}")
     with pytest.raises(InputError, match="not finished"):
         stillroom.evaluate(model=str(tmp_path / "half"), data=tiny_data, mean=[0.5] * 3, std=[0.5] * 3)
 

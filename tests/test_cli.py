@@ -76,6 +76,14 @@ def test_a_recipe_file_is_read_and_flags_win(photos, tmp_path):
     assert (config["epochs"], config["lr"]) == (1, 0.02)
 
 
+def test_the_config_of_a_run_is_a_recipe(photos, trained, capsys):
+    arguments = ["train", "--config", str(trained / "config.yaml")]
+    assert main(arguments) == 0
+    assert "finished already" in capsys.readouterr().err
+    assert main([*arguments, "--name", "again", "--seed", "1"]) == 0
+    assert RunFolder(trained.parent / "again").config()["seed"] == 1
+
+
 def test_a_runs_own_config_is_a_printed_config_away(photos, capsys):
     with pytest.raises(SystemExit) as done:
         main(["train", "--model", "resnet8", "--data", str(photos), "--epochs", "3", "--print_config"])

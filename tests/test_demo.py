@@ -11,7 +11,9 @@ from stillroom.models import build_model, load_weights
 @pytest.fixture
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(module, "QUICK", Scale(module.STUDENT, classes=10, per_class=8, teacher_epochs=1, student_epochs=1))
+    monkeypatch.setattr(
+        module, "QUICK", Scale(module.STUDENT, classes=10, per_class=8, teacher_epochs=1, student_epochs=1)
+    )
     return tmp_path / "out"
 
 
@@ -24,8 +26,7 @@ def test_the_demo_leaves_runs_a_page_and_a_student(small):
     assert "Best of the students" in page
     for run in runs.values():
         assert f"{run.summary()['last']['val_top1']:.2f}" in page
-    assert "http://" not in page.replace("http://www.w3.org", "")
-    assert "https://" not in page
+    assert "http" not in page.replace("http://www.w3.org/", "")  # XML namespaces are names, not addresses
     student = build_model(module.STUDENT, num_classes=10)
     load_weights(student, small / "ldrld-student.safetensors")
 

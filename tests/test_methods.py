@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from stillroom.errors import InputError
 from stillroom.losses import KD, dkd, kd, ldrld

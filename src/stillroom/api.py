@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,8 +185,9 @@ def _prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
         teacher = _build(
             "teacher", inputs.teacher or models.teacher, data, models.teacher_checkpoint, models.teacher_pretrained
         )
-    config = recipe.flat() | _found(data, teacher)
-    run = open_run(Path(recipe.run.runs) / recipe.run_name, config, _disk_need(student, recipe))
+    settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
+    path = Path(recipe.run.runs) / recipe.run_name
+    run = open_run(path, settings, _inputs(data, teacher), _disk_need(student, recipe))
     return Job(student, teacher, method, data, recipe, run, fabric)
 
 
@@ -286,13 +288,14 @@ def _as_asked(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
     return replace(data, mean=tuple(mean), std=tuple(std))
 
 
-def _found(data: DataSet, teacher: nn.Module | None) -> dict[str, Any]:
+def _plain(values: Sequence[float]) -> list[float]:
+    return [float(value) for value in values]
+
+
+def _inputs(data: DataSet, teacher: nn.Module | None) -> dict[str, Any]:
     """What the run depends on beyond its settings."""
     images = data.train.images
     return {
-        **asdict(data.augment),
-        "mean": [float(value) for value in data.mean],
-        "std": [float(value) for value in data.std],
         "picture_shape": list(images.shape[1:]),
         "train_pictures": len(data.train),
         "val_pictures": len(data.val),

@@ -25,6 +25,7 @@ def made_run(folder, name, accuracies, agreement=None):
         "optimizer": "sgd", "lr": 0.1, "schedule": "cosine", "weight_decay": 0.1, "seed": 0, "method": "<b>kd</b>",
     }  # fmt: skip
     (path / "config.yaml").write_text(yaml.safe_dump(config))
+    (path / "inputs.json").write_text("{}")
     (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path / "summary.json").write_text(
         json.dumps({"parameters": 1234567, "best": best, "last": rows[-1], "seconds": 90.0})
@@ -60,7 +61,12 @@ def test_the_verdict_says_plainly_who_won_and_what_chance_explains():
     assert "within what chance explains" in lines[1]
     assert "“ldrld” gains 10.0 points" in lines[2]
     assert "more than chance explains" in lines[2]
-    assert "Best of the students: “ldrld”" in lines[3]
+    assert "Best of the students: “ldrld”. " in lines[3]
+
+
+def test_a_tie_is_called_a_tie():
+    line = verdict([row("plain", 60.0), row("kd", 69.5), row("ldrld", 70.0)], None, 5000)[-1]
+    assert "“ldrld”, not distinguishable from it: “kd” (0.5 behind). " in line
 
 
 def test_a_baseline_that_wins_is_called_the_best():

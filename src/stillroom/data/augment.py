@@ -7,7 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own convention)
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 

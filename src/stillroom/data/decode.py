@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F  # noqa: N812 (torch's own convention)
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 

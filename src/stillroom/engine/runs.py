@@ -46,9 +46,9 @@ class RunFolder:
         return self.path / "student.safetensors"
 
     def config(self) -> dict[str, Any]:
-        """The resolved recipe and what was found out about models and data."""
+        """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint."""
         config: dict[str, Any] = _read(self.path / "config.yaml", yaml.safe_load)
-        return config
+        return config | _read(self.path / "inputs.json", json.loads)
 
     def summary(self) -> dict[str, Any]:
         """The finished run in numbers.
@@ -78,12 +78,13 @@ class RunFolder:
         write_text(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
 
-def open_run(path: Path, config: dict[str, Any], needed_bytes: int) -> RunFolder:
+def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> RunFolder:
     """Make a run folder, or come back to one whose configuration is the same.
 
     Args:
         path: the folder.
-        config: what decides the run's result, plain values only.
+        settings: the resolved recipe, plain values; ``config.yaml`` can be handed to ``--config`` again.
+        inputs: what else decides the result, plain values.
         needed_bytes: what checkpoints and student will take.
 
     Raises:
@@ -91,7 +92,7 @@ def open_run(path: Path, config: dict[str, Any], needed_bytes: int) -> RunFolder
     """
     run = RunFolder(path)
     if (path / "config.yaml").exists():
-        _refuse_other(path, run.config(), config)
+        _refuse_other(path, run.config(), settings | inputs)
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"run folder {path} holds other files; nothing is overwritten, give another name=")
     try:
@@ -104,7 +105,8 @@ def open_run(path: Path, config: dict[str, Any], needed_bytes: int) -> RunFolder
             )
         if not (path / "config.yaml").exists():
             write_text(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-            write_text(path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+            write_text(path / "inputs.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")
+            write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         elif not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:

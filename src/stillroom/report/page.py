@@ -95,12 +95,18 @@ def verdict(students: Sequence[Row], teacher: Row | None, pictures: int) -> list
         sure = "more than chance explains" if abs(gain) > noise else "within what chance explains"
         lines.append(f"“{row.name}” {word} {abs(gain):.1f} points over “{base.name}” ({row.last:.1f} %), {sure}.")
     if others:
-        top = max(students, key=lambda row: row.last)
-        lines.append(
-            f"Best of the students: “{top.name}”. One seed, last epoch; differences under about {noise:.1f} points "
-            "are not to be relied on."
-        )
+        lines.append(_ranking(students, noise))
     return lines
+
+
+def _ranking(students: Sequence[Row], noise: float) -> str:
+    first, *rest = sorted(students, key=lambda row: -row.last)
+    near = [f"“{row.name}” ({first.last - row.last:.1f} behind)" for row in rest if first.last - row.last <= noise]
+    tied = f", not distinguishable from it: {', '.join(near)}" if near else ""
+    return (
+        f"Best of the students: “{first.name}”{tied}. One seed, last epoch; differences under about {noise:.1f} points "
+        "may be chance."
+    )
 
 
 def pick_samples(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,8 @@ def _svg(figure: Figure) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
-    return text[text.index("<svg") :]  # without the XML prologue, which does not belong inside HTML
+    # The XML prologue does not belong inside HTML, and the metadata block only names vocabularies on the web.
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
 def picture_uri(picture: torch.Tensor) -> str:

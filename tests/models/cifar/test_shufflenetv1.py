@@ -1,5 +1,5 @@
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from stillroom.models import ZOO
 

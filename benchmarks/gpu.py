@@ -1,0 +1,140 @@
+"""Everything that needs a GPU, in order of value; one table comes last.
+
+python benchmarks/gpu.py                 on a machine with CUDA
+python benchmarks/gpu.py --device cpu    to try the script itself
+
+Every issue adds its part to PARTS: a function that takes the device and yields (what, value) rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import stillroom
+from stillroom.data import MemoryLoader, load_data
+from stillroom.losses import DKD, KD, LDRLD
+from stillroom.models import build_model
+
+Rows = Iterator[tuple[str, str]]
+
+
+def losses_agree(device: torch.device) -> Rows:
+    """Losses and gradients in float32 and bf16 on the device against float64 on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (4 * torch.randn(256, 200, generator=generator, dtype=torch.float64) for _ in range(2))
+    target = torch.randint(0, 200, (256,), generator=generator)
+    for loss in (KD(), DKD(), LDRLD()):
+        extra = (target,) if isinstance(loss, DKD) else ()
+        for dtype in (torch.float32, torch.bfloat16):
+            rounded = [logits.to(dtype) for logits in (student, teacher)]
+            wanted, wanted_gradient = _value(loss, [r.double() for r in rounded], extra)
+            got, gradient = _value(loss, [r.to(device) for r in rounded], tuple(e.to(device) for e in extra))
+            error = float((got.cpu().double() - wanted).abs() / wanted.abs())
+            worst = float((gradient.cpu().double() - wanted_gradient).abs().max() / wanted_gradient.abs().max())
+            name = f"{type(loss).__name__} {str(dtype).removeprefix('torch.')}"
+            yield f"{name}: error of loss, of gradient (relative)", f"{error:.1e}, {worst:.1e}"
+
+
+def _value(loss: torch.nn.Module, logits: list[Tensor], extra: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    student = logits[0].clone().requires_grad_()
+    value = loss(student, logits[1], *extra)
+    value.backward()
+    assert student.grad is not None
+    return value.detach(), student.grad
+
+
+def ldrld_against_kl(device: torch.device) -> Rows:
+    """LDRLD forward and backward against PyTorch's own KL distillation, interleaved."""
+    for batch, classes in ((64, 100), (256, 200), (512, 1000), (64, 150_000)):
+        student = torch.randn(batch, classes, device=device, requires_grad=True)
+        teacher = torch.randn(batch, classes, device=device)
+        calls = {"ldrld": lambda s=student, t=teacher: LDRLD()(s, t), "kl": lambda s=student, t=teacher: _kl(s, t)}
+        times = {name: [] for name in calls}
+        for _ in range(30):
+            for name, call in calls.items():
+                times[name].append(_seconds(lambda call=call: call().backward(), device))
+        median = {name: statistics.median(values[5:]) for name, values in times.items()}
+        ratio = median["ldrld"] / median["kl"]
+        yield f"LDRLD / KL, forward + backward, {batch}x{classes}", f"{ratio:.2f} ({1e6 * median['ldrld']:.0f} us)"
+
+
+def _kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return 16 * F.kl_div((student / 4).log_softmax(1), (teacher / 4).softmax(1), reduction="batchmean")
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    begin = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+def loader_rate(device: torch.device) -> Rows:
+    """Augmented batches from memory on the device."""
+    data = load_data("glyphs100")
+    loader = MemoryLoader(
+        data.train, batch_size=64, mean=data.mean, std=data.std, augment=data.augment, shuffle=True, device=device
+    )
+    list(loader.epoch(0))
+    seconds = _seconds(lambda: [None for _ in loader.epoch(1)], device)
+    yield "loader, 32x32, batch 64, images/s", f"{len(data.train) / seconds:,.0f}"
+
+
+def distillation(device: torch.device) -> Rows:
+    """The whole loop, the published pair, on Glyphs-100; twice, to see whether equal runs end equal."""
+    data = load_data("glyphs100")
+    torch.manual_seed(0)
+    accelerator = "cuda" if device.type == "cuda" else "cpu"
+    with tempfile.TemporaryDirectory() as runs:
+        ends = []
+        for name in ("one", "two"):
+            student, record = stillroom.distill(
+                teacher=build_model("resnet32x4", num_classes=100), student="resnet8x4", data=data, method="ldrld",
+                epochs=2, runs=runs, name=name, accelerator=accelerator, progress=True,
+            )  # fmt: skip
+            ends.append([value.cpu() for value in student.state_dict().values()])
+        rows = record.epochs()
+    yield "R32x4 -> R8x4, LDRLD, batch 64, training images/s", f"{rows[-1]['images_per_second']:,.0f}"
+    same = all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+    yield "two equal runs end with equal weights", "no" if not same else "yes"
+
+
+PARTS = (losses_agree, ldrld_against_kl, loader_rate, distillation)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--parts", nargs="*", default=[part.__name__ for part in PARTS])
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    rows = [("device", where), ("torch", torch.__version__)]
+    for part in PARTS:
+        if part.__name__ not in options.parts:
+            continue
+        try:
+            for row in part(device):
+                print(*row, sep=": ", flush=True)
+                rows.append(row)
+        except Exception:
+            traceback.print_exc()
+            rows.append((part.__name__, "FAILED, see above"))
+    print("\n| what | value |\n|---|---|")
+    print("\n".join(f"| {what} | {value} |" for what, value in rows))
+
+
+if __name__ == "__main__":
+    main()
