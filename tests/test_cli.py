@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from PIL import Image
 from stillroom.cli import main
 from stillroom.engine.runs import RunFolder
 from stillroom.models import build_model, load_weights
+from tests.engine.test_loop import At
 
 SMALL = ["--epochs", "2", "--batch_size", "16", "--lr", "0.05", "--accelerator", "cpu"]
 
@@ -196,6 +199,17 @@ def test_divergence_is_status_1_and_names_the_way_out(photos, tmp_path, capsys):
     message = capsys.readouterr().err.splitlines()[-1]
     assert "'ce' became" in message
     assert "Lower lr" in message
+
+
+def test_a_stop_request_is_the_shells_status_and_the_same_command_goes_on(photos, tmp_path, capsys, monkeypatch):
+    arguments = ["train", "--model", "resnet8", "--data", str(photos), "--runs", str(tmp_path), "--name", "r", *SMALL]
+    with monkeypatch.context() as patch:
+        reporter = At(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr("stillroom.engine.progress.make_reporter", lambda: reporter)
+        assert main(arguments) == 128 + signal.SIGTERM
+    assert "The same command goes on" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert "going on after step 2" in capsys.readouterr().err
 
 
 def test_weights_are_what_the_summary_says(trained):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, make_recipe
-from stillroom.errors import InputError
+from stillroom.errors import Diverged, InputError, Stopped
+from stillroom.wording import plain
 
 USAGE_ERROR, FAILED = 2, 1
 
@@ -27,25 +27,17 @@ def main(arguments: list[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         return COMMANDS[options.command](options[options.command])
     except (ArgumentError, InputError) as error:
-        return _fail(_plain(str(error)), USAGE_ERROR)
+        return _fail(plain(str(error)), USAGE_ERROR)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         sys.stderr.close()
         return 0
-    except RuntimeError as error:
-        from stillroom.engine.loop import Diverged
-
-        if isinstance(error, Diverged):
-            return _fail(error, FAILED)
-        raise
-    except Exception as error:
-        from stillroom.engine.stop import Stopped
-
-        if isinstance(error, Stopped):
-            print(f"stillroom: {error}", file=sys.stderr)
-            return 128 + error.signal_number
-        raise
+    except Diverged as error:
+        return _fail(error, FAILED)
+    except Stopped as stopped:
+        print(f"stillroom: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal_number
 
 
 def make_parser() -> ArgumentParser:
@@ -160,51 +152,6 @@ def _fail(message: object, status: int) -> int:
     text = " ".join(str(message).split())
     print(f"stillroom: error: {text}", file=sys.stderr)
     return status
-
-
-def _plain(message: str) -> str:
-    """Say what the parser means in the words of the command line."""
-    message = " ".join(message.split())
-    wrong = re.fullmatch(r'Parser key "([\w.]+)": Expected an? (.*)\. Got value: (.*)', message)
-    if wrong:
-        return f"{wrong[1]}={wrong[3]}: must be {_kind(wrong[2])}"
-    union = re.fullmatch(
-        r'Parser key "([\w.]+)": Does not validate .*? Errors: (.*) Given value type: .*? Given value: (.*)', message
-    )
-    if union:
-        kinds = [_kind(part) for part in re.split(r"(?:^| )- Expected an? ", union[2]) if part]
-        return f"{union[1]}={union[3]}: must be {' or '.join(kind for kind in kinds if kind != 'NoneType')}"
-    file = re.fullmatch(r'Parser key "config": (.*)', message)
-    if file:
-        return f"config: {file[1]}; give a YAML file that can be read"
-    stray = re.fullmatch(r"Subcommand '\w+' does not accept option '(\w+)'", message)
-    if stray:
-        return f"there is no setting {stray[1]}{_close(stray[1])}"
-    missing = re.fullmatch(r"the following arguments are required: (.*)", message)
-    if missing:
-        names = [f"--{name.rpartition('.')[2]}" for name in missing[1].split(", ")]
-        return f"{', '.join(names)} must be given; --help explains"
-    unknown = re.fullmatch(r"unrecognized arguments: --(\w+)(.*)", message)
-    if unknown:
-        return f"there is no argument --{unknown[1]}{_close(unknown[1])}"
-    return message
-
-
-def _kind(text: str) -> str:
-    """A type in words: <class 'int'> becomes int, typing.Literal['a', 'b'] becomes 'a' or 'b'."""
-    plain = re.sub(r"<class '(\w+)'>", r"\1", text.split(". Got value")[0].strip()).replace("typing.", "")
-    choices = re.fullmatch(r"Literal\[(.*)\]", plain)
-    return choices[1].replace(", ", " or ") if choices else plain
-
-
-def _close(name: str) -> str:
-    import dataclasses
-    import difflib
-
-    groups = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions)
-    known = [field.name for group in groups for field in dataclasses.fields(group)]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean --{close[0]}?" if close else "; --help shows them all"
 
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {

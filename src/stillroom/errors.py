@@ -1,4 +1,4 @@
-"""The one error a user's own input can cause."""
+"""How a run can end other than well: three exceptions, each with one line that says what to do."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,19 @@ class InputError(ValueError):
     The message is one line that names the argument, its value and the fix. The command line prints it and
     exits with status 2; in Python it is an ordinary ``ValueError``.
     """
+
+
+class Diverged(RuntimeError):  # noqa: N818  names what happened to the run
+    """A loss became NaN or infinite; the message names step, term and last good checkpoint."""
+
+
+class Stopped(Exception):  # noqa: N818  no error: the user asked for it
+    """The run was stopped on request and can go on.
+
+    Attributes:
+        signal_number: what asked for it; the shell convention for the exit status is 128 plus this number.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

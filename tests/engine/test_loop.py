@@ -13,11 +13,10 @@ from torch.nn import functional as F
 import stillroom
 from stillroom.api import Inputs, run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine.loop import Diverged, has_native_bf16, make_fabric
+from stillroom.engine.loop import has_native_bf16, make_fabric
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
-from stillroom.engine.stop import Stopped
-from stillroom.errors import InputError
+from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.methods import Method, Term
 from tests.conftest import tiny_model
 

@@ -18,14 +18,11 @@ from stillroom.engine.evaluate import Evaluation, agreement, predict, score
 from stillroom.engine.optim import build_optimizer, lr_at
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder
-from stillroom.engine.stop import Stopped, StopRequest, listen
+from stillroom.engine.stop import StopRequest, listen
+from stillroom.errors import Diverged, Stopped
 from stillroom.methods import Method
 from stillroom.models import load_weights, logits_of, save_weights
 from stillroom.records import Output
-
-
-class Diverged(RuntimeError):  # noqa: N818  names what happened to the run
-    """A loss became NaN or infinite; the message names step, term and last good checkpoint."""
 
 
 @dataclass(frozen=True)

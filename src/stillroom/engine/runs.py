@@ -47,8 +47,9 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint."""
-        config: dict[str, Any] = _read(self.path / "config.yaml", yaml.safe_load)
-        return config | _read(self.path / "inputs.json", json.loads)
+        settings: dict[str, Any] = _read(self.path / "config.yaml", yaml.safe_load)
+        inputs: dict[str, Any] = _read(self.path / "inputs.json", json.loads)
+        return settings | inputs
 
     def summary(self) -> dict[str, Any]:
         """The finished run in numbers.

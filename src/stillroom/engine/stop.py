@@ -10,18 +10,6 @@ from dataclasses import dataclass
 from types import FrameType
 
 
-class Stopped(Exception):  # noqa: N818  no error: the user asked for it
-    """The run was stopped on request and can go on.
-
-    Attributes:
-        signal_number: what asked for it; the shell convention for the exit status is 128 plus this number.
-    """
-
-    def __init__(self, message: str, signal_number: int) -> None:
-        super().__init__(message)
-        self.signal_number = signal_number
-
-
 @dataclass
 class StopRequest:
     """Whether somebody asked to stop, and with which signal (0: nobody did)."""
