@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import stillroom
-from stillroom.api import fingerprint
 from stillroom.errors import InputError
 from stillroom.losses import KD
+from stillroom.prepare import fingerprint
 from tests.conftest import tiny_model
 
 FAST = {"epochs": 1, "batch_size": 16, "lr": 0.05, "accelerator": "cpu", "precision": "32"}
@@ -78,9 +80,18 @@ def test_wrong_settings_are_refused(tmp_path, tiny_data):
         stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), mean=[0.5], std=[0.5], **FAST)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.yaml").write_text("model: resnet8\nmean: [0.5]\nstd: [0.5]\n")
-    (tmp_path / "half" / "inputs.json").write_text("{}")
+    (tmp_path / "half" / "inputs.json").write_text('{"classes": []}')
     with pytest.raises(InputError, match="not finished"):
         stillroom.evaluate(model=str(tmp_path / "half"), data=tiny_data, mean=[0.5] * 3, std=[0.5] * 3)
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path, tiny_data):
+    where = {"runs": str(tmp_path), **FAST}
+    _, teacher = stillroom.train(model="tests.conftest:tiny_model", data=tiny_data, name="t", **where)
+    train, val = (replace(part, classes=("a", "b", "c", "d")) for part in (tiny_data.train, tiny_data.val))
+    other = replace(tiny_data, train=train, val=val)
+    with pytest.raises(InputError, match=r"other classes \('class 0' where the data has 'a'\)"):
+        stillroom.distill(teacher=str(teacher.path), student=tiny_model(), data=other, method="kd", **where)
 
 
 def test_fingerprints_tell_weights_apart():

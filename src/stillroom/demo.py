@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stillroom.api import Inputs, Result, run_recipe
+from stillroom.api import Result, run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import DataSet, MemoryLoader, load_data
 from stillroom.engine.evaluate import predict
 from stillroom.engine.progress import Reporter, make_reporter
+from stillroom.prepare import Inputs
 from stillroom.report.page import pick_samples, write_page
 from stillroom.report.table import duration, summary_table
 

@@ -11,13 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 import stillroom
-from stillroom.api import Inputs, run_recipe
+from stillroom.api import run_recipe
 from stillroom.config import make_recipe
 from stillroom.engine.loop import has_native_bf16, make_fabric
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.methods import Method, Term
+from stillroom.prepare import Inputs
 from tests.conftest import tiny_model
 
 SETTINGS = {

@@ -1,0 +1,217 @@
+"""From a recipe to a job: every check, every model, the pictures and the run folder, before training begins."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
+from stillroom.data import DataSet, load_data
+from stillroom.engine.loop import Job, make_fabric
+from stillroom.engine.progress import Reporter
+from stillroom.engine.runs import RunFolder, open_run
+from stillroom.errors import InputError
+from stillroom.methods import Method, parse_method
+from stillroom.models import build_model
+
+ModelLike = str | nn.Module
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Ready-made objects that take the place of names in a recipe; None means: build it from its name."""
+
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+    method: Method | None = None
+    data: DataSet | None = None
+
+
+def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
+    """Check everything and build everything, cheapest first, so that a mistake shows before any time is spent.
+
+    Args:
+        recipe: the settings.
+        inputs: objects used instead of the recipe's names.
+        reporter: told about pictures that were left out.
+
+    Raises:
+        InputError: for anything that cannot work.
+    """
+    models = recipe.models
+    method = inputs.method or parse_method(models.method if isinstance(models, DistillModels) else "ce")
+    _check_models(recipe, inputs)
+    fabric = make_fabric(recipe.run.accelerator, recipe.run.precision)
+    data = inputs.data or load_pictures(recipe.data)
+    teacher_name = models.teacher if isinstance(models, DistillModels) else ""
+    data = as_asked(data, recipe.data, teacher_name)
+    for line in data.broken[:10]:
+        reporter.say(f"left out: {line}")
+    method.check(len(data.train.classes))
+    torch.manual_seed(recipe.run.seed)
+    if isinstance(models, TrainModel):
+        student = build("model", inputs.student or models.model, data, models.checkpoint, models.pretrained)
+        teacher = None
+    else:
+        student = build(
+            "student", inputs.student or models.student, data, models.student_checkpoint, models.student_pretrained
+        )
+        teacher = build(
+            "teacher", inputs.teacher or models.teacher, data, models.teacher_checkpoint, models.teacher_pretrained
+        )
+    settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
+    path = Path(recipe.run.runs) / recipe.run_name
+    run = open_run(path, settings, _inputs(data, teacher), _disk_need(student, recipe))
+    return Job(student, teacher, method, data, recipe, run, fabric)
+
+
+def _check_models(recipe: Recipe, inputs: Inputs) -> None:
+    """Refuse unknown names and teachers without weights before a picture is read."""
+    models = recipe.models
+    if inputs.teacher is not None and inputs.teacher is inputs.student:
+        raise InputError("teacher and student are the same module: give the student a module of its own")
+    if isinstance(models, TrainModel):
+        wanted = [("model", inputs.student or models.model, models.checkpoint, models.pretrained)]
+    else:
+        wanted = [
+            ("teacher", inputs.teacher or models.teacher, models.teacher_checkpoint, models.teacher_pretrained),
+            ("student", inputs.student or models.student, models.student_checkpoint, models.student_pretrained),
+        ]
+    for role, model, checkpoint, pretrained in wanted:
+        if checkpoint is not None and not Path(checkpoint).is_file():
+            key = "checkpoint" if role == "model" else f"{role}_checkpoint"
+            raise InputError(f"{key}={checkpoint}: there is no such file")
+        if role == "teacher":
+            require_weights(role, model, checkpoint, pretrained)
+        if isinstance(model, str) and not _is_run(model):
+            try:
+                with torch.device("meta"):
+                    build_model(model, num_classes=2)
+            except InputError as error:
+                raise InputError(f"{role}={model}: {error}") from error
+            except Exception:  # noqa: BLE001, S110  some models cannot be built without memory; they get their turn
+                pass
+
+
+def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
+    """Refuse a model given by a bare name, which would answer at random.
+
+    Raises:
+        InputError: naming the settings that bring weights.
+    """
+    if isinstance(model, str) and not (checkpoint or pretrained or _is_run(model) or _is_function(model)):
+        prefix = "" if role == "model" else f"{role}_"
+        raise InputError(
+            f"{role}={model} would have random weights: give {prefix}checkpoint=FILE, {prefix}pretrained=true, "
+            f"or as {role} the folder of a finished run"
+        )
+
+
+def _is_run(model: str) -> bool:
+    return (Path(model) / "config.yaml").is_file()
+
+
+def _is_function(model: str) -> bool:
+    return ":" in model and not model.startswith(("timm:", "torchvision:"))
+
+
+def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool) -> nn.Module:
+    """Build a model for some pictures, or bring one back from its run folder.
+
+    Raises:
+        InputError: naming the role and what does not fit.
+    """
+    if isinstance(model, str) and _is_run(model):
+        run = RunFolder(Path(model))
+        config = run.config()
+        if not run.finished:
+            raise InputError(f"{role}={model}: this run is not finished; run its command again first")
+        known, asked = config["classes"], list(data.train.classes)
+        if len(known) == len(asked) and known != asked:
+            differ = next(pair for pair in zip(known, asked, strict=True) if pair[0] != pair[1])
+            raise InputError(
+                f"{role}={model} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
+            )
+        model = config["model"] if "model" in config else config["student"]
+        checkpoint = checkpoint or str(run.student)
+    try:
+        return build_model(
+            model,
+            num_classes=len(data.train.classes),
+            in_channels=data.train.images.shape[1],
+            image_size=data.train.images.shape[-1],
+            checkpoint=checkpoint,
+            pretrained=pretrained,
+        )
+    except InputError as error:
+        raise InputError(f"{role}: {error}") from error
+
+
+def load_pictures(options: DataOptions) -> DataSet:
+    """Read the pictures that the options name."""
+    return load_data(
+        options.data,
+        root=options.root,
+        image_size=options.image_size,
+        first_classes=options.first_classes,
+        per_class=options.per_class,
+        val_fraction=options.val_fraction,
+        skip_broken=options.skip_broken,
+    )
+
+
+def as_asked(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
+    """Put the user's augmentation and normalisation in place of the set's own.
+
+    Without either, a teacher from a run folder sees pictures normalised as in its own training.
+    """
+    asked = {name: getattr(options, name) for name in ("pad", "flip", "rotate", "min_scale")}
+    data = replace(data, augment=replace(data.augment, **{k: v for k, v in asked.items() if v is not None}))
+    mean, std = options.mean, options.std
+    if mean is None and teacher and _is_run(teacher):
+        config = RunFolder(Path(teacher)).config()
+        mean, std = config["mean"], config["std"]
+    if mean is None or std is None:
+        return data
+    channels = data.train.images.shape[1]
+    if len(mean) != channels or len(std) != channels:
+        raise InputError(f"mean={mean}, std={std}: the pictures have {channels} channels, give {channels} numbers each")
+    return replace(data, mean=tuple(mean), std=tuple(std))
+
+
+def _plain(values: Sequence[float]) -> list[float]:
+    return [float(value) for value in values]
+
+
+def _inputs(data: DataSet, teacher: nn.Module | None) -> dict[str, Any]:
+    """What the run depends on beyond its settings."""
+    images = data.train.images
+    return {
+        "picture_shape": list(images.shape[1:]),
+        "train_pictures": len(data.train),
+        "val_pictures": len(data.val),
+        "classes": list(data.train.classes),
+        "teacher_weights": None if teacher is None else fingerprint(teacher),
+    }
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A short hash of a model's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def _disk_need(student: nn.Module, recipe: Recipe) -> int:
+    """Bytes for two states (the old one stays until the new one is whole), the best and the final weights."""
+    weights = sum(v.numel() * v.element_size() for v in student.state_dict().values())
+    moments = 2 if recipe.optim.optimizer == "adamw" else 1
+    return int(2 * weights * (1 + moments) + 2 * weights + 1_000_000)
