@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from stillroom.errors import InputError
-from stillroom.losses import KD, dkd, kd, ldrld
+from stillroom.losses import DKD, KD, Standardized, dkd, kd, ldrld, standardize
 from stillroom.methods import Method, Term, parse_method
 from stillroom.records import Output
 
@@ -41,6 +41,20 @@ def test_weights_and_parameters_are_taken_from_the_text(outputs):
     torch.testing.assert_close(total(text, outputs), wanted)
 
 
+def test_a_wrapper_stands_around_a_loss(outputs):
+    student, teacher, target = outputs
+    text = "0.1*ce + 9*standardized(dkd(temperature=2, warmup=2))"
+    wanted = 9 * 0.5 * Standardized(DKD(temperature=2.0))(student.logits, teacher.logits, target)
+    terms = parse_method(text)(*outputs, 1)
+    torch.testing.assert_close(terms["standardized_dkd"], wanted)
+    alone = parse_method("standardized(ldrld(depth=3))")
+    assert alone.ce == 1
+    torch.testing.assert_close(
+        alone(*outputs)["standardized_ldrld"],
+        ldrld(standardize(student.logits), standardize(teacher.logits), depth=3),
+    )
+
+
 def test_warm_up_rises_linearly_and_stays(outputs):
     full = parse_method("dkd(warmup=0)")(*outputs)["dkd"]
     for epoch, share in ((1, 0.25), (3, 0.75), (4, 1.0), (9, 1.0)):
@@ -69,6 +83,10 @@ def test_only_teacher_losses_need_a_teacher():
         ("ldrld(depth=2.5)", "type int"),
         ("ldrld(depth=true)", "must be a number"),
         ("kd(4)", "not understood"),
+        ("standardized(kd, dkd)", "not understood"),
+        ("standardized", "no loss is called 'standardized'; known are"),
+        ("standardized(ce)", "without parameters"),
+        ("standardized(2*kd)", "not understood"),
         ("kd * 2", "not understood"),
         ("-1*kd", "not understood"),
         ("kd + ", "cannot be read"),

@@ -19,10 +19,11 @@ from stillroom.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class TrainModel:
-    """The classifier to train on labels.
+    """The classifier.
 
     Attributes:
-        model: a name from ``stillroom list models``, timm:NAME, torchvision:NAME or package.module:function.
+        model: a name from ``stillroom list models``, timm:NAME, torchvision:NAME, package.module:function, or the
+            folder of a finished run.
         checkpoint: file with weights to start from (.safetensors, .pt, .pth).
         pretrained: start from the published weights of a timm or torchvision model.
     """

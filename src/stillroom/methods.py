@@ -6,6 +6,7 @@ A method is a cross-entropy weight plus any number of weighted losses. The text 
     ldrld(depth=5, temperature=2)           ... with other parameters
     0.1*ce + 0.9*kd(temperature=4)          every weight written out
     kd + dkd(beta=2, warmup=20)             two losses, the second with a 20-epoch linear warm-up
+    0.1*ce + 9*standardized(kd(temperature=2))   a wrapper around a loss
 
 The text is parsed, never executed. A loss says what it needs by the parameter names of its ``forward``:
 ``student_logits``, ``teacher_logits``, ``target``.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,8 +54,13 @@ class Preset:
 PRESETS: Mapping[str, Preset] = {
     "kd": Preset(losses.KD, 0.9, 0.1, 0, "Knowledge distillation", "Hinton et al., 2015"),
     "dkd": Preset(losses.DKD, 1.0, 1.0, 20, "Decoupled knowledge distillation", "Zhao et al., CVPR 2022"),
-    "ldrld": Preset(losses.LDRLD, 1.0, 1.0, 0, "Local dense relational logit distillation", "Xu et al., ICCV 2025"),
+    "ldrld": Preset(
+        losses.LDRLD, 1.0, 1.0, 0, "Local dense relational logit distillation", "arXiv 2507.15911, ICCV 2025"
+    ),
 }
+
+
+WRAPPERS: Mapping[str, Callable[[nn.Module], nn.Module]] = {"standardized": losses.Standardized}
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,19 +204,25 @@ def parse_method(text: str) -> Method:
     terms: list[Term] = []
     first: Preset | None = None
     for node in _summands(tree):
-        factor, name, arguments = _summand(node, text)
+        factor, node = _weight(node, text)
+        node, wrappers = _unwrap(node)
+        name, arguments = _call(node, text)
         if name == "ce":
-            if arguments or ce is not None:
+            if arguments or wrappers or ce is not None:
                 raise InputError(f"method={text!r}: write ce once and without parameters")
             ce = 1.0 if factor is None else factor
             continue
         preset = PRESETS.get(name)
         if preset is None:
             close = difflib.get_close_matches(name, PRESETS)
-            hint = f"did you mean {close[0]!r}" if close else f"known are ce, {', '.join(PRESETS)}"
+            known = ", ".join([*PRESETS, *(f"{wrapper}(LOSS)" for wrapper in WRAPPERS)])
+            hint = f"did you mean {close[0]!r}" if close else f"known are ce, {known}"
             raise InputError(f"method={text!r}: no loss is called {name!r}; {hint}")
         first = first or preset
-        terms.append(_term(name, preset, factor, arguments, text))
+        term = _term(name, preset, factor, arguments, text)
+        for wrapper in reversed(wrappers):
+            term = Term(WRAPPERS[wrapper](term.loss), term.weight, term.warmup, f"{wrapper}_{term.name}")
+        terms.append(term)
     if ce is None:
         ce = first.ce if first else 1.0
     return Method(terms, ce, text.strip())
@@ -244,12 +256,32 @@ def _summands(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _summand(node: ast.expr, text: str) -> tuple[float | None, str, dict[str, Any]]:
-    factor: float | None = None
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant):
-        if not isinstance(node.left.value, int | float) or isinstance(node.left.value, bool):
-            raise InputError(f"method={text!r}: {node.left.value!r} is no weight; write a number before the *")
-        factor, node = float(node.left.value), node.right
+def _weight(node: ast.expr, text: str) -> tuple[float | None, ast.expr]:
+    """Split the number off ``number * loss``."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant)):
+        return None, node
+    if not isinstance(node.left.value, int | float) or isinstance(node.left.value, bool):
+        raise InputError(f"method={text!r}: {node.left.value!r} is no weight; write a number before the *")
+    return float(node.left.value), node.right
+
+
+def _unwrap(node: ast.expr) -> tuple[ast.expr, list[str]]:
+    """Split ``wrapper(wrapper(loss))`` into the loss and the wrappers, the outermost first."""
+    wrappers = []
+    while (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in WRAPPERS
+        and len(node.args) == 1
+        and not node.keywords
+    ):
+        wrappers.append(node.func.id)
+        node = node.args[0]
+    return node, wrappers
+
+
+def _call(node: ast.expr, text: str) -> tuple[str, dict[str, Any]]:
+    """Read ``name`` or ``name(parameter=value, ...)``."""
     arguments: dict[str, Any] = {}
     if isinstance(node, ast.Call) and not node.args:
         for keyword in node.keywords:
@@ -262,7 +294,7 @@ def _summand(node: ast.expr, text: str) -> tuple[float | None, str, dict[str, An
             f"method={text!r}: {ast.unparse(node)!r} is not understood; "
             "write weight*name(parameter=value), summands joined by +"
         )
-    return factor, node.id, arguments
+    return node.id, arguments
 
 
 def _value(node: ast.expr, text: str) -> object:

@@ -27,7 +27,7 @@ def _models() -> Table:
 
 
 def _methods() -> Table:
-    from stillroom.methods import PRESETS
+    from stillroom.methods import PRESETS, WRAPPERS
 
     table = _table("name", "what it is", "source", "published weights", "parameters")
     table.add_row("ce", "Labels only", "–", "1*ce", "")
@@ -37,13 +37,15 @@ def _methods() -> Table:
         parameters = inspect.signature(preset.loss).parameters.values()
         values = ", ".join(f"{p.name}={p.default}" for p in parameters)
         table.add_row(name, preset.title, preset.source, weights, values)
+    for name in WRAPPERS:
+        table.add_row(f"{name}(LOSS)", "Z-scores of both logits before LOSS", "LSKD, CVPR 2024", "as LOSS", "")
     return table
 
 
 def _data() -> Table:
     from stillroom.data import describe_sets
 
-    table = _table("name", "classes", "pictures", "where it comes from", caption="or any folder")
+    table = _table("name", "classes", "side in pixels", "where it comes from", caption="or any folder of pictures")
     for row in describe_sets():
         table.add_row(*(str(cell) for cell in row))
     return table
