@@ -118,3 +118,23 @@ def check_finite(**numbers: float) -> None:
     for name, number in numbers.items():
         if not -math.inf < number < math.inf:
             raise ValueError(f"{name} is {number}: it must be a finite number")
+
+
+def check_positive(**numbers: float) -> None:
+    """Refuse exponents and scales that are not finite numbers above zero.
+
+    Args:
+        **numbers: argument name to value.
+
+    Raises:
+        ValueError: naming the first argument that is zero, negative, infinite or NaN.
+
+    Example:
+        >>> check_positive(gamma=-0.5)
+        Traceback (most recent call last):
+        ...
+        ValueError: gamma is -0.5: it must be finite and above 0
+    """
+    for name, number in numbers.items():
+        if not 0.0 < number < math.inf:
+            raise ValueError(f"{name} is {number}: it must be finite and above 0")

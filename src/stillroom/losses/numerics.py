@@ -53,6 +53,27 @@ def log_softmax_outside(logits: Tensor, excluded: Tensor) -> Tensor:
     return logits.scatter(1, excluded, -torch.inf).log_softmax(1).scatter(1, excluded, 0.0)
 
 
+def class_gap(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the logit of one class against "any other class", the others taken together by log-sum-exp.
+
+    The probability of the class is the sigmoid of this number, so that its logarithm and that of its complement
+    keep their precision however close to 0 or 1 it is.
+
+    Args:
+        logits: (B, C), C >= 2.
+        label: (B, 1) class indices.
+
+    Returns:
+        (B,).
+
+    Example:
+        >>> class_gap(torch.tensor([[3.0, 1.0, 1.0]]), torch.tensor([[0]]))
+        tensor([1.3069])
+    """
+    others = logits.scatter(1, label, -torch.inf).logsumexp(1)
+    return logits.gather(1, label).squeeze(1) - others
+
+
 def kl_rows(log_q: Tensor, log_p: Tensor) -> Tensor:
     """Kullback-Leibler divergence KL(p || q) over the last dimension, from finite log-probabilities.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
-from stillroom.losses.numerics import kl_binary, kl_rows, log_softmax_outside, widen
+from stillroom.losses.numerics import class_gap, kl_binary, kl_rows, log_softmax_outside, widen
 
 
 class DKDTerms(NamedTuple):
@@ -50,7 +50,7 @@ def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *,
     student, teacher = widen(student_logits, teacher_logits)
     label = target.unsqueeze(1)
     z_student, z_teacher = student / temperature, teacher / temperature
-    binary = kl_binary(_target_gap(z_student, label), _target_gap(z_teacher, label))
+    binary = kl_binary(class_gap(z_student, label), class_gap(z_teacher, label))
     others = kl_rows(log_softmax_outside(z_student, label), log_softmax_outside(z_teacher, label))
     return DKDTerms(binary.mean() * temperature**2, others.mean() * temperature**2)
 
@@ -136,9 +136,3 @@ class DKD(nn.Module):
     def extra_repr(self) -> str:
         """Name the settings."""
         return f"alpha={self.alpha}, beta={self.beta}, temperature={self.temperature}"
-
-
-def _target_gap(logits: Tensor, label: Tensor) -> Tensor:
-    """Return the logit of "target" against "any other class": (B, C) and (B, 1) to (B,)."""
-    others = logits.scatter(1, label, -float("inf")).logsumexp(1)
-    return logits.gather(1, label).squeeze(1) - others

@@ -1,0 +1,128 @@
+"""NKD: the teacher's probability of the target, and the distribution over the other classes made to sum to 1."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
+from stillroom.losses.numerics import log_softmax_outside, widen
+
+
+class NKDTerms(NamedTuple):
+    """The two parts of normalised knowledge distillation, unweighted scalars."""
+
+    target: Tensor
+    non_target: Tensor
+
+
+def nkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 1.0) -> NKDTerms:
+    """Compute NKD's target part and non-target part.
+
+    With p, q the softmaxes of teacher and student at temperature 1 and y the label, the target part is the batch
+    mean of ``-p_y log q_y``. The non-target part is T^2 times the batch mean of the cross-entropy
+    ``-sum_{c != y} p^_c log q^_c`` between the softmaxes at temperature T over the C - 1 classes other than y.
+    Both are cross-entropies, >= 0, and not 0 where the networks agree.
+
+    Args:
+        student_logits: (B, C), any floating dtype; computed in float32 at least.
+        teacher_logits: (B, C); no gradient reaches it.
+        target: (B,) int64 labels in [0, C).
+        temperature: T of the non-target part, above 0.
+
+    Returns:
+        Two scalars, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or the
+            temperature is not finite and above 0.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 5.0]])
+        >>> target, non_target = nkd_terms(student, teacher, torch.tensor([2]))
+        >>> target, non_target
+        (tensor(0.3533), tensor(0.4325))
+    """
+    check_logits(student_logits, teacher_logits)
+    check_target(target, student_logits)
+    check_temperature(temperature)
+    student, teacher = widen(student_logits, teacher_logits)
+    label = target.unsqueeze(1)
+    log_q, log_p = (logits.log_softmax(1).gather(1, label) for logits in (student, teacher))
+    log_q_others, log_p_others = (log_softmax_outside(logits / temperature, label) for logits in (student, teacher))
+    others = -(log_p_others.exp() * log_q_others).sum(1)
+    return NKDTerms(-(log_p.exp() * log_q).mean(), others.mean() * temperature**2)
+
+
+def nkd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    *,
+    gamma: float = 1.5,
+    temperature: float = 1.0,
+) -> Tensor:
+    """Compute normalised knowledge distillation's loss.
+
+    NKD = target part + gamma * non-target part, see :func:`nkd_terms`. The cross-entropy with the labels is not
+    included. Finite wherever the mathematics is: no log of a softmax, and an exact mask.
+
+    Args:
+        student_logits: (B, C), any floating dtype; computed in float32 at least.
+        teacher_logits: (B, C); no gradient reaches it.
+        target: (B,) int64 labels in [0, C).
+        gamma: weight of the non-target part.
+        temperature: T of the non-target part, above 0; the target part is always at temperature 1.
+
+    Returns:
+        A scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: as :func:`nkd_terms`, or gamma is not finite.
+
+    Reference:
+        Yang et al., "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with
+        Normalized Loss and Customized Soft Labels", ICCV 2023, arXiv 2303.13005.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 3.0, 5.0]])
+        >>> nkd(student, teacher, torch.tensor([2]))
+        tensor(1.0020)
+    """
+    check_finite(gamma=gamma)
+    terms = nkd_terms(student_logits, teacher_logits, target, temperature=temperature)
+    return terms.target + gamma * terms.non_target
+
+
+class NKD(nn.Module):
+    """:func:`nkd` with its weight and temperature.
+
+    Args:
+        gamma: weight of the non-target part.
+        temperature: T of the non-target part, above 0.
+
+    Raises:
+        ValueError: gamma is not finite, or the temperature is not finite and above 0.
+
+    Example:
+        >>> NKD(temperature=2.0)
+        NKD(gamma=1.5, temperature=2.0)
+    """
+
+    def __init__(self, gamma: float = 1.5, temperature: float = 1.0) -> None:
+        super().__init__()
+        check_finite(gamma=gamma)
+        check_temperature(temperature)
+        self.gamma = gamma
+        self.temperature = temperature
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Return :func:`nkd` of two (B, C) logits and (B,) labels."""
+        return nkd(student_logits, teacher_logits, target, gamma=self.gamma, temperature=self.temperature)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"gamma={self.gamma}, temperature={self.temperature}"

@@ -1,0 +1,84 @@
+"""WSLD: each sample's soft labels weigh as much as the student has still to learn from them."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stillroom.losses.checks import check_logits, check_target, check_temperature
+from stillroom.losses.numerics import class_gap, widen
+
+EPSILON = 1e-7  # the published guard against a teacher without any loss
+
+
+def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 2.0) -> Tensor:
+    """Compute weighted soft label distillation's loss.
+
+    WSLD = T^2 / B * sum_b w_b H(softmax(t_b / T), softmax(s_b / T)) with the cross-entropy H and the weight
+    ``w_b = 1 - exp(-CE_s / (CE_t + 1e-7))`` in [0, 1], where CE_s and CE_t are student's and teacher's
+    cross-entropy with the label at temperature 1. The weight is a constant to the gradient. H contains the
+    teacher's entropy, so the loss is >= 0 and in general not 0 where the networks agree; the gradient is.
+
+    Neither the published factor alpha = 2.5 nor the cross-entropy with the labels is included.
+
+    Args:
+        student_logits: (B, C), any floating dtype; computed in float32 at least.
+        teacher_logits: (B, C); no gradient reaches it.
+        target: (B,) int64 labels in [0, C).
+        temperature: T, above 0.
+
+    Returns:
+        A scalar, float32 (float64 if an input is).
+
+    Raises:
+        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or the
+            temperature is not finite and above 0.
+
+    Reference:
+        Zhou et al., "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective",
+        ICLR 2021, arXiv 2102.00650.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 2.0, 5.0]])
+        >>> wsld(student, teacher, torch.tensor([2]))
+        tensor(3.4410)
+    """
+    check_logits(student_logits, teacher_logits)
+    check_target(target, student_logits)
+    check_temperature(temperature)
+    student, teacher = widen(student_logits, teacher_logits)
+    label = target.unsqueeze(1)
+    # A label's cross-entropy is softplus of minus its gap, which stays exact where it is far below 1e-7.
+    ce_student, ce_teacher = (functional.softplus(-class_gap(logits, label)) for logits in (student.detach(), teacher))
+    weights = -(-ce_student / (ce_teacher + EPSILON)).expm1()
+    soft = -((teacher / temperature).softmax(1) * (student / temperature).log_softmax(1)).sum(1)
+    return (weights * soft).mean() * temperature**2
+
+
+class WSLD(nn.Module):
+    """:func:`wsld` with its temperature.
+
+    Args:
+        temperature: T, above 0.
+
+    Raises:
+        ValueError: the temperature is not finite and above 0.
+
+    Example:
+        >>> WSLD()
+        WSLD(temperature=2.0)
+    """
+
+    def __init__(self, temperature: float = 2.0) -> None:
+        super().__init__()
+        check_temperature(temperature)
+        self.temperature = temperature
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Return :func:`wsld` of two (B, C) logits and (B,) labels."""
+        return wsld(student_logits, teacher_logits, target, temperature=self.temperature)
+
+    def extra_repr(self) -> str:
+        """Name the settings."""
+        return f"temperature={self.temperature}"
