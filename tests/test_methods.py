@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from stillroom.errors import InputError
 from stillroom.losses import DKD, KD, Standardized, dkd, kd, ldrld, standardize
-from stillroom.methods import Method, Term, parse_method
+from stillroom.methods import PRESETS, Method, Term, parse_method
 from stillroom.records import Output
 
 
@@ -22,12 +22,21 @@ def total(text, outputs, epoch=1):
     return sum(parse_method(text)(*outputs, epoch).values())
 
 
-def test_a_name_alone_carries_its_published_weights(outputs):
+def test_a_name_alone_carries_its_default_weights(outputs):
     student, teacher, target = outputs
     ce = F.cross_entropy(student.logits, target)
     torch.testing.assert_close(total("kd", outputs), 0.1 * ce + 0.9 * kd(student.logits, teacher.logits))
     torch.testing.assert_close(total("ldrld", outputs), ce + ldrld(student.logits, teacher.logits))
     torch.testing.assert_close(total("ce", outputs), ce)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_loss_is_reachable_by_its_name(name, outputs):
+    method = parse_method(name)
+    method.check(10)
+    terms = method(*outputs, 100)
+    assert list(terms) == ["ce", name]
+    assert all(term.isfinite() for term in terms.values())
 
 
 def test_weights_and_parameters_are_taken_from_the_text(outputs):

@@ -2,7 +2,7 @@
 
 A method is a cross-entropy weight plus any number of weighted losses. The text form is a sum::
 
-    ldrld                                   the published weights of one loss
+    ldrld                                   the default weights of one loss
     ldrld(depth=5, temperature=2)           ... with other parameters
     0.1*ce + 0.9*kd(temperature=4)          every weight written out
     kd + dkd(beta=2, warmup=20)             two losses, the second with a 20-epoch linear warm-up
@@ -32,12 +32,15 @@ from stillroom.records import Output
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A loss by its name, with the weights its paper trains it with.
+    """A loss by its name, with the weights it has when none are written.
+
+    They are the paper's for one of its pairs where it gives them (KD, DKD, LDRLD, TTM, WSLD's alpha, RLD's warm-up),
+    and a plain start elsewhere: weights are worth tuning for a pair of one's own.
 
     Attributes:
         loss: the module class; its signature is the list of parameters a recipe may set.
-        weight: the published weight of the loss.
-        ce: the published weight of the cross-entropy on the labels.
+        weight: of the loss.
+        ce: of the cross-entropy on the labels.
         warmup: epochs over which the weight rises linearly to its full value.
         title: the method's name in words.
         source: paper and year.
@@ -57,6 +60,12 @@ PRESETS: Mapping[str, Preset] = {
     "ldrld": Preset(
         losses.LDRLD, 1.0, 1.0, 0, "Local dense relational logit distillation", "arXiv 2507.15911, ICCV 2025"
     ),
+    "nkd": Preset(losses.NKD, 1.0, 1.0, 0, "Normalised knowledge distillation", "Yang et al., ICCV 2023"),
+    "dist": Preset(losses.DIST, 1.0, 1.0, 0, "Distillation from a stronger teacher", "Huang et al., NeurIPS 2022"),
+    "ttm": Preset(losses.TTM, 45.0, 1.0, 0, "Transformed teacher matching", "Zheng and Yang, ICLR 2024"),
+    "wttm": Preset(losses.WTTM, 4.0, 1.0, 0, "Weighted transformed teacher matching", "Zheng and Yang, ICLR 2024"),
+    "wsld": Preset(losses.WSLD, 2.5, 1.0, 0, "Weighted soft label distillation", "Zhou et al., ICLR 2021"),
+    "rld": Preset(losses.RLD, 1.0, 1.0, 20, "Refined logit distillation", "ICCV 2025"),
 }
 
 
@@ -190,7 +199,7 @@ def parse_method(text: str) -> Method:
 
     Args:
         text: a sum of ``ce`` and names from :data:`PRESETS`, each with an optional number before it and optional
-            keyword arguments (numbers, strings, true or false) behind it. Where ``ce`` is not written, the published
+            keyword arguments (numbers, strings, true or false) behind it. Where ``ce`` is not written, the default
             cross-entropy weight of the first loss holds.
 
     Raises:

@@ -55,10 +55,10 @@ def predict(
 def score(logits: Tensor, labels: Tensor) -> Evaluation:
     """Accuracy and loss of logits (N, C) against labels (N,)."""
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
-    top1, top5 = (100 * float(hits.float().mean()) for hits in (ranked[:, 0], ranked.any(1)))
+    top1, top5 = (100 * float(hits.double().mean()) for hits in (ranked[:, 0], ranked.any(1)))
     return Evaluation(top1, top5, float(F.cross_entropy(logits, labels)), len(labels))
 
 
 def agreement(logits: Tensor, others: Tensor) -> float:
     """Share of pictures on which two models name the same class, in percent; both logits are (N, C)."""
-    return 100 * float((logits.argmax(1) == others.argmax(1)).float().mean())
+    return 100 * float((logits.argmax(1) == others.argmax(1)).double().mean())

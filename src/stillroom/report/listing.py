@@ -29,7 +29,7 @@ def _models() -> Table:
 def _methods() -> Table:
     from stillroom.methods import PRESETS, WRAPPERS
 
-    table = _table("name", "what it is", "source", "published weights", "parameters")
+    table = _table("name", "what it is", "source", "default weights", "parameters")
     table.add_row("ce", "Labels only", "–", "1*ce", "")
     for name, preset in PRESETS.items():
         weights = f"{preset.ce:g}*ce + {preset.weight:g}*{name}"
