@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +96,6 @@ def _run(command: Any, settings: dict[str, Any], data: DataSet, reporter: Report
 
 
 def _write_page(path: Path, data: DataSet, teacher: Result, students: dict[str, Result]) -> None:
-    config = teacher.record.config()
-    data = replace(data, mean=tuple(config["mean"]), std=tuple(config["std"]))
     loader = MemoryLoader(data.val, batch_size=256, mean=data.mean, std=data.std, shuffle=False)
     logits = {}
     for name, result in {"teacher": teacher, **students}.items():

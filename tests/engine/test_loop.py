@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine.loop import has_native_bf16, make_fabric
+from stillroom.engine.loop import Loop, has_native_bf16, make_fabric
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
@@ -180,6 +180,21 @@ def test_an_infinite_loss_stops_with_step_term_and_checkpoint(tmp_path, tiny_dat
     state = torch.load(tmp_path / "run" / "checkpoint" / "last.pt", weights_only=True)
     assert state["progress"]["epoch"] == 2
     assert all(value.isfinite().all() for value in state["student"].values())
+
+
+def test_a_bad_loss_that_was_not_looked_at_yet_reaches_no_checkpoint(tmp_path, tiny_data, monkeypatch):
+    loops = []
+    make = Loop.__init__
+    monkeypatch.setattr(Loop, "__init__", lambda self, *inputs: (loops.append(self), make(self, *inputs))[1])
+
+    def spoil_and_stop():  # as on a GPU, where losses are looked at every 50 steps
+        loops[0].progress.losses[loops[0].progress.step - 1] = float("nan")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Diverged, match="'ce' became nan in epoch 2, step 3 of 5"):
+        run(tmp_path, tiny_data, reporter=At(8, spoil_and_stop))
+    progress = torch.load(tmp_path / "run" / "checkpoint" / "last.pt", weights_only=True)["progress"]
+    assert (progress["epoch"], progress["step"]) == (2, 0)
 
 
 def test_the_best_epoch_can_be_exported(tmp_path, tiny_data):

@@ -182,7 +182,7 @@ class Loop:
         logits, labels = predict(self.job.student, self.val_loader.epoch(0), self._autocast())
         now.rows.append(self._row(score(logits, labels), logits))
         if now.best() is now.rows[-1]:
-            save_weights(self.job.student, run.best, {})
+            save_weights(self.job.student, run.best)
         run.write_epochs(now.rows)
         self.reporter.epoch(now.rows[-1])
         now.epoch, now.step, now.seconds, now.seen = now.epoch + 1, 0, 0.0, 0
@@ -246,6 +246,7 @@ class Loop:
 
     def _save(self) -> None:
         now = self.progress
+        self._check_losses(0)  # a stop request may come between two checks
         state = {
             "student": self.job.student.state_dict(),
             "method": self.job.method.state_dict(),
