@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import SUPPRESS
 from collections.abc import Callable
 from typing import Any
 
@@ -71,8 +72,11 @@ def make_parser() -> ArgumentParser:
     commands.add_subcommand("evaluate", evaluate, help="measure a classifier")
 
     listing = _sub("Show what there is to choose from.")
-    listing.add_argument("what", choices=["models", "methods", "data"], help="what to list")
-    commands.add_subcommand("list", listing, help="show models, methods or data sets")
+    listing.add_argument("what", choices=["models", "methods", "data", "recipes"], help="what to list")
+    listing.add_argument("name", type=str, nargs="?", default="", help="one method, or a part of the other names")
+    for key in ("dataset", "teacher", "student", "method"):
+        listing.add_argument(f"--{key}", type=str, default="", help=f"only recipes with this {key}")
+    commands.add_subcommand("list", listing, help="show models, methods, data sets or published recipes")
     return parser
 
 
@@ -82,6 +86,8 @@ def _sub(description: str) -> ArgumentParser:
 
 def _add_recipe(parser: ArgumentParser, models: type) -> None:
     parser.add_argument("--config", action="config", help="a YAML file with any of these settings; flags win over it")
+    # What a published recipe says of itself; nothing to set.
+    parser.add_argument("--published", type=dict | None, default=None, help=SUPPRESS)
     for group in (models, DataOptions, OptimOptions, RunOptions):
         parser.add_class_arguments(group)
 
@@ -93,7 +99,7 @@ def _version() -> str:
 
 
 def _settings(options: Namespace) -> dict[str, Any]:
-    return {key: value for key, value in options.as_dict().items() if key not in ("config", "command")}
+    return {key: value for key, value in options.as_dict().items() if key not in ("config", "command", "published")}
 
 
 def _train(options: Namespace) -> int:
@@ -132,9 +138,11 @@ def _demo(options: Namespace) -> int:
 
 
 def _list(options: Namespace) -> int:
-    from stillroom.report.listing import listing
+    from stillroom.report.listing import Filters, listing
 
-    _print(listing(options.what))
+    chosen = options.as_dict()
+    what = chosen.pop("what")
+    _print(listing(what, Filters(**chosen)))
     return 0
 
 

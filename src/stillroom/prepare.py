@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
-from stillroom.data import DataSet, load_data
+from stillroom.data import DataSet, MemoryLoader, load_data
 from stillroom.engine.loop import Job, make_fabric
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder, open_run
 from stillroom.errors import InputError
 from stillroom.methods import Method, parse_method
-from stillroom.models import build_model
+from stillroom.methods.connect import connect
+from stillroom.models import build_model, load_weights
+from stillroom.models.reuse import ReusedHead, from_plan
+from stillroom.records import Batch
 
 ModelLike = str | nn.Module
+EXAMPLES = 32  # pictures that show what a model looks like inside
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
         InputError: for anything that cannot work.
     """
     models = recipe.models
-    method = inputs.method or parse_method(models.method if isinstance(models, DistillModels) else "ce")
+    # A copy: what a method of one's own learns in one run must not enter the next.
+    method = copy.deepcopy(inputs.method) or parse_method(models.method if isinstance(models, DistillModels) else "ce")
     _check_models(recipe, inputs)
     fabric = make_fabric(recipe.run.accelerator, recipe.run.precision)
     data = inputs.data or load_pictures(recipe.data)
@@ -53,7 +59,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
     data = as_asked(data, recipe.data, teacher_name)
     for line in data.broken[:10]:
         reporter.say(f"left out: {line}")
-    method.check(len(data.train.classes))
+    method.check(len(data.train.classes), recipe.run.epochs)
     torch.manual_seed(recipe.run.seed)
     if isinstance(models, TrainModel):
         student = build("model", inputs.student or models.model, data, models.checkpoint, models.pretrained)
@@ -65,10 +71,12 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
         teacher = build(
             "teacher", inputs.teacher or models.teacher, data, models.teacher_checkpoint, models.teacher_pretrained
         )
+    joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
+    student = joint.student
     settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
     path = Path(recipe.run.runs) / recipe.run_name
-    run = open_run(path, settings, _inputs(data, teacher), _disk_need(student, recipe))
-    return Job(student, teacher, method, data, recipe, run, fabric)
+    run = open_run(path, settings, _inputs(data, student, teacher), _disk_need(student, method, recipe))
+    return Job(student, teacher, method, data, recipe, run, fabric, joint.student_view, joint.teacher_view)
 
 
 def _check_models(recipe: Recipe, inputs: Inputs) -> None:
@@ -128,18 +136,7 @@ def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pr
         InputError: naming the role and what does not fit.
     """
     if isinstance(model, str) and _is_run(model):
-        run = RunFolder(Path(model))
-        config = run.config()
-        if not run.finished:
-            raise InputError(f"{role}={model}: this run is not finished; run its command again first")
-        known, asked = config["classes"], list(data.train.classes)
-        if len(known) == len(asked) and known != asked:
-            differ = next(pair for pair in zip(known, asked, strict=True) if pair[0] != pair[1])
-            raise InputError(
-                f"{role}={model} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
-            )
-        model = config["model"] if "model" in config else config["student"]
-        checkpoint = checkpoint or str(run.student)
+        return _from_run(role, RunFolder(Path(model)), data, checkpoint)
     try:
         return build_model(
             model,
@@ -151,6 +148,27 @@ def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pr
         )
     except InputError as error:
         raise InputError(f"{role}: {error}") from error
+
+
+def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) -> nn.Module:
+    """The model of a finished run, in the form it was trained in."""
+    config = run.config()
+    if not run.finished:
+        raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
+    known, asked = config["classes"], list(data.train.classes)
+    if len(known) == len(asked) and known != asked:
+        differ = next(pair for pair in zip(known, asked, strict=True) if pair[0] != pair[1])
+        raise InputError(
+            f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
+        )
+    model = build(role, config["model"] if "model" in config else config["student"], data, None, pretrained=False)
+    if config.get("reused_head"):
+        model = from_plan(model, config["reused_head"], len(asked))
+    try:
+        load_weights(model, checkpoint or str(run.student))
+    except InputError as error:
+        raise InputError(f"{role}: {error}") from error
+    return model
 
 
 def load_pictures(options: DataOptions) -> DataSet:
@@ -185,11 +203,27 @@ def as_asked(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
     return replace(data, mean=tuple(mean), std=tuple(std))
 
 
+def examples(data: DataSet, method: Method, seed: int) -> Batch:
+    """A few training pictures as they are, for shapes and statistics."""
+    loader = MemoryLoader(
+        data.train, batch_size=min(EXAMPLES, len(data.train)), mean=data.mean, std=data.std, shuffle=True, seed=seed,
+        strong=method.needs_strong,
+    )  # fmt: skip
+    return next(loader.epoch(0))
+
+
+def labels_by_id(data: DataSet) -> Tensor:
+    """The label of each training sample by its id, -1 for ids that do not occur in the part that is used."""
+    labels = torch.full((int(data.train.ids.max()) + 1,), -1)
+    labels[data.train.ids] = data.train.labels
+    return labels
+
+
 def _plain(values: Sequence[float]) -> list[float]:
     return [float(value) for value in values]
 
 
-def _inputs(data: DataSet, teacher: nn.Module | None) -> dict[str, Any]:
+def _inputs(data: DataSet, student: nn.Module, teacher: nn.Module | None) -> dict[str, Any]:
     """What the run depends on beyond its settings."""
     images = data.train.images
     return {
@@ -198,6 +232,7 @@ def _inputs(data: DataSet, teacher: nn.Module | None) -> dict[str, Any]:
         "val_pictures": len(data.val),
         "classes": list(data.train.classes),
         "teacher_weights": None if teacher is None else fingerprint(teacher),
+        "reused_head": student.plan() if isinstance(student, ReusedHead) else None,
     }
 
 
@@ -210,8 +245,12 @@ def fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _disk_need(student: nn.Module, recipe: Recipe) -> int:
+def _disk_need(student: nn.Module, method: Method, recipe: Recipe) -> int:
     """Bytes for two states (the old one stays until the new one is whole), the best and the final weights."""
-    weights = sum(v.numel() * v.element_size() for v in student.state_dict().values())
+    weights, connectors = (_bytes(module) for module in (student, method))
     moments = 2 if recipe.optim.optimizer == "adamw" else 1
-    return int(2 * weights * (1 + moments) + 2 * weights + 1_000_000)
+    return int(2 * (weights + connectors) * (1 + moments) + 2 * weights + 1_000_000)
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,11 +18,14 @@ class Batch:
         images: float tensor (B, channels, H, W), normalised.
         labels: int64 tensor (B,), values in [0, classes).
         ids: int64 tensor (B,), the place of each picture in its full set, the same in every epoch and process.
+        strong: the same pictures in a second, strongly augmented view, like ``images`` in all else; None unless the
+            loader was asked for it.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
+    strong: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,13 @@ class Output:
 
     Attributes:
         logits: float tensor (B, classes).
-        features: the tapped intermediate tensors in the order they were asked for; empty when none were.
+        parts: what else was read in the same pass, by name: "features", "maps", "embedding", "logits_strong" ...
     """
 
     logits: Tensor
-    features: tuple[Tensor, ...] = ()
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def features(self) -> tuple[Tensor, ...]:
+        """The tapped intermediate tensors in the order they were asked for; empty when none were."""
+        return tuple(self.parts.get("features", ()))

@@ -20,9 +20,9 @@ def loader(images, **options):
     return MemoryLoader(images, **options)
 
 
-def views(batches):
+def views(batches, field="images"):
     """What each sample id looked like."""
-    return {int(i): image for batch in batches for i, image in zip(batch.ids, batch.images, strict=True)}
+    return {int(i): image for batch in batches for i, image in zip(batch.ids, getattr(batch, field), strict=True)}
 
 
 def assert_same_views(some, others):
@@ -199,9 +199,96 @@ def test_image_set_checks_its_tensors(small_set):
         loader(ImageSet(images[:0], labels[:0], ids[:0], small_set.classes))
 
 
+@pytest.mark.parametrize("augment", [None, Augment(pad=2), EVERYTHING])
+def test_strong_view_leaves_the_rest_of_the_batch_alone(small_set, augment):
+    with_strong = list(loader(small_set, augment=augment, strong=True).epoch(1))
+    without = list(loader(small_set, augment=augment).epoch(1))
+    for one, two in zip(with_strong, without, strict=True):
+        assert two.strong is None
+        assert torch.equal(one.images, two.images)
+        assert torch.equal(one.labels, two.labels)
+        assert torch.equal(one.ids, two.ids)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("augment", [None, Augment(pad=0, flip=False), Augment(pad=2), EVERYTHING])
+def test_strong_view_is_like_the_images(small_set, augment, channels_last):
+    batch = next(loader(small_set, augment=augment, strong=True, channels_last=channels_last).epoch(0))
+    assert batch.strong.shape == batch.images.shape
+    assert batch.strong.dtype == batch.images.dtype
+    assert batch.strong.device == batch.images.device
+    assert batch.strong.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    bytes_again = (batch.strong * torch.tensor(STD).view(1, 3, 1, 1) + torch.tensor(MEAN).view(1, 3, 1, 1)) * 255
+    torch.testing.assert_close(bytes_again, bytes_again.round(), atol=1e-3, rtol=0)
+    assert bytes_again.round().min() >= 0
+    assert bytes_again.round().max() <= 255
+
+
+@pytest.mark.parametrize("augment", [None, Augment(pad=2), EVERYTHING])
+def test_strong_view_depends_on_seed_epoch_and_id_only(small_set, augment):
+    def seen(images=small_set, start_step=0, **options):
+        return views(loader(images, augment=augment, strong=True, **options).epoch(3, start_step), "strong")
+
+    reference = seen()
+    assert len(reference) == len(small_set)
+    assert_same_views(reference, seen(batch_size=5))
+    assert_same_views(reference, seen(shuffle=False))
+    assert_same_views(reference, seen(small_set.select(3, 4)))
+    assert_same_views(reference, seen(start_step=4))
+    for rank in range(2):
+        assert_same_views(reference, seen(rank=rank, world_size=2))
+
+
+def test_strong_view_differs_from_the_images_and_between_epochs_and_seeds(small_set):
+    training = loader(small_set, strong=True)
+    first = views(training.epoch(0), "strong")
+    for other in (
+        views(training.epoch(0)),
+        views(training.epoch(1), "strong"),
+        views(loader(small_set, strong=True, seed=1).epoch(0), "strong"),
+    ):
+        assert sum(not torch.equal(first[sample], other[sample]) for sample in first) > 95
+
+
+def test_strong_view_draws_its_own_crop_and_flip():
+    # Every column has its own brightness, so the crop and flip of a view can be read where nothing else changed.
+    ramp = (torch.arange(16, dtype=torch.uint8) * 10 + 20).expand(3000, 1, 16, 16).contiguous()
+    images = ImageSet(ramp, torch.zeros(3000, dtype=torch.int64), torch.arange(3000), ("a",))
+    options = {"mean": (0.0,), "std": (1.0,), "augment": Augment(pad=0), "batch_size": 500}
+    batches = list(loader(images, **options, strong=True).epoch(0))
+    weak, strong = views(batches), views(batches, "strong")
+
+    def falls(image):
+        return bool(image[0, 0, 0] > image[0, 0, -1])
+
+    plain = [sample for sample in weak if any(torch.equal(strong[sample], way) for way in (weak[0], weak[0].flip(-1)))]
+    assert len(plain) > 20
+    assert {(falls(weak[sample]), falls(strong[sample])) for sample in plain} == {
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, True),
+    }
+
+
+def test_strong_view_of_grey_pictures(small_set):
+    grey = ImageSet(small_set.images[:, :1], small_set.labels, small_set.ids, small_set.classes)
+    batches = list(loader(grey, mean=(0.5,), std=(0.2,), strong=True).epoch(0))
+    assert all(batch.strong.shape == batch.images.shape for batch in batches)
+    assert not any(torch.equal(batch.strong, batch.images) for batch in batches)
+
+
+def test_strong_view_of_other_channels_is_refused(small_set):
+    two = ImageSet(small_set.images[:, :2], small_set.labels, small_set.ids, small_set.classes)
+    with pytest.raises(InputError, match="strong is True for pictures with 2 channels"):
+        loader(two, mean=(0.5, 0.5), std=(0.2, 0.2), strong=True)
+    assert len(loader(two, mean=(0.5, 0.5), std=(0.2, 0.2))) == 7
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_device_makes_the_same_batches(small_set):
-    here, there = (list(loader(small_set, device=device).epoch(0)) for device in ("cpu", "cuda"))
+    here, there = (list(loader(small_set, device=device, strong=True).epoch(0)) for device in ("cpu", "cuda"))
     for one, two in zip(here, there, strict=True):
         assert torch.equal(one.ids, two.ids.cpu())
         torch.testing.assert_close(one.images, two.images.cpu())
+        torch.testing.assert_close(one.strong, two.strong.cpu())

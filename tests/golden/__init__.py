@@ -34,15 +34,28 @@ class Golden:
         value = torch.from_numpy(np.array(self.arrays[key]))
         return value.double() if value.is_floating_point() else value
 
-    def check(self, term: str, loss: Tensor, gradient: Tensor, rtol: float = 1e-9, atol: float = 1e-11) -> None:
-        """Assert a term's loss and gradient: the whole one where it is stored, its norm and projection always."""
+    def check(
+        self,
+        term: str,
+        loss: Tensor,
+        gradient: Tensor,
+        *,
+        wrt: str = "",
+        rtol: float = 1e-9,
+        atol: float = 1e-11,
+    ) -> None:
+        """Assert a term's loss and gradient: the whole one where it is stored, its norm and projection always.
+
+        ``wrt`` names the input the gradient belongs to; empty means the first student input.
+        """
         close = {"rtol": rtol, "atol": atol}
         torch.testing.assert_close(loss.detach(), self.tensor(f"loss_{term}"), **close)
+        key = f"{term}_wrt_{wrt}" if wrt else term
         wave = torch.cos(torch.arange(gradient.numel(), dtype=torch.float64)).reshape(gradient.shape)
-        torch.testing.assert_close(gradient.norm(), self.tensor(f"gradnorm_{term}"), **close)
-        torch.testing.assert_close((wave * gradient).sum(), self.tensor(f"gradproj_{term}"), **close)
-        if f"grad_{term}" in self.arrays:
-            torch.testing.assert_close(gradient, self.tensor(f"grad_{term}"), **close)
+        torch.testing.assert_close(gradient.norm(), self.tensor(f"gradnorm_{key}"), **close)
+        torch.testing.assert_close((wave * gradient).sum(), self.tensor(f"gradproj_{key}"), **close)
+        if f"grad_{key}" in self.arrays:
+            torch.testing.assert_close(gradient, self.tensor(f"grad_{key}"), **close)
 
 
 @cache
@@ -67,8 +80,8 @@ def cases(method: str) -> list[Golden]:
     return [
         Golden(
             f"{method}-{name}",
-            case["kind"],
-            case["hyper"],
+            case.get("kind", ""),
+            case.get("hyper", {}),
             {key.removeprefix(f"{name}_"): value for key, value in stored.items() if key.startswith(f"{name}_")},
         )
         for name, case in read(method)["cases"].items()

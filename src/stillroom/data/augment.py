@@ -54,6 +54,8 @@ class Purpose(IntEnum):
 
     ORDER = 0
     AUGMENT = 1
+    STRONG_AUGMENT = 2  # the crop, flip and so on of the strong view
+    STRONG = 3  # its operations and cut-out square
 
 
 def random_table(seed: int, epoch: int, purpose: Purpose, rows: int, columns: int) -> NDArray[np.float64]:
@@ -102,7 +104,9 @@ class Choices:
         return Choices(*(getattr(self, name)[positions] for name in self.__slots__))
 
 
-def draw_choices(augment: Augment, seed: int, epoch: int, ids: Tensor, size: tuple[int, int]) -> Choices:
+def draw_choices(
+    augment: Augment, seed: int, epoch: int, ids: Tensor, size: tuple[int, int], purpose: Purpose = Purpose.AUGMENT
+) -> Choices:
     """Draw what happens to each picture in one epoch.
 
     A kind of change that is off still has its column, so switching one on leaves the others as they were.
@@ -113,12 +117,13 @@ def draw_choices(augment: Augment, seed: int, epoch: int, ids: Tensor, size: tup
         epoch: >= 0.
         ids: int64 (n,) on the CPU.
         size: height and width of the pictures.
+        purpose: which view of the pictures the choices are for.
 
     Returns:
         The choices for the ids, in their order, on the CPU.
     """
     rows = int(ids.max()) + 1 if len(ids) else 0
-    table = random_table(seed, epoch, Purpose.AUGMENT, rows, 8)[ids.numpy()].T
+    table = random_table(seed, epoch, purpose, rows, 8)[ids.numpy()].T
     window = 2 * augment.pad + 1
     return Choices(
         top=torch.from_numpy((table[0] * window).astype(np.int64)),

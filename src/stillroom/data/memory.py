@@ -13,9 +13,11 @@ from stillroom.errors import InputError
 from stillroom.records import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
+
+    from stillroom.data.augment import Choices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,6 +109,8 @@ class MemoryLoader:
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1], > 0.
         augment: changes to draw; None shows the pictures as they are.
+        strong: also give every picture in a second view: ``augment`` drawn anew, then two random operations and a
+            cut-out square (see ``stillroom.data.strong``); for 1 or 3 channels.
         shuffle: a new order in every epoch; False keeps the set's order.
         seed: >= 0.
         device: where the set is kept and the batches are made.
@@ -127,6 +131,7 @@ class MemoryLoader:
         mean: Sequence[float],
         std: Sequence[float],
         augment: Augment | None = None,
+        strong: bool = False,
         shuffle: bool,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -138,6 +143,7 @@ class MemoryLoader:
         self.images = images
         self.batch_size = batch_size
         self.augment = augment
+        self.strong = strong
         self.shuffle = shuffle
         self.seed = seed
         self.device = torch.device(device)
@@ -170,6 +176,10 @@ class MemoryLoader:
             raise InputError(f"seed is {self.seed}; give 0 or more")
         if self.steps_per_epoch == 0:
             raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.images)} pictures; lower it")
+        if self.strong:
+            from stillroom.data.strong import check_channels  # here because it imports torchvision: slow
+
+            check_channels(channels)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -203,18 +213,46 @@ class MemoryLoader:
         Yields:
             Batches with float32 pictures (B / world_size, C, H, W) on the device.
         """
-        order = self.order(epoch).to(self.device)
-        choices = None
-        if self.augment is not None:
-            height, width = self.images.images.shape[2:]
-            choices = draw_choices(self.augment, self.seed, epoch, self.images.ids, (height, width))
-            choices = choices.to(self.device)
+        order = self.order(epoch)
+        order_there = order.to(self.device)
+        choices = self._choices(epoch, Purpose.AUGMENT)
+        strong_view = self._strong_view(epoch) if self.strong else None
         for step in range(start_step, self.steps_per_epoch):
             start = step * self.batch_size
-            places = order[start + self.rank : start + self.batch_size : self.world_size]
+            share = slice(start + self.rank, start + self.batch_size, self.world_size)
+            places = order_there[share]
             pictures = self._pictures.index_select(0, places)
-            if self.augment is not None and choices is not None:
-                pictures = apply(pictures, self.augment, choices.take(places))
-            pictures = pictures.to(torch.float32, memory_format=self._format)
-            pictures = pictures.mul_(self._scale).add_(self._offset)
-            yield Batch(images=pictures, labels=self._labels[places], ids=self._ids[places])
+            yield Batch(
+                images=self._normalised(self._augmented(pictures, choices, places)),
+                labels=self._labels[places],
+                ids=self._ids[places],
+                strong=strong_view and self._normalised(strong_view(pictures, places, order[share])),
+            )
+
+    def _choices(self, epoch: int, purpose: Purpose) -> Choices | None:
+        if self.augment is None:
+            return None
+        height, width = self.images.images.shape[2:]
+        choices = draw_choices(self.augment, self.seed, epoch, self.images.ids, (height, width), purpose)
+        return choices.to(self.device)
+
+    def _augmented(self, pictures: Tensor, choices: Choices | None, places: Tensor) -> Tensor:
+        if self.augment is None or choices is None:
+            return pictures
+        return apply(pictures, self.augment, choices.take(places))
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        return pictures.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._offset)
+
+    def _strong_view(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Return what turns pictures, given their places on the device and on the CPU, into the strong view."""
+        from stillroom.data.strong import apply_strong, draw_strong
+
+        height, width = self.images.images.shape[2:]
+        choices = self._choices(epoch, Purpose.STRONG_AUGMENT)
+        drawn = draw_strong(self.seed, epoch, self.images.ids, (height, width))
+
+        def view(pictures: Tensor, places: Tensor, places_here: Tensor) -> Tensor:
+            return apply_strong(self._augmented(pictures, choices, places), drawn.take(places_here))
+
+        return view

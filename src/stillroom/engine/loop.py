@@ -22,7 +22,8 @@ from stillroom.engine.stop import StopRequest, listen
 from stillroom.errors import Diverged, Stopped
 from stillroom.methods import Method
 from stillroom.models import load_weights, logits_of, save_weights
-from stillroom.records import Output
+from stillroom.models.anatomy import Anatomy, Watch
+from stillroom.records import Batch, Output
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Job:
         recipe: the settings.
         run: the folder that records the run.
         fabric: device and precision.
+        student_view: what the method reads out of the student beside its logits; None for nothing.
+        teacher_view: the same for the teacher.
     """
 
     student: nn.Module
@@ -46,6 +49,8 @@ class Job:
     recipe: Recipe
     run: RunFolder
     fabric: Fabric
+    student_view: Anatomy | None = None
+    teacher_view: Anatomy | None = None
 
 
 @dataclass
@@ -97,7 +102,11 @@ class Loop:
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
         runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
         self.runner, self.optimizer = job.fabric.setup(runner, optimizer)
-        self.train_loader, self.val_loader = make_loaders(job.data, job.recipe, job.fabric)
+        self.student_watch = watch(job.student, job.student_view, job.method, "student")
+        self.teacher_watch = watch(job.teacher, job.teacher_view, job.method, "teacher")
+        self.train_loader, self.val_loader = make_loaders(
+            job.data, job.recipe, job.fabric, strong=job.method.needs_strong
+        )
         self.steps = len(self.train_loader)
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
@@ -126,6 +135,9 @@ class Loop:
                     self._stop_if_asked(stop)
         finally:
             self.reporter.close()
+            for hooks in (self.student_watch, self.teacher_watch):
+                if hooks is not None:
+                    hooks.close()  # the models are their owner's again
         return self._finish(teacher)
 
     def _train_epoch(self, stop: StopRequest) -> None:
@@ -137,9 +149,9 @@ class Loop:
         for batch in self.train_loader.epoch(now.epoch, now.step):
             for group in self.optimizer.param_groups:
                 group["lr"] = lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs)
-            teacher = self._teach(batch.images)
-            logits = logits_of(self.runner(batch.images))
-            terms = job.method(Output(logits), teacher, batch.labels, now.epoch)
+            teacher = self._teach(batch)
+            student = answer(self.runner, self.student_watch, batch)
+            terms = job.method(student, teacher, batch.labels, now.epoch, batch.ids)
             values = torch.stack(list(terms.values()))
             now.losses[now.step] = values.detach()
             now.step += 1
@@ -148,7 +160,7 @@ class Loop:
             job.fabric.backward(values.sum())
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            now.correct += (logits.detach().argmax(1) == batch.labels).sum()
+            now.correct += (student.logits.detach().argmax(1) == batch.labels).sum()
             now.seen += len(batch.labels)
             self.reporter.step(now.epoch, len(batch.labels), self._latest)
             now.seconds = time.perf_counter() - begin
@@ -156,12 +168,11 @@ class Loop:
                 self._stop_if_asked(stop)
         self._check_losses(now.step - now.step % check_every)
 
-    def _teach(self, images: Tensor) -> Output | None:
-        if self.job.teacher is None or not self.job.method.needs_teacher:
+    def _teach(self, batch: Batch) -> Output | None:
+        if self.job.teacher is None or not self.job.method.needs_teacher_in(self.progress.epoch):
             return None
-        with torch.inference_mode(), self._autocast():
-            logits = logits_of(self.job.teacher(images)).float()
-        return Output(logits.clone())  # a clone made outside inference mode may enter the student's graph
+        with torch.no_grad(), self._autocast():
+            return answer(self.job.teacher, self.teacher_watch, batch)
 
     def _check_losses(self, since: int) -> None:
         """Stop before a bad value reaches a checkpoint."""
@@ -287,6 +298,22 @@ class Loop:
         return context
 
 
+def watch(model: nn.Module | None, view: Anatomy | None, method: Method, side: str) -> Watch | None:
+    """Hooks for what a method reads out of a model; None for nothing."""
+    return None if model is None or view is None else Watch(model, view, method.parts_of(side))
+
+
+def answer(model: nn.Module, watch: Watch | None, batch: Batch) -> Output:
+    """What a model says about a batch, and about its strong view if it has one."""
+    logits = logits_of(model(batch.images))
+    parts = {} if watch is None else watch.read()
+    if batch.strong is not None:
+        parts["logits_strong"] = logits_of(model(batch.strong))
+        if watch is not None:
+            watch.release()
+    return Output(logits, parts)
+
+
 class Place(TypedDict):
     """What both loaders share."""
 
@@ -296,14 +323,20 @@ class Place(TypedDict):
     std: tuple[float, ...]
 
 
-def make_loaders(data: DataSet, recipe: Recipe, fabric: Fabric) -> tuple[MemoryLoader, MemoryLoader]:
-    """The training loader with augmentation and the validation loader without."""
+def make_loaders(data: DataSet, recipe: Recipe, fabric: Fabric, *, strong: bool) -> tuple[MemoryLoader, MemoryLoader]:
+    """The training loader with augmentation, and a strong view if asked for, and the validation loader without."""
     run = recipe.run
     place: Place = {
         "device": fabric.device, "channels_last": run.channels_last, "mean": data.mean, "std": data.std,
     }  # fmt: skip
     train = MemoryLoader(
-        data.train, batch_size=run.batch_size, augment=data.augment, shuffle=True, seed=run.seed, **place
+        data.train,
+        batch_size=run.batch_size,
+        augment=data.augment,
+        shuffle=True,
+        seed=run.seed,
+        strong=strong,
+        **place,
     )
     val = MemoryLoader(data.val, batch_size=max(run.batch_size, 256), shuffle=False, **place)
     return train, val

@@ -18,7 +18,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -
     trained = [p for p in parameters if p.requires_grad]
     if options.optimizer == "adamw":
         return torch.optim.AdamW(trained, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         trained,
         lr=options.lr,
         momentum=options.momentum,
@@ -26,6 +26,12 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -
         nesterov=options.nesterov,
         fused=True,
     )
+    if options.momentum > 0:
+        # Zeros are what the first step starts from anyway. Without them, the fused step fails as soon as a parameter
+        # that got no gradient so far gets its first, as after an initial stage.
+        for parameter in trained:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def lr_at(options: OptimOptions, epoch: int, step: int, steps: int, epochs: int) -> float:

@@ -1,37 +1,112 @@
 """Distillation losses: tensors in, tensor out, usable without anything else of Stillroom.
 
-Each loss is a pure function and a thin module of the same name in capitals that holds its settings.
+Each loss is a pure function and a thin module of the same name in capitals that holds its settings, and, where the two
+networks' shapes matter, connectors that its ``connect`` builds.
 """
 
+from stillroom.losses.feature.ab import AB, ab
+from stillroom.losses.feature.at import AT, at
+from stillroom.losses.feature.catkd import CATKD, catkd
+from stillroom.losses.feature.cc import CC, cc
+from stillroom.losses.feature.crd import CRD, crd
+from stillroom.losses.feature.fitnet import FitNet, fitnet
+from stillroom.losses.feature.fsp import FSP, fsp
+from stillroom.losses.feature.ft import FT, ft
+from stillroom.losses.feature.itrd import ITRD, itrd
+from stillroom.losses.feature.nst import NST, nst
+from stillroom.losses.feature.ofd import OFD, ofd
+from stillroom.losses.feature.pkt import PKT, pkt
+from stillroom.losses.feature.reviewkd import ReviewKD, reviewkd
+from stillroom.losses.feature.rkd import RKD, rkd
+from stillroom.losses.feature.simkd import SimKD, simkd
+from stillroom.losses.feature.sp import SP, sp
+from stillroom.losses.feature.vid import VID, vid
+from stillroom.losses.logit.ctkd import CTKD, ctkd
 from stillroom.losses.logit.dist import DIST, dist
 from stillroom.losses.logit.dkd import DKD, dkd
 from stillroom.losses.logit.kd import KD, kd
 from stillroom.losses.logit.ldrld import LDRLD, ldrld
+from stillroom.losses.logit.mlkd import MLKD, mlkd, mlkd_terms
 from stillroom.losses.logit.nkd import NKD, nkd
+from stillroom.losses.logit.rc import RC, rc
+from stillroom.losses.logit.revision import REVISION, revision
 from stillroom.losses.logit.rld import RLD, rld
+from stillroom.losses.logit.sdd import SDD, region_logits, sdd
 from stillroom.losses.logit.standardize import Standardized, standardize
+from stillroom.losses.logit.swap import SWAP, swap
 from stillroom.losses.logit.ttm import TTM, WTTM, ttm, wttm
+from stillroom.losses.logit.uskd import USKD, uskd
 from stillroom.losses.logit.wsld import WSLD, wsld
 
 __all__ = [
+    "AB",
+    "AT",
+    "CATKD",
+    "CC",
+    "CRD",
+    "CTKD",
     "DIST",
     "DKD",
+    "FSP",
+    "FT",
+    "ITRD",
     "KD",
     "LDRLD",
+    "MLKD",
     "NKD",
+    "NST",
+    "OFD",
+    "PKT",
+    "RC",
+    "REVISION",
+    "RKD",
     "RLD",
+    "SDD",
+    "SP",
+    "SWAP",
     "TTM",
+    "USKD",
+    "VID",
     "WSLD",
     "WTTM",
+    "FitNet",
+    "ReviewKD",
+    "SimKD",
     "Standardized",
+    "ab",
+    "at",
+    "catkd",
+    "cc",
+    "crd",
+    "ctkd",
     "dist",
     "dkd",
+    "fitnet",
+    "fsp",
+    "ft",
+    "itrd",
     "kd",
     "ldrld",
+    "mlkd",
+    "mlkd_terms",
     "nkd",
+    "nst",
+    "ofd",
+    "pkt",
+    "rc",
+    "region_logits",
+    "reviewkd",
+    "revision",
+    "rkd",
     "rld",
+    "sdd",
+    "simkd",
+    "sp",
     "standardize",
+    "swap",
     "ttm",
+    "uskd",
+    "vid",
     "wsld",
     "wttm",
 ]

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -138,3 +140,108 @@ def check_positive(**numbers: float) -> None:
     for name, number in numbers.items():
         if not 0.0 < number < math.inf:
             raise ValueError(f"{name} is {number}: it must be finite and above 0")
+
+
+def check_maps(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> None:
+    """Refuse feature maps that cannot be compared level by level; channels, height and width may differ.
+
+    Args:
+        student_maps: expected a sequence of (B, C, H, W), floating, at least one, B >= 1.
+        teacher_maps: expected as many, with the same B on the same device.
+
+    Raises:
+        ValueError: naming the argument, its place in the sequence and what is wrong.
+
+    Example:
+        >>> check_maps([torch.zeros(2, 3, 4, 4)], [])
+        Traceback (most recent call last):
+        ...
+        ValueError: student_maps has 1 and teacher_maps 0 levels: give as many maps of both, at least one
+    """
+    if len(student_maps) != len(teacher_maps) or not student_maps:
+        raise ValueError(
+            f"student_maps has {len(student_maps)} and teacher_maps {len(teacher_maps)} levels: "
+            "give as many maps of both, at least one"
+        )
+    for level, pair in enumerate(zip(student_maps, teacher_maps, strict=True)):
+        for name, feature in zip((f"student_maps[{level}]", f"teacher_maps[{level}]"), pair, strict=True):
+            check_feature(name, feature, dimensions=4, shape="(B, C, H, W)")
+        check_pair(f"student_maps[{level}]", pair[0], f"teacher_maps[{level}]", pair[1])
+
+
+def check_embeddings(student_embedding: Tensor, teacher_embedding: Tensor) -> None:
+    """Refuse embeddings that cannot be compared sample by sample; their widths may differ.
+
+    Args:
+        student_embedding: expected (B, D), floating, B >= 1.
+        teacher_embedding: expected (B, E), floating, on the same device.
+
+    Raises:
+        ValueError: naming the argument and what is wrong.
+
+    Example:
+        >>> check_embeddings(torch.zeros(2, 3), torch.zeros(4, 3))
+        Traceback (most recent call last):
+        ...
+        ValueError: teacher_embedding has batch size 4 but student_embedding has 2: give both for the same samples
+    """
+    check_feature("student_embedding", student_embedding, dimensions=2, shape="(B, D)")
+    check_feature("teacher_embedding", teacher_embedding, dimensions=2, shape="(B, D)")
+    check_pair("student_embedding", student_embedding, "teacher_embedding", teacher_embedding)
+
+
+def check_feature(name: str, feature: Tensor, *, dimensions: int, shape: str) -> None:
+    """Refuse a feature of another dtype, number of dimensions, or without samples.
+
+    Args:
+        name: the argument's name.
+        feature: expected floating with this many dimensions and no empty one.
+        dimensions: the expected number.
+        shape: how to write the expected shape.
+
+    Raises:
+        ValueError: naming the argument and what is wrong.
+    """
+    if not feature.is_floating_point():
+        raise ValueError(f"{name} has dtype {feature.dtype}: features must be floating, convert with .float()")
+    if feature.dim() != dimensions:
+        raise ValueError(f"{name} has shape {tuple(feature.shape)}: it must be {shape}")
+    if 0 in feature.shape:
+        raise ValueError(f"{name} has shape {tuple(feature.shape)}: it is empty, skip it")
+
+
+def check_pair(student_name: str, student: Tensor, teacher_name: str, teacher: Tensor) -> None:
+    """Refuse two features of different samples or on different devices.
+
+    Raises:
+        ValueError: naming both arguments.
+    """
+    if student.shape[0] != teacher.shape[0]:
+        raise ValueError(
+            f"{teacher_name} has batch size {teacher.shape[0]} but {student_name} has {student.shape[0]}: "
+            "give both for the same samples"
+        )
+    if student.device != teacher.device:
+        raise ValueError(
+            f"{teacher_name} is on {teacher.device} but {student_name} is on {student.device}: "
+            "move one with .to(device)"
+        )
+
+
+def check_same_shape(student_name: str, student: Tensor, teacher_name: str, teacher: Tensor, *, fix: str) -> None:
+    """Refuse two features of different shapes where the definition compares them element by element.
+
+    Args:
+        student_name: argument name.
+        student: any shape.
+        teacher_name: argument name.
+        teacher: expected the same shape.
+        fix: what to do about it.
+
+    Raises:
+        ValueError: naming both arguments and the fix.
+    """
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"{student_name} has shape {tuple(student.shape)} but {teacher_name} has {tuple(teacher.shape)}: {fix}"
+        )

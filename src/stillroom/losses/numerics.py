@@ -115,3 +115,31 @@ def _outcome(student_gap: Tensor, teacher_gap: Tensor) -> Tensor:
     """Return what the first outcome adds to the divergence; alone it may be negative."""
     log_p, log_q = functional.logsigmoid(teacher_gap), functional.logsigmoid(student_gap)
     return log_p.exp() * (log_p - log_q)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Scale the vectors along the last dimension to length 1, whatever their magnitude; zero stays zero.
+
+    The direction does not change with the length, so dividing by the largest entry first (a constant to the
+    gradient) leaves value and gradient as they are, and no square over- or underflows.
+
+    Args:
+        x: (..., D).
+
+    Returns:
+        The same shape. A zero vector passes its gradient on by a factor of 2, where the true one is undefined.
+
+    Example:
+        >>> unit_rows(torch.tensor([[3e30, 4e30], [0.0, 0.0]]))
+        tensor([[0.6000, 0.8000],
+                [0.0000, 0.0000]])
+    """
+    x = x / or_one(x.detach().abs().amax(-1, keepdim=True))
+    # The largest entry is 1 now, so only a zero vector has a norm below 1.
+    length: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / length.clamp_min(0.5)
+
+
+def or_one(scale: Tensor) -> Tensor:
+    """Replace a scale of (nearly) zero, by which nothing can be divided, by 1."""
+    return torch.where(scale > torch.finfo(scale.dtype).tiny, scale, 1.0)

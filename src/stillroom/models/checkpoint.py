@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.errors import InputError
-from stillroom.models.output import first_line
+from stillroom.errors import InputError, first_line
 
 _NESTS = ("model", "state_dict", "model_state_dict", "net")
 _TORCH_STARTS = (b"PK", b"\x80")

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from stillroom.errors import InputError
-from stillroom.models.output import first_line
+from stillroom.errors import InputError, first_line
 
 _REMOTE = ("hf_hub:", "hf-hub:", "local-dir:")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, first_line
 
 
 def logits_of(output: Any) -> Tensor:
@@ -61,7 +61,7 @@ def check_output(model: nn.Module, num_classes: int, in_channels: int, image_siz
     pictures = f"pictures of shape (2, {in_channels}, {image_size}, {image_size})"
     anchor = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     images = torch.zeros(2, in_channels, image_size, image_size, device=anchor.device, dtype=anchor.dtype)
-    with _evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.inference_mode():
         try:
             output = model(images)
         except Exception as error:
@@ -75,14 +75,8 @@ def check_output(model: nn.Module, num_classes: int, in_channels: int, image_siz
         )
 
 
-def first_line(error: BaseException) -> str:
-    """An error's type and the first line of its message, for a message of one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
-
-
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside; every module's own training flag restored after."""
     flags = [(module, module.training) for module in model.modules()]
     model.eval()

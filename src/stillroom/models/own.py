@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from stillroom.errors import InputError
-from stillroom.models.output import first_line
+from stillroom.errors import InputError, first_line
+from stillroom.imports import import_callable
 
 
 def from_function(spec: str, num_classes: int, in_channels: int) -> nn.Module:
@@ -34,7 +30,10 @@ def from_function(spec: str, num_classes: int, in_channels: int) -> nn.Module:
     Raises:
         InputError: the module or the function is missing, fails, or returns something other than a module.
     """
-    build = _find(spec)
+    module_name, _, path = spec.partition(":")
+    if not module_name or not path:
+        raise InputError(f"{spec!r} is not a model; write package.module:function, timm:NAME or torchvision:NAME")
+    build = import_callable(module_name, path)
     arguments = {"num_classes": num_classes}
     if _takes(build, "in_channels"):
         arguments["in_channels"] = in_channels
@@ -46,30 +45,6 @@ def from_function(spec: str, num_classes: int, in_channels: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise InputError(f"{spec} returned a {type(model).__name__}; it must return a torch.nn.Module")
     return model
-
-
-def _find(spec: str) -> Callable[..., Any]:
-    """Import the module and walk to the function."""
-    module_name, _, path = spec.partition(":")
-    if not module_name or not path:
-        raise InputError(f"{spec!r} is not a model; write package.module:function, timm:NAME or torchvision:NAME")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        raise InputError(f"the module of {spec} cannot be imported: {first_line(error)}") from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            close = get_close_matches(part, dir(found), n=3)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
-            raise InputError(f"{module_name} has no function {path!r}{hint}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise InputError(f"{spec} is a {type(found).__name__}, not a function that builds a model")
-    function: Callable[..., Any] = found
-    return function
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
@@ -14,12 +15,28 @@ from stillroom.models.output import logits_of
 from stillroom.records import Output
 
 # What DistributedDataParallel, torch.compile and Fabric call the model inside them.
-_WRAPPERS = ("module", "_orig_mod", "_forward_module")
+WRAPPERS = ("module", "_orig_mod", "_forward_module")
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in a model where a tensor can be read.
+
+    Attributes:
+        module: dotted name of a submodule.
+        side: what it returns, or what it is given (its first argument).
+    """
+
+    module: str
+    side: Literal["output", "input"] = "output"
+
+    def __str__(self) -> str:
+        return self.module if self.side == "output" else f"the input of {self.module}"
+
+
 class FeatureTap:
-    """Holds the outputs of named submodules from the latest forward pass.
+    """Holds the outputs (or inputs) of named submodules from the latest forward pass.
 
     The tap only listens: it changes no module, and ``close`` (or leaving the ``with``) takes every trace of
     it away. Outputs that a later layer could overwrite in place are copied; those a model names in its own
@@ -28,7 +45,8 @@ class FeatureTap:
     Args:
         model: any module. Names may leave out the prefix that DistributedDataParallel, torch.compile or
             Fabric add.
-        names: dotted names of submodules as ``model.named_modules()`` lists them. One name may stand twice.
+        names: dotted names of submodules as ``model.named_modules()`` lists them, or a :class:`Point` each. One may
+            stand twice.
 
     Raises:
         InputError: the model has no submodule of a name; the message lists the nearest ones.
@@ -43,19 +61,23 @@ class FeatureTap:
         [(2, 16, 32, 32), (2, 64)]
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str | Point]) -> None:
         self.names = tuple(names)
-        self._latest: dict[str, Tensor] = {}
+        self._points = tuple(Point(name) if isinstance(name, str) else name for name in self.names)
+        self._latest: dict[Point, Tensor] = {}
         self._handles: list[Any] = []
-        modules = {name: _find(model, name) for name in dict.fromkeys(self.names)}
-        inner = _inside(model)
+        modules = {point: _find(model, point.module) for point in dict.fromkeys(self._points)}
+        inner = inside(model)
         vouched = (*_tuple_of_names(inner, "stages"), *_tuple_of_names(inner, "preact_stages"))
         if modules:
             # A pass that skips a module must not leave the last pass's output behind.
             self._handles.append(model.register_forward_pre_hook(self._clearing(model)))
-        for name, module in modules.items():
-            keep = self._keeping(name, module, copies=name not in vouched)
-            self._handles.append(module.register_forward_hook(keep))
+        for point, module in modules.items():
+            if point.side == "input":
+                self._handles.append(module.register_forward_pre_hook(self._keeping_input(point, module)))
+            else:
+                keep = self._keeping(point, module, copies=point.module not in vouched)
+                self._handles.append(module.register_forward_hook(keep))
 
     def features(self) -> tuple[Tensor, ...]:
         """The outputs of the latest forward pass, in the order of ``names``, attached to its graph.
@@ -63,10 +85,10 @@ class FeatureTap:
         Raises:
             InputError: the model has not run since the tap was opened, or its pass left a named module out.
         """
-        missing = [name for name in self.names if name not in self._latest]
+        missing = [str(point) for point in self._points if point not in self._latest]
         if missing:
             raise InputError(f"the latest forward pass gave no output of {', '.join(missing)}; run the model first")
-        return tuple(self._latest[name] for name in self.names)
+        return tuple(self._latest[point] for point in self._points)
 
     def release(self) -> None:
         """Let the tensors go, and the graph they hold, before the next pass does."""
@@ -96,17 +118,26 @@ class FeatureTap:
 
         return clear
 
-    def _keeping(self, name: str, watched: nn.Module, *, copies: bool) -> Callable[..., None]:
+    def _keeping_input(self, point: Point, watched: nn.Module) -> Callable[..., None]:
+        latest = self._latest
+
+        def keep(module: nn.Module, inputs: Any) -> None:
+            if module is watched:
+                latest[point] = _tensor_in(inputs, str(point)).clone()  # the module may work in place
+
+        return keep
+
+    def _keeping(self, point: Point, watched: nn.Module, *, copies: bool) -> Callable[..., None]:
         latest = self._latest
 
         def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
             # A deep copy of the model (a moving average, say) carries this hook along; it must not speak for
             # it.
             if module is watched:
-                tensor = _tensor_in(output, name)
+                tensor = _tensor_in(output, point.module)
                 tensor = tensor.clone() if copies else tensor
                 pooled = isinstance(module, _POOLS) and tensor.dim() == 4 and tensor.shape[2:] == (1, 1)
-                latest[name] = tensor.flatten(1) if pooled else tensor
+                latest[point] = tensor.flatten(1) if pooled else tensor
 
         return keep
 
@@ -116,18 +147,18 @@ class Tapped:
 
     Args:
         model: any classifier whose output ``logits_of`` understands.
-        names: submodules to tap, as for ``FeatureTap``; none by default.
+        names: places to tap, as for ``FeatureTap``; none by default.
 
     Raises:
         InputError: the model has no submodule of a name.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str] = ()) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str | Point] = ()) -> None:
         self.model = model
         self._tap = FeatureTap(model, names)
 
     @property
-    def names(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str | Point, ...]:
         """The tapped submodules, in the order of ``Output.features``."""
         return self._tap.names
 
@@ -136,7 +167,7 @@ class Tapped:
         logits = logits_of(self.model(images))
         features = self._tap.features()
         self._tap.release()
-        return Output(logits=logits, features=features)
+        return Output(logits=logits, parts={"features": features})
 
     def close(self) -> None:
         """Take the hooks away; the model itself stays usable."""
@@ -155,7 +186,7 @@ def stages_of(model: nn.Module, *, preact: bool = False) -> tuple[str, ...]:
         names; else nothing. The zoo's last stage is the pooled vector; timm lists maps or token sequences
         only.
     """
-    inner = _inside(model)
+    inner = inside(model)
     if preact:
         return _tuple_of_names(inner, "preact_stages")
     own = _tuple_of_names(inner, "stages")
@@ -181,10 +212,10 @@ def _tensor_in(output: Any, name: str) -> Tensor:
     return first
 
 
-def _inside(model: nn.Module) -> nn.Module:
+def inside(model: nn.Module) -> nn.Module:
     """The model inside the wrappers that hold nothing else."""
     children = dict(model.named_children())
-    while len(children) == 1 and next(iter(children)) in _WRAPPERS:
+    while len(children) == 1 and next(iter(children)) in WRAPPERS:
         model = next(iter(children.values()))
         children = dict(model.named_children())
     return model
@@ -192,13 +223,13 @@ def _inside(model: nn.Module) -> nn.Module:
 
 def _find(model: nn.Module, name: str) -> nn.Module:
     """The submodule of this name, looked for in the model and then inside its wrappers."""
-    for root in (model, _inside(model)):
+    for root in (model, inside(model)):
         modules: dict[str, nn.Module] = dict(root.named_modules())
         if name and name in modules:
             return modules[name]
     names = [known for known in modules if known]
     close = get_close_matches(name, names, n=3) or names[:3]
     raise InputError(
-        f"the model {type(_inside(model)).__name__} has no submodule {name!r}; "
+        f"the model {type(inside(model)).__name__} has no submodule {name!r}; "
         f"did you mean {' or '.join(close) or 'another model'}?"
     )

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, first_line
 from stillroom.files import write_atomically
 from stillroom.models.checkpoint import read_checkpoint
-from stillroom.models.output import first_line
 
 _PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from hypothesis import given
@@ -17,15 +19,19 @@ from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
     data=logits(scales=(0.1, 5.0, 1e4)),
     depth=st.integers(2, 12),
     weights=st.tuples(st.floats(0, 5), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 2.0])),
+    reduction=st.sampled_from(["mean", "none"]),
 )
-def test_closed_form_equals_autograd(data: Logits, depth: int, weights: tuple[float, float, float]) -> None:
+def test_closed_form_equals_autograd(
+    data: Logits, depth: int, weights: tuple[float, float, float], reduction: Literal["mean", "none"]
+) -> None:
     table = weights[0] * adaptive_decay_weights(min(depth, data.student.shape[1]))
     table.fill_diagonal_(weights[1])
     student = data.student.requires_grad_()
     results = []
     for run in (kernel.ldrld_closed_form, kernel.ldrld_reference):
-        loss = run(student, data.teacher, table, weights[2], 3.0)
-        results.append((loss.detach(), gradient_of(loss, student)))
+        loss = run(student, data.teacher, table, weights[2], 3.0, reduction)
+        pull = torch.linspace(-1.0, 2.0, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
+        results.append((loss.detach(), gradient_of((pull * loss).sum(), student)))
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-10)
 
 
@@ -40,8 +46,9 @@ def test_both_ways_of_selecting_agree(classes: int, monkeypatch: pytest.MonkeyPa
     )
 
 
-def test_forward_saves_one_tensor() -> None:
-    data = make(8, 50, seed=2)
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_forward_saves_one_tensor(reduction: Literal["mean", "none"]) -> None:
+    data, table = make(8, 50, seed=2), adaptive_decay_weights(7)
     saved: list[torch.Size] = []
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -49,5 +56,5 @@ def test_forward_saves_one_tensor() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        kernel.ldrld_closed_form(data.student.requires_grad_(), data.teacher, adaptive_decay_weights(7), 1.0, 4.0)
+        kernel.ldrld_closed_form(data.student.requires_grad_(), data.teacher, table, 1.0, 4.0, reduction)
     assert saved == [torch.Size([8, 50])]

@@ -101,3 +101,21 @@ def test_refused_targets(target: torch.Tensor, message: str) -> None:
 def test_refused_weights(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is nan"):
         DKD(**{name: float("nan")})
+
+
+@QUICK
+@given(data=logits())
+def test_rows_are_the_samples_losses(data: Logits) -> None:
+    module, student = DKD(beta=2.0, temperature=3.0), data.student.requires_grad_()
+    rows = module.rows(student, data.teacher, data.target)
+    alone = [module(student[i : i + 1], data.teacher[i : i + 1], data.target[i : i + 1]) for i in range(len(rows))]
+    torch.testing.assert_close(rows, torch.stack(alone), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(rows.mean(), module(student, data.teacher, data.target), rtol=1e-12, atol=1e-14)
+    pull = torch.arange(1.0, 1 + len(rows), dtype=torch.float64)
+    gradients = [gradient_of((pull * each).sum(), student) for each in (rows, torch.stack(alone))]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_refused_reductions() -> None:
+    with pytest.raises(ValueError, match="reduction is 'sum': give 'mean' or 'none'"):
+        dkd(torch.zeros(3, 5), torch.zeros(3, 5), torch.zeros(3).long(), reduction="sum")

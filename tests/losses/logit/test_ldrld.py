@@ -317,3 +317,44 @@ def test_refused_epsilon() -> None:
 def test_reference_terms_without_remaining_classes() -> None:
     data = make(2, 4, seed=7)
     assert reference_terms(data.student, data.teacher, depth=4)[1] == 0
+
+
+@QUICK
+@given(data=logits(), depth=st.integers(2, 12), switches=on_or_off)
+def test_rows_are_the_samples_losses(data: Logits, depth: int, switches: dict[str, bool]) -> None:
+    module = LDRLD(depth=min(depth, data.student.shape[1]), temperature=3.0, **switches)
+    student = data.student.requires_grad_()
+    rows = module.rows(student, data.teacher)
+    alone = torch.stack([module(student[i : i + 1], data.teacher[i : i + 1]) for i in range(len(rows))])
+    torch.testing.assert_close(rows, alone, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(rows.mean(), module(student, data.teacher), rtol=1e-10, atol=1e-11)
+    pull = torch.arange(1.0, 1 + len(rows), dtype=torch.float64)
+    gradients = [gradient_of((pull * each).sum(), student) for each in (rows, alone)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_rows_compiled_and_without_a_gradient() -> None:
+    data = make(4, 12, seed=8)
+    module, student = LDRLD(), data.student.clone().requires_grad_()
+    compiled = torch.compile(module.rows, fullgraph=True, backend="aot_eager")(student, data.teacher)
+    rows = module.rows(student, data.teacher)
+    pull = torch.tensor([1.0, -2.0, 0.0, 3.0], dtype=torch.float64)
+    torch.testing.assert_close(compiled, rows, rtol=1e-10, atol=1e-12)
+    gradients = [gradient_of((pull * each).sum(), student) for each in (compiled, rows)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+    assert torch.equal(module.rows(data.student, data.teacher), rows)
+
+
+def test_rows_of_half_precision_are_float32() -> None:
+    data = make(4, 12, seed=9)
+    student = data.student.half().requires_grad_()
+    rows = LDRLD().rows(student, data.teacher.half())
+    exact = LDRLD().rows(student.detach().double(), data.teacher.half().double())
+    assert rows.dtype == torch.float32
+    torch.testing.assert_close(rows.double(), exact, rtol=1e-5, atol=0)
+    assert gradient_of(rows.sum(), student).dtype == torch.float16
+
+
+def test_refused_reductions() -> None:
+    with pytest.raises(ValueError, match="reduction is 'sum': give 'mean' or 'none'"):
+        ldrld(torch.zeros(3, 8), torch.zeros(3, 8), reduction="sum")

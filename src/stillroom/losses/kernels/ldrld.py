@@ -2,18 +2,20 @@
 
 Both functions take the weights already worked out (see :mod:`stillroom.losses.logit.ldrld`) and return
 
-    T^2 / B * sum over samples of ( sum_{i<j} W_ij K_ij + w_llki LLKI + w_rntk RNTK ),
+    T^2 ( sum_{i<j} W_ij K_ij + w_llki LLKI + w_rntk RNTK )
 
-the first two weights in one symmetric (d, d) table: W_ij off its diagonal, w_llki along it.
+as its mean over samples or, with ``reduction="none"``, sample by sample. The first two weights are in one symmetric
+(d, d) table: W_ij off its diagonal, w_llki along it.
 
 Everything is a softmax difference in the gradient: d KL(p || q) / dz = (q - p) / T. So the forward pass, which
-has p and q at hand, leaves the whole gradient behind, and backward is one multiply.
+has p and q at hand, leaves the whole gradient behind, and backward is one multiply (by one number per sample where
+the loss has one per sample: a sample's loss depends on its own row only).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ def ldrld_closed_form(
     weights: Tensor,
     rntk_weight: float,
     temperature: float,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Compute weighted LDRLD with its gradient in one pass.
 
@@ -46,9 +49,10 @@ def ldrld_closed_form(
         weights: (d, d), symmetric: W_ij of the pairs off the diagonal, w_llki all along it; 2 <= d <= C.
         rntk_weight: weight of the KL over the C - d others.
         temperature: above 0.
+        reduction: "none" keeps one loss per sample.
 
     Returns:
-        The loss, a scalar of the same dtype.
+        The loss of the same dtype, a scalar or (B,).
 
     Example:
         >>> student, teacher = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[0.0, 1.0, 2.0]])
@@ -57,7 +61,7 @@ def ldrld_closed_form(
         >>> torch.allclose(fused, ldrld_reference(student, teacher, weights, 1.0, 4.0))
         True
     """
-    arguments = (student, teacher, weights, rntk_weight, temperature)
+    arguments = (student, teacher, weights, rntk_weight, temperature, reduction == "mean")
     if torch.is_grad_enabled() and student.requires_grad:
         loss: Tensor = _ClosedForm.apply(*arguments)
         return loss
@@ -70,6 +74,7 @@ def ldrld_reference(
     weights: Tensor,
     rntk_weight: float,
     temperature: float,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Compute weighted LDRLD with ordinary autograd: same arguments, same value, more memory and time.
 
@@ -79,9 +84,10 @@ def ldrld_reference(
         weights: (d, d), symmetric: W_ij of the pairs off the diagonal, w_llki all along it.
         rntk_weight: weight of the KL over the C - d others.
         temperature: above 0.
+        reduction: "none" keeps one loss per sample.
 
     Returns:
-        The loss, a scalar of the same dtype, differentiable as often as wanted.
+        The loss of the same dtype, a scalar or (B,), differentiable as often as wanted.
 
     Example:
         >>> logits = torch.tensor([[2.0, 1.0, 0.0]])
@@ -97,11 +103,11 @@ def ldrld_reference(
         local_student[:, first] - local_student[:, second], local_teacher[:, first] - local_teacher[:, second]
     )
     llki = kl_rows(local_student.log_softmax(1), local_teacher.log_softmax(1))
-    rntk = llki.new_zeros(())
+    rows = (pairs * weights[first, second]).sum(1) + weights[0, 0] * llki
     if depth < student.shape[1]:
         rntk = kl_rows(log_softmax_outside(z_student, top), log_softmax_outside(z_teacher, top))
-    total = (pairs * weights[first, second]).sum() + weights[0, 0] * llki.sum() + rntk_weight * rntk.sum()
-    return total * (temperature**2 / student.shape[0])
+        rows = rows + rntk_weight * rntk
+    return (rows.mean() if reduction == "mean" else rows) * temperature**2
 
 
 class _ClosedForm(torch.autograd.Function):
@@ -115,8 +121,9 @@ class _ClosedForm(torch.autograd.Function):
         weights: Tensor,
         rntk_weight: float,
         temperature: float,
+        mean: bool,
     ) -> Tensor:
-        loss, gradient = _evaluate(student, teacher, weights, rntk_weight, temperature, want_gradient=True)
+        loss, gradient = _evaluate(student, teacher, weights, rntk_weight, temperature, mean, want_gradient=True)
         ctx.save_for_backward(gradient)
         return loss
 
@@ -124,7 +131,10 @@ class _ClosedForm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0], None, None, None, None
+        (upstream,) = grad_outputs
+        if upstream.dim() == 1:
+            upstream = upstream.unsqueeze(1)
+        return gradient * upstream, None, None, None, None, None
 
 
 def _evaluate(
@@ -133,17 +143,18 @@ def _evaluate(
     weights: Tensor,
     rntk_weight: float,
     temperature: float,
+    mean: bool,
     *,
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss and the gradient (an empty tensor when it is not wanted)."""
+    """Return the loss, mean or (B,), and the gradient of the sum over it (empty when it is not wanted)."""
     (batch, classes), depth = student.shape, weights.shape[0]
-    slope = temperature / batch
+    slope = temperature / batch if mean else temperature
     gradient = student.new_empty(0)
     top, rest_student = _set_aside(student, depth)
     selected = torch.stack((student.gather(1, top), teacher.gather(1, top)))
     top_logits = selected.transpose(1, 2).contiguous().mul_(1.0 / temperature)
-    loss, local_gradient = _local(top_logits, weights)
+    loss, local_gradient = _local(top_logits, weights, mean)
     # One remaining class has probability 1 under both networks: nothing to compare.
     if rntk_weight != 0 and depth < classes - 1:
         z_student, student_power, student_sum = _centred(rest_student, temperature)
@@ -152,7 +163,7 @@ def _evaluate(
         gaps = z_teacher.sub_(z_student).scatter_(1, top, 0.0)
         bits = gaps.mul_(teacher_power).sum(1, keepdim=True).div_(teacher_sum)
         bits.add_((student_sum / teacher_sum).log2_())
-        loss = loss.add(bits.sum(), alpha=rntk_weight * LN_2)
+        loss = loss.add(bits.sum() if mean else bits.squeeze(1), alpha=rntk_weight * LN_2)
         if want_gradient:
             rise = rntk_weight * slope
             # Two rounded products, not one fused: where the networks agree the difference is exactly 0.
@@ -180,8 +191,8 @@ def _set_aside(student: Tensor, depth: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(ranked), rest
 
 
-def _local(top_logits: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Return pairs plus LLKI, summed over the batch, and the gradient (d, B), from student and teacher (2, d, B).
+def _local(top_logits: Tensor, weights: Tensor, total: bool) -> tuple[Tensor, Tensor]:
+    """Return pairs plus LLKI, (B,) or their total, and the gradient (d, B), from student and teacher (2, d, B).
 
     Off the diagonal, (i, j) and (j, i) are the two outcomes of one two-way softmax, so summing
     ``p_ij (log p_ij - log q_ij)`` over both is K_ij. The diagonal has room for the d outcomes of the softmax over
@@ -192,7 +203,8 @@ def _local(top_logits: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     logs.diagonal(dim1=1, dim2=2).copy_(top_logits.log_softmax(1).transpose(1, 2))
     log_q, log_p = logs.unbind()
     p = log_p.exp()
-    loss = (log_p - log_q).mul_(p).sum(2).mul_(weights).sum()
+    parts = (log_p - log_q).mul_(p)
+    loss = parts.sum(2).mul_(weights).sum() if total else parts.mul_(weights.unsqueeze(2)).sum((0, 1))
     return loss, log_q.exp().sub_(p).mul_(weights.unsqueeze(2)).sum(1)
 
 

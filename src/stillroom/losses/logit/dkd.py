@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,13 +11,20 @@ from stillroom.losses.numerics import class_gap, kl_binary, kl_rows, log_softmax
 
 
 class DKDTerms(NamedTuple):
-    """The two parts of decoupled knowledge distillation, unweighted scalars."""
+    """The two parts of decoupled knowledge distillation, unweighted: scalars, or (B,) each."""
 
     target: Tensor
     non_target: Tensor
 
 
-def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> DKDTerms:
+def dkd_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 4.0,
+    reduction: Literal["mean", "none"] = "mean",
+) -> DKDTerms:
     """Compute DKD's target part (TCKD) and non-target part (NCKD).
 
     With z = logits / T and y the label, the binary distribution (y, rest) has the logit difference
@@ -29,13 +36,14 @@ def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *,
         teacher_logits: (B, C); no gradient reaches it.
         target: (B,) int64 labels in [0, C).
         temperature: T, above 0.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        Two scalars, float32 (float64 if an input is).
+        Two scalars, or two (B,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or the
-            temperature is not finite and above 0.
+        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; the
+            temperature is not finite and above 0; or the reduction is unknown.
 
     Example:
         >>> import torch
@@ -47,12 +55,16 @@ def dkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *,
     check_logits(student_logits, teacher_logits)
     check_target(target, student_logits)
     check_temperature(temperature)
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
     student, teacher = widen(student_logits, teacher_logits)
     label = target.unsqueeze(1)
     z_student, z_teacher = student / temperature, teacher / temperature
     binary = kl_binary(class_gap(z_student, label), class_gap(z_teacher, label))
     others = kl_rows(log_softmax_outside(z_student, label), log_softmax_outside(z_teacher, label))
-    return DKDTerms(binary.mean() * temperature**2, others.mean() * temperature**2)
+    if reduction == "mean":
+        binary, others = binary.mean(), others.mean()
+    return DKDTerms(binary * temperature**2, others * temperature**2)
 
 
 def dkd(
@@ -63,6 +75,7 @@ def dkd(
     alpha: float = 1.0,
     beta: float = 8.0,
     temperature: float = 4.0,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Compute decoupled knowledge distillation's loss.
 
@@ -77,9 +90,10 @@ def dkd(
         alpha: weight of the target part.
         beta: weight of the non-target part; published per pair of networks, 0.5 to 8.
         temperature: T, above 0.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, float32 (float64 if an input is).
+        A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
         ValueError: as :func:`dkd_terms`, or alpha or beta is not finite.
@@ -94,7 +108,7 @@ def dkd(
         tensor(0.6437)
     """
     check_finite(alpha=alpha, beta=beta)
-    terms = dkd_terms(student_logits, teacher_logits, target, temperature=temperature)
+    terms = dkd_terms(student_logits, teacher_logits, target, temperature=temperature, reduction=reduction)
     return alpha * terms.target + beta * terms.non_target
 
 
@@ -124,6 +138,15 @@ class DKD(nn.Module):
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         """Return :func:`dkd` of two (B, C) logits and (B,) labels."""
+        return self._run(student_logits, teacher_logits, target, "mean")
+
+    def rows(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
+        return self._run(student_logits, teacher_logits, target, "none")
+
+    def _run(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, reduction: Literal["mean", "none"]
+    ) -> Tensor:
         return dkd(
             student_logits,
             teacher_logits,
@@ -131,6 +154,7 @@ class DKD(nn.Module):
             alpha=self.alpha,
             beta=self.beta,
             temperature=self.temperature,
+            reduction=reduction,
         )
 
     def extra_repr(self) -> str:

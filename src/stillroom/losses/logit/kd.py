@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_temperature
 from stillroom.losses.numerics import kl_rows, widen
 
 
-def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> Tensor:
+def kd(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float | Tensor = 4.0,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Tensor:
     """Compute knowledge distillation's loss.
 
     KD = T^2 / B * sum_b KL(softmax(t_b / T) || softmax(s_b / T)), >= 0, and 0 where the two softmaxes agree.
@@ -18,14 +26,18 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
     Args:
         student_logits: (B, C), any floating dtype; computed in float32 at least.
         teacher_logits: (B, C); no gradient reaches it.
-        temperature: T, above 0; the higher, the more the small probabilities count.
+        temperature: T, above 0; the higher, the more the small probabilities count. A floating tensor with one
+            element gets a gradient, through both networks' softmaxes and the T^2; its value is not checked, that
+            would wait for the device.
+        reduction: "mean" over the batch, or "none" for one loss per sample.
 
     Returns:
-        A scalar, float32 (float64 if an input is).
+        A scalar, or (B,) with reduction "none"; float32 (float64 if a network's logits are).
 
     Raises:
-        ValueError: the logits disagree in shape or device, are not (B, C) floating, B = 0 or C < 2; or the
-            temperature is not finite and above 0.
+        ValueError: the logits disagree in shape or device, are not (B, C) floating, B = 0 or C < 2; the temperature
+            is not finite and above 0, or a tensor that is not one floating element on the logits' device; or the
+            reduction is unknown.
 
     Reference:
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2.
@@ -39,10 +51,32 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4
         tensor(0.)
     """
     check_logits(student_logits, teacher_logits)
-    check_temperature(temperature)
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
     student, teacher = widen(student_logits, teacher_logits)
-    rows = kl_rows((student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1))
-    return rows.mean() * temperature**2
+    if isinstance(temperature, Tensor):
+        _check_learned_temperature(temperature, student)
+        temperature = temperature.to(student.dtype).reshape(())
+        # The temperature's gradient multiplies by the logits themselves: a row's own offset would only add rounding.
+        student, teacher = (logits - logits.detach().amax(1, keepdim=True) for logits in (student, teacher))
+    else:
+        check_temperature(temperature)
+    rows = kl_rows((student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)) * temperature**2
+    return rows.mean() if reduction == "mean" else rows
+
+
+def _check_learned_temperature(temperature: Tensor, logits: Tensor) -> None:
+    """Refuse a tensor that cannot be one temperature; its value stays unread."""
+    if temperature.numel() != 1 or not temperature.is_floating_point():
+        raise ValueError(
+            f"temperature has shape {tuple(temperature.shape)} and dtype {temperature.dtype}: "
+            "give a float, or a floating tensor with one element"
+        )
+    if temperature.device != logits.device:
+        raise ValueError(
+            f"temperature is on {temperature.device} but student_logits is on {logits.device}: "
+            "move one with .to(device)"
+        )
 
 
 class KD(nn.Module):
@@ -67,6 +101,10 @@ class KD(nn.Module):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return :func:`kd` of two (B, C) logits."""
         return kd(student_logits, teacher_logits, temperature=self.temperature)
+
+    def rows(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the (B,) losses of the samples, whose mean is :meth:`forward`'s."""
+        return kd(student_logits, teacher_logits, temperature=self.temperature, reduction="none")
 
     def extra_repr(self) -> str:
         """Name the settings."""

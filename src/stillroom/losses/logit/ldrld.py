@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,7 @@ def ldrld(
     erd: bool = True,
     llki: bool = True,
     rntk: bool = True,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Compute Local Dense Relational Logit Distillation's loss.
 
@@ -116,13 +117,15 @@ def ldrld(
         erd: False sets the exponential rank decay (delta included) to 1.
         llki: False drops LLKI.
         rntk: False drops RNTK, and its cost.
+        reduction: "none" leaves the mean over the batch out, in one pass like the mean.
 
     Returns:
-        A scalar, float32 (float64 if an input is).
+        A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
         ValueError: depth is below 2 or above C; the logits disagree in shape or device, are not (B, C)
-            floating, B = 0 or C < 2; temperature or epsilon is out of range; or a weight is not finite.
+            floating, B = 0 or C < 2; temperature or epsilon is out of range; a weight is not
+            finite; or the reduction is unknown.
 
     Reference:
         "Local Dense Relational Logit Distillation", ICCV 2025, arXiv 2507.15911.
@@ -138,6 +141,8 @@ def ldrld(
     check_temperature(temperature)
     check_finite(alpha=alpha, beta=beta)
     _check_settings(depth, delta, epsilon, decay)
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
     if depth > student_logits.shape[1]:
         raise ValueError(
             f"depth is {depth} but student_logits has C = {student_logits.shape[1]} classes: "
@@ -148,7 +153,7 @@ def ldrld(
     table = _scaled_weights if torch.compiler.is_compiling() else _kept_weights
     shares = (local if pairs else 0.0, local if llki else 0.0)
     weights = table(depth, *shares, delta, epsilon, decay, irw, erd, student.dtype, student.device)
-    return ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature)
+    return ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature, reduction)
 
 
 def ldrld_terms(
@@ -253,6 +258,10 @@ class LDRLD(nn.Module):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return :func:`ldrld` of two (B, C) logits."""
         return ldrld(student_logits, teacher_logits, **self.settings)
+
+    def rows(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
+        return ldrld(student_logits, teacher_logits, **self.settings, reduction="none")
 
     def extra_repr(self) -> str:
         """Name the settings."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -11,13 +11,20 @@ from stillroom.losses.numerics import log_softmax_outside, widen
 
 
 class NKDTerms(NamedTuple):
-    """The two parts of normalised knowledge distillation, unweighted scalars."""
+    """The two parts of normalised knowledge distillation, unweighted: scalars, or (B,) each."""
 
     target: Tensor
     non_target: Tensor
 
 
-def nkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 1.0) -> NKDTerms:
+def nkd_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 1.0,
+    reduction: Literal["mean", "none"] = "mean",
+) -> NKDTerms:
     """Compute NKD's target part and non-target part.
 
     With p, q the softmaxes of teacher and student at temperature 1 and y the label, the target part is the batch
@@ -30,13 +37,14 @@ def nkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *,
         teacher_logits: (B, C); no gradient reaches it.
         target: (B,) int64 labels in [0, C).
         temperature: T of the non-target part, above 0.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        Two scalars, float32 (float64 if an input is).
+        Two scalars, or two (B,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or the
-            temperature is not finite and above 0.
+        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; the
+            temperature is not finite and above 0; or the reduction is unknown.
 
     Example:
         >>> import torch
@@ -48,12 +56,16 @@ def nkd_terms(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *,
     check_logits(student_logits, teacher_logits)
     check_target(target, student_logits)
     check_temperature(temperature)
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
     student, teacher = widen(student_logits, teacher_logits)
     label = target.unsqueeze(1)
     log_q, log_p = (logits.log_softmax(1).gather(1, label) for logits in (student, teacher))
     log_q_others, log_p_others = (log_softmax_outside(logits / temperature, label) for logits in (student, teacher))
-    others = -(log_p_others.exp() * log_q_others).sum(1)
-    return NKDTerms(-(log_p.exp() * log_q).mean(), others.mean() * temperature**2)
+    own, others = -(log_p.exp() * log_q).squeeze(1), -(log_p_others.exp() * log_q_others).sum(1)
+    if reduction == "mean":
+        own, others = own.mean(), others.mean()
+    return NKDTerms(own, others * temperature**2)
 
 
 def nkd(
@@ -63,6 +75,7 @@ def nkd(
     *,
     gamma: float = 1.5,
     temperature: float = 1.0,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Compute normalised knowledge distillation's loss.
 
@@ -75,9 +88,10 @@ def nkd(
         target: (B,) int64 labels in [0, C).
         gamma: weight of the non-target part.
         temperature: T of the non-target part, above 0; the target part is always at temperature 1.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, float32 (float64 if an input is).
+        A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
         ValueError: as :func:`nkd_terms`, or gamma is not finite.
@@ -93,7 +107,7 @@ def nkd(
         tensor(1.0020)
     """
     check_finite(gamma=gamma)
-    terms = nkd_terms(student_logits, teacher_logits, target, temperature=temperature)
+    terms = nkd_terms(student_logits, teacher_logits, target, temperature=temperature, reduction=reduction)
     return terms.target + gamma * terms.non_target
 
 
@@ -122,6 +136,12 @@ class NKD(nn.Module):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         """Return :func:`nkd` of two (B, C) logits and (B,) labels."""
         return nkd(student_logits, teacher_logits, target, gamma=self.gamma, temperature=self.temperature)
+
+    def rows(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
+        return nkd(
+            student_logits, teacher_logits, target, gamma=self.gamma, temperature=self.temperature, reduction="none"
+        )
 
     def extra_repr(self) -> str:
         """Name the settings."""

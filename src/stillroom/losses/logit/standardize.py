@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+
+from stillroom.losses.needs import needs_of
 
 EPSILON = 1e-7  # added to the standard deviation, as published
 
@@ -29,7 +31,7 @@ def standardize(logits: Tensor) -> Tensor:
         Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, arXiv 2403.01427.
 
     Example:
-        >>> standardize(torch.tensor([[1.0, 2.0, 3.0]]))
+        >>> standardize(torch.tensor([[1.0, 2.0, 3.0]])).round(decimals=4)
         tensor([[-1.,  0.,  1.]])
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
@@ -45,9 +47,15 @@ def standardize(logits: Tensor) -> Tensor:
 class Standardized(nn.Module):
     """Another logit loss on standardised logits.
 
+    The inner loss's parameters (CTKD's) are the wrapper's too. :class:`MLKD` standardises only a part of itself, so it
+    has its own switch and is refused here.
+
     Args:
-        loss: a module whose ``forward`` takes ``student_logits``, ``teacher_logits`` and perhaps ``target``. The paper
-            gives it temperature 2 and, for KD, weight 9.
+        loss: a module whose ``forward`` takes ``student_logits``, ``teacher_logits`` and perhaps ``target`` and
+            ``epoch``. The paper gives it temperature 2 and, for KD, weight 9.
+
+    Attributes:
+        needs: the names of what the inner loss takes, in its order.
 
     Raises:
         ValueError: if the loss takes anything else.
@@ -62,17 +70,49 @@ class Standardized(nn.Module):
 
     def __init__(self, loss: nn.Module) -> None:
         super().__init__()
-        asked = tuple(inspect.signature(loss.forward).parameters)
-        if asked[:2] != ("student_logits", "teacher_logits") or asked[2:] not in ((), ("target",)):
+        needs = needs_of(loss)
+        if "student_logits_strong" in needs:
             raise ValueError(
-                f"loss is {type(loss).__name__} with forward({', '.join(asked)}): "
-                "give one with forward(student_logits, teacher_logits) or forward(..., target)"
+                f"loss is {type(loss).__name__}, which compares two views and standardises only its instance part: "
+                "use MLKD(standardized=True)"
+            )
+        if needs[:2] != ("student_logits", "teacher_logits") or not {*needs[2:]} <= {"target", "epoch"}:
+            raise ValueError(
+                f"loss is {type(loss).__name__} with forward({', '.join(needs)}): "
+                "give one with forward(student_logits, teacher_logits) and perhaps target and epoch"
             )
         self.loss = loss
-        self._with_target = len(asked) == 3
+        self.needs = needs
 
-    def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return the inner loss of two standardised (B, C) logits; ``target`` (B,) goes on to it if it wants one."""
-        extra = (target,) if self._with_target else ()
-        loss: Tensor = self.loss(standardize(student_logits), standardize(teacher_logits.detach()), *extra)
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None, epoch: int = 1
+    ) -> Tensor:
+        """Return the inner loss of two standardised (B, C) logits; ``target`` (B,) and ``epoch`` go on to it.
+
+        Raises:
+            ValueError: the inner loss needs labels and there are none, or it refuses its input.
+        """
+        extras = self._extras(target, epoch)
+        loss: Tensor = self.loss(standardize(student_logits), standardize(teacher_logits.detach()), **extras)
         return loss
+
+    def rows(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None, epoch: int = 1
+    ) -> Tensor:
+        """Return the inner loss's (B,) losses of the samples, from standardised logits.
+
+        Raises:
+            ValueError: the inner loss has no losses of single samples, or as :meth:`forward`.
+        """
+        inner = getattr(self.loss, "rows", None)
+        if inner is None:
+            raise ValueError(f"loss is {type(self.loss).__name__}, which has no rows(): it is not a mean over samples")
+        extras = self._extras(target, epoch)
+        return cast("Tensor", inner(standardize(student_logits), standardize(teacher_logits.detach()), **extras))
+
+    def _extras(self, target: Tensor | None, epoch: int) -> dict[str, Tensor | int | None]:
+        """What the inner loss takes besides logits."""
+        if "target" in self.needs and target is None:
+            raise ValueError(f"target is None: {type(self.loss).__name__} needs the labels, give (B,) int64")
+        at_hand = {"target": target, "epoch": epoch}
+        return {name: at_hand[name] for name in self.needs[2:]}

@@ -1,0 +1,1 @@
+"""Losses on what lies below the logits: feature maps, embeddings, and relations between samples."""

@@ -1,0 +1,7 @@
+"""What the loop runs: a weighted sum of named losses, written in one line, and what these need from two models."""
+
+from stillroom.methods.grammar import parse_method
+from stillroom.methods.method import Method, Term
+from stillroom.methods.presets import PRESETS, WRAPPERS, Preset
+
+__all__ = ["PRESETS", "WRAPPERS", "Method", "Preset", "Term", "parse_method"]

@@ -1,0 +1,133 @@
+"""Joins a method to two models: finds what its losses ask for, and lets them build their connectors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.errors import InputError, first_line
+from stillroom.losses.needs import connect_needs_of
+from stillroom.methods.method import Method
+from stillroom.models.anatomy import Anatomy, Watch, examine, pair_levels
+from stillroom.models.output import evaluating, logits_of
+from stillroom.models.reuse import reuse_head
+from stillroom.records import Batch, Output
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A method joined to two models.
+
+    Attributes:
+        student: in the form it is trained in, which is the one given unless a loss reuses the teacher's classifier.
+        student_view: what to read out of it beside the logits; None for nothing.
+        teacher_view: the same for the teacher.
+    """
+
+    student: nn.Module
+    student_view: Anatomy | None
+    teacher_view: Anatomy | None
+
+
+def connect(
+    method: Method, student: nn.Module, teacher: nn.Module | None, examples: Batch, train_labels: Tensor
+) -> Joint:
+    """Check that both models offer what the method asks for, and build its connectors.
+
+    Args:
+        method: its losses get their connectors, on the CPU.
+        student: as its user built it.
+        teacher: or None for methods without one.
+        examples: a few training pictures, at least two, on the CPU; with a strong view if the method asks for one.
+        train_labels: (N,) int64, the label of each sample id, -1 for ids that do not occur.
+
+    Raises:
+        InputError: a model does not offer what a loss needs, or a loss refuses the shapes.
+    """
+    if method.reuses_head is not None and teacher is not None:
+        with _naming(method, "it"):
+            student = reuse_head(student, teacher, examples.images, factor=method.reuses_head.factor)
+    views: dict[str, Anatomy] = {}
+    models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+    for side, model in models.items():
+        if method.parts_of(side):
+            views[side] = examine(model, examples.images)
+    if len(views) == 2:
+        views["student"], views["teacher"] = pair_levels(views["student"], views["teacher"])
+    _check(method, views)
+    if not views and not method.connect_needs:
+        return Joint(student, None, None)
+    at_hand: dict[str, Output] = {
+        side: _look(model, views.get(side), method.parts_of(side), examples) for side, model in models.items()
+    }
+    _build(method, at_hand, train_labels)
+    _try(method, at_hand, examples)
+    return Joint(student, views.get("student"), views.get("teacher"))
+
+
+def _check(method: Method, views: dict[str, Anatomy]) -> None:
+    """One clear error for a part that a model does not have, naming the loss that wants it."""
+    for side, anatomy in views.items():
+        for part in method.parts_of(side):
+            reason = anatomy.lacks(part)
+            if reason:
+                name = f"{side}_{part}"
+                term = next(t for t in method.terms if name in {*t.needs, *connect_needs_of(t.loss)})
+                raise InputError(
+                    f"method={method.text!r}: {term.name} needs {name}, but {reason}; "
+                    "use a loss on logits or embeddings, such as ldrld or rkd, or another model"
+                )
+
+
+def _look(model: nn.Module, anatomy: Anatomy | None, parts: tuple[str, ...], examples: Batch) -> Output:
+    """What a model says about the examples, without gradients, in evaluation mode."""
+    with evaluating(model), torch.no_grad():
+        if anatomy is None:
+            found: dict[str, Any] = {}
+            logits = logits_of(model(examples.images))
+        else:
+            watch = Watch(model, anatomy, parts)
+            try:
+                logits, found = logits_of(model(examples.images)), watch.read()
+            finally:
+                watch.close()
+        if examples.strong is not None:
+            found["logits_strong"] = logits_of(model(examples.strong))
+    return Output(logits, found)
+
+
+def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> None:
+    at_hand: dict[str, Any] = {"train_labels": train_labels}
+    for side, output in outputs.items():
+        at_hand[f"{side}_logits"] = output.logits
+        at_hand |= {f"{side}_{part}": value for part, value in output.parts.items()}
+    for term in method.terms:
+        needs = connect_needs_of(term.loss)
+        if needs:
+            with _naming(method, term.name):
+                build: Any = term.loss.connect
+                build(**{name: at_hand[name] for name in needs})
+
+
+def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
+    """One pass on a copy, so that what a loss refuses shows now; a copy, because a pass may change its memory."""
+    trial = copy.deepcopy(method)
+    for epoch in (1, method.initial_epochs + 1):
+        with _naming(method, "a loss"), torch.no_grad():
+            trial(outputs["student"], outputs.get("teacher"), examples.labels, epoch, examples.ids)
+
+
+@contextmanager
+def _naming(method: Method, who: str) -> Iterator[None]:
+    """Turns what a loss complains about into an error that names the method."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        reason = str(error) if isinstance(error, ValueError) else first_line(error)
+        raise InputError(f"method={method.text!r}: {who} cannot be used with these models: {reason}") from error

@@ -1,0 +1,179 @@
+"""The text form of a method: a sum of weighted losses in one line.
+
+::
+
+    ldrld                                   the default weights of one loss
+    ldrld(depth=5, temperature=2)           ... with other parameters
+    0.1*ce + 0.9*kd(temperature=4)          every weight written out
+    kd + dkd(beta=2, warmup=20)             two losses, the second with a 20-epoch linear warm-up
+    0.1*ce + 9*standardized(kd(temperature=2))   a wrapper around a loss
+    ce + 2*mine.Cosine(margin=0.1)          a loss of one's own: class Cosine in the module mine
+
+The text is parsed, never executed; a dotted name imports that module.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from stillroom.errors import InputError
+from stillroom.imports import import_callable
+from stillroom.losses.needs import settings_of
+from stillroom.methods.method import Method, Term
+from stillroom.methods.presets import PRESETS, WRAPPERS, Preset
+
+
+def parse_method(text: str) -> Method:
+    """Read the text form of a method.
+
+    Args:
+        text: a sum of ``ce`` and names from :data:`stillroom.methods.PRESETS`, each with an optional number before it
+            and optional keyword arguments (numbers, strings, tuples, true or false) behind it. Where ``ce`` is not
+            written, the default cross-entropy weight of the first loss holds.
+
+    Raises:
+        InputError: if the text is no such sum, a name or a parameter is unknown, or a value is impossible.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise InputError(f"method={text!r} cannot be read: write for example 0.1*ce + 0.9*kd(temperature=4)") from error
+    ce: float | None = None
+    terms: list[Term] = []
+    first: Preset | None = None
+    for node in _summands(tree):
+        factor, node = _weight(node, text)
+        if _name_of(node) == "ce":
+            if not isinstance(node, ast.Name) or ce is not None:
+                raise InputError(f"method={text!r}: write ce once and without parameters")
+            ce = 1.0 if factor is None else factor
+            continue
+        term, preset = _term(node, factor, text)
+        first = first or preset
+        terms.append(term)
+    if ce is None:
+        ce = first.ce if first else 1.0
+    return Method(terms, ce, text.strip())
+
+
+def _term(node: ast.expr, factor: float | None, text: str) -> tuple[Term, Preset]:
+    """Read ``name(parameter=value, ...)`` or ``wrapper(LOSS, parameter=value, ...)``."""
+    name, inner, arguments = _call(node, text)
+    if name in WRAPPERS:
+        if len(inner) != 1:
+            raise InputError(f"method={text!r}: {name} goes around one loss; write {name}(kd) for example")
+        term, preset = _term(inner[0], factor, text)
+        loss = _make(WRAPPERS[name].loss, name, arguments, text, term.loss)
+        return Term(loss, term.weight, term.warmup, f"{name}_{term.name}"), preset
+    if inner:
+        raise InputError(
+            f"method={text!r}: {ast.unparse(node)!r} is not understood; write parameters as name=value, and losses "
+            f"only inside {' or '.join(WRAPPERS)}"
+        )
+    preset = _preset(name, text)
+    warmup = arguments.pop("warmup", preset.warmup)
+    if not isinstance(warmup, int) or isinstance(warmup, bool):
+        raise InputError(f"method={text!r}: warmup={warmup!r} of {name} must be a whole number of epochs")
+    loss = _make(preset.loss, name, arguments, text)
+    weight = preset.weight if factor is None else factor
+    return Term(loss, weight, warmup, name.rpartition(".")[2].lower()), preset
+
+
+def _preset(name: str, text: str) -> Preset:
+    if "." in name:
+        module, _, path = name.rpartition(".")
+        return Preset(_own(module, path), 1.0, 1.0, 0, name, "own")
+    preset = PRESETS.get(name)
+    if preset is None:
+        close = difflib.get_close_matches(name, [*PRESETS, *WRAPPERS])
+        known = ", ".join([*PRESETS, *(f"{wrapper}(LOSS)" for wrapper in WRAPPERS)])
+        hint = f"did you mean {close[0]!r}" if close else f"known are ce, {known}"
+        raise InputError(f"method={text!r}: no loss is called {name!r}; {hint}")
+    return preset
+
+
+def _own(module: str, path: str) -> type[nn.Module]:
+    found = import_callable(module, path)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise InputError(f"{module}.{path} is no loss; give a subclass of torch.nn.Module")
+    return found
+
+
+def _make(build: type[nn.Module], name: str, arguments: dict[str, Any], text: str, *inner: nn.Module) -> nn.Module:
+    """Call a loss's class with arguments of the types its signature shows."""
+    known = dict(list(settings_of(build).items())[len(inner) :])
+    for argument, value in arguments.items():
+        if argument not in known:
+            listed = [*known, *([] if inner else ["warmup"])]
+            raise InputError(f"method={text!r}: {name} has no parameter {argument!r}; it has {', '.join(listed)}")
+        _check_type(name, argument, value, known, text)
+    try:
+        return build(*inner, **arguments)
+    except ValueError as error:
+        raise InputError(f"method={text!r}: {error}") from error
+
+
+def _check_type(name: str, argument: str, value: object, known: Mapping[str, inspect.Parameter], text: str) -> None:
+    wanted = type(known[argument].default)
+    if not isinstance(value, wanted) and not (wanted is float and type(value) is int):
+        raise InputError(f"method={text!r}: {argument}={value!r} of {name} must be of type {wanted.__name__}")
+    if wanted in (int, float) and isinstance(value, bool):
+        raise InputError(f"method={text!r}: {argument}={value!r} of {name} must be a number")
+
+
+def _summands(node: ast.expr) -> list[ast.expr]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return [*_summands(node.left), *_summands(node.right)]
+    return [node]
+
+
+def _weight(node: ast.expr, text: str) -> tuple[float | None, ast.expr]:
+    """Split the number off ``number * loss``."""
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant)):
+        return None, node
+    if not isinstance(node.left.value, int | float) or isinstance(node.left.value, bool):
+        raise InputError(f"method={text!r}: {node.left.value!r} is no weight; write a number before the *")
+    return float(node.left.value), node.right
+
+
+def _name_of(node: ast.expr) -> str:
+    """The name called, dotted for a class in a module of one's own; empty if it is something else."""
+    called = node.func if isinstance(node, ast.Call) else node
+    parts = []
+    while isinstance(called, ast.Attribute):
+        parts.append(called.attr)
+        called = called.value
+    return ".".join([called.id, *reversed(parts)]) if isinstance(called, ast.Name) else ""
+
+
+def _call(node: ast.expr, text: str) -> tuple[str, list[ast.expr], dict[str, Any]]:
+    """Split ``name``, ``name(parameter=value, ...)`` or ``name(LOSS, parameter=value, ...)``."""
+    name = _name_of(node)
+    if not name:
+        raise InputError(
+            f"method={text!r}: {ast.unparse(node)!r} is not understood; "
+            "write weight*name(parameter=value), summands joined by +"
+        )
+    arguments: dict[str, Any] = {}
+    for keyword in node.keywords if isinstance(node, ast.Call) else []:
+        if keyword.arg is None:
+            raise InputError(f"method={text!r}: ** is not understood; write name=value")
+        arguments[keyword.arg] = _value(keyword.value, text)
+    return name, list(node.args) if isinstance(node, ast.Call) else [], arguments
+
+
+def _value(node: ast.expr, text: str) -> object:
+    if isinstance(node, ast.Name) and node.id in ("true", "false"):  # as YAML and shells write them
+        return node.id == "true"
+    try:
+        return ast.literal_eval(node)
+    except ValueError as error:
+        raise InputError(
+            f"method={text!r}: {ast.unparse(node)!r} is no plain value; write a number, true or false"
+        ) from error

@@ -1,0 +1,180 @@
+"""Published recipes: one data file for each setting of the literature, with the accuracy that was reported for it.
+
+A recipe lies at ``<dataset>/<teacher>-<student>/<method>.yaml``. It holds settings as ``stillroom distill --config``
+takes them, and a mapping ``published`` that says what came of them elsewhere. Nothing here imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stillroom.errors import InputError
+
+EPOCHS = ("best", "last", "unknown")
+KEYS = ("top1", "source", "epoch", "note")
+
+
+@dataclass(frozen=True)
+class PublishedRecipe:
+    """Settings that somebody published, and what they reported.
+
+    Attributes:
+        name: as in "cifar100/resnet32x4-resnet8x4/ldrld": data, pair and method.
+        path: the file.
+        settings: what :func:`stillroom.config.make_recipe` takes, without the teacher's weights.
+        top1: reported top-1 accuracy in %, None where the sources have none.
+        source: the paper or repository and its table.
+        epoch: whether the accuracy is the best or the last epoch's, or unknown.
+        note: what else a reader of the number has to know; may be empty.
+    """
+
+    name: str
+    path: Path
+    settings: dict[str, Any]
+    top1: float | None
+    source: str
+    epoch: str
+    note: str
+
+    @property
+    def dataset(self) -> str:
+        """The first part of the name, as in "cifar100"."""
+        return self.name.split("/")[0]
+
+    @property
+    def method(self) -> str:
+        """The last part of the name, as in "lskd-dkd"."""
+        return self.name.split("/")[-1]
+
+
+def recipes_folder() -> Path:
+    """Where the recipes lie: inside the installed package, or at the top of the repository.
+
+    Raises:
+        InputError: there are none.
+    """
+    here = Path(__file__).resolve()
+    for folder in (here.parent / "published", here.parents[2] / "recipes"):
+        if folder.is_dir():
+            return folder
+    raise InputError(f"there are no published recipes beside {here}: install stillroom again, or use its repository")
+
+
+def recipe_files() -> list[Path]:
+    """Every recipe's file, sorted by name."""
+    return sorted(recipes_folder().glob("*/*/*.yaml"))
+
+
+def load_published(path: str | Path) -> PublishedRecipe:
+    """Read one recipe and check what it says of itself.
+
+    The settings are left to :func:`stillroom.config.make_recipe`.
+
+    Args:
+        path: a file ``<dataset>/<teacher>-<student>/<method>.yaml``.
+
+    Raises:
+        InputError: the file cannot be read, or ``published`` is missing, has a wrong key or an impossible value.
+    """
+    path = Path(path)
+    settings = _read(path)
+    if "published" not in settings:
+        raise InputError(f"{path}: published is missing; add a mapping with {', '.join(KEYS)}")
+    published = settings.pop("published")
+    if not isinstance(published, dict):
+        raise InputError(f"{path}: published={published!r} is no mapping; give it {', '.join(KEYS)}")
+    for key in published:
+        if key not in KEYS:
+            raise InputError(f"{path}: published.{key} is unknown; known are {', '.join(KEYS)}")
+    for key in KEYS[:3]:
+        if key not in published:
+            raise InputError(f"{path}: published.{key} is missing; give {_RULES[key][1]}")
+    for key, value in published.items():
+        holds, wanted = _RULES[key]
+        if not holds(value):
+            raise InputError(f"{path}: published.{key}={value!r}: give {wanted}")
+    top1 = published["top1"]
+    return PublishedRecipe(
+        name="/".join(path.resolve().with_suffix("").parts[-3:]),
+        path=path,
+        settings=settings,
+        top1=None if top1 is None else float(top1),
+        source=published["source"],
+        epoch=published["epoch"],
+        note=published.get("note", ""),
+    )
+
+
+def published_recipes(
+    dataset: str = "", teacher: str = "", student: str = "", method: str = ""
+) -> list[PublishedRecipe]:
+    """The recipes that fit, sorted by name.
+
+    Capitals do not matter. A filter that is a whole name takes only that one ("kd" leaves out "dkd"); any other
+    takes every name that contains it ("lskd" takes "lskd-kd" and "lskd-dkd"); an empty one takes all.
+
+    Args:
+        dataset: as in the recipe's name, "cifar100".
+        teacher: as in its settings; what stands before a colon does not matter.
+        student: as teacher.
+        method: the file's name without its ending, "lskd-dkd".
+
+    Raises:
+        InputError: a recipe is broken.
+    """
+    found = sorted(map(load_published, recipe_files()), key=lambda recipe: recipe.name)
+    filters: list[tuple[str, Callable[[PublishedRecipe], str]]] = [
+        (dataset, lambda recipe: recipe.dataset),
+        (teacher, lambda recipe: str(recipe.settings.get("teacher"))),
+        (student, lambda recipe: str(recipe.settings.get("student"))),
+        (method, lambda recipe: recipe.method),
+    ]
+    for wanted, value in filters:
+        fits = _filter(wanted, {value(recipe) for recipe in found})
+        found = [recipe for recipe in found if value(recipe) in fits]
+    return found
+
+
+def _filter(wanted: str, values: set[str]) -> set[str]:
+    """The values that are the wanted one, or else those that contain it."""
+    wanted = _plain(wanted)
+    return {value for value in values if _plain(value) == wanted} or {
+        value for value in values if wanted in _plain(value)
+    }
+
+
+def _plain(name: str) -> str:
+    return name.split(":")[-1].lower()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no recipe: write settings as name: value, one a line")
+    return content
+
+
+def _is_top1(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 100
+
+
+# What the value of each key has to be, and how to say so.
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "top1": (_is_top1, "a number from 0 to 100, or null where no accuracy is published"),
+    "source": (lambda value: isinstance(value, str) and bool(value.strip()), "the paper or repository and its table"),
+    "epoch": (lambda value: value in EPOCHS, f"one of {', '.join(EPOCHS)}"),
+    "note": (lambda value: isinstance(value, str), "a text, or leave it out"),
+}

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from stillroom import recipes
+from stillroom.config import make_recipe
+from stillroom.data import describe_sets
+from stillroom.errors import InputError
+from stillroom.methods import parse_method
+from stillroom.models.zoo import ZOO
+from stillroom.recipes import load_published, published_recipes, recipe_files, recipes_folder
+
+ALL = sorted(recipes_folder().rglob("*.yaml"))
+WRAPPED = {"lskd": "standardized", "sdd": "sdd"}
+
+# Accuracies as their authors published them; the project's table, copied once. The gaps are gaps there.
+COLUMNS = ["kd", "ctkd", "nkd", "wttm", "dkd", "mlkd", "lskd-kd", "lskd-dkd", "lskd-mlkd", "ldrld"]
+TABLE = """
+resnet56-resnet20      | 70.66 | 71.19 | 71.18 | 71.92 | 71.97 | 72.19 | 71.43 | 72.32 | 72.33 | 72.20
+resnet110-resnet20     | 70.67 | 70.99 | 71.26 | 71.67 | 71.06 | 71.89 | 71.48 | 71.85 | 72.27 | 71.98
+resnet110-resnet32     | 73.08 | 73.52 |       |       | 74.11 | 74.11 | 74.17 | 74.29 | 74.32 |
+resnet32x4-resnet8x4   | 73.33 | 73.39 | 76.35 | 76.06 | 76.32 | 77.08 | 76.62 | 77.01 | 78.28 | 77.20
+wrn_40_2-wrn_16_2      | 74.92 | 75.45 | 75.43 | 76.37 | 76.24 | 76.63 | 76.11 | 76.39 | 76.95 | 76.35
+wrn_40_2-wrn_40_1      | 73.54 | 73.93 |       |       | 74.81 | 75.35 | 74.37 | 74.89 | 75.56 |
+vgg13-vgg8             | 72.98 | 73.52 | 74.86 | 74.44 | 74.68 | 75.18 | 74.36 | 74.81 | 75.22 | 75.06
+resnet32x4-ShuffleV1   | 74.07 |       | 76.31 |       | 76.45 |       |       |       |       | 76.46
+resnet32x4-ShuffleV2   | 74.45 | 75.37 |       |       | 77.07 | 78.44 | 75.56 | 77.37 | 78.76 |
+wrn_40_2-ShuffleV1     | 74.83 |       |       |       | 76.70 |       |       |       |       |
+vgg13-MobileNetV2      | 67.37 | 68.50 |       |       | 69.71 | 70.57 | 68.61 | 69.98 | 70.94 |
+ResNet50-MobileNetV2   | 67.35 | 68.67 |       |       | 70.35 | 71.04 | 69.02 | 70.45 | 71.19 |
+"""
+BEYOND_CIFAR = {
+    "imagenet/resnet34-resnet18/kd": 70.66,
+    "imagenet/resnet34-resnet18/dkd": 71.70,
+    "imagenet/resnet34-resnet18/wttm": 72.19,
+    "imagenet/resnet34-resnet18/ldrld": 71.88,
+    "imagenet/resnet50-mobilenetv1_100/kd": 70.49,
+    "imagenet/resnet50-mobilenetv1_100/dkd": 72.05,
+    "imagenet/resnet50-mobilenetv1_100/wttm": 73.09,
+    "imagenet/resnet50-mobilenetv1_100/ldrld": 73.12,
+    "tiny-imagenet/ResNet18-MobileNetV2/kd": 58.35,
+    "tiny-imagenet/ResNet18-ShuffleV2/kd": 62.26,
+}
+
+
+def published_numbers() -> dict[str, float]:
+    numbers = dict(BEYOND_CIFAR)
+    for row in TABLE.strip().splitlines():
+        pair, *cells = (cell.strip() for cell in row.split("|"))
+        numbers |= {f"cifar100/{pair}/{m}": float(n) for m, n in zip(COLUMNS, cells, strict=True) if n}
+    return numbers
+
+
+def test_every_yaml_file_is_a_recipe_in_its_place():
+    assert recipe_files() == ALL
+    assert len(ALL) > 300
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: "/".join(path.with_suffix("").parts[-3:]))
+def test_a_recipe_can_be_run_and_says_where_it_comes_from(path):
+    recipe = load_published(path)
+    made = make_recipe("distill", recipe.settings)
+    settings = recipe.settings
+    assert not {"seed", "name"} & settings.keys()
+    assert (made.optim.optimizer, made.optim.schedule) == ("sgd", "milestones")
+    assert {"epochs", "batch_size", "lr", "milestones", "weight_decay"} <= settings.keys()
+    assert all(0 < milestone < settings["epochs"] for milestone in settings["milestones"])
+    for model in (settings["teacher"], settings["student"]):
+        assert model in ZOO or model.startswith(("timm:", "torchvision:"))
+    assert settings["data"] in {known.name for known in describe_sets()} or "/" in settings["data"]
+
+    # the file's place says the same as its content
+    dataset, pair, method = recipe.name.split("/")
+    assert dataset in settings["data"]
+    assert pair == "-".join(model.split(":")[-1] for model in (settings["teacher"], settings["student"]))
+    names = re.findall(r"[a-z_]+", settings["method"])
+    assert {WRAPPED.get(part, part) for part in method.split("-")} <= set(names)
+
+    assert recipe.top1 is None or 0 < recipe.top1 < 100
+    assert recipe.source
+    assert recipe.top1 is not None or recipe.epoch == "unknown"
+    assert parse_method(settings["method"]).needs_teacher
+
+
+@pytest.mark.parametrize(("name", "top1"), published_numbers().items())
+def test_the_published_table_is_complete_and_exact(name, top1):
+    assert load_published(recipes_folder() / f"{name}.yaml").top1 == top1
+
+
+def test_the_thirteen_pairs_of_the_standard_table():
+    pairs = {recipe.name.split("/")[1] for recipe in published_recipes(dataset="cifar100", method="kd")}
+    assert pairs == {row.split("|")[0].strip() for row in TABLE.strip().splitlines()} | {"ResNet50-vgg8"}
+
+
+@pytest.mark.parametrize("student", ["MobileNetV2", "ShuffleV1", "ShuffleV2"])
+def test_small_students_learn_at_their_lower_rate(student):
+    assert {recipe.settings["lr"] for recipe in published_recipes("cifar100", student=student)} == {0.01}
+
+
+def test_a_whole_name_takes_only_itself():
+    assert {recipe.method for recipe in published_recipes(method="kd")} == {"kd"}
+    assert {recipe.dataset for recipe in published_recipes(dataset="imagenet")} == {"imagenet"}
+    assert {recipe.settings["student"] for recipe in published_recipes(student="resnet32")} == {"resnet32"}
+    assert {recipe.settings["teacher"] for recipe in published_recipes(teacher="resnet34")} == {"torchvision:resnet34"}
+
+
+def test_part_of_a_name_takes_all_that_contain_it():
+    assert {recipe.method for recipe in published_recipes(method="LSKD")} == {"lskd-kd", "lskd-dkd", "lskd-mlkd"}
+    assert {recipe.settings["student"] for recipe in published_recipes(student="shuffle")} == {"ShuffleV1", "ShuffleV2"}
+    assert published_recipes(method="nothing") == []
+
+
+def test_filters_add_up_and_the_order_is_by_name():
+    found = published_recipes("cifar100", "resnet32x4", "resnet8x4", "ldrld")
+    assert [recipe.name for recipe in found] == ["cifar100/resnet32x4-resnet8x4/ldrld"]
+    names = [recipe.name for recipe in published_recipes()]
+    assert names == sorted(names)
+    assert len(names) == len(ALL)
+
+
+GOOD = {"teacher": "a", "student": "b", "published": {"top1": 70, "source": "a table", "epoch": "last"}}
+
+
+def write(folder, content):
+    path = folder / "set" / "a-b" / "kd.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def test_what_a_file_says_comes_back(tmp_path):
+    recipe = load_published(write(tmp_path, GOOD))
+    assert recipe.settings == {"teacher": "a", "student": "b"}
+    assert (recipe.name, recipe.dataset, recipe.method) == ("set/a-b/kd", "set", "kd")
+    assert (recipe.top1, recipe.source, recipe.epoch, recipe.note) == (70.0, "a table", "last", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"top1": 101}, "published.top1=101"),
+        ({"top1": "70"}, "published.top1='70'"),
+        ({"top1": True}, "published.top1=True"),
+        ({"top1": float("nan")}, "published.top1=nan"),
+        ({"source": " "}, "published.source=' '"),
+        ({"epoch": "first"}, "one of best, last, unknown"),
+        ({"epoch": ["best"]}, "one of best, last, unknown"),
+        ({"note": 3}, "published.note=3"),
+        ({"top5": 90}, "published.top5 is unknown"),
+    ],
+)
+def test_a_wrong_value_is_one_clear_line(tmp_path, changes, says):
+    path = write(tmp_path, GOOD | {"published": GOOD["published"] | changes})
+    with pytest.raises(InputError, match=re.escape(says)) as caught:
+        load_published(path)
+    assert "kd.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["top1", "source", "epoch"])
+def test_a_missing_key_is_named(tmp_path, key):
+    published = {name: value for name, value in GOOD["published"].items() if name != key}
+    with pytest.raises(InputError, match=f"published.{key} is missing; give"):
+        load_published(write(tmp_path, GOOD | {"published": published}))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"teacher": "a"}, "published is missing"),
+        (GOOD | {"published": "77.2"}, "is no mapping"),
+        ("- a\n- b\n", "is no recipe"),
+        ("", "is no recipe"),
+        ("a: [1\nb: 2", "is no YAML"),
+    ],
+)
+def test_a_broken_file_is_one_clear_line(tmp_path, content, says):
+    with pytest.raises(InputError, match=says) as caught:
+        load_published(write(tmp_path, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.yaml cannot be read"):
+        load_published(tmp_path / "nowhere.yaml")
+    path = write(tmp_path, GOOD)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"kd\.yaml cannot be read"):
+        load_published(path)
+
+
+def test_the_installed_copy_comes_before_the_repository(tmp_path, monkeypatch):
+    package = tmp_path / "src" / "stillroom"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(recipes, "__file__", str(package / "recipes.py"))
+    with pytest.raises(InputError, match="no published recipes"):
+        recipes_folder()
+    write(tmp_path / "recipes", GOOD)
+    assert recipes_folder() == (tmp_path / "recipes").resolve()
+    write(package / "published", GOOD)
+    assert recipes_folder() == (package / "published").resolve()
+    assert [recipe.name for recipe in published_recipes()] == ["set/a-b/kd"]
+
+
+def test_looking_recipes_up_needs_no_torch():
+    code = "import sys, stillroom.recipes as r; r.published_recipes(method='kd'); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
