@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ from PIL import Image
 
 from stillroom.cli import main
 from stillroom.engine.runs import RunFolder
+from stillroom.methods import PRESETS, WRAPPERS
 from stillroom.models import build_model, load_weights
+from stillroom.recipes import published_recipes
 from tests.engine.test_loop import At
 
 SMALL = ["--epochs", "2", "--batch_size", "16", "--lr", "0.05", "--accelerator", "cpu"]
@@ -171,12 +175,63 @@ def test_a_recipe_never_runs_code(tmp_path, capsys):
     assert not target.exists()
 
 
-@pytest.mark.parametrize("what", ["models", "methods", "data"])
-def test_lists_name_what_there_is(what, capsys):
-    assert main(["list", what]) == 0
+@pytest.mark.parametrize(
+    ("arguments", "there", "not_there"),
+    [
+        (["models"], ("resnet8x4", "ShuffleV2"), ()),
+        (["models", "wide"], ("wrn_40_2", "2,255,156"), ("resnet8x4",)),
+        (["methods"], ("ldrld", "dkd", "reviewkd", "standardized(LOSS)", "sdd(LOSS)"), ()),
+        (["data"], ("glyphs100",), ()),
+        (["recipes", "--student", "resnet8x4", "--method", "ldrld"], ("77.20", "alpha=10.5", "LDRLD paper"), ("/kd",)),
+        (["recipes", "imagenet/resnet34"], ("imagenet/resnet34-resnet18/dkd", "71.70"), ("cifar100",)),
+    ],
+)
+def test_lists_name_what_there_is(arguments, there, not_there, capsys):
+    assert main(["list", *arguments]) == 0
     out = capsys.readouterr().out
-    for name in {"models": ("resnet8x4", "ShuffleV2"), "methods": ("ldrld", "dkd"), "data": ("glyphs100",)}[what]:
-        assert name in out
+    assert all(name in out for name in there)
+    assert not any(name in out for name in not_there)
+
+
+def test_one_method_is_told_in_full(capsys):
+    assert main(["list", "methods", "crd"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for word in ("Tian et al., ICLR 2020", "1*ce + 0.8*crd", "negatives", "Default 16384", "embedding", "sample ids",
+                 "kept in checkpoints", "docs/methods/crd.md"):  # fmt: skip
+        assert word in out
+    assert main(["list", "methods", "ft"]) == 0
+    assert "30 epochs in which only this loss is trained" in capsys.readouterr().out
+    assert ":func:" not in out
+
+
+@pytest.mark.parametrize("name", [*PRESETS, *WRAPPERS])
+def test_every_method_has_a_formula_and_a_page(name, capsys):
+    assert main(["list", "methods", name]) == 0
+    out = capsys.readouterr().out
+    formula = next(line for line in out.splitlines() if "formula" in line).split("│")[2].strip()
+    assert len(formula) > 20
+    page = re.search(r"docs/methods/\w+\.md", out)
+    assert page is not None
+    assert (Path(__file__).parents[1] / page[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["methods", "reviwkd"], "did you mean 'reviewkd'"),
+        (["recipes", "--student", "resnet9000"], "no recipes match student=resnet9000"),
+        (["models", "gpt"], "no models match name=gpt"),
+    ],
+)
+def test_a_list_of_nothing_says_so(arguments, says, capsys):
+    assert main(["list", *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_published_recipe_is_a_configuration(capsys):
+    recipe = next(r for r in published_recipes("cifar100", "resnet32x4", "resnet8x4") if r.method == "reviewkd")
+    assert main(["distill", "--config", str(recipe.path)]) == 2
+    assert "resnet32x4 would have random weights: give teacher_checkpoint=FILE" in capsys.readouterr().err
 
 
 def test_help_answers_without_loading_pytorch():

@@ -125,7 +125,8 @@ def _method(name: str) -> RenderableType:
     facts.add_row("what it is", f"{entry.title} ({entry.source})")
     facts.add_row("formula", _plain(function.long_description or function.short_description or ""))
     facts.add_row("method", _default(name) if name in PRESETS else f"{name}(LOSS)")
-    described = {parameter.arg_name: parameter.description or "" for parameter in module.params}
+    # A module may leave it to its function to say what a setting means.
+    described = {p.arg_name: p.description or "" for p in (*function.params, *module.params)}
     for key, parameter in settings_of(entry.loss).items():
         default = "" if parameter.default is parameter.empty else f" Default {parameter.default}."
         facts.add_row(key, _plain(" ".join(described.get(key, "").split())) + default)

@@ -1,0 +1,142 @@
+"""Every method for 200 steps on Glyphs-100, on a pair of one family and on a pair of two; a table beside plain KD.
+
+    OMP_NUM_THREADS=1 python benchmarks/methods.py --runs OUT --pair same
+    OMP_NUM_THREADS=1 python benchmarks/methods.py --runs OUT --pair mixed
+
+Each method runs in a process of its own, so that its peak memory is its own. KD runs again after every few methods, and
+a method's speed is divided by that of the KD runs before and after it, because machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import resource
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import stillroom
+from stillroom.data import DataSet, load_data
+from stillroom.methods import PRESETS
+
+TEACHER = "resnet20"
+STUDENTS = {"same": "resnet8", "mixed": "MobileNetV2"}
+EPOCHS, BATCH, PER_CLASS, VAL_PER_CLASS = 4, 64, 32, 10  # 4 epochs of 50 steps
+SHORT = {"dkd": "dkd(warmup=1)", "rld": "rld(warmup=1)", "reviewkd": "reviewkd(warmup=1)", "ctkd": "ctkd(loops=1)",
+         "ft": "ft(initial_epochs=1)", "ab": "ab(initial_epochs=1)", "ldrld": "ldrld(warmup=1)"}  # fmt: skip
+COMPOSED = ("standardized(kd)", "sdd(kd)", "sdd(dkd(warmup=1))", "sdd(nkd)", "sdd(ldrld(warmup=1))",
+            "kd + 1000*at", "0.8*crd + kd", "standardized(ldrld(warmup=1)) + 5*reviewkd(warmup=1)")  # fmt: skip
+KD_EVERY = 6
+
+
+def main() -> None:
+    options = parse()
+    if options.one:
+        print(json.dumps(measure(options.one, options)))
+        return
+    teacher(options)
+    methods = [SHORT.get(name, name) for name in PRESETS if name != "kd"] + list(COMPOSED)
+    if options.pair == "mixed":
+        methods.remove("fsp")  # compares flow matrices, which have the networks' widths
+    queue = []
+    for i, method in enumerate(methods):
+        queue += ["kd", method] if i % KD_EVERY == 0 else [method]
+    rows = [apart(i, method, options) for i, method in enumerate([*queue, "kd"])]
+    print(table(rows))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", required=True)
+    parser.add_argument("--pair", choices=STUDENTS, required=True)
+    parser.add_argument("--teacher_epochs", type=int, default=3)
+    parser.add_argument("--one", default="")
+    parser.add_argument("--name", default="")
+    return parser.parse_args()
+
+
+def pictures(per_class: int) -> DataSet:
+    data = load_data("glyphs100", per_class=per_class)
+    kept = data.val.labels.new_zeros(len(data.val), dtype=bool)
+    for label in range(len(data.val.classes)):
+        kept[(data.val.labels == label).nonzero()[:VAL_PER_CLASS]] = True
+    val = dataclasses.replace(
+        data.val, images=data.val.images[kept], labels=data.val.labels[kept], ids=data.val.ids[kept]
+    )
+    return dataclasses.replace(data, val=val)
+
+
+def teacher(options: argparse.Namespace) -> None:
+    stillroom.train(model=TEACHER, data=pictures(200), epochs=options.teacher_epochs, batch_size=BATCH, lr=0.1,
+                    schedule="cosine", runs=options.runs, name="teacher", progress=True)  # fmt: skip
+
+
+def apart(place: int, method: str, options: argparse.Namespace) -> dict[str, object]:
+    name = f"{options.pair}-{place:02d}"
+    command = [
+        sys.executable,
+        __file__,
+        "--runs",
+        options.runs,
+        "--pair",
+        options.pair,
+        "--one",
+        method,
+        "--name",
+        name,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{method}: {done.stderr[-2000:]}")
+    row = json.loads(done.stdout.splitlines()[-1])
+    print(row, flush=True)
+    return row
+
+
+def measure(method: str, options: argparse.Namespace) -> dict[str, object]:
+    data = pictures(PER_CLASS)
+    _, record = stillroom.distill(
+        teacher=str(Path(options.runs) / "teacher"), student=STUDENTS[options.pair], data=data, method=method,
+        epochs=EPOCHS, batch_size=BATCH, lr=0.05, schedule="cosine", runs=options.runs, name=options.name,
+    )  # fmt: skip
+    epochs = record.epochs()
+    steps = len(data.train) // BATCH
+    # An initial stage is something else; a loss is compared with itself.
+    main_stage = [row for row in epochs if row["terms"].get("ce", 1) > 0]
+    warm = [row for row in main_stage if row["epoch"] > 1] or main_stage
+    again = stillroom.evaluate(model=str(record.path), data=data)
+    return {
+        "method": method,
+        "steps_per_second": statistics.median(steps / row["seconds"] for row in epochs),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "first": warm[0]["loss"],
+        "last": epochs[-1]["loss"],
+        "top1": record.summary()["last"]["val_top1"],
+        "export": abs(again.top1 - record.summary()["last"]["val_top1"]) < 1e-6,
+    }
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    lines = ["| method | loss, epoch 2 → 4 | top-1 % | steps/s | of KD's | peak MB | over KD's | export |",
+             "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    kd = [i for i, row in enumerate(rows) if row["method"] == "kd"]
+    memory = statistics.median(rows[i]["peak_mb"] for i in kd)
+    for i, row in enumerate(rows):
+        if row["method"] == "kd" and i != kd[0]:
+            continue
+        around = [max((k for k in kd if k <= i), default=kd[0]), min((k for k in kd if k >= i), default=kd[-1])]
+        base = statistics.mean(rows[k]["steps_per_second"] for k in around)
+        lines.append(
+            f"| `{row['method']}` | {row['first']:.3g} → {row['last']:.3g} | {row['top1']:.1f} | "
+            f"{row['steps_per_second']:.2f} | {row['steps_per_second'] / base:.2f} | {row['peak_mb']:.0f} | "
+            f"{row['peak_mb'] - memory:+.0f} | {'same accuracy' if row['export'] else 'DIFFERS'} |"
+        )
+    speeds = sorted(rows[k]["steps_per_second"] for k in kd)
+    return "\n".join([*lines, "", f"KD ran {len(kd)} times: {speeds[0]:.2f} to {speeds[-1]:.2f} steps/s."])
+
+
+if __name__ == "__main__":
+    main()
