@@ -10,8 +10,9 @@ from torch import nn
 
 from stillroom.config import Recipe, make_recipe
 from stillroom.data import DataSet, MemoryLoader
+from stillroom.engine.device import make_fabric
 from stillroom.engine.evaluate import Evaluation, predict, score
-from stillroom.engine.loop import Loop, make_fabric
+from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Reporter, make_reporter
 from stillroom.engine.runs import RunFolder
 from stillroom.methods import Method, Term

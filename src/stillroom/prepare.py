@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, MemoryLoader, load_data
-from stillroom.engine.loop import Job, make_fabric
+from stillroom.engine.device import make_fabric
+from stillroom.engine.loop import Job
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder, open_run
 from stillroom.errors import InputError

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine.loop import Loop, has_native_bf16, make_fabric
+from stillroom.engine.device import has_native_bf16, make_fabric
+from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped

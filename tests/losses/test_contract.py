@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stillroom import losses
+from stillroom.losses.needs import needs_of
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 
 MODULES: dict[str, Callable[[int], nn.Module]] = {
@@ -27,7 +28,25 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
     "wttm": lambda classes: losses.WTTM(gamma=0.2),
     "wsld": lambda classes: losses.WSLD(temperature=2.0),
     "rld": lambda classes: losses.RLD(temperature=2.0),
+    "ctkd": lambda classes: losses.CTKD(initial=-2.0),
+    "swap": lambda classes: losses.SWAP(temperature=2.0),
+    "lskd": lambda classes: losses.Standardized(losses.KD(temperature=2.0)),
+    "mlkd": lambda classes: OneView(losses.MLKD(temperature=2.0)),
 }
+
+
+class OneView(nn.Module):
+    """A loss on two views, given one twice."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        loss: Tensor = self.loss(student_logits, teacher_logits, student_logits, teacher_logits)
+        return loss
+
+
 every_loss = pytest.mark.parametrize("name", MODULES)
 
 
@@ -39,8 +58,8 @@ def every_loss_but(*names: str) -> pytest.MarkDecorator:
 def call(name: str, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
     """Run a loss by name on what its forward asks for."""
     module = MODULES[name](max(2, student.shape[1] if student.dim() == 2 else 2))
-    given_ = {"student_logits": student, "teacher_logits": teacher, "target": target}
-    return module(**{key: given_[key] for key in inspect.signature(module.forward).parameters})
+    given_ = {"student_logits": student, "teacher_logits": teacher, "target": target, "epoch": 3}
+    return module(**{key: given_[key] for key in needs_of(module)})
 
 
 def value_and_gradient(name: str, data: Logits) -> tuple[Tensor, Tensor]:
@@ -74,7 +93,7 @@ def test_samples_and_classes_have_no_order(name: str, data: Logits, seed: int) -
     torch.testing.assert_close(value_and_gradient(name, shuffled), expected, rtol=1e-9, atol=1e-11)
 
 
-@every_loss_but("nkd", "dist", "ttm", "wttm", "wsld", "rld")
+@every_loss_but("nkd", "dist", "ttm", "wttm", "wsld", "rld", "swap")
 @QUICK
 @given(data=logits(scales=(0.1, 5.0, 1e4, 1e30)))
 def test_agreement_costs_nothing_and_pulls_nowhere(name: str, data: Logits) -> None:
@@ -93,7 +112,7 @@ def test_any_magnitude_stays_finite(name: str, data: Logits, powers: tuple[float
         student, teacher = (10.0 ** powers[0] * data.student).to(dtype), (10.0 ** powers[1] * data.teacher).to(dtype)
         loss, gradient = value_and_gradient(name, Logits(student, teacher, data.target))
         assert loss.isfinite()
-        assert loss >= -1e-5
+        assert loss >= -2e-4  # rounding, times T^2 = 400
         assert gradient.isfinite().all()
 
 
@@ -167,7 +186,7 @@ def test_the_teacher_gets_no_gradient(name: str) -> None:
     assert student.grad is not None
 
 
-@every_loss
+@every_loss_but("ctkd")
 def test_without_a_gradient_only_the_value(name: str) -> None:
     data = make(4, 9, seed=7)
     student = data.student.clone().requires_grad_()
@@ -198,7 +217,7 @@ def test_strided_and_expanded_inputs(name: str) -> None:
     torch.testing.assert_close(value_and_gradient(name, wide), value_and_gradient(name, tight))
 
 
-@every_loss_but("dist")
+@every_loss_but("dist", "mlkd")
 def test_one_sample_and_the_mean_over_samples(name: str) -> None:
     data = make(5, 9, seed=10)
     alone = [call(name, data.student[i : i + 1], data.teacher[i : i + 1], data.target[i : i + 1]) for i in range(5)]
@@ -222,7 +241,7 @@ def test_compiled_equals_eager(name: str) -> None:
     data = make(4, 9, seed=12)
     target = data.target
     module = MODULES[name](9)
-    extra = (target,) if "target" in inspect.signature(module.forward).parameters else ()
+    extra = (target,) if "target" in needs_of(module) else ()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     student = data.student.requires_grad_()
     loss = compiled(student, data.teacher, *extra)
@@ -235,15 +254,15 @@ def test_compiled_equals_eager(name: str) -> None:
 def test_modules_copy_pickle_and_carry_no_state(name: str) -> None:
     module = MODULES[name](9)
     data = make(4, 9, seed=13)
-    extra = (data.target,) if "target" in inspect.signature(module.forward).parameters else ()
+    extra = (data.target,) if "target" in needs_of(module) else ()
     expected = module(data.student, data.teacher, *extra)
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert repr(twin) == repr(module)
         torch.testing.assert_close(twin(data.student, data.teacher, *extra), expected, rtol=0, atol=0)
-    assert not module.state_dict()
+    assert not module.state_dict() or name == "ctkd"  # its temperature is learned
 
 
-@every_loss
+@every_loss_but("lskd", "mlkd")
 def test_repr_shows_every_parameter(name: str) -> None:
     module = MODULES[name](9)
     for parameter in inspect.signature(type(module)).parameters:

@@ -9,8 +9,8 @@ from stillroom.errors import InputError
 from stillroom.methods import PRESETS, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
-from stillroom.models.anatomy import Watch
 from stillroom.models.output import logits_of
+from stillroom.models.watch import Watch
 from stillroom.records import Batch, Output
 
 CLASSES = 10

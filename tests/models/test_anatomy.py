@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from stillroom.models import ZOO, FeatureTap, build_model
-from stillroom.models.anatomy import PARTS, Watch, examine, pair_levels
+from stillroom.models.anatomy import PARTS, examine, pair_levels
 from stillroom.models.taps import Point
+from stillroom.models.watch import Watch
 
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

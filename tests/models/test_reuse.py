@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from stillroom.errors import InputError
 from stillroom.losses.feature.simkd import simkd
 from stillroom.models import ZOO
-from stillroom.models.anatomy import Watch, examine
+from stillroom.models.anatomy import examine
 from stillroom.models.reuse import ReusedHead
 from stillroom.models.taps import Point
+from stillroom.models.watch import Watch
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -22,7 +22,8 @@ from stillroom.engine.stop import StopRequest, listen
 from stillroom.errors import Diverged, Stopped
 from stillroom.methods import Method
 from stillroom.models import load_weights, logits_of, save_weights
-from stillroom.models.anatomy import Anatomy, Watch
+from stillroom.models.anatomy import Anatomy
+from stillroom.models.watch import Watch
 from stillroom.records import Batch, Output
 
 
@@ -340,20 +341,3 @@ def make_loaders(data: DataSet, recipe: Recipe, fabric: Fabric, *, strong: bool)
     )
     val = MemoryLoader(data.val, batch_size=max(run.batch_size, 256), shuffle=False, **place)
     return train, val
-
-
-def make_fabric(accelerator: str, precision: str) -> Fabric:
-    """Device and precision of a recipe; "auto" precision is bf16 where the processor computes in it."""
-    if precision == "auto":
-        precision = "bf16" if has_native_bf16(accelerator) else "32"
-    return Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if precision == "bf16" else "32-true")
-
-
-def has_native_bf16(accelerator: str) -> bool:
-    """Whether bf16 is worth it: CUDA devices that compute in it, CPUs with AVX-512 BF16 or AMX."""
-    if accelerator in ("auto", "cuda") and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if accelerator == "mps" or (accelerator == "auto" and torch.backends.mps.is_available()):
-        return False
-    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(probe is not None and probe() for probe in probes)

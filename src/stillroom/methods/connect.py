@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from stillroom.errors import InputError, first_line
 from stillroom.losses.needs import connect_needs_of
 from stillroom.methods.method import Method
-from stillroom.models.anatomy import Anatomy, Watch, examine, pair_levels
+from stillroom.models.anatomy import Anatomy, examine, pair_levels
 from stillroom.models.output import evaluating, logits_of
 from stillroom.models.reuse import reuse_head
+from stillroom.models.watch import Watch
 from stillroom.records import Batch, Output
 
 

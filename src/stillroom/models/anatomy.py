@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.models.output import evaluating, logits_of
-from stillroom.models.taps import FeatureTap, Point, inside, stages_of
+from stillroom.models.taps import Point, inside, stages_of
 
 _Shapes = dict[Point, tuple[int, ...]]
 _Inputs = dict[str, tuple[int, ...]]
@@ -95,61 +95,6 @@ class Anatomy:
         if part == "final_map" and self.final_map is None:
             return f"{self.model} does not end in the global average of a map (more than 1 x 1) and one linear layer"
         return ""
-
-
-class Watch:
-    """Reads the wanted parts of a model out of each forward pass.
-
-    Args:
-        model: the model that ``anatomy`` describes.
-        anatomy: from :func:`examine`, its levels paired by :func:`pair_levels` if two models are compared.
-        parts: some of :data:`PARTS`.
-    """
-
-    def __init__(self, model: nn.Module, anatomy: Anatomy, parts: Iterable[str]) -> None:
-        self._anatomy = anatomy
-        self._parts = [part for part in PARTS if part in set(parts)]
-        self._head = inside(model).get_submodule(anatomy.head) if anatomy.head else None
-        places = {part: self._places(part) for part in self._parts}
-        points = list(dict.fromkeys(place.point for found in places.values() for place in found))
-        self._places_of = places
-        self._points = points
-        self._tap = FeatureTap(model, points)
-
-    def read(self) -> dict[str, Any]:
-        """The parts from the latest pass, by name, attached to its graph."""
-        tensors = dict(zip(self._points, self._tap.features(), strict=True))
-        self._tap.release()
-        return {part: self._read(part, tensors) for part in self._parts}
-
-    def release(self) -> None:
-        """Let the latest pass's tensors go unread."""
-        self._tap.release()
-
-    def close(self) -> None:
-        """Take the hooks away."""
-        self._tap.close()
-
-    def _places(self, part: str) -> tuple[Place, ...]:
-        anatomy = self._anatomy
-        if part in ("features", "maps"):
-            return anatomy.stages
-        if part == "preact_maps":
-            return anatomy.preact
-        if part == "embedding":
-            return (Place(Point(anatomy.head, "input"), (), "other"),)
-        if part == "final_map" and anatomy.final_map is not None:
-            return (Place(anatomy.final_map, (), "map"),)
-        return ()
-
-    def _read(self, part: str, tensors: dict[Point, Tensor]) -> Any:
-        if part == "head":
-            return self._head
-        places = self._places_of[part]
-        if part in ("maps", "preact_maps"):
-            return tuple(place.as_map(tensors[place.point]) for place in places)
-        found = tuple(tensors[place.point] for place in places)
-        return found if part == "features" else found[0]
 
 
 def examine(model: nn.Module, images: Tensor) -> Anatomy:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillroom.errors import InputError
-from stillroom.models.anatomy import Watch, examine
+from stillroom.models.anatomy import examine
 from stillroom.models.output import evaluating
 from stillroom.models.taps import FeatureTap, Point, inside
+from stillroom.models.watch import Watch
 
 
 class ReusedHead(nn.Module):

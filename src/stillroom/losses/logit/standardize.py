@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from stillroom.losses.checks import check_logits
 from stillroom.losses.needs import needs_of
 
 EPSILON = 1e-7  # added to the standard deviation, as published
@@ -90,8 +91,10 @@ class Standardized(nn.Module):
         """Return the inner loss of two standardised (B, C) logits; ``target`` (B,) and ``epoch`` go on to it.
 
         Raises:
-            ValueError: the inner loss needs labels and there are none, or it refuses its input.
+            ValueError: the logits do not fit each other, the inner loss needs labels and there are none, or it
+                refuses its input.
         """
+        check_logits(student_logits, teacher_logits)
         extras = self._extras(target, epoch)
         loss: Tensor = self.loss(standardize(student_logits), standardize(teacher_logits.detach()), **extras)
         return loss
@@ -107,6 +110,7 @@ class Standardized(nn.Module):
         inner = getattr(self.loss, "rows", None)
         if inner is None:
             raise ValueError(f"loss is {type(self.loss).__name__}, which has no rows(): it is not a mean over samples")
+        check_logits(student_logits, teacher_logits)
         extras = self._extras(target, epoch)
         return cast("Tensor", inner(standardize(student_logits), standardize(teacher_logits.detach()), **extras))
 
