@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -112,7 +114,70 @@ def distillation(device: torch.device) -> Rows:
     yield "two equal runs end with equal weights", "no" if not same else "yes"
 
 
-PARTS = (losses_agree, ldrld_against_kl, loader_rate, distillation)
+def feature_losses_agree(device: torch.device) -> Rows:
+    """Every feature loss with its connectors: float32 on the device against float64 on the CPU."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.losses.feature.test_contract import MODULES, connected, inputs, value_and_gradients
+
+    for name in MODULES:
+        if name == "crd":
+            continue  # draws its negatives with the device's own generator
+        wanted, gradients = value_and_gradients(name, connected(name, torch.float64), inputs(name, dtype=torch.float64))
+        module, given = connected(name).to(device), inputs(name)
+        moved = {key: tuple(t.to(device) for t in value) if isinstance(value, tuple)
+                 else value.to(device) if hasattr(value, "to") else value for key, value in given.items()}  # fmt: skip
+        got, found = value_and_gradients(name, module, moved)
+        error = float((got.cpu().double() - wanted).abs() / wanted.abs().clamp_min(1e-12))
+        largest = max(float(gradient.abs().max()) for gradient in gradients)
+        pairs = zip(found, gradients, strict=True)
+        worst = max(float((f.cpu().double() - g).abs().max()) for f, g in pairs) / max(largest, 1e-12)
+        yield f"{name}: error of loss, of gradient (relative)", f"{error:.1e}, {worst:.1e}"
+
+
+def every_method(device: torch.device) -> Rows:
+    """200 steps of every method on Glyphs-100, R32x4 -> R8x4: speed and memory beside KD, loss, accuracy."""
+    import methods  # the script beside this one
+
+    data = methods.pictures(methods.PER_CLASS)
+    accelerator = "cuda" if device.type == "cuda" else "cpu"
+    shared = {"data": data, "batch_size": methods.BATCH, "lr": 0.05, "schedule": "cosine", "accelerator": accelerator}
+    names = [
+        "kd",
+        *(methods.SHORT.get(name, name) for name in methods.PRESETS if name != "kd"),
+        *methods.COMPOSED,
+        "kd",
+    ]
+    with tempfile.TemporaryDirectory() as runs:
+        teacher, _ = stillroom.train(model="resnet32x4", epochs=8, runs=runs, name="teacher", **shared)
+        for i, method in enumerate(names):
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            _, record = stillroom.distill(teacher=teacher, student="resnet8x4", method=method, epochs=methods.EPOCHS,
+                                          runs=runs, name=str(i), **shared)  # fmt: skip
+            rows = record.epochs()
+            speed = statistics.median(row["images_per_second"] for row in rows) / methods.BATCH
+            peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else float("nan")
+            told = (
+                f"{speed:.1f}, {peak:.0f}, {rows[1]['loss']:.3g} -> {rows[-1]['loss']:.3g}, {rows[-1]['val_top1']:.1f}"
+            )
+            yield f"{method}: steps/s, peak MB, loss of epochs 2 -> 4, top-1 %", told
+
+
+def strong_views(device: torch.device) -> Rows:
+    """The second view for MLKD: the same pictures on every device, and what it costs."""
+    data = load_data("glyphs100", per_class=32)
+    shared = {"batch_size": 64, "mean": data.mean, "std": data.std, "augment": data.augment, "shuffle": True}
+    here = MemoryLoader(data.train, strong=True, device=device, **shared)
+    on_cpu = next(MemoryLoader(data.train, strong=True, **shared).epoch(1)).strong
+    worst = float((next(here.epoch(1)).strong.cpu() - on_cpu).abs().max())
+    yield "strong view, largest difference from the CPU's", f"{worst:.1e}"
+    plain = MemoryLoader(data.train, device=device, **shared)
+    for name, loader in (("without", plain), ("with", here)):
+        seconds = _seconds(lambda loader=loader: [None for _ in loader.epoch(2)], device)
+        yield f"loader {name} strong views, ms a batch of 64", f"{1e3 * seconds / len(loader):.2f}"
+
+
+PARTS = (losses_agree, ldrld_against_kl, loader_rate, distillation, feature_losses_agree, strong_views, every_method)
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", required=True)
     parser.add_argument("--classes", type=int, default=None)
     parser.add_argument("--teacher", required=True, help="folder of a finished run")
-    parser.add_argument("--student", default="stillroom.models.compact:medium")
+    parser.add_argument("--student", default="stillroom.models.compact:small")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--lr", type=float, default=0.1)

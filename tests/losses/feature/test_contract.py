@@ -69,7 +69,7 @@ def inputs(name: str, seed: int = 0, batch: int = BATCH, dtype: torch.dtype = to
         found[f"{side}_embedding"] = draw(widths[side][-1])
         found[f"{side}_logits"] = draw(CLASSES)
         torch.manual_seed(4)
-        found[f"{side}_head"] = nn.Linear(widths[side][-1], CLASSES, dtype=dtype)
+        found[f"{side}_head"] = nn.Linear(widths[side][-1], CLASSES).to(dtype)
     return found
 
 
