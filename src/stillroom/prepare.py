@@ -72,6 +72,9 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
         teacher = build(
             "teacher", inputs.teacher or models.teacher, data, models.teacher_checkpoint, models.teacher_pretrained
         )
+    for model in (student, teacher):
+        if model is not None:
+            model.cpu()  # connectors start from the same weights on every device; the loop moves everything
     joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
     student = joint.student
     settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}

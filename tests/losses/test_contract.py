@@ -133,6 +133,14 @@ def test_gradcheck(name: str, batch: int, classes: int) -> None:
 
 
 @every_loss
+def test_every_tensor_moves_with_the_module(name: str) -> None:
+    module = MODULES[name](9).to("meta")
+    assert all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+    for part in module.modules():
+        assert not [key for key, value in vars(part).items() if isinstance(value, Tensor)]
+
+
+@every_loss
 def test_the_upstream_gradient_scales(name: str) -> None:
     data = make(4, 9, seed=1)
     loss, gradient = value_and_gradient(name, data)

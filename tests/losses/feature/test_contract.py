@@ -245,6 +245,14 @@ def test_modules_copy_pickle_and_load_their_state(name: str) -> None:
 
 
 @every_loss
+def test_every_tensor_moves_with_the_module(name: str) -> None:
+    module = connected(name).to("meta")
+    assert all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+    for part in module.modules():
+        assert not [key for key, value in vars(part).items() if isinstance(value, Tensor)]
+
+
+@every_loss
 def test_before_connect_it_says_what_to_call(name: str) -> None:
     module = MODULES[name]()
     if not connect_needs_of(module):
