@@ -18,7 +18,8 @@ from stillroom.data import DataSet, load_data
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import Diverged
 
-# The papers' weights for ResNet32x4 -> ResNet8x4 where they give them; warm-ups of 20 in 240 epochs become 1 in 10.
+# The papers' weights for ResNet32x4 -> ResNet8x4 where they give them. Warm-ups of 20 in 240 epochs would be less than
+# one of ten: warmup=1 is none.
 METHODS = {
     "labels only": "ce",
     "KD": "0.1*ce + 0.9*kd(temperature=4)",
@@ -32,7 +33,6 @@ METHODS = {
     "CTKD": "0.1*ce + 0.9*ctkd(loops=1)",
     "MLKD": "0.1*ce + 0.9*mlkd",
     "LDRLD": "ce + ldrld",
-    "LDRLD, warm-up": "ce + ldrld(warmup=1)",
     "LSKD(KD)": "0.1*ce + 9*standardized(kd(temperature=2))",
     "LSKD(DKD)": "0.1*ce + 9*standardized(dkd(temperature=2, warmup=1))",
     "LSKD(LDRLD)": "ce + standardized(ldrld(temperature=2))",

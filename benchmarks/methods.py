@@ -3,6 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/methods.py --runs OUT --pair same
     OMP_NUM_THREADS=1 python benchmarks/methods.py --runs OUT --pair mixed
 
+FSP compares networks of the same widths, so its student is the teacher's own architecture.
+
 Each method runs in a process of its own, so that its peak memory is its own. KD runs again after every few methods, and
 a method's speed is divided by that of the KD runs before and after it, because machines are noisy.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -22,14 +24,14 @@ import stillroom
 from stillroom.data import DataSet, load_data
 from stillroom.methods import PRESETS
 
-TEACHER = "resnet20"
-STUDENTS = {"same": "resnet8", "mixed": "MobileNetV2"}
-EPOCHS, BATCH, PER_CLASS, VAL_PER_CLASS = 4, 64, 32, 10  # 4 epochs of 50 steps
+TEACHER = "stillroom.models.compact:large"
+STUDENTS = {"same": "stillroom.models.compact:medium", "mixed": "MobileNetV2"}
+EPOCHS, BATCH, PER_CLASS, VAL_PER_CLASS = 4, 128, 64, 10  # 4 epochs of 50 steps
 SHORT = {"dkd": "dkd(warmup=1)", "rld": "rld(warmup=1)", "reviewkd": "reviewkd(warmup=1)", "ctkd": "ctkd(loops=1)",
          "ft": "ft(initial_epochs=1)", "ab": "ab(initial_epochs=1)", "ldrld": "ldrld(warmup=1)"}  # fmt: skip
 COMPOSED = ("standardized(kd)", "sdd(kd)", "sdd(dkd(warmup=1))", "sdd(nkd)", "sdd(ldrld(warmup=1))",
             "kd + 1000*at", "0.8*crd + kd", "standardized(ldrld(warmup=1)) + 5*reviewkd(warmup=1)")  # fmt: skip
-KD_EVERY = 6
+KD_EVERY = 12
 
 
 def main() -> None:
@@ -39,12 +41,12 @@ def main() -> None:
         return
     teacher(options)
     methods = [SHORT.get(name, name) for name in PRESETS if name != "kd"] + list(COMPOSED)
-    if options.pair == "mixed":
-        methods.remove("fsp")  # compares flow matrices, which have the networks' widths
+    methods.remove("fsp")  # compares flow matrices, which have the networks' widths: see FSP below
     queue = []
     for i, method in enumerate(methods):
         queue += ["kd", method] if i % KD_EVERY == 0 else [method]
-    rows = [apart(i, method, options) for i, method in enumerate([*queue, "kd"])]
+    queue += ["kd", "fsp"] if options.pair == "same" else ["kd"]
+    rows = [apart(i, method, options) for i, method in enumerate(queue)]
     print(table(rows))
 
 
@@ -52,7 +54,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", required=True)
     parser.add_argument("--pair", choices=STUDENTS, required=True)
-    parser.add_argument("--teacher_epochs", type=int, default=3)
+    parser.add_argument("--teacher_epochs", type=int, default=5)
     parser.add_argument("--one", default="")
     parser.add_argument("--name", default="")
     return parser.parse_args()
@@ -98,10 +100,13 @@ def apart(place: int, method: str, options: argparse.Namespace) -> dict[str, obj
 
 def measure(method: str, options: argparse.Namespace) -> dict[str, object]:
     data = pictures(PER_CLASS)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
     _, record = stillroom.distill(
-        teacher=str(Path(options.runs) / "teacher"), student=STUDENTS[options.pair], data=data, method=method,
+        teacher=str(Path(options.runs) / "teacher"), student=TEACHER if method == "fsp" else STUDENTS[options.pair],
+        data=data, method=method,
         epochs=EPOCHS, batch_size=BATCH, lr=0.05, schedule="cosine", runs=options.runs, name=options.name,
     )  # fmt: skip
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
     epochs = record.epochs()
     steps = len(data.train) // BATCH
     # An initial stage is something else; a loss is compared with itself.
@@ -111,7 +116,7 @@ def measure(method: str, options: argparse.Namespace) -> dict[str, object]:
     return {
         "method": method,
         "steps_per_second": statistics.median(steps / row["seconds"] for row in epochs),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak,
         "first": warm[0]["loss"],
         "last": epochs[-1]["loss"],
         "top1": record.summary()["last"]["val_top1"],
