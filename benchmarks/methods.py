@@ -70,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--name", default="")
     parser.add_argument("--student", default="")
     parser.add_argument("--batch_size", type=int, default=BATCH)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of 50 steps; 2 are enough for peaks of memory")
     parser.add_argument("--here", action="store_true", help="all in one process: quicker, peaks less exact")
     return parser.parse_args()
 
@@ -92,9 +93,10 @@ def teacher(options: argparse.Namespace) -> None:
 
 def apart(place: int, method: str, student: str, options: argparse.Namespace) -> dict[str, object]:
     flags = {"runs": options.runs, "pair": options.pair, "one": method, "student": student,
-             "name": f"{options.pair}-{place:02d}", "batch_size": str(options.batch_size)}  # fmt: skip
+             "name": f"{options.pair}-{place:02d}", "batch_size": str(options.batch_size),
+             "epochs": str(options.epochs)}  # fmt: skip
     if options.here:
-        row = measure(argparse.Namespace(**flags | {"batch_size": options.batch_size}))
+        row = measure(argparse.Namespace(**flags | {"batch_size": options.batch_size, "epochs": options.epochs}))
     else:
         command = [sys.executable, __file__, *(part for flag, value in flags.items() for part in (f"--{flag}", value))]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -111,7 +113,8 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
     _, record = stillroom.distill(
         teacher=str(Path(options.runs) / "teacher"), student=options.student, data=data, method=options.one,
-        epochs=EPOCHS, batch_size=options.batch_size, lr=0.05, schedule="cosine", runs=options.runs, name=options.name,
+        epochs=options.epochs, batch_size=options.batch_size, lr=0.05, schedule="cosine", runs=options.runs,
+        name=options.name,
     )  # fmt: skip
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
     epochs = record.epochs()
