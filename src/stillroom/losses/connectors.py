@@ -102,6 +102,16 @@ def smaller_size(one: Tensor, other: Tensor) -> tuple[int, int]:
     return min(one.shape[2], other.shape[2]), min(one.shape[3], other.shape[3])
 
 
+def halved_upwards(terms: Sequence[Tensor]) -> Tensor:
+    """Sum the levels' terms, shallow to deep: the deepest counts once, each one above it half as much.
+
+    Example:
+        >>> halved_upwards([torch.tensor(4.0), torch.tensor(2.0), torch.tensor(1.0)])
+        tensor(3.)
+    """
+    return torch.stack([term / 2**above for above, term in enumerate(reversed(terms))]).sum()
+
+
 def not_connected(module: nn.Module, arguments: str) -> RuntimeError:
     """The error for a loss whose trainable parts are not built yet; the caller raises it.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from stillroom.errors import InputError, first_line
 from stillroom.losses.needs import connect_needs_of
-from stillroom.methods.method import Method
+from stillroom.methods.method import Method, named
 from stillroom.models.anatomy import Anatomy, examine, pair_levels
 from stillroom.models.output import evaluating, logits_of
 from stillroom.models.reuse import reuse_head
@@ -106,8 +106,7 @@ def _look(model: nn.Module, anatomy: Anatomy | None, parts: tuple[str, ...], exa
 def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> None:
     at_hand: dict[str, Any] = {"train_labels": train_labels}
     for side, output in outputs.items():
-        at_hand[f"{side}_logits"] = output.logits
-        at_hand |= {f"{side}_{part}": value for part, value in output.parts.items()}
+        at_hand |= named(side, output)
     for term in method.terms:
         needs = connect_needs_of(term.loss)
         if needs:

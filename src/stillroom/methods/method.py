@@ -168,9 +168,9 @@ class Method(nn.Module):
         Returns:
             One scalar a term, weights applied, in the order of :attr:`term_names`; 0 for a term that rests.
         """
-        at_hand = {"target": target, "epoch": epoch, "ids": ids, **_named("student", student)}
+        at_hand = {"target": target, "epoch": epoch, "ids": ids, **named("student", student)}
         if teacher is not None:
-            at_hand |= _named("teacher", teacher)
+            at_hand |= named("teacher", teacher)
         terms: dict[str, Tensor] = {}
         resting = student.logits.new_zeros((), dtype=torch.float32)
         if self.ce:
@@ -214,7 +214,8 @@ class Method(nn.Module):
         return self.text
 
 
-def _named(side: str, output: Output) -> dict[str, Any]:
+def named(side: str, output: Output) -> dict[str, Any]:
+    """What a network said, by the names that losses ask for."""
     return {f"{side}_logits": output.logits, **{f"{side}_{part}": value for part, value in output.parts.items()}}
 
 

@@ -15,7 +15,7 @@ from stillroom.models.output import logits_of
 from stillroom.records import Output
 
 # What DistributedDataParallel, torch.compile and Fabric call the model inside them.
-WRAPPERS = ("module", "_orig_mod", "_forward_module")
+_WRAPPERS = ("module", "_orig_mod", "_forward_module")
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
 
@@ -215,7 +215,7 @@ def _tensor_in(output: Any, name: str) -> Tensor:
 def inside(model: nn.Module) -> nn.Module:
     """The model inside the wrappers that hold nothing else."""
     children = dict(model.named_children())
-    while len(children) == 1 and next(iter(children)) in WRAPPERS:
+    while len(children) == 1 and next(iter(children)) in _WRAPPERS:
         model = next(iter(children.values()))
         children = dict(model.named_children())
     return model

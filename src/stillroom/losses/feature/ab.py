@@ -13,6 +13,7 @@ from stillroom.losses.connectors import (
     check_connected,
     check_whole,
     conv_bn,
+    halved_upwards,
     match_size,
     place,
     size_of,
@@ -129,7 +130,7 @@ class AB(nn.Module):
         for connector, student, teacher in zip(self.connectors, student_preact_maps, teacher_preact_maps, strict=True):
             connected = match_size(connector(cast_for(connector, student)), size_of(teacher))
             terms.append(ab(connected, teacher, margin=self.margin))
-        return torch.stack([term / 2**above for above, term in enumerate(reversed(terms))]).sum()
+        return halved_upwards(terms)
 
     def extra_repr(self) -> str:
         """Name the settings."""

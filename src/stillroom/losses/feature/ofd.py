@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_same_shape
-from stillroom.losses.connectors import cast_for, check_connected, conv_bn, match_size, place, size_of
+from stillroom.losses.connectors import cast_for, check_connected, conv_bn, halved_upwards, match_size, place, size_of
 from stillroom.losses.numerics import widen
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class OFD(nn.Module):
         check_connected(self, self.connectors, student_preact_maps, "student_preact_maps, teacher_preact_maps")
         levels = zip(self.connectors, student_preact_maps, teacher_preact_maps, strict=True)
         terms = [connector(student, teacher) for connector, student, teacher in levels]
-        return torch.stack([term / 2**above for above, term in enumerate(reversed(terms))]).sum()
+        return halved_upwards(terms)
 
 
 def margin_of(teacher_map: Tensor) -> Tensor:
