@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
+import stat
+from threading import Barrier, Thread
 
 import pytest
 
-from stillroom.files import write_atomically, write_text
+from stillroom.files import shown, write_atomically, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
@@ -44,3 +46,48 @@ def test_private_writers_do_not_make_private_files(tmp_path):
 
     write_atomically(path, write_privately)
     assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_threads_that_write_one_file_do_not_take_each_others(tmp_path):
+    path, both, failures = tmp_path / "file", Barrier(2), []
+
+    def write(letter):
+        def fill(aside):
+            aside.write_text(letter * 10)
+            both.wait(10)  # both have written and neither has put its file in place
+
+        try:
+            write_atomically(path, fill)
+        except OSError as error:
+            failures.append(error)
+
+    threads = [Thread(target=write, args=(letter,)) for letter in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert path.read_text() in ("a" * 10, "b" * 10)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX brings folders to the disk")
+def test_a_file_system_that_cannot_sync_folders_is_no_failure(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def only_files(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    write_text(tmp_path / "file", "x")
+    assert (tmp_path / "file").read_text() == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a\nb", r"a\nb"), ("Ünï 7.png", "Ünï 7.png"), ("\udce9", r"\udce9"), ("x" * 300, "x" * 100 + "…" + "x" * 100)],
+)
+def test_names_are_shown_on_one_line(name, expected):
+    assert shown(name) == expected

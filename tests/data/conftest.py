@@ -59,14 +59,15 @@ def parquet_file(picture):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    def make(path, labels, names=("ant", "bee"), encoded=None):
+    def make(path, labels, names=("ant", "bee"), encoded=None, kind="int64", raw_names=False):
         if encoded is None:
             encoded = [png(picture(number)) for number in range(len(labels))]
         rows = [{"bytes": data, "path": f"{number}.png"} for number, data in enumerate(encoded)]
-        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        table = pa.table({"image": pa.array(rows, kind), "label": pa.array(labels, pa.int64())})
-        if names is not None:
-            info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": list(names)}}}}
+        pictures = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        table = pa.table({"image": pa.array(rows, pictures), "label": pa.array(labels, kind)})
+        if raw_names or names is not None:
+            held = names if raw_names else list(names)
+            info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": held}}}}
             table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, path)

@@ -1,4 +1,5 @@
 import io
+from random import Random
 
 import numpy as np
 import psutil
@@ -110,8 +111,7 @@ def test_order_is_kept_over_many_groups(picture):
 
 def test_two_sizes_need_a_size(picture):
     sources = [png(picture(0, (8, 6))), png(picture(1, (9, 6)))]
-    with pytest.raises(InputError, match=r"here differ in size \(8x6 and 9x6\); give image_size"):
-        decode_all([sources], 2, None, "here")
+    assert "here differ in size (8x6 and 9x6); give image_size" in decode_all([sources], 2, None, "here").complaint
     assert decode_all([sources], 2, 4, "here").images.shape == (2, 3, 4, 4)
 
 
@@ -130,6 +130,8 @@ def test_broken_are_counted_and_the_first_named():
     names = [f"{number}.png" for number in range(5)]
     with pytest.raises(InputError, match=r"5 of 100 .*: 0\.png, 1\.png, 2\.png and 2 more; .*skip_broken=0\.05"):
         check_broken(names, 100, 0.04)
+    with pytest.raises(InputError, match=r"5 of 5 [^;]*; repair or remove them$"):
+        check_broken(names, 5, 0.5)  # to skip all of them is no way out
     check_broken(names, 100, 0.05)
     check_broken([], 100, 0.0)
 
@@ -146,3 +148,95 @@ def test_pictures_are_decoded_from_files(tmp_path, picture):
     np.testing.assert_array_equal(decode.decode_picture(tmp_path / "x.png"), as_array(picture(5)))
     missing = decode_all([[tmp_path / "x.png", tmp_path / "y.png"]], 2, None, "here")
     assert missing.broken == (1,)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b"text", "not a picture"),
+        (encoded(noise(), "JPEG")[:200], "."),
+        (encoded(Image.new("1", (20000, 20000)), "PNG"), "too many pixels"),
+    ],
+    ids=["none", "empty", "text", "short", "bomb"],
+)
+def test_the_reason_is_given_in_a_few_words(content, reason):
+    with pytest.raises(OSError, match=reason) as caught:
+        decode_picture(content)
+    assert len(str(caught.value)) <= 80
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked():
+    import tracemalloc
+
+    bomb = encoded(Image.new("1", (20000, 20000)), "PNG")
+    tracemalloc.start()
+    with pytest.raises(OSError, match="too many pixels"):
+        decode_picture(bomb, 32)
+    assert tracemalloc.get_traced_memory()[1] < 10e6
+    tracemalloc.stop()
+
+
+def seeds():
+    grey = Image.fromarray(np.arange(280, dtype=np.uint16).reshape(14, 20) * 200)
+    numbers = Image.fromarray(np.linspace(0, 1, 280, dtype=np.float32).reshape(14, 20))
+    return {
+        "jpeg": encoded(noise(), "JPEG"),
+        "png": png(noise()),
+        "gif": encoded(noise(), "GIF"),
+        "bmp": encoded(noise(), "BMP"),
+        "tiff": encoded(noise(), "TIFF"),
+        "tiff lzw": encoded(noise(), "TIFF", compression="tiff_lzw"),
+        "tiff 16": encoded(grey, "TIFF"),
+        "tiff float": encoded(numbers, "TIFF"),
+        "webp": encoded(noise(), "WEBP"),
+    }
+
+
+def mutated(data, random):
+    """Bits flipped, bytes put in, ends and middles cut out; mostly in the head, where the lies are."""
+    changed = bytearray(data)
+    for _ in range(random.randint(1, 4)):
+        at = random.randrange(min(len(changed), random.choice((64, 4096))) or 1)
+        kind = random.randrange(4)
+        if kind == 0:
+            del changed[at : at + random.randint(1, 20)]
+        elif kind == 1:
+            changed[at:at] = random.randbytes(random.randint(1, 8))
+        elif at < len(changed):
+            changed[at] ^= 1 << random.randrange(8)
+    return bytes(changed)
+
+
+@pytest.mark.filterwarnings("ignore")  # PIL remarks on odd metadata
+@pytest.mark.parametrize("kind", seeds())
+def test_damage_of_any_kind_gives_a_picture_or_one_error(kind, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # a lying head shall not cost seconds
+    random, outcomes = Random(kind), set()
+    for _ in range(300):
+        size = random.choice((None, 16))
+        try:
+            decoded = decode_picture(mutated(seeds_made[kind], random), size)
+        except OSError:
+            outcomes.add("refused")
+            continue
+        outcomes.add("decoded")
+        assert decoded.dtype == np.uint8
+        assert decoded.shape[0] == 3
+        assert decoded.size > 0
+        assert size is None or decoded.shape == (3, 16, 16)
+    assert "refused" in outcomes
+
+
+seeds_made = seeds()
+
+
+def test_numbers_where_sizes_are_expected_are_refused_not_raised():
+    """A TIFF that gives its width as a fraction once raised a TypeError through everything."""
+    data = bytearray(encoded(noise(), "TIFF"))
+    entry = data.index(bytes((0, 1)), 8)
+    assert data[entry : entry + 2] == b"\x00\x01"
+    data[entry + 2 : entry + 4] = (11).to_bytes(2, "little")  # float
+    with pytest.raises(OSError, match=r"."):
+        decode_picture(bytes(data))

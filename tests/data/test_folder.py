@@ -1,6 +1,10 @@
+import os
+import sys
+
 import pytest
 
-from stillroom.data.folder import is_tiny_imagenet, list_image_folder, list_tiny_imagenet
+from stillroom.data import load_data
+from stillroom.data.folder import list_image_folder
 from stillroom.errors import InputError
 
 
@@ -41,63 +45,98 @@ def test_differing_classes_are_named(image_folder):
     image_folder("train", classes=("ant", "bee", "cat"))
     root = image_folder("val", classes=("ant", "bee", "dog"))
     with pytest.raises(InputError, match=r"cat only in .*train; dog only in .*val"):
-        list_image_folder(root)
-
-
-def test_empty_class_is_named(image_folder):
-    root = image_folder()
-    (root / "cow").mkdir()
-    with pytest.raises(InputError, match=r"cow has no pictures"):
-        list_image_folder(root)
+        load_data(root)
 
 
 def test_no_class_folders(tmp_path, picture):
     picture(0).save(tmp_path / "0.png")
     with pytest.raises(InputError, match="has none for class folders"):
-        list_image_folder(tmp_path)
+        load_data(tmp_path)
     (tmp_path / "ant").mkdir()
     with pytest.raises(InputError, match="only 'ant' for class folders"):
-        list_image_folder(tmp_path)
+        load_data(tmp_path)
 
 
-@pytest.fixture
-def tiny_imagenet(tmp_path, picture):
-    """Two classes in Stanford's layout; wnids.txt is not sorted."""
-    for number, wnid in enumerate(("n02", "n01")):
-        folder = tmp_path / "train" / wnid / "images"
-        folder.mkdir(parents=True)
-        for index in range(3):
-            picture(number * 3 + index).save(folder / f"{wnid}_{index}.JPEG")
-        (tmp_path / "train" / wnid / f"{wnid}_boxes.txt").write_text("")
-    (tmp_path / "wnids.txt").write_text("n02\nn01\n")
-    (tmp_path / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\tfire salamander\nn03\tother\n")
-    (tmp_path / "val" / "images").mkdir(parents=True)
-    for index in range(2):
-        picture(50 + index).save(tmp_path / "val" / "images" / f"val_{index}.JPEG")
-    table = "val_0.JPEG\tn02\t0\t0\t1\t1\nval_1.JPEG\tn01\t0\t0\t1\t1\n"
-    (tmp_path / "val" / "val_annotations.txt").write_text(table)
-    return tmp_path
+def test_everything_that_is_wrong_is_told_at_once(image_folder):
+    image_folder("train", classes=("ant", "bee", "cat"))
+    root = image_folder("val", classes=("ant", "bee", "dog"))
+    for name in ("cow", "elk"):
+        (root / "train" / name).mkdir()
+    (root / "train" / "ant" / "7.png").write_bytes(b"")
+    (root / "train" / "bee" / "8.jpg").write_bytes(b"text")
+    (root / "val" / "bee" / "9.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError) as caught:
+        load_data(root)
+    message = str(caught.value)
+    assert "3 problems" in message
+    assert "2 class folders with no pictures: train/cow, train/elk" in message
+    assert "cat, cow, elk only in" in message
+    assert "dog only in" in message
+    assert "3 of 21 pictures cannot be read" in message
+    assert "train/ant/7.png (empty), train/bee/8.jpg (not a picture), val/bee/9.png (not there)" in message
+    assert "\n" not in message
 
 
-def test_tiny_imagenet_layout(tiny_imagenet):
-    assert is_tiny_imagenet(tiny_imagenet)
-    train, val = list_tiny_imagenet(tiny_imagenet)
-    assert train.classes == val.classes == ("n01 goldfish", "n02 fire salamander")
-    assert train.names[0] == "train/n01/images/n01_0.JPEG"
-    assert val.labels.tolist() == [1, 0]
-    assert len(val.decode(None).images) == 2
+def test_sizes_do_not_hide_broken_pictures_and_empty_folders(image_folder, picture):
+    root = image_folder()
+    picture(0, (9, 9)).save(root / "ant" / "z.png")
+    (root / "bee" / "a.png").write_bytes(b"x")
+    (root / "void").mkdir()
+    with pytest.raises(InputError, match=r"no pictures: void.*8x8 and 9x9.*bee/a\.png"):
+        load_data(root)
 
 
-def test_tiny_imagenet_without_words(tiny_imagenet):
-    (tiny_imagenet / "words.txt").unlink()
-    assert list_tiny_imagenet(tiny_imagenet)[0].classes == ("n01", "n02")
+def test_all_classes_of_one_picture_are_named(image_folder):
+    root = image_folder(classes=("a", "b", "c", "d"), count=1)
+    with pytest.raises(InputError, match=r"4 classes of .* cannot be split: a, b, c and 1 more"):
+        load_data(root)
 
 
-def test_tiny_imagenet_that_is_not_whole(tiny_imagenet):
-    table = tiny_imagenet / "val" / "val_annotations.txt"
-    table.write_text(table.read_text() + "val_2.JPEG\tn09\n")
-    with pytest.raises(InputError, match="line 3 has no known class"):
-        list_tiny_imagenet(tiny_imagenet)
-    (tiny_imagenet / "wnids.txt").write_text("n01\nn05\n")
-    with pytest.raises(InputError, match=r"differ in n02, n05"):
-        list_tiny_imagenet(tiny_imagenet)
+def test_a_class_whose_training_pictures_are_all_broken_is_not_skipped(image_folder):
+    image_folder("train", count=2)
+    root = image_folder("val")
+    for path in (root / "train" / "bee").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"1 class of .* without a readable training picture: bee"):
+        load_data(root, skip_broken=0.9)
+
+
+def test_capital_train_and_test_are_not_taken_for_classes(image_folder):
+    image_folder("Train")
+    root = image_folder("Test")
+    with pytest.raises(InputError, match=r"called like splits \(Test, Train\); call them 'train' and 'val'"):
+        load_data(root)
+
+
+def test_train_can_be_a_class(image_folder):
+    root = image_folder(classes=("car", "plane", "train"))
+    assert load_data(root).train.classes == ("car", "plane", "train")
+
+
+def test_valid_is_a_validation_split(image_folder):
+    image_folder("train", count=2)
+    assert len(load_data(image_folder("valid", count=1)).val) == 2
+
+
+def test_odd_names_lose_nothing(image_folder, picture):
+    root = image_folder(classes=("Ant", "ant", "a\nb", "Ünï"), count=1)
+    picture(1).save(root / "ant" / "0.PNG")
+    for name in ("Ant", "a\nb", "Ünï"):
+        picture(1).save(root / name / "new\nline.png")
+    data = load_data(root)
+    assert data.train.classes == ("Ant", "a\nb", "ant", "Ünï")
+    assert len(data.train) + len(data.val) == 8
+    (root / "ant" / "bro\nken.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"ant/bro\\nken\.png") as caught:
+        load_data(root)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
+def test_names_that_are_no_text(image_folder):
+    root = image_folder()
+    (root / "ant" / "0.png").rename(root / "ant" / os.fsdecode(b"caf\xe9.png"))
+    assert len(load_data(root).train) == 4
+    (root / "ant").rename(root / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(InputError, match=r"no UTF-8 text: caf\\udce9"):
+        load_data(root)

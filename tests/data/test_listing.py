@@ -33,5 +33,5 @@ def test_every_class_has_both(fraction):
 
 
 def test_class_of_one_picture_cannot_be_split():
-    with pytest.raises(InputError, match="class '1' of here has one picture"):
+    with pytest.raises(InputError, match="1 class of here with one picture cannot be split: 1"):
         listing([0, 0, 1]).held_out(0.5, 0)

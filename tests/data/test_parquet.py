@@ -1,5 +1,8 @@
+import os
+
 import pytest
 
+from stillroom.data import load_data
 from stillroom.data.parquet import find_parquet, list_parquet
 from stillroom.errors import InputError
 
@@ -35,25 +38,85 @@ def test_classes_are_numbered_where_nothing_names_them(tmp_path, parquet_file):
 
 
 @pytest.mark.parametrize(
-    ("labels", "names", "words"),
+    ("labels", "kind", "names", "words"),
     [
-        ([0, None], ("a", "b"), r"train\.parquet row 1 has no label"),
-        ([0, -1], ("a", "b"), r"train\.parquet row 1 has no label"),
-        ([0, 2], ("a", "b"), "label 2 but 2 class names"),
-        ([0, 0], None, "has 1 class"),
+        ([0, None, 1, None], "int64", ("a", "b"), r"2 rows of .*train\.parquet without a label \(row 1, 3\)"),
+        ([0, None, 1, 1], "uint8", ("a", "b"), r"1 row of .* without a label \(row 1\)"),
+        ([0, -1, 1, -7], "int64", ("a", "b"), r"2 rows of .* without a label \(row 1, 3\)"),
+        ([0, 2, 1, 9], "int64", ("a", "b"), r"2 labels of .* beyond the 2 classes \(row 1: 2, row 3: 9\)"),
+        ([0, 1, 10**12, 1], "int64", None, r"1 label of .* beyond the 4 classes \(row 2: 1000000000000\)"),
+        ([0, 1, 2**63 + 5, 1], "uint64", None, r"1 row of .* without a label \(row 2\)"),
+        ([0, 0], "int64", None, "has 1 class;"),
+        ([], "int64", ("a", "b"), "has no rows"),
+        ([0.0, 0.5], "float64", ("a", "b"), "column label is double; give integers"),
     ],
 )
-def test_bad_labels_are_named(tmp_path, parquet_file, labels, names, words):
-    parquet_file(tmp_path / "train.parquet", labels, names)
+def test_bad_labels_are_named(tmp_path, parquet_file, labels, kind, names, words):
+    parquet_file(tmp_path / "train.parquet", labels, names, kind=kind)
     with pytest.raises(InputError, match=words):
-        list_parquet([tmp_path / "train.parquet"], [])
+        load_data(tmp_path)
 
 
-def test_class_names_must_agree(tmp_path, parquet_file):
-    parquet_file(tmp_path / "train.parquet", [0, 1])
+@pytest.mark.parametrize("names", [None, "ab", 5, {}, []])
+def test_class_names_that_are_no_list_are_as_none(tmp_path, parquet_file, names):
+    parquet_file(tmp_path / "train.parquet", [0, 1, 0, 1], names, raw_names=True)
+    assert load_data(tmp_path).train.classes == ("0", "1")
+
+
+def test_class_names_must_agree_in_all_files(tmp_path, parquet_file):
+    parquet_file(tmp_path / "train-0.parquet", [0, 1])
+    parquet_file(tmp_path / "train-1.parquet", [0, 1], names=("bee", "ant"))
+    with pytest.raises(InputError, match=r"train-1\.parquet differ \(in order\)"):
+        load_data(tmp_path)
+    (tmp_path / "train-1.parquet").unlink()
     parquet_file(tmp_path / "test.parquet", [0, 1], names=("ant", "cat"))
     with pytest.raises(InputError, match=r"differ \(bee, cat\)"):
-        list_parquet([tmp_path / "train.parquet"], [tmp_path / "test.parquet"])
+        load_data(tmp_path)
+
+
+def test_everything_wrong_is_told_at_once(tmp_path, parquet_file):
+    parquet_file(tmp_path / "train-0.parquet", [0, 1, None], encoded=[b"", b"x", None])
+    parquet_file(tmp_path / "train-1.parquet", [0, 7])
+    parquet_file(tmp_path / "val.parquet", [])
+    with pytest.raises(InputError, match="4 problems") as caught:
+        load_data(tmp_path)
+    for part in ("row 2", "row 1: 7", "val.parquet has no rows", "3 of 5 pictures cannot be read"):
+        assert part in str(caught.value)
+
+
+def test_all_unreadable_files_are_named(tmp_path, parquet_file):
+    parquet_file(tmp_path / "train-0.parquet", [0, 1])
+    whole = (tmp_path / "train-0.parquet").read_bytes()
+    (tmp_path / "train-1.parquet").write_bytes(whole[:-20])
+    (tmp_path / "train-2.parquet").write_bytes(b"")
+    (tmp_path / "val.parquet").mkdir()
+    with pytest.raises(InputError, match=r"3 problems.*train-1\..*train-2\..*val\.parquet is no ordinary file"):
+        load_data(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_does_not_block(tmp_path):
+    os.mkfifo(tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="no ordinary file"):
+        load_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"bytes": "text"}], r"struct<bytes: string>; give image as a struct of bytes \(binary\)"),
+        ([{"bytes": [1, 2]}], "bytes: list"),
+        ([{"path": "x"}], "struct<path: string>"),
+        ([b"x"], "column image is binary"),
+    ],
+)
+def test_pictures_of_another_type_are_refused(tmp_path, rows, words):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"image": rows, "label": [0]}), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=words):
+        load_data(tmp_path)
 
 
 def test_unreadable_file_and_missing_columns(tmp_path):

@@ -30,10 +30,9 @@ def cifar(tmp_path, monkeypatch):
         for name, labels in files.items():
             data = np.random.default_rng(0).integers(0, 256, (len(labels), 3072), dtype=np.uint8)
             key = "labels" if "batch" in name else "fine_labels"
-            (folder / name).write_bytes(pickle.dumps({"data": data, key: labels}))
-        (folder / source.meta["filename"]).write_bytes(pickle.dumps(meta))
-        monkeypatch.setattr(source, "_check_integrity", lambda self: True)
-        monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *args: True)
+            (folder / name).write_bytes(pickle.dumps({"data": data, key: labels}, protocol=2))
+        (folder / source.meta["filename"]).write_bytes(pickle.dumps(meta, protocol=2))
+        monkeypatch.setattr("torchvision.datasets.utils.check_integrity", lambda *args: True)
         return tmp_path
 
     return make
@@ -101,7 +100,10 @@ def test_broken_pictures_stop_or_are_skipped(image_folder):
     root = image_folder("val", count=5)
     (root / "train" / "ant" / "1.png").write_bytes(b"broken")
     (root / "val" / "bee" / "0.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"2 of 20 pictures .*: train/ant/1\.png, val/bee/0\.png; .*skip_broken"):
+    with pytest.raises(
+        InputError,
+        match=r"2 of 20 pictures .*: train/ant/1\.png \(not a picture\), val/bee/0\.png \(empty\); .*skip_broken",
+    ):
         load_data(root)
     data = load_data(root, skip_broken=0.1)
     assert data.broken == ("train/ant/1.png", "val/bee/0.png")
@@ -110,11 +112,13 @@ def test_broken_pictures_stop_or_are_skipped(image_folder):
 
 
 def test_broken_rows_are_named(tmp_path, parquet_file, picture):
-    parquet_file(tmp_path / "train.parquet", [0, 1, 0], encoded=[png(picture(0)), None, b"x"])
+    parquet_file(tmp_path / "train.parquet", [0, 1, 0, 1], encoded=[png(picture(0)), None, b"x", png(picture(1))])
     parquet_file(tmp_path / "val.parquet", [0, 1])
-    with pytest.raises(InputError, match=r"2 of 5 .*train\.parquet row 1, train\.parquet row 2"):
+    with pytest.raises(
+        InputError, match=r"2 of 6 .*train\.parquet row 1 \(empty\), train\.parquet row 2 \(not a picture\)"
+    ):
         load_data(tmp_path)
-    assert load_data(tmp_path, skip_broken=0.4).train.ids.tolist() == [0]
+    assert load_data(tmp_path, skip_broken=0.4).train.ids.tolist() == [0, 3]
 
 
 def test_nothing_readable(image_folder):
@@ -168,7 +172,7 @@ def test_cifar_that_cannot_be_fetched(tmp_path, monkeypatch, download):
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", offline)
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", offline)
     with pytest.raises(InputError, match=r"CIFAR100 is not in .*put the folder cifar-100-python there"):
         load_data("cifar100", root=tmp_path, download=download)
 

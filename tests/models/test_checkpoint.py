@@ -1,5 +1,11 @@
+import io
+import json
 import os
 import pickle
+import struct
+import tarfile
+import zipfile
+from random import Random
 
 import numpy as np
 import pytest
@@ -165,3 +171,124 @@ def test_missing_files_and_folders_are_named(tmp_path):
     for path in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(InputError, match="no checkpoint file"):
             read_checkpoint(path)
+
+
+def _zip(path, entries, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in entries.items():
+            archive.writestr(f"archive/{name}", content)
+
+
+@pytest.mark.parametrize("kind", ["pickle in a zip", "torchscript", "tar", "nested", "stacked"])
+def test_no_archive_brings_its_payload_in(kind, tmp_path):
+    target, path = tmp_path / "pwned", tmp_path / "teacher.pt"
+    poison = pickle.dumps({"model": {"weight": Payload(target)}}, protocol=2)
+    clean = pickle.dumps({}, protocol=2)
+    if kind == "pickle in a zip":
+        _zip(path, {"data.pkl": poison, "version": "3\n"})
+    elif kind == "torchscript":
+        _zip(path, {"constants.pkl": poison, "data.pkl": clean, "version": "3\n", "code/x.py": ""})
+    elif kind == "tar":
+        with tarfile.open(path, "w") as archive:
+            for name in ("pickle", "storages", "tensors"):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(poison)
+                archive.addfile(entry, io.BytesIO(poison))
+    elif kind == "nested":
+        deep = {"a": [({"b": Payload(target)},)]}
+        torch.save({"state_dict": {"weight": torch.ones(1)}, "hyper_parameters": deep}, path)
+    else:  # a clean beginning, as the legacy format has several pickles in a row
+        torch.save({"weight": torch.ones(1)}, path, _use_new_zipfile_serialization=False)
+        head = b"".join(pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {}))
+        path.write_bytes(head + poison)
+    with pytest.raises(InputError) as caught:
+        read_checkpoint(path)
+    assert not target.exists()
+    assert "\n" not in str(caught.value)
+
+
+def test_the_environment_cannot_open_the_door(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    target, path = tmp_path / "pwned", tmp_path / "teacher.pth"
+    _poison(path, Payload(target), "zip")
+    with pytest.raises(InputError, match="nothing in it was run"):
+        read_checkpoint(path)
+    assert not target.exists()
+
+
+def test_torchscript_says_what_it_is(tmp_path):
+    path = tmp_path / "scripted.pt"
+    _zip(path, {"constants.pkl": "", "data.pkl": "", "version": "3\n", "code/x.py": ""})
+    with pytest.raises(InputError, match=r"TorchScript archive, which holds a program; .*model\.state_dict"):
+        read_checkpoint(path)
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path):
+    path = tmp_path / "bomb.pt"
+    _zip(path, {"data.pkl": pickle.dumps({}, protocol=2), "data/0": bytes(10**7)}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match=r"unpack to 10\.0 MB"):
+        read_checkpoint(path)
+
+
+def _entry(kind="F32", shape=(2,), span=(0, 8)):
+    return {"dtype": kind, "shape": shape, "data_offsets": span}
+
+
+@pytest.mark.parametrize(
+    ("header", "length"),
+    [
+        (b"{}", 2**64 - 1),
+        (b"{}", 10**9),
+        ({"w": _entry(shape=(2**40,), span=(0, 2**42))}, None),
+        ({"w": _entry(), "v": _entry()}, None),
+        ({"w": _entry(shape=(2**33, 2**33))}, None),
+        ({"w": _entry(shape=(3,))}, None),
+        ({"w": _entry(shape=(-2,))}, None),
+        ({"w": _entry(span=(8, 0))}, None),
+        ({"w": _entry(span=(8, 16))}, None),
+        ({"w": _entry(kind="PICKLE")}, None),
+        (b'{"\xff": 1}', None),
+        (b'{"w": ' + b"[" * 10000, None),
+    ],
+    ids=[
+        "endless header", "long header", "beyond the file", "overlap", "overflow", "other shape", "negative",
+        "backwards", "hole", "type", "no text", "deep",
+    ],
+)  # fmt: skip
+def test_a_lying_safetensors_header_gives_one_error(header, length, tmp_path):
+    path = tmp_path / "w.safetensors"
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", length or len(text)) + text + bytes(8))
+    with pytest.raises(InputError, match="damaged or no safetensors file") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_damage_of_any_kind_gives_tensors_or_one_error(kind, tmp_path):
+    path, random = tmp_path / "w", Random(0)
+    tensors = {"weight": torch.randn(2, 2), "bias": torch.randn(2)}
+    if kind == "safetensors":
+        save_file(tensors, path)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")
+    whole = path.read_bytes()
+    for _ in range(300):
+        changed = bytearray(whole)
+        for _ in range(random.randint(1, 3)):
+            at = random.randrange(len(changed))
+            if random.random() < 0.7:
+                changed[at] ^= 1 << random.randrange(8)
+            else:
+                del changed[at : at + random.randint(1, 40)]
+        path.write_bytes(changed)
+        try:
+            read_checkpoint(path)
+        except InputError as error:
+            assert "\n" not in str(error)  # noqa: PT017  both ends are right
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+def test_paths_that_cannot_be(name):
+    with pytest.raises(InputError, match="checkpoint"):
+        read_checkpoint(name)

@@ -182,3 +182,33 @@ def test_a_models_own_child_named_module_keeps_its_prefix(tmp_path):
     fresh = Holder()
     load_weights(fresh, path)
     assert _same(fresh, model)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text",
+        None,
+        torch.ones(2).to_sparse(),
+        torch.ones(2, device="meta"),
+        torch.ones(2, dtype=torch.complex64),
+        torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2),
+    ],
+    ids=["text", "none", "sparse", "meta", "complex", "four bits"],
+)
+def test_an_entry_that_is_no_plain_tensor_is_named_and_nothing_is_loaded(value, tmp_path):
+    path, model = tmp_path / "w.pth", nn.Linear(2, 2)
+    torch.save({"weight": torch.full((2, 2), 7.0), "bias": value}, path)
+    before = model.weight.clone()
+    with pytest.raises(InputError, match=r"bias is (a|of type) "):
+        load_weights(model, path)
+    assert torch.equal(model.weight, before)
+
+
+def test_names_with_line_breaks_and_without_end_are_shown_on_one_line(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"weight": torch.ones(2, 2), "bias\n" * 1000: torch.ones(2)}, path)
+    with pytest.raises(InputError, match=r"unexpected \(bias\\n") as caught:
+        load_weights(nn.Linear(2, 2), path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500

@@ -1,69 +1,111 @@
-"""Sets that lie in folders of picture files: one folder a class, or Tiny-ImageNet's own layout."""
+"""Sets that lie in folders of picture files: one folder a class, split or not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from stillroom.data.listing import Listing
-from stillroom.errors import InputError
+from stillroom.data.report import counted, first_few
+from stillroom.data.scan import Scan
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
-VAL_NAMES = ("val", "validation", "test")
+VAL_NAMES = ("val", "validation", "valid", "test")
+_LIKE_SPLITS = frozenset(("train", "training", "testing", *VAL_NAMES))
 _CHUNK = 2048
 
 
 def list_image_folder(root: Path) -> tuple[Listing, Listing | None]:
-    """List ``train`` and ``val`` (``validation``, ``test``), or a single level of class folders.
+    """List ``train`` and ``val`` (``validation``, ``valid``, ``test``), or a single level of class folders.
 
     Args:
         root: the folder.
 
     Returns:
-        The training and the validation listing; the latter None when it has to be split off.
-
-    Raises:
-        InputError: no class folders, an empty one, or classes that differ between the splits.
+        The training and the validation listing; the latter None when it has to be split off. What is wrong with
+        the folders (none, empty ones, classes that differ) stands in their ``complaints``.
     """
+    if not _is_split(root):
+        return list_classes(root, root), None
+    train = list_classes(root / "train", root)
     val_folder = next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
-    if not (root / "train").is_dir():
-        return _list_classes(root, root), None
-    train = _list_classes(root / "train", root)
     if val_folder is None:
         return train, None
-    val = _list_classes(val_folder, root)
+    val = list_classes(val_folder, root)
     if train.classes != val.classes:
-        raise InputError(_difference(train, val))
+        val = replace(val, complaints=(*val.complaints, _difference(train, val)))
     return train, val
 
 
-def _list_classes(split: Path, root: Path) -> Listing:
-    folders = sorted(entry for entry in split.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(folders) < 2:
-        found = "none" if not folders else f"only {folders[0].name!r}"
-        raise InputError(f"{split} has {found} for class folders; give a folder with one folder of pictures a class")
+def _is_split(root: Path) -> bool:
+    """Whether ``train`` is a split: it has folders of its own, or nothing beside it could be a class."""
+    train = root / "train"
+    if not train.is_dir():
+        return False
+    beside = [folder for folder in Scan(root, root).class_folders() if folder.name not in _LIKE_SPLITS]
+    return not beside or bool(Scan(train, root).class_folders())
+
+
+def list_classes(split: Path, root: Path) -> Listing:
+    """List the pictures of one split, one folder a class.
+
+    Args:
+        split: the folder that holds the class folders.
+        root: the folder of the set; names are paths below it.
+    """
+    scan = Scan(split, root)
+    folders = scan.class_folders()
+    complaints = _class_complaints(split, folders) if folders or not scan.faults else []
     files: list[Path] = []
     labels: list[int] = []
+    empty: list[str] = []
     for label, folder in enumerate(folders):
-        own = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file())
-        if not own:
-            raise InputError(f"class folder {folder} has no pictures; add some or remove the folder")
+        before = scan.faults
+        own = scan.pictures(folder)
+        if not own and scan.faults == before:
+            empty.append(folder.relative_to(root).as_posix())
         files += own
         labels += [label] * len(own)
-    return _from_files(split, root, files, labels, tuple(folder.name for folder in folders))
+    if empty:
+        complaints.append(
+            f"{counted(len(empty), 'class folder')} with no pictures: {first_few(empty)}; add some or remove the folder"
+        )
+    complaints += scan.complaints()
+    return from_files(split, root, files, labels, tuple(folder.name for folder in folders), complaints)
 
 
-def _from_files(
-    split: Path, root: Path, files: Sequence[Path], labels: Sequence[int], classes: tuple[str, ...]
+def _class_complaints(split: Path, folders: Sequence[Path]) -> list[str]:
+    names = [folder.name for folder in folders]
+    if len(names) < 2:
+        found = first_few([f"only {name!r}" for name in names]) or "none"
+        return [f"{split} has {found} for class folders; give a folder with one folder of pictures a class"]
+    if all(name.lower() in _LIKE_SPLITS for name in names):
+        return [f"the folders of {split} are called like splits ({first_few(names)}); call them 'train' and 'val'"]
+    bytes_in = [name for name in names if any("\udc80" <= letter <= "\udcff" for letter in name)]
+    if bytes_in:
+        count = counted(len(bytes_in), "class folder")
+        return [f"{count} with a name that is no UTF-8 text: {first_few(bytes_in)}; rename"]
+    return []
+
+
+def from_files(
+    split: Path,
+    root: Path,
+    files: Sequence[Path],
+    labels: Sequence[int],
+    classes: tuple[str, ...],
+    complaints: Sequence[str] = (),
 ) -> Listing:
+    """Make a listing of picture files below ``root``."""
+
     def chunks() -> Iterator[Sequence[Path]]:
         for start in range(0, len(files), _CHUNK):
             yield files[start : start + _CHUNK]
 
     names = [path.relative_to(root).as_posix() for path in files]
-    return Listing(str(split), names, np.asarray(labels, dtype=np.int64), classes, chunks)
+    return Listing(str(split), names, np.asarray(labels, dtype=np.int64), classes, chunks, tuple(complaints))
 
 
 def _difference(train: Listing, val: Listing) -> str:
@@ -71,51 +113,5 @@ def _difference(train: Listing, val: Listing) -> str:
     for one, other in ((train, val), (val, train)):
         extra = sorted(set(one.classes) - set(other.classes))
         if extra:
-            more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
-            sides.append(f"{', '.join(extra[:3])}{more} only in {one.where}")
+            sides.append(f"{first_few(extra)} only in {one.where}")
     return f"class folders differ: {'; '.join(sides)}; give both splits the same class folders"
-
-
-def is_tiny_imagenet(root: Path) -> bool:
-    """Whether the folder has the layout of Stanford's archive."""
-    return (root / "wnids.txt").is_file() and (root / "val" / "val_annotations.txt").is_file()
-
-
-def list_tiny_imagenet(root: Path) -> tuple[Listing, Listing]:
-    """List Stanford's layout: ``train/<id>/images``, and ``val/images`` with its table of labels.
-
-    Labels follow the sorted WordNet ids, as in published work; ``wnids.txt`` is not sorted.
-
-    Args:
-        root: the folder ``tiny-imagenet-200``.
-
-    Raises:
-        InputError: class folders that do not match ``wnids.txt``, or an unknown class in the table.
-    """
-    wnids = tuple(sorted((root / "wnids.txt").read_text().split()))
-    train = _list_classes(root / "train", root)
-    if train.classes != wnids:
-        differ = sorted(set(train.classes) ^ set(wnids))
-        raise InputError(f"{root}: train folders and wnids.txt differ in {', '.join(differ[:3])}; unpack it again")
-    place = {wnid: label for label, wnid in enumerate(wnids)}
-    table = root / "val" / "val_annotations.txt"
-    files: list[Path] = []
-    labels: list[int] = []
-    for number, line in enumerate(table.read_text().splitlines(), start=1):
-        cells = line.split("\t")
-        if len(cells) < 2 or cells[1] not in place:
-            raise InputError(f"{table} line {number} has no known class; unpack the set again")
-        files.append(root / "val" / "images" / cells[0])
-        labels.append(place[cells[1]])
-    classes = _spoken_names(root, wnids)
-    val = _from_files(root / "val", root, files, labels, classes)
-    return Listing(train.where, train.names, train.labels, classes, train.chunks), val
-
-
-def _spoken_names(root: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
-    """Add the first word of each class where ``words.txt`` is there."""
-    words = root / "words.txt"
-    if not words.is_file():
-        return wnids
-    spoken = dict(line.split("\t", 1) for line in words.read_text().splitlines() if "\t" in line)
-    return tuple(f"{wnid} {spoken[wnid].split(',')[0].strip()}" if wnid in spoken else wnid for wnid in wnids)

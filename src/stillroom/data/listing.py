@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stillroom.data.decode import Decoded, Source, decode_all
 from stillroom.data.memory import ImageSet
+from stillroom.data.report import counted, first_few
 from stillroom.errors import InputError
 
 
@@ -25,6 +26,7 @@ class Listing:
         labels: int64 array (n,), values in [0, len(classes)).
         classes: the names of the classes.
         chunks: makes an iterator over the pictures in order, some at a time.
+        complaints: what was found wrong with the split so far; with any, it cannot be used.
     """
 
     where: str
@@ -32,6 +34,7 @@ class Listing:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     chunks: Callable[[], Iterator[Sequence[Source]]]
+    complaints: tuple[str, ...] = ()
 
     def decode(self, image_size: int | None) -> Decoded:
         """Decode all pictures; see :func:`stillroom.data.decode.decode_all`."""
@@ -68,17 +71,20 @@ class Listing:
             bool array (n,).
 
         Raises:
-            InputError: a class with a single picture.
+            InputError: classes with a single picture.
         """
-        digests = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in self.names]
+        digests = [hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest() for name in self.names]
         chosen = np.zeros(len(self.names), dtype=bool)
+        single: list[str] = []
         for label, name in enumerate(self.classes):
             members = sorted((self.labels == label).nonzero()[0], key=lambda place: digests[place])
             if len(members) == 1:
-                raise InputError(
-                    f"class {name!r} of {self.where} has one picture and cannot be split; "
-                    "add pictures or make train and val folders"
-                )
+                single.append(name)
             count = min(max(1, round(val_fraction * len(members))), len(members) - 1)
             chosen[members[: max(count, 0)]] = True
+        if single:
+            raise InputError(
+                f"{counted(len(single), 'class')} of {self.where} with one picture cannot be split: "
+                f"{first_few(single)}; add pictures or make train and val folders"
+            )
         return chosen

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stillroom.data.decode import Source
 from stillroom.data.listing import Listing
+from stillroom.data.report import Report, counted, first_few
 from stillroom.errors import InputError
+from stillroom.files import shown
 
 _IMAGE = ("image", "img")
 _LABEL = ("label", "labels", "fine_label")
 _VAL = ("validation", "val", "test")
 _CHUNK = 2048
+
+_Labels = NDArray[np.int64]
 
 
 def find_parquet(root: Path) -> tuple[list[Path], list[Path]] | None:
@@ -43,96 +50,149 @@ def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, L
         val: possibly none.
 
     Returns:
-        The training and the validation listing; the latter None when it has to be split off.
+        The training and the validation listing; the latter None when it has to be split off. What is wrong with
+        the labels and class names (missing, out of range, differing between files) stands in the ``complaints`` of
+        the first; such labels are -1 in the listing.
 
     Raises:
-        InputError: an unreadable file, missing columns, labels that are missing or have no class, or class
-            names that differ between the splits.
+        InputError: files that cannot be read or lack a column; the message names all of them.
     """
-    opened = [_open(path) for path in train], [_open(path) for path in val]
-    labels = tuple(_labels(files) for files in opened)
-    names = [_class_names(files[0]) for files in opened if files]
-    if len(names) == 2 and names[0] != names[1]:
-        differ = sorted(set(names[0] or ()) ^ set(names[1] or ()))
-        raise InputError(
-            f"class names of {train[0]} and {val[0]} differ ({', '.join(differ[:3]) or 'in order'}); "
-            "write both splits with the same features"
-        )
-    count = max(int(values.max(initial=0)) for values in labels) + 1
-    classes = names[0] or tuple(str(number) for number in range(count))
-    if count > len(classes):
-        raise InputError(f"{train[0].parent} has label {count - 1} but {len(classes)} class names; repair the labels")
+    report = Report(str(train[0].parent))
+    files = [_opened(paths, report) for paths in (train, val)]
+    report.close()
+    report = Report(report.where)
+    whole = [file for split in files for file in split]
+    names = _class_names(whole, report)
+    count = 1 + max((int(file.labels.max(initial=0)) for file in whole), default=0)
+    classes = names or tuple(str(number) for number in range(min(count, sum(len(file.labels) for file in whole))))
     if len(classes) < 2:
-        raise InputError(f"{train[0].parent} has {len(classes)} class; give a set with two or more")
-    listings = [_listing(files, values, classes) for files, values in zip(opened, labels, strict=True) if files]
-    return listings[0], listings[1] if len(listings) > 1 else None
+        report.add(f"{report.where} has {counted(len(classes), 'class')}; give a set with two or more")
+    for file in whole:
+        report.add(_mend_labels(file, len(classes)))
+    for split in files:
+        if split and not any(len(file.labels) for file in split):
+            report.add(f"{first_few([str(file.path) for file in split])} has no rows; give a split with pictures")
+    complaints = tuple(report.complaints)
+    return _listing(files[0], classes, complaints), _listing(files[1], classes) if files[1] else None
 
 
+@dataclass
 class _File:
-    """An open Parquet file with the columns that matter."""
+    """An open Parquet file, the columns that matter, and its labels: below 0 where there is none."""
 
-    def __init__(self, path: Path, file: Any, image: str, label: str) -> None:
-        self.path, self.file, self.image, self.label = path, file, image, label
+    path: Path
+    file: Any
+    image: str
+    label: str
+    labels: _Labels
+
+
+def _opened(paths: Sequence[Path], report: Report) -> list[_File]:
+    files = []
+    for path in paths:
+        with report.catching():
+            files.append(_open(path))
+    return files
 
 
 def _open(path: Path) -> _File:
     import pyarrow.parquet as pq
-    import pyarrow.types as types
 
+    if not path.is_file():  # a pipe would block for ever
+        raise InputError(f"{shown(path)} is no ordinary file; fetch it again")
     try:
         file = pq.ParquetFile(path)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:  # pyarrow's own errors are among these
+        schema = file.schema_arrow
+    except _unreadable_errors() as error:
         raise _unreadable(path, error) from None
-    schema = file.schema_arrow
+    image, label = _columns(path, schema)
+    try:
+        column = file.read(columns=[label]).column(0)  # type: ignore[no-untyped-call]
+        labels = column.fill_null(0).cast("int64", safe=False).to_numpy().copy()
+        labels[column.is_null().to_numpy()] = -1
+    except _unreadable_errors() as error:
+        raise _unreadable(path, error) from None
+    return _File(path, file, image, label, labels)
+
+
+def _columns(path: Path, schema: Any) -> tuple[str, str]:
+    """Return the names of the columns of pictures and labels."""
+    import pyarrow.types as types
+
     image = next((name for name in _IMAGE if name in schema.names), None)
     label = next((name for name in _LABEL if name in schema.names), None)
-    if image is None or label is None or not types.is_struct(schema.field(image).type):
-        found = ", ".join(schema.names)
+    found = first_few(schema.names)
+    if image is None or label is None:
         raise InputError(f"{path} has columns {found}; give image (struct of bytes and path) and label (integer)")
+    if schema.names.count(image) > 1 or schema.names.count(label) > 1:
+        raise InputError(f"{path} has columns {found}; give {image} and {label} once each")
+    kind, parts = schema.field(image).type, {}
+    if types.is_struct(kind):
+        parts = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
+    if "bytes" not in parts or not (types.is_binary(parts["bytes"]) or types.is_large_binary(parts["bytes"])):
+        raise InputError(f"{path}: column {image} is {kind}; give image as a struct of bytes (binary) and path")
     if not types.is_integer(schema.field(label).type):
         raise InputError(f"{path}: column {label} is {schema.field(label).type}; give integers")
-    return _File(path, file, image, label)
+    return image, label
+
+
+def _unreadable_errors() -> tuple[type[Exception], ...]:
+    # Imported late, as it is slow.
+    arrow: type[Exception] = importlib.import_module("pyarrow").ArrowException
+    return arrow, OSError, ValueError
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = shown(str(error).splitlines()[0] if str(error) else type(error).__name__)
     return InputError(f"{path} is not a readable Parquet file ({reason}); fetch it again")
 
 
-def _labels(files: Sequence[_File]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    parts = [np.empty(0, dtype=np.int64)]
-    for file in files:
-        try:
-            column = file.file.read(columns=[file.label]).column(0)
-        except (OSError, ValueError) as error:
-            raise _unreadable(file.path, error) from None
-        values = column.fill_null(-1).to_numpy().astype(np.int64)
-        if len(values) and values.min() < 0:
-            row = int(values.argmin())
-            raise InputError(f"{file.path} row {row} has no label; use a split with labels for every picture")
-        parts.append(values)
-    return np.concatenate(parts)
+def _mend_labels(file: _File, classes: int) -> str:
+    """Set labels that cannot be to -1 and return a complaint about them, or nothing."""
+    missing, beyond = (file.labels < 0).nonzero()[0], (file.labels >= classes).nonzero()[0]
+    told = []
+    if len(missing):
+        rows = first_few([str(row) for row in missing])
+        told.append(f"{counted(len(missing), 'row')} of {file.path} without a label (row {rows})")
+    if len(beyond):
+        rows = first_few([f"row {row}: {file.labels[row]}" for row in beyond])
+        told.append(f"{counted(len(beyond), 'label')} of {file.path} beyond the {classes} classes ({rows})")
+    file.labels[missing] = file.labels[beyond] = -1
+    return f"{', '.join(told)}; use a split with a right label for every picture" if told else ""
 
 
-def _class_names(file: _File) -> tuple[str, ...] | None:
+def _class_names(files: Sequence[_File], report: Report) -> tuple[str, ...] | None:
+    """Return the names that all files agree on, or None where the first has none."""
+    names = [_stored_names(file) for file in files]
+    for file, other in zip(files[1:], names[1:], strict=True):
+        if other != names[0]:
+            differ = sorted(set(names[0] or ()) ^ set(other or ()))
+            report.add(
+                f"class names of {files[0].path} and {file.path} differ ({first_few(differ) or 'in order'}); "
+                "write all files with the same features"
+            )
+            break
+    return names[0] if names else None
+
+
+def _stored_names(file: _File) -> tuple[str, ...] | None:
     stored = (file.file.schema_arrow.metadata or {}).get(b"huggingface")
-    if stored is None:
-        return None
     try:
-        names = json.loads(stored)["info"]["features"][file.label]["names"]
-    except (KeyError, TypeError, ValueError):
+        names = json.loads(stored)["info"]["features"][file.label]["names"] if stored else None
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
-    return tuple(str(name) for name in names)
+    return tuple(str(name) for name in names) if isinstance(names, list) and names else None
 
 
-def _listing(files: Sequence[_File], labels: np.ndarray[Any, np.dtype[np.int64]], classes: tuple[str, ...]) -> Listing:
+def _listing(files: Sequence[_File], classes: tuple[str, ...], complaints: tuple[str, ...] = ()) -> Listing:
     def chunks() -> Iterator[Sequence[Source]]:
         for file in files:
             try:
                 for batch in file.file.iter_batches(_CHUNK, columns=[f"{file.image}.bytes"]):
                     yield batch.column(0).field(0).to_pylist()
-            except (OSError, ValueError) as error:
+            except _unreadable_errors() as error:
                 raise _unreadable(file.path, error) from None
 
-    names = [f"{file.path.name} row {row}" for file in files for row in range(file.file.metadata.num_rows)]
-    return Listing(str(files[0].path), names, labels, classes, chunks)
+    names = [f"{file.path.name} row {row}" for file in files for row in range(len(file.labels))]
+    labels = np.concatenate([file.labels for file in files])
+    return Listing(str(files[0].path), names, labels, classes, chunks, complaints)

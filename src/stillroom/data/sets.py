@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from stillroom.data.augment import Augment
-from stillroom.data.decode import check_broken, resize_all
-from stillroom.data.folder import is_tiny_imagenet, list_image_folder, list_tiny_imagenet
+from stillroom.data.cifar import load_cifar
+from stillroom.data.decode import Decoded, check_broken, resize_all
+from stillroom.data.folder import list_image_folder
 from stillroom.data.glyphs import glyphs100
 from stillroom.data.listing import Listing
 from stillroom.data.memory import ImageSet
 from stillroom.data.parquet import find_parquet, list_parquet
+from stillroom.data.report import Report, counted, first_few
 from stillroom.data.statistics import PUBLISHED, channel_statistics
+from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError
+from stillroom.files import shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +106,8 @@ def load_data(
         The set; ``per_class`` shortens only its training split.
 
     Raises:
-        InputError: an unknown name, an argument outside its range, or a set that cannot be used.
+        InputError: an unknown name, an argument outside its range, or a set that cannot be used; the message
+            names everything that is wrong with it.
     """
     _check(image_size, val_fraction, seed, skip_broken)
     options = _Options(Path(root), image_size, val_fraction, seed, skip_broken, download)
@@ -145,45 +149,87 @@ def _check(image_size: int | None, val_fraction: float, seed: int, skip_broken: 
 
 
 def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
-    folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.is_file():
-        raise InputError(f"data is {str(name_or_path)!r}, a file; give the folder it lies in")
+    given = shown(repr(str(name_or_path)))
+    try:
+        folder = Path(name_or_path).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.is_file():
+            raise InputError(f"data is {given}, a file; give the folder it lies in")
+    except (OSError, RuntimeError) as error:  # too long, behind a closed folder, or of an unknown user
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"data is {given}, which cannot be opened ({reason}); give a folder") from None
     names = ", ".join(_SETS)
-    raise InputError(f"data is {str(name_or_path)!r}, which is neither a folder nor one of {names}; give one of these")
+    raise InputError(f"data is {given}, which is neither a folder nor one of {names}; give one of these")
 
 
 def _load_folder(folder: Path, options: _Options) -> Loaded:
-    files = find_parquet(folder)
-    if files is not None:
-        return _load_listings(*list_parquet(*files), options)
-    if is_tiny_imagenet(folder):
-        return _load_listings(*list_tiny_imagenet(folder), options)
-    return _load_listings(*list_image_folder(folder), options)
+    try:
+        files = find_parquet(folder)
+        if files is not None:
+            return _load_listings(folder, *list_parquet(*files), options=options)
+        if is_tiny_imagenet(folder):
+            return _load_listings(folder, *list_tiny_imagenet(folder), options=options)
+        return _load_listings(folder, *list_image_folder(folder), options=options)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InputError(f"{shown(folder)} cannot be opened ({reason}); allow it") from None
 
 
-def _load_listings(train: Listing, val: Listing | None, options: _Options) -> Loaded:
-    decoded = train.decode(options.image_size)
-    broken = [train.names[place] for place in decoded.broken]
-    total = len(train.names)
+def _load_listings(folder: Path, train: Listing, val: Listing | None, *, options: _Options) -> Loaded:
+    """Decode both splits and report together what is wrong with them."""
+    listings = [train] if val is None else [train, val]
+    report = Report(str(folder), [complaint for listing in listings for complaint in listing.complaints])
+    held_out = np.zeros(0, dtype=bool)
+    if val is None and train.labels.min(initial=0) >= 0:  # wrong labels would tell nothing about the classes
+        with report.catching():
+            held_out = train.held_out(options.val_fraction, options.seed)
+    decoded: list[Decoded] = []
+    for listing in listings:
+        with report.catching():
+            decoded.append(listing.decode(options.image_size))
+        if len(decoded) < len(listings) and (not decoded or decoded[-1].complaint):
+            break  # the other split would only say the same
+    broken = _broken(listings, decoded, report, options.skip_broken)
+    report.close()
     if val is None:
-        held_out = train.held_out(options.val_fraction, options.seed)
-        sets = tuple(train.image_set(decoded, np.flatnonzero(side)) for side in (~held_out, held_out))
+        sets = tuple(train.image_set(decoded[0], np.flatnonzero(side)) for side in (~held_out, held_out))
     else:
-        decoded_val = val.decode(options.image_size)
-        broken += [val.names[place] for place in decoded_val.broken]
-        total += len(val.names)
-        sets = train.image_set(decoded), val.image_set(decoded_val)
-    check_broken(broken, total, options.skip_broken)
+        sets = train.image_set(decoded[0]), val.image_set(decoded[1])
+    _check_sets(train, sets)
+    return sets[0], sets[1], broken
+
+
+def _broken(
+    listings: Sequence[Listing], decoded: Sequence[Decoded], report: Report, skip_broken: float
+) -> tuple[str, ...]:
+    """Return the names of the broken pictures, and report them where they are too many."""
+    names: list[str] = []
+    reasons: list[str] = []
+    for listing, pictures in zip(listings, decoded, strict=False):
+        report.add(pictures.complaint)
+        names += [shown(listing.names[place]) for place in pictures.broken]
+        reasons += pictures.reasons
+    with report.catching():
+        check_broken(names, sum(len(listing.names) for listing in listings), skip_broken, reasons)
+    return tuple(names)
+
+
+def _check_sets(listing: Listing, sets: Sequence[ImageSet]) -> None:
+    """Refuse splits without pictures, training classes of which none could be read, and sizes that differ."""
     for side, images in zip(("training", "validation"), sets, strict=True):
         if len(images) == 0:
-            raise InputError(f"the {side} split of {train.where} has no readable pictures; add some")
+            raise InputError(f"the {side} split of {listing.where} has no readable pictures; add some")
+    lost = set(np.unique(listing.labels).tolist()) - set(sets[0].labels.tolist())
+    if lost:
+        names = first_few([listing.classes[label] for label in sorted(lost)])
+        raise InputError(
+            f"{counted(len(lost), 'class')} of {listing.where} without a readable training picture: {names}; add some"
+        )
     shapes = [f"{images.images.shape[3]}x{images.images.shape[2]}" for images in sets]
     if shapes[0] != shapes[1]:
         both = " and ".join(shapes)
         raise InputError(f"image_size is None but training and validation pictures differ ({both}); give image_size")
-    return sets[0], sets[1], tuple(broken)
 
 
 def _load_glyphs(options: _Options) -> Loaded:
@@ -198,38 +244,14 @@ def _resized(images: ImageSet, options: _Options) -> ImageSet:
 
 
 def _load_cifar(kind: str, options: _Options) -> Loaded:
-    from torchvision import datasets
-
-    source = getattr(datasets, kind)
-    sets = []
-    for train in (True, False):
-        try:
-            split = _fetch(source, options.root, train, options.download)
-        except (RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                f"{kind} is not in {options.root} and was not fetched ({reason}); "
-                f"put the folder {source.base_folder} there, or set root to where it lies"
-            ) from None
-        images = torch.from_numpy(split.data.transpose(0, 3, 1, 2).copy())
-        whole = ImageSet(images, torch.tensor(split.targets), torch.arange(len(images)), tuple(split.classes))
-        sets.append(_resized(whole, options))
-    return sets[0], sets[1], ()
-
-
-def _fetch(source: Callable[..., Any], root: Path, train: bool, download: bool) -> Any:
-    try:
-        return source(str(root), train=train, download=False)
-    except RuntimeError:
-        if not download:
-            raise
-        return source(str(root), train=train, download=True)
+    train, test = load_cifar(kind, options.root, options.download)
+    return _resized(train, options), _resized(test, options), ()
 
 
 def _load_tiny_imagenet(options: _Options) -> Loaded:
     for folder in (options.root, options.root / "tiny-imagenet-200"):
         if is_tiny_imagenet(folder):
-            return _load_listings(*list_tiny_imagenet(folder), options)
+            return _load_listings(folder, *list_tiny_imagenet(folder), options=options)
     raise InputError(
         f"tiny-imagenet is not in {options.root}; "
         "unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or set root to where it lies"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor
 
 from stillroom.errors import InputError, first_line
+from stillroom.files import shown
 
 _NESTS = ("model", "state_dict", "model_state_dict", "net")
 _TORCH_STARTS = (b"PK", b"\x80")
-_BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError)
+_BLOWN_UP = 10  # torch stores tensors as they are; nothing honest unpacks to so many times the file
 # The numbers that training scripts keep beside the weights: best accuracy, epoch, learning rate.
 _NUMBERS = (np.float16, np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)
 
@@ -40,12 +42,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             to run.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no checkpoint file {path}; check the path")
     try:
+        if not path.is_file():
+            raise InputError(f"there is no checkpoint file {shown(path)}; check the path")
         content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
-    except PermissionError as error:
-        raise InputError(f"the checkpoint {path} cannot be opened: {first_line(error)}") from error
+    except OSError as error:  # closed, behind a closed folder, or too long a name
+        raise InputError(
+            f"the checkpoint {shown(path)} cannot be opened: {error.strerror or first_line(error)}"
+        ) from error
     return _state_dict_in(content, path)
 
 
@@ -69,6 +73,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     """Unpickle under the allow-list and turn every failure into one line."""
+    _check_unpacked(path)
     try:
         with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
             # Torch remarks on other pickle protocols; whether the file can be read is said below.
@@ -85,8 +90,31 @@ def _read_torch(path: Path) -> Any:
             f"{path} was refused and nothing in it was run: it holds the Python object {refused[1]}, "
             "not only tensors; where it was made, save model.state_dict() instead"
         ) from None
-    except _BROKEN as error:
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged file can lead torch to raise anything
+        if "TorchScript" in str(error):
+            raise InputError(
+                f"{path} was refused and nothing in it was run: it is a TorchScript archive, which holds a program; "
+                "where it was made, save model.state_dict() instead"
+            ) from None
         raise InputError(f"{path} is damaged or no checkpoint ({first_line(error)[:120]}); fetch it again") from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that would unpack to far more memory than the file has bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except PermissionError:
+        raise
+    except Exception:  # noqa: BLE001  no archive, or a damaged one: torch says so
+        return
+    if unpacked > _BLOWN_UP * path.stat().st_size:
+        raise InputError(
+            f"{path} was refused: its {path.stat().st_size / 1e6:.1f} MB unpack to {unpacked / 1e6:.1f} MB; "
+            "fetch it again"
+        )
 
 
 def _numpy_numbers() -> list[Any]:
@@ -107,7 +135,7 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, Any]:
         state = {str(name): value for name, value in content.items()}
         if any(isinstance(value, Tensor) for value in state.values()):
             return state
-        held = f"a mapping with the keys {', '.join(list(state)[:5]) or '(none)'}"
+        held = f"a mapping with the keys {', '.join(shown(name, 80) for name in list(state)[:5]) or '(none)'}"
     else:
         held = f"a {type(content).__name__}"
     raise InputError(f"{path} holds {held} and no state dict; save model.state_dict(), bare or under the key 'model'")

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stillroom.errors import InputError, first_line
-from stillroom.files import write_atomically
+from stillroom.files import shown, write_atomically
 from stillroom.models.checkpoint import read_checkpoint
 
 _PREFIXES = ("module.", "_orig_mod.")
@@ -36,6 +37,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     state = _strip_prefixes(read_checkpoint(path), expected)
     _fill_in(state, expected)
     _check_names(state, expected, path)
+    _check_kinds(state, expected, path)
     _check_shapes(model, state, expected, path)
     try:
         model.load_state_dict(state)
@@ -81,7 +83,7 @@ def _check_names(state: Mapping[str, Any], expected: Mapping[str, Any], path: Pa
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
     complaints = [
-        f"{len(names)} {kind} ({', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''})"
+        f"{len(names)} {kind} ({', '.join(shown(name, 80) for name in names[:_SHOWN])}{', …' * (len(names) > _SHOWN)})"
         for kind, names in (("missing", missing), ("unexpected", unexpected))
         if names
     ]
@@ -90,6 +92,38 @@ def _check_names(state: Mapping[str, Any], expected: Mapping[str, Any], path: Pa
             f"{path} is a checkpoint of another architecture: of the model's {len(expected)} tensors "
             f"{' and '.join(complaints)}; name the model it was trained as"
         )
+
+
+def _check_kinds(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+    """Refuse what torch would only find out about with half of the weights in place."""
+    wrong = [
+        f"{shown(name, 80)} is {kind}"
+        for name, value in expected.items()
+        if isinstance(value, Tensor) and (kind := _no_weights(state[name], value))
+    ]
+    if wrong:
+        more = "; …" if len(wrong) > _SHOWN else ""
+        raise InputError(
+            f"{path} does not fit: {len(wrong)} entries are no plain tensors ({'; '.join(wrong[:_SHOWN])}{more}); "
+            "save model.state_dict() of the model as it was trained"
+        )
+
+
+def _no_weights(value: Any, expected: Tensor) -> str:
+    """Say what a value is that cannot be copied into the expected tensor, or nothing."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    if value.is_meta and not expected.is_meta:
+        return "a tensor without values"
+    if value.layout is not torch.strided or value.is_quantized != expected.is_quantized:
+        return "a sparse or quantized tensor"
+    if value.is_complex() and not expected.is_complex():
+        return f"of type {value.dtype}"
+    try:
+        value.to(expected.dtype)
+    except (RuntimeError, TypeError):
+        return f"of type {value.dtype}"
+    return ""
 
 
 def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:

@@ -1,0 +1,150 @@
+"""CIFAR from the files of its authors, which are pickles: read without running anything in them."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stillroom.data.memory import ImageSet
+from stillroom.errors import InputError, first_line
+
+
+class _Array:
+    """Takes the place of a numpy array in a pickle: keeps its state and calls nothing."""
+
+    state: Any = ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return the pictures (n, 3, 32, 32), or raise ValueError."""
+        _, shape, kind, column_first, raw = self.state
+        if not isinstance(kind, _Kind) or kind.name.lstrip("|") != "u1":
+            raise ValueError("no bytes")
+        flat = np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, dtype=np.uint8)
+        return flat.reshape(shape, order="F" if column_first else "C").reshape(-1, 3, 32, 32)
+
+
+class _Kind:
+    """Takes the place of a numpy dtype."""
+
+    def __init__(self, name: str) -> None:
+        self.name = str(name)
+
+    def __setstate__(self, state: Any) -> None:
+        """Ignore byte order and the like: only bytes are read."""
+
+
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): lambda name, *_: _Kind(name),
+    ("_codecs", "encode"): lambda text, _: str(text).encode("latin1"),  # how Python 3 writes bytes in old pickles
+}
+
+
+class _Reader(pickle.Unpickler):
+    """Makes plain values and the stand-ins, and refuses every other name before it is looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _STAND_INS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it holds {module}.{name}") from None
+
+
+def load_cifar(kind: str, root: Path, download: bool) -> tuple[ImageSet, ImageSet]:
+    """Load CIFAR-10 or CIFAR-100 in the Python version of its authors.
+
+    Args:
+        kind: "CIFAR10" or "CIFAR100", as torchvision calls them.
+        root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``, or will.
+        download: whether to fetch what is missing or damaged.
+
+    Returns:
+        The training and the test set.
+
+    Raises:
+        InputError: files that are missing or not the published ones, or that hold something else than pictures
+            and labels; nothing in them is run.
+    """
+    from torchvision import datasets
+
+    source = getattr(datasets, kind)
+    _provide(source, root, download)
+    folder = root / source.base_folder
+    meta = source.meta
+    classes = tuple(str(name) for name in _read(folder / meta["filename"], lambda held: list(held[meta["key"]])))
+    train, test = (
+        [_read(folder / name, _batch) for name, _ in files] for files in (source.train_list, source.test_list)
+    )
+    return _image_set(train, classes), _image_set(test, classes)
+
+
+def _provide(source: Any, root: Path, download: bool) -> None:
+    """Check the files against the published sums, and fetch them where that is allowed."""
+    from torchvision.datasets.utils import download_and_extract_archive
+
+    reason = _unsound(source, root)
+    if reason and download:
+        try:
+            download_and_extract_archive(source.url, str(root), filename=source.filename, md5=source.tgz_md5)
+            reason = _unsound(source, root)
+        except (RuntimeError, OSError, EOFError, tarfile.TarError) as error:
+            reason = f"{reason}; {first_line(error)}"
+    if reason:
+        raise InputError(
+            f"{source.__name__} is not in {root} and was not fetched ({reason}); "
+            f"put the folder {source.base_folder} there, or set root to where it lies"
+        )
+
+
+def _unsound(source: Any, root: Path) -> str:
+    """Name the first file that is missing or other than published, or nothing."""
+    from torchvision.datasets.utils import check_integrity
+
+    meta = source.meta
+    for name, md5 in (*source.train_list, *source.test_list, (meta["filename"], meta["md5"])):
+        path = root / source.base_folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if not check_integrity(str(path), md5):
+            return f"{name} is damaged or another file"
+    return ""
+
+
+def _read(path: Path, take: Callable[[Any], Any]) -> Any:
+    try:
+        with path.open("rb") as file:
+            return take(_unpickle(file))
+    except Exception as error:  # a damaged pickle can raise anything
+        raise InputError(
+            f"{path} was refused and nothing in it was run ({first_line(error)}); fetch the set again"
+        ) from error
+
+
+def _unpickle(file: IO[bytes]) -> Any:
+    return _Reader(file, encoding="latin1").load()
+
+
+def _batch(held: Any) -> tuple[NDArray[np.uint8], list[int]]:
+    labels = held["labels"] if "labels" in held else held["fine_labels"]
+    pixels = held["data"].pixels()
+    if len(labels) != len(pixels) or not all(type(label) is int for label in labels):
+        raise ValueError(f"{len(pixels)} pictures and {len(labels)} labels")
+    return pixels, labels
+
+
+def _image_set(batches: list[tuple[NDArray[np.uint8], list[int]]], classes: tuple[str, ...]) -> ImageSet:
+    images = torch.from_numpy(np.concatenate([pixels for pixels, _ in batches]))
+    labels = torch.tensor([label for _, own in batches for label in own])
+    return ImageSet(images, labels, torch.arange(len(images)), classes)

@@ -1,0 +1,99 @@
+"""Tiny-ImageNet as Stanford packs it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from stillroom.data.folder import from_files, list_classes
+from stillroom.data.listing import Listing
+from stillroom.data.report import counted, first_few
+from stillroom.data.scan import Scan
+from stillroom.errors import InputError
+
+
+def is_tiny_imagenet(root: Path) -> bool:
+    """Whether the folder has the layout of Stanford's archive."""
+    return (root / "wnids.txt").is_file() and (root / "val" / "val_annotations.txt").is_file()
+
+
+def list_tiny_imagenet(root: Path) -> tuple[Listing, Listing]:
+    """List Stanford's layout: ``train/<id>/images``, and ``val/images`` with its table of labels.
+
+    Labels follow the sorted WordNet ids, as in published work; ``wnids.txt`` is not sorted.
+
+    Args:
+        root: the folder ``tiny-imagenet-200``.
+
+    Returns:
+        The training and the validation listing; what is wrong with folders and tables stands in their
+        ``complaints``.
+
+    Raises:
+        InputError: a table that cannot be read as text.
+    """
+    wnids = tuple(sorted(_lines(root / "wnids.txt", split=True)))
+    train = list_classes(root / "train", root)
+    complaints: list[str] = []
+    if train.classes != wnids:
+        differ = sorted(set(train.classes) ^ set(wnids)) or [name for name, n in Counter(wnids).items() if n > 1]
+        complaints.append(f"{root}: train folders and wnids.txt differ in {first_few(differ)}; unpack it again")
+    classes = _spoken_names(root, wnids)
+    val = _validation(root, classes, {wnid: label for label, wnid in enumerate(wnids)})
+    return replace(train, classes=classes, complaints=(*train.complaints, *complaints)), val
+
+
+def _lines(path: Path, split: bool = False) -> Sequence[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); unpack the set again") from None
+    return text.split() if split else text.splitlines()
+
+
+def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> Listing:
+    table = root / "val" / "val_annotations.txt"
+    folder = root / "val" / "images"
+    files: list[Path] = []
+    labels: list[int] = []
+    wrong: list[str] = []
+    for number, line in enumerate(_lines(table), start=1):
+        name, wnid = (*line.split("\t"), "", "")[:2]
+        if wnid not in place or Path(name).name != name:
+            wrong.append(str(number))
+            continue
+        files.append(folder / name)
+        labels.append(place[wnid])
+    complaints = []
+    if wrong:
+        complaints.append(
+            f"{counted(len(wrong), 'line')} of {table} without a picture and a known class (line {first_few(wrong)}); "
+            "unpack the set again"
+        )
+    twice = [path.name for path, times in Counter(files).items() if times > 1]
+    if twice:
+        complaints.append(f"{table} names pictures twice: {first_few(twice)}; unpack the set again")
+    if not wrong:
+        complaints += _unlabelled(folder, root, files, table)
+    return from_files(root / "val", root, files, labels, classes, complaints)
+
+
+def _unlabelled(folder: Path, root: Path, files: Sequence[Path], table: Path) -> list[str]:
+    left = sorted(set(Scan(folder, root).pictures(folder) if folder.is_dir() else ()) - set(files))
+    if not left:
+        return []
+    names = first_few([path.name for path in left])
+    return [
+        f"{counted(len(left), 'picture')} of {folder} without a line in {table.name}: {names}; unpack the set again"
+    ]
+
+
+def _spoken_names(root: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
+    """Add the first word of each class where ``words.txt`` is there."""
+    words = root / "words.txt"
+    if not words.is_file():
+        return wnids
+    spoken = dict(line.split("\t", 1) for line in _lines(words) if "\t" in line)
+    return tuple(f"{wnid} {spoken[wnid].split(',')[0].strip()}" if wnid in spoken else wnid for wnid in wnids)
