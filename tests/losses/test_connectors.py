@@ -235,6 +235,7 @@ def test_compiled_equals_eager(name: str) -> None:
     assert any(gradient.any() for gradient in results[0][1])
 
 
+@pytest.mark.usefixtures("unseen_values")
 @trains_the_student
 @pytest.mark.parametrize("who", ["student", "teacher"])
 def test_a_nan_is_not_hidden(name: str, who: str) -> None:

@@ -97,7 +97,7 @@ def test_samples_and_classes_have_no_order(name: str, data: Logits, seed: int) -
 @QUICK
 @given(data=logits(scales=(0.1, 5.0, 1e4, 1e30)))
 def test_agreement_costs_nothing_and_pulls_nowhere(name: str, data: Logits) -> None:
-    for dtype, rounding in ((torch.float32, 2e-6), (torch.float64, 1e-12)):
+    for dtype, rounding in ((torch.float32, 5e-6), (torch.float64, 1e-12)):
         same = data.student.to(dtype)
         loss, gradient = value_and_gradient(name, Logits(same, same.clone(), data.target))
         assert loss.item() == pytest.approx(0.0, abs=rounding)
@@ -234,6 +234,7 @@ def test_one_sample_and_the_mean_over_samples(name: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("unseen_values")
 @every_loss
 def test_a_nan_is_not_hidden(name: str) -> None:
     data = make(3, 9, seed=11)

@@ -1,6 +1,6 @@
-"""What every loss checks at its door: shapes, dtypes, devices and ranges, never the values of a tensor.
+"""What every loss checks at its door: shapes, dtypes, devices, ranges, and on a CPU that every value is finite.
 
-Nothing here reads a tensor's data, so a check costs no device synchronisation and compiles away.
+Nothing here reads the data of a tensor on an accelerator, so a check costs no device synchronisation; all compile away.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+
+from stillroom.losses.finite import check_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,7 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
     Raises:
         ValueError: an argument is not two-dimensional, not floating, empty, has fewer than two classes, or the
             two disagree in shape or device.
+        NotFinite: one holds NaN or infinite values (CPU only, see :mod:`stillroom.losses.finite`); a ValueError too.
 
     Example:
         >>> check_logits(torch.zeros(4, 10), torch.zeros(4, 100))  # doctest: +ELLIPSIS
@@ -52,6 +55,9 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
         raise ValueError("student_logits has batch size 0: the mean over an empty batch is undefined, skip it")
     if student_logits.shape[1] < 2:
         raise ValueError(f"student_logits has {student_logits.shape[1]} class: distillation needs C >= 2")
+    check_values("student_logits", student_logits)
+    if teacher_logits is not student_logits:
+        check_values("teacher_logits", teacher_logits)
 
 
 def check_target(target: Tensor, student_logits: Tensor) -> None:
@@ -201,6 +207,7 @@ def check_feature(name: str, feature: Tensor, *, dimensions: int, shape: str) ->
 
     Raises:
         ValueError: naming the argument and what is wrong.
+        NotFinite: it holds NaN or infinite values (CPU only).
     """
     if not feature.is_floating_point():
         raise ValueError(f"{name} has dtype {feature.dtype}: features must be floating, convert with .float()")
@@ -208,6 +215,7 @@ def check_feature(name: str, feature: Tensor, *, dimensions: int, shape: str) ->
         raise ValueError(f"{name} has shape {tuple(feature.shape)}: it must be {shape}")
     if 0 in feature.shape:
         raise ValueError(f"{name} has shape {tuple(feature.shape)}: it is empty, skip it")
+    check_values(name, feature)
 
 
 def check_pair(student_name: str, student: Tensor, teacher_name: str, teacher: Tensor) -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillroom.losses.finite import can_look_at, check_result
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -51,9 +53,15 @@ def cast_for(module: nn.Module, feature: Tensor) -> Tensor:
     That is the dtype of its parameters. Under autocast, which narrows parameters and inputs by itself, only float64
     is changed: autocast leaves it alone.
 
+    Batch normalisation makes zeros of a feature whose squares overflow, and keeps the infinite variance: that is
+    refused here, on the CPU (see :mod:`stillroom.losses.finite`).
+
     Args:
         module: has at least one parameter.
         feature: any floating dtype; the conversion stays in the graph.
+
+    Raises:
+        NotFinite: the feature is too large to be normalised.
 
     Example:
         >>> cast_for(nn.Linear(2, 2), torch.zeros(1, 2).half()).dtype
@@ -61,7 +69,10 @@ def cast_for(module: nn.Module, feature: Tensor) -> Tensor:
     """
     if feature.dtype != torch.float64 and torch.is_autocast_enabled(feature.device.type):
         return feature
-    return feature.to(next(module.parameters()).dtype)
+    cast = feature.to(next(module.parameters()).dtype)
+    if can_look_at(cast) and any(isinstance(layer, nn.BatchNorm2d) for layer in module.modules()):
+        check_result(torch.linalg.vector_norm(cast.detach()), student_feature=cast)
+    return cast
 
 
 def match_size(feature: Tensor, size: tuple[int, int]) -> Tensor:

@@ -142,4 +142,16 @@ def unit_rows(x: Tensor) -> Tensor:
 
 def or_one(scale: Tensor) -> Tensor:
     """Replace a scale of (nearly) zero, by which nothing can be divided, by 1."""
-    return torch.where(scale > torch.finfo(scale.dtype).tiny, scale, 1.0)
+    return torch.where(scale > negligible(scale.dtype), scale, 1.0)
+
+
+def negligible(dtype: torch.dtype) -> float:
+    """The scale up to which all counts as zero: a gradient divided by it would leave the dtype's range.
+
+    Six powers of ten above the smallest normal number, which are left to what the gradient is multiplied by.
+
+    Example:
+        >>> f"{negligible(torch.float32):.0e}"
+        '1e-32'
+    """
+    return 1e6 * torch.finfo(dtype).tiny

@@ -61,6 +61,7 @@ def test_zero_and_saturated_maps_stay_finite(dtype: torch.dtype) -> None:
         assert gradient_of(loss, student).isfinite().all()
 
 
+@pytest.mark.usefixtures("unseen_values")
 def test_a_nan_of_the_teachers_is_not_a_resting_neuron() -> None:
     teacher = torch.ones(1, 1, 1, 2)
     teacher[..., 0] = float("nan")

@@ -202,6 +202,7 @@ def test_the_upstream_gradient_scales(name: str) -> None:
             torch.testing.assert_close(larger, -3 * gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("unseen_values")
 @every_loss
 def test_a_nan_is_not_hidden(name: str) -> None:
     module, given = connected(name), inputs(name)

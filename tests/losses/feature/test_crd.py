@@ -226,6 +226,7 @@ def test_autocast_leaves_the_contrast_alone() -> None:
         assert crd(*units, *memories, picks) == plain
 
 
+@pytest.mark.usefixtures("unseen_values")
 def test_nan_comes_through() -> None:
     student, teacher = examples()
     assert connected()(student.fill_(torch.nan), teacher, torch.tensor([4, 1, 0, 8])).isnan()

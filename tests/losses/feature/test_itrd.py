@@ -115,6 +115,7 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert gradient_of(loss, student).dtype == torch.float16
 
 
+@pytest.mark.usefixtures("unseen_values")
 def test_a_nan_is_not_hidden_and_the_teacher_is_left_alone() -> None:
     student, teacher = embeddings(3, 4).requires_grad_(), embeddings(3, 4, seed=1).requires_grad_()
     itrd(student, teacher).backward()
@@ -192,3 +193,14 @@ def test_refused() -> None:
         ITRD(alpha=0)
     with pytest.raises(ValueError, match="mutual is nan"):
         ITRD(mutual=float("nan"))
+
+
+def test_a_half_gradient_is_narrowed_once() -> None:
+    # Two narrowed gradients that overflow with opposite signs would add up to NaN.
+    data = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(3))
+    half = (1e-5 * data[0]).half().requires_grad_()
+    wide = half.detach().float().requires_grad_()
+    for student in (half, wide):
+        itrd(student, data[1]).backward()
+    assert half.grad.isinf().any()
+    torch.testing.assert_close(half.grad, wide.grad.half(), rtol=0, atol=0)

@@ -169,6 +169,7 @@ def test_a_rows_offset_does_not_cost_the_temperatures_gradient_its_precision() -
     torch.testing.assert_close(gradient(1e5, torch.float32), gradient(0.0, torch.float64), rtol=1e-5, atol=0)
 
 
+@pytest.mark.usefixtures("unseen_values")
 def test_nan_stays_nan() -> None:
     data = make(3, 5, seed=0)
     data.student[1, 2] = float("nan")

@@ -62,6 +62,7 @@ def test_a_large_or_zero_student_stays_finite(dtype: torch.dtype) -> None:
         torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("unseen_values")
 def test_a_nan_is_not_hidden() -> None:
     data = make(3, 9, seed=1)
     data.student[1, 4] = torch.nan

@@ -91,6 +91,7 @@ def test_the_teacher_gets_no_gradient() -> None:
     assert teacher.grad is None
 
 
+@pytest.mark.usefixtures("unseen_values")
 def test_a_nan_is_not_hidden() -> None:
     data = make(4, 9, seed=1)
     target = data.teacher.argmax(1)

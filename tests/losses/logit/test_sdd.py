@@ -222,6 +222,7 @@ def test_complementary_regions_count_by_the_weight() -> None:
         assert sdd(student, teacher, torch.tensor([label]), rows, weight=2.0) == (1 + 20 + 100) / 3
 
 
+@pytest.mark.usefixtures("unseen_values")
 @every_inner_loss
 def test_a_nan_is_not_replaced(name: str) -> None:
     for broken in ("student_final_map", "teacher_final_map"):

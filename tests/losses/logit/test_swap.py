@@ -92,6 +92,7 @@ def test_the_teacher_gets_no_gradient_and_is_left_alone() -> None:
     assert torch.equal(teacher, before)
 
 
+@pytest.mark.usefixtures("unseen_values")
 def test_a_nan_is_not_hidden() -> None:
     data = make(3, 9, seed=1)
     for broken in (data.student, data.teacher):

@@ -18,6 +18,7 @@ from stillroom.losses.connectors import (
     place,
     size_of,
 )
+from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def ab(student_map: Tensor, teacher_map: Tensor, *, margin: float = 1.0) -> Tens
     missing = (margin + torch.where(teacher > 0, -student, student)).relu()
     # A comparison hides a NaN of the teacher's.
     missing = torch.where(teacher.isnan(), teacher, missing)
-    return missing.square().sum() * (SCALE / student.shape[0])
+    loss = missing.square().sum() * (SCALE / student.shape[0])
+    return check_result(loss, student_map=student_map, teacher_map=teacher_map)
 
 
 class AB(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_positive
 from stillroom.losses.maps import same_size
-from stillroom.losses.numerics import or_one, unit_rows, widen
+from stillroom.losses.numerics import negligible, unit_rows, widen
 
 
 def at(student_map: Tensor, teacher_map: Tensor, *, power: float = 2.0) -> Tensor:
@@ -87,8 +87,10 @@ class AT(nn.Module):
 
 def _attention(x: Tensor, power: float) -> Tensor:
     """Return the (B, H W) attention pictures of length 1."""
-    # The picture does not change with the map's scale: powers of numbers up to 1 do not overflow.
-    x = x / or_one(x.detach().abs().amax((1, 2, 3), keepdim=True))
+    # The picture does not change with the map's scale: powers of numbers up to 1 do not overflow. A map of next to
+    # nothing becomes zeros, as a power below 1 would lift it out of nothing with a slope beyond float32.
+    scale = x.detach().abs().amax((1, 2, 3), keepdim=True)
+    x = x / torch.where(scale > negligible(x.dtype), scale, torch.inf)
     return unit_rows(_magnitude(x, power).mean(1).flatten(1))
 
 

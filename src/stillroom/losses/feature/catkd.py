@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillroom.losses.checks import check_feature, check_pair
+from stillroom.losses.finite import check_result
 from stillroom.losses.maps import pool_to
 from stillroom.losses.numerics import unit_rows, widen
 
@@ -89,7 +90,7 @@ def catkd(student_cam: Tensor, teacher_cam: Tensor, *, size: int = 2, normalize:
     student, teacher = (pool_to(cam, size, size).flatten(2) for cam in widen(student_cam, teacher_cam))
     if normalize:
         student, teacher = unit_rows(student), unit_rows(teacher)
-    return (student - teacher).square().mean()
+    return check_result((student - teacher).square().mean(), student_cam=student_cam, teacher_cam=teacher_cam)
 
 
 class CATKD(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_embeddings, check_same_shape
+from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 
 
@@ -41,7 +42,8 @@ def cc(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
     check_embeddings(student_embedding, teacher_embedding)
     fix = "bring both to one width first, as the module CC does"
     check_same_shape("student_embedding", student_embedding, "teacher_embedding", teacher_embedding, fix=fix)
-    return _congruence(*widen(student_embedding, teacher_embedding))
+    loss = _congruence(*widen(student_embedding, teacher_embedding))
+    return check_result(loss, student_embedding=student_embedding, teacher_embedding=teacher_embedding)
 
 
 class CC(nn.Module):
@@ -93,7 +95,8 @@ class CC(nn.Module):
         student = self.student_embed(student_embedding.to(self.student_embed.weight.dtype))
         teacher = self.teacher_embed(teacher_embedding.detach().to(self.teacher_embed.weight.dtype))
         dtype = torch.promote_types(student.dtype, torch.float32)
-        return _congruence(student.to(dtype), teacher.to(dtype))
+        loss = _congruence(student.to(dtype), teacher.to(dtype))
+        return check_result(loss, student_embedding=student_embedding, teacher_embedding=teacher_embedding)
 
     def extra_repr(self) -> str:
         """Name the settings."""

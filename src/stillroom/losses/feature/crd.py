@@ -186,6 +186,8 @@ class CRD(nn.Module):
     class_start: Tensor
     class_size: Tensor
 
+    draws = True  # the negatives
+
     def __init__(
         self, dim: int = 128, negatives: int = 16384, temperature: float = 0.07, momentum: float = 0.5
     ) -> None:

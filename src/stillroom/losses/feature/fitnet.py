@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_same_shape
 from stillroom.losses.connectors import cast_for, conv_bn, match_size, not_connected, place, size_of
+from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def fitnet(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     fix = "pass the student's map through a regressor first, as FitNet does"
     check_same_shape("student_map", student_map, "teacher_map", teacher_map, fix=fix)
     student, teacher = widen(student_map, teacher_map)
-    return F.mse_loss(student, teacher)
+    return check_result(F.mse_loss(student, teacher), student_map=student_map, teacher_map=teacher_map)
 
 
 class FitNet(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_maps
+from stillroom.losses.finite import can_look_at, check_result
 from stillroom.losses.maps import same_size
 from stillroom.losses.numerics import widen
 
@@ -58,7 +59,14 @@ def fsp(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tenso
     for (student, teacher), (next_student, next_teacher) in pairwise(pairs):
         difference = _flow(student, next_student) - _flow(teacher, next_teacher)
         flows.append(difference.square().mean())
-    return torch.stack(flows).sum()
+    loss = check_result(torch.stack(flows).sum(), student_maps=student_maps, teacher_maps=teacher_maps)
+    if can_look_at(loss):
+        # A flow's gradient is a difference of flows times a map, which may overflow where the squares do not.
+        wide = all(student.dtype == torch.float64 for student in student_maps)
+        peak = torch.stack([student.detach().abs().max() for student, _ in pairs]).max()
+        slope = loss.detach().sqrt() * peak
+        check_result(slope.to(torch.float64 if wide else torch.float32), student_maps=student_maps)
+    return loss
 
 
 class FSP(nn.Module):

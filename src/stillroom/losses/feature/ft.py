@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_positive
 from stillroom.losses.connectors import cast_for, check_whole, match_size, not_connected, place, smaller_size
-from stillroom.losses.numerics import widen
+from stillroom.losses.finite import check_result
+from stillroom.losses.numerics import or_one, widen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,7 @@ class FT(nn.Module):
         teacher = cast_for(self.paraphraser, teacher_maps[-1].detach())
         if epoch <= self.initial_epochs:
             rebuilt, original = widen(self.paraphraser(teacher), teacher)
-            return F.mse_loss(rebuilt, original)
+            return check_result(F.mse_loss(rebuilt, original), teacher_map=original)
         with torch.no_grad():
             teacher_factor = self.paraphraser.encoder(teacher)
         student_factor = self.translator(cast_for(self.translator, student_maps[-1]))
@@ -174,6 +175,5 @@ def _encoder(channels: int, factor: int, *, normalised: bool) -> nn.Sequential:
 def _direction(factor: Tensor, power: int) -> Tensor:
     """(B, C, H, W) to the (B, H W) vector of length 1; zeros stay zeros, with gradient 0."""
     # The result does not depend on a sample's scale, so dividing it out costs nothing and keeps powers in range.
-    scale = factor.detach().abs().amax((1, 2, 3), keepdim=True)
-    scaled = factor / torch.where(scale == 0, 1.0, scale)
+    scaled = factor / or_one(factor.detach().abs().amax((1, 2, 3), keepdim=True))
     return F.normalize(scaled.pow(power).mean(1).flatten(1))

@@ -104,8 +104,10 @@ def itrd_terms(student_embedding: Tensor, teacher_embedding: Tensor, *, alpha: f
     Raises:
         ValueError: as :func:`itrd_correlation`.
     """
-    correlation = itrd_correlation(student_embedding, teacher_embedding, alpha=alpha)
-    return ITRDTerms(correlation, itrd_mutual(student_embedding, teacher_embedding))
+    _check(student_embedding, teacher_embedding)
+    # Widened once: two half-precision gradients that overflow would add up to NaN.
+    pair = widen(student_embedding, teacher_embedding)
+    return ITRDTerms(itrd_correlation(*pair, alpha=alpha), itrd_mutual(*pair))
 
 
 def itrd(
@@ -197,8 +199,9 @@ class ITRD(nn.Module):
                 "first"
             )
         check_embeddings(student_embedding, teacher_embedding)
-        embedded = self.embed(student_embedding.to(self.embed.weight.dtype))
-        raw = student_embedding if student_embedding.shape[1] == teacher_embedding.shape[1] else embedded
+        student, _ = widen(student_embedding, teacher_embedding)
+        embedded = self.embed(student.to(self.embed.weight.dtype))
+        raw = student if student.shape[1] == teacher_embedding.shape[1] else embedded
         correlation = itrd_correlation(embedded, teacher_embedding, alpha=self.alpha)
         return self.correlation * correlation + self.mutual * itrd_mutual(raw, teacher_embedding)
 

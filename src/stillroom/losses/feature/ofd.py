@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_same_shape
 from stillroom.losses.connectors import cast_for, check_connected, conv_bn, halved_upwards, match_size, place, size_of
+from stillroom.losses.finite import check_result, check_values
 from stillroom.losses.numerics import widen
 
 if TYPE_CHECKING:
@@ -57,12 +58,14 @@ def ofd(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:
             f"margin has shape {tuple(margin.shape)} but the maps have {student_map.shape[1]} channels: "
             "give one number per channel"
         )
+    check_values("margin", margin)
     student, teacher = widen(student_map, teacher_map)
     goal = torch.maximum(teacher, margin.detach().to(student.dtype).reshape(1, -1, 1, 1))
     gap = student - goal
     # relu and not a product with a mask: it passes a NaN on, and an overflow in what does not count stays out.
     counted = torch.where(teacher > 0, gap, gap.relu())
-    return counted.square().sum() / student.shape[0]
+    loss = counted.square().sum() / student.shape[0]
+    return check_result(loss, student_map=student_map, teacher_map=teacher_map)
 
 
 class OFD(nn.Module):

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from stillroom.losses.checks import check_embeddings, check_maps, check_same_shape
 from stillroom.losses.connectors import cast_for, check_connected, check_whole, conv_bn, place, size_of
+from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def reviewkd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> 
         check_same_shape(names[0], student_map, names[1], teacher_map, fix=fix)
         student, teacher = widen(student_map, teacher_map)
         levels.append(_hierarchical(student - teacher))
-    return torch.stack(levels).sum()
+    return check_result(torch.stack(levels).sum(), student_maps=student_maps, teacher_maps=teacher_maps)
 
 
 class ReviewKD(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_feature, check_pair
+from stillroom.losses.finite import check_result
 from stillroom.losses.maps import same_size
 from stillroom.losses.numerics import widen
 
@@ -44,7 +45,7 @@ def simkd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
             "a student wrapped in stillroom.models.reuse.ReusedHead, whose projected map has the teacher's"
         )
     student, teacher = same_size(*widen(student_map, teacher_map))
-    return (student - teacher).square().mean()
+    return check_result((student - teacher).square().mean(), student_map=student_map, teacher_map=teacher_map)
 
 
 class SimKD(nn.Module):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_positive, check_same_shape
 from stillroom.losses.connectors import cast_for, check_connected, match_size, place, smaller_size
+from stillroom.losses.finite import check_result, check_values
 from stillroom.losses.numerics import widen
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ def vid(predicted: Tensor, log_scale: Tensor, teacher_map: Tensor, *, epsilon: f
             f"log_scale has shape {tuple(log_scale.shape)} but predicted has {predicted.shape[1]} channels: "
             "give one number per channel"
         )
+    check_values("log_scale", log_scale)
     check_positive(epsilon=epsilon)
     mean, teacher = widen(predicted, teacher_map)
     variance = F.softplus(log_scale.to(mean.dtype)).view(1, -1, 1, 1) + epsilon
-    return 0.5 * ((mean - teacher).square() / variance + variance.log()).mean()
+    loss = 0.5 * ((mean - teacher).square() / variance + variance.log()).mean()
+    return check_result(loss, predicted=predicted, teacher_map=teacher_map)
 
 
 class VID(nn.Module):

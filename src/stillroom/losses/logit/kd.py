@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_temperature
+from stillroom.losses.finite import check_values
 from stillroom.losses.numerics import kl_rows, widen
 
 
@@ -77,6 +78,7 @@ def _check_learned_temperature(temperature: Tensor, logits: Tensor) -> None:
             f"temperature is on {temperature.device} but student_logits is on {logits.device}: "
             "move one with .to(device)"
         )
+    check_values("temperature", temperature)
 
 
 class KD(nn.Module):

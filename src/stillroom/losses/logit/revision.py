@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillroom.losses.checks import check_finite, check_logits, check_target
+from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 
 
@@ -107,7 +108,8 @@ def revision(
     """
     check_finite(lambda1=lambda1, lambda2=lambda2)
     terms = revision_terms(student_logits, teacher_logits, target, eta=eta)
-    return terms.cross_entropy + lambda1 * terms.logits + lambda2 * terms.revised
+    loss = terms.cross_entropy + lambda1 * terms.logits + lambda2 * terms.revised
+    return check_result(loss, student_logits=student_logits, teacher_logits=teacher_logits)
 
 
 class REVISION(nn.Module):

@@ -41,8 +41,10 @@ def standardize(logits: Tensor) -> Tensor:
     scale = wide.detach().abs().amax(1, keepdim=True)
     scale = torch.where(scale > 0, scale, 1.0)
     relative = wide / scale
-    spread = relative.std(1, keepdim=True) + EPSILON / scale
-    return (relative - relative.mean(1, keepdim=True)) / spread
+    # Of a large and constant row nothing but epsilon is left to divide by. Below the square of the rounding unit it is
+    # of no account to any other row, and there it would take the gradient out of range before the scale brings it back.
+    guard = (EPSILON / scale).clamp_min(torch.finfo(wide.dtype).eps ** 2)
+    return (relative - relative.mean(1, keepdim=True)) / (relative.std(1, keepdim=True) + guard)
 
 
 class Standardized(nn.Module):
