@@ -1,0 +1,1 @@
+"""What Stillroom is measured against, and how: ``python -m benchmarks`` lists the benchmarks."""

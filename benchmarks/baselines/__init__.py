@@ -1,0 +1,1 @@
+"""What public code does, written plainly from the mathematics: what Stillroom is measured against."""

@@ -1,0 +1,115 @@
+"""LDRLD, forward and backward, against the public recursion and against PyTorch's own KL distillation.
+
+With --all, every logit loss against that KL. Values are compared with the recursion's before anything is timed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.baselines.kl import kl
+from benchmarks.baselines.ldrld import recursive_ldrld
+from benchmarks.harness import Call, compare, make_parser, print_header, print_table
+from stillroom.losses import KD, LDRLD, Standardized, ldrld
+from stillroom.losses.needs import needs_of
+from stillroom.methods import PRESETS
+
+# (B, C): at most so many times KL's time.
+SHAPES = {(64, 100): 3.0, (256, 200): 1.5, (512, 1000): 1.5}
+FASTER = 20.0
+
+
+def main(arguments: list[str]) -> None:
+    parser = make_parser("losses", __doc__, rounds=25, threads=1)
+    parser.add_argument("--least", type=float, default=0.02, help="seconds that repeats fill in a round, default 0.02")
+    parser.add_argument("--all", action="store_true", help="every logit loss against KL instead")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    print_header("Losses against public code and PyTorch's own KL distillation")
+    print(f"Float32, forward and backward, {options.rounds} interleaved rounds; medians, and quartiles in brackets.\n")
+    (every if options.all else flagship)(options.rounds, options.least)
+
+
+def flagship(rounds: int, least: float) -> None:
+    """LDRLD beside its two baselines."""
+    rows = []
+    for (batch, classes), most in SHAPES.items():
+        student, teacher, _ = draw(batch, classes)
+        assert_same(student, teacher)
+        calls = {
+            loss.__name__: partial(backward, student, partial(loss, student, teacher))
+            for loss in (ldrld, recursive_ldrld, kl)
+        }
+        took = compare(calls, rounds=rounds, warmup=2, least=least)
+        faster, of_kl = took.ratio("recursive_ldrld", "ldrld"), took.ratio("ldrld", "kl")
+        rows.append([
+            f"{batch} x {classes}", *(f"{1e6 * took.median(name):.0f}" for name in calls),
+            faster.text(), verdict(f"≥ {FASTER:g}", faster.median >= FASTER),
+            of_kl.text(), verdict(f"≤ {most:g}", of_kl.median <= most),
+        ])  # fmt: skip
+    print_table(
+        ["B x C", "LDRLD, us", "recursion, us", "KL, us", "recursion / LDRLD", "target", "LDRLD / KL", "target"], rows
+    )
+
+
+def every(rounds: int, least: float) -> None:
+    """Each logit loss beside KL; those that need more than logits, labels and the epoch are left out."""
+    losses = {name: preset.loss() for name, preset in PRESETS.items()}
+    losses |= {"standardized(kd)": Standardized(KD()), "standardized(ldrld)": Standardized(LDRLD())}
+    columns, rows = [f"{batch} x {classes}" for batch, classes in SHAPES], {}
+    for batch, classes in SHAPES:
+        student, teacher, given = draw(batch, classes)
+        calls: dict[str, Call] = {"kl": partial(backward, student, partial(kl, student, teacher))}
+        for name, loss in losses.items():
+            needs = needs_of(loss)
+            if set(needs) <= set(given):
+                calls[name] = partial(backward, student, partial(loss, **{need: given[need] for need in needs}))
+        took = compare(calls, rounds=rounds, warmup=2, least=least)
+        for name in calls:
+            if name != "kl":
+                rows.setdefault(name, []).append(took.ratio(name, "kl").text())
+    print("Times as multiples of KL's:\n")
+    print_table(["loss", *columns], [[name, *cells] for name, cells in rows.items()])
+
+
+def draw(batch: int, classes: int) -> tuple[Tensor, Tensor, dict[str, object]]:
+    """Student, teacher, and all that a logit loss may ask for by name."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher, strong_student, strong_teacher = (
+        3 * torch.randn(batch, classes, generator=generator) for _ in range(4)
+    )
+    student.requires_grad_()
+    given = {
+        "student_logits": student,
+        "teacher_logits": teacher,
+        "student_logits_strong": strong_student.requires_grad_(),
+        "teacher_logits_strong": strong_teacher,
+        "target": torch.randint(classes, (batch,), generator=generator),
+        "epoch": 5,
+    }
+    return student, teacher, given
+
+
+def backward(student: Tensor, loss: partial[Tensor]) -> None:
+    """One evaluation with its gradient, which is dropped."""
+    loss().backward()
+    student.grad = None
+
+
+def assert_same(student: Tensor, teacher: Tensor) -> None:
+    """The contenders compute the same thing."""
+    values, gradients = [], []
+    for loss in (ldrld, recursive_ldrld):
+        value = loss(student, teacher)
+        gradients.append(torch.autograd.grad(value, student)[0])
+        values.append(value.detach())
+    torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def verdict(target: str, met: bool) -> str:
+    """The target, and whether the median reaches it."""
+    return f"{target}: {'met' if met else 'MISSED'}"
