@@ -10,10 +10,10 @@ from torch import nn
 
 from stillroom.config import Recipe, make_recipe
 from stillroom.data import DataSet, MemoryLoader
-from stillroom.engine.device import make_fabric
+from stillroom.engine.device import make_machine, processes_joined
 from stillroom.engine.evaluate import Evaluation, predict, score
 from stillroom.engine.loop import Loop
-from stillroom.engine.progress import Reporter, make_reporter
+from stillroom.engine.progress import Reporter, Silent, make_reporter
 from stillroom.engine.runs import RunFolder
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
@@ -121,11 +121,11 @@ def evaluate(
     pictures = data if isinstance(data, DataSet) else load_pictures(chosen)
     pictures = as_asked(pictures, chosen, _name(model))
     network = build("model", model, pictures, checkpoint, pretrained)
-    fabric = make_fabric(accelerator, precision)
+    machine = make_machine(accelerator, precision)
     loader = MemoryLoader(
-        pictures.val, batch_size=batch_size, mean=pictures.mean, std=pictures.std, shuffle=False, device=fabric.device
+        pictures.val, batch_size=batch_size, mean=pictures.mean, std=pictures.std, shuffle=False, device=machine.device
     )
-    return score(*predict(network.to(fabric.device), loader.epoch(0), fabric.autocast()))
+    return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))
 
 
 def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None) -> Result:
@@ -140,8 +140,12 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
         InputError: for anything that cannot work, before training begins.
     """
     inputs = inputs or Inputs()
-    with torch.random.fork_rng():  # the caller's random numbers are not ours to change
-        job = prepare(recipe, inputs, reporter)
+    machine = make_machine(recipe.run.accelerator, recipe.run.precision)
+    if not machine.first:
+        reporter = Silent()
+    # The caller's random numbers are not ours to change.
+    with torch.random.fork_rng(), processes_joined(machine):
+        job = prepare(recipe, inputs, reporter, machine)
         if job.run.finished:
             reporter.say(f"{job.run.path} is finished already; its record is used")
             load_weights(job.student, job.run.student)

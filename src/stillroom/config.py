@@ -136,6 +136,10 @@ class RunOptions:
         precision: 32, bf16 (autocast) or auto, which takes bf16 where the processor has it.
         channels_last: keep pictures and weights in channels-last memory order.
         compile: run torch.compile on the student; pays on long runs only.
+        bank: a folder for the teacher's logits: the first run with a teacher, data, augmentation and seed stores them,
+            every later one reads them. Without it the teacher answers anew in every run.
+        bank_gb: how large that folder may become; what does not fit is computed.
+        shard_teacher: spread the teacher's weights over all processes (FSDP), for teachers too big for one device.
         checkpoint_every: epochs between checkpoints.
         export: which weights become student.safetensors, the last epoch's or the best epoch's.
     """
@@ -149,6 +153,9 @@ class RunOptions:
     precision: Literal["auto", "32", "bf16"] = "auto"
     channels_last: bool = True
     compile: bool = False
+    bank: str | None = None
+    bank_gb: float = 20.0
+    shard_teacher: bool = False
     checkpoint_every: int = 1
     export: Literal["last", "best"] = "last"
 
@@ -249,6 +256,7 @@ def _check(recipe: Recipe) -> None:
         ("epochs", run.epochs, run.epochs >= 1, "at least 1"),
         ("batch_size", run.batch_size, run.batch_size >= 2, "at least 2, batch norm needs it"),
         ("seed", run.seed, 0 <= run.seed < 2**32, "between 0 and 4294967295"),
+        ("bank_gb", run.bank_gb, 0 < run.bank_gb < math.inf, "gigabytes above 0"),
         ("checkpoint_every", run.checkpoint_every, run.checkpoint_every >= 1, "at least 1"),
         ("lr", optim.lr, 0 < optim.lr < math.inf, "a finite number above 0"),
         ("weight_decay", optim.weight_decay, 0 <= optim.weight_decay < math.inf, "a finite number >= 0"),

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, MemoryLoader, load_data
-from stillroom.engine.device import make_fabric
+from stillroom.engine.bank_key import BankKey, bank_key
+from stillroom.engine.device import Machine
 from stillroom.engine.loop import Job
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder, open_run
+from stillroom.engine.together import first_process_first
 from stillroom.errors import InputError
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import connect
@@ -39,13 +41,14 @@ class Inputs:
     data: DataSet | None = None
 
 
-def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
+def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
     """Check everything and build everything, cheapest first, so that a mistake shows before any time is spent.
 
     Args:
         recipe: the settings.
         inputs: objects used instead of the recipe's names.
         reporter: told about pictures that were left out.
+        machine: where this process computes.
 
     Raises:
         InputError: for anything that cannot work.
@@ -54,8 +57,8 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
     # A copy: what a method of one's own learns in one run must not enter the next.
     method = copy.deepcopy(inputs.method) or parse_method(models.method if isinstance(models, DistillModels) else "ce")
     _check_models(recipe, inputs)
-    fabric = make_fabric(recipe.run.accelerator, recipe.run.precision)
-    data = inputs.data or load_pictures(recipe.data)
+    with first_process_first(machine):  # it may fill the cache
+        data = inputs.data or load_pictures(recipe.data)
     teacher_name = models.teacher if isinstance(models, DistillModels) else ""
     data = as_asked(data, recipe.data, teacher_name)
     for line in data.broken[:10]:
@@ -77,10 +80,17 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter) -> Job:
             model.cpu()  # connectors start from the same weights on every device; the loop moves everything
     joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
     student = joint.student
+    key = None
+    if recipe.run.bank is not None and teacher is not None:
+        key = bank_key(data, teacher=identity(teacher), seed=recipe.run.seed, precision=machine.precision)
+        if not method.bankable:
+            reporter.say(f"note: bank= is not used: {method.text} reads more of the teacher than its logits")
+            key = None
     settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
     path = Path(recipe.run.runs) / recipe.run_name
-    run = open_run(path, settings, _inputs(data, student, teacher), _disk_need(student, method, recipe))
-    return Job(student, teacher, method, data, recipe, run, fabric, joint.student_view, joint.teacher_view)
+    with first_process_first(machine):
+        run = open_run(path, settings, _inputs(data, student, teacher, key), _disk_need(student, method, recipe))
+    return Job(student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
 
 
 def _check_models(recipe: Recipe, inputs: Inputs) -> None:
@@ -227,10 +237,11 @@ def _plain(values: Sequence[float]) -> list[float]:
     return [float(value) for value in values]
 
 
-def _inputs(data: DataSet, student: nn.Module, teacher: nn.Module | None) -> dict[str, Any]:
+def _inputs(data: DataSet, student: nn.Module, teacher: nn.Module | None, key: BankKey | None) -> dict[str, Any]:
     """What the run depends on beyond its settings."""
     images = data.train.images
     return {
+        "teacher_bank": None if key is None else key.digest,
         "picture_shape": list(images.shape[1:]),
         "train_pictures": len(data.train),
         "val_pictures": len(data.val),
@@ -238,6 +249,11 @@ def _inputs(data: DataSet, student: nn.Module, teacher: nn.Module | None) -> dic
         "teacher_weights": None if teacher is None else fingerprint(teacher),
         "reused_head": student.plan() if isinstance(student, ReusedHead) else None,
     }
+
+
+def identity(model: nn.Module) -> str:
+    """A short name for what a model computes: its weights and its architecture as it describes itself."""
+    return f"{fingerprint(model)}-{hashlib.sha256(repr(model).encode()).hexdigest()[:8]}"
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine.device import has_native_bf16, make_fabric
+from stillroom.engine.device import has_native_bf16, make_machine
 from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
@@ -232,8 +232,7 @@ def test_compiling_the_student_changes_nothing_that_is_saved(tmp_path, tiny_data
 
 
 def test_automatic_precision_follows_the_processor():
-    wanted = "bf16-mixed" if has_native_bf16("cpu") else "32-true"
-    assert make_fabric("cpu", "auto")._precision.precision == wanted
+    assert make_machine("cpu", "auto").precision == ("bf16" if has_native_bf16("cpu") else "32")
 
 
 def test_the_callers_random_numbers_are_untouched(tmp_path, tiny_data):

@@ -68,6 +68,19 @@ def value_and_gradient(name: str, data: Logits) -> tuple[Tensor, Tensor]:
     return loss.detach(), gradient_of(loss, student)
 
 
+@pytest.mark.parametrize("name", [name for name in MODULES if getattr(MODULES[name](5), "per_sample", False)])
+@QUICK
+@given(data=logits())
+def test_a_loss_that_says_so_is_the_mean_over_samples(name: str, data: Logits) -> None:
+    rows = [
+        call(name, data.student[i : i + 1], data.teacher[i : i + 1], data.target[i : i + 1])
+        for i in range(len(data.target))
+    ]
+    torch.testing.assert_close(
+        torch.stack(rows).mean(), call(name, data.student, data.teacher, data.target), rtol=1e-8, atol=1e-10
+    )
+
+
 @every_loss
 @QUICK
 @given(data=logits(), seed=st.integers(0, 999))

@@ -195,6 +195,10 @@ class MemoryLoader:
         """Return the number of batches this process makes in an epoch."""
         return self.steps_per_epoch
 
+    def pictures_in(self, step: int) -> int:
+        """Return the number of pictures of a step over all processes."""
+        return min(self.batch_size, len(self.images) - step * self.batch_size)
+
     def order(self, epoch: int) -> Tensor:
         """Return the places in the set, int64 (N,) on the CPU, in the order all processes go through them."""
         if not self.shuffle:

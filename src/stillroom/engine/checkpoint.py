@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +61,16 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def seed_anew(*place: int) -> None:
+    """Start PyTorch's generators as they follow from a place in a run: its seed, epoch, step, process."""
+    torch.manual_seed(int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:7]))
+
+
+@contextmanager
+def drawing_for(place: tuple[int, ...]) -> Iterator[None]:
+    """Let what draws random numbers draw those of a place in a run, the same in every process."""
+    with torch.random.fork_rng():
+        seed_anew(*place)
+        yield

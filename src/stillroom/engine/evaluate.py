@@ -43,13 +43,13 @@ def predict(
     model.eval()
     logits, labels = [], []
     try:
-        with torch.inference_mode(), autocast or nullcontext():
+        with torch.no_grad(), autocast or nullcontext():
             for batch in batches:
                 logits.append(logits_of(model(batch.images)).float())
                 labels.append(batch.labels)
+            return torch.cat(logits), torch.cat(labels)
     finally:
         model.train(was_training)
-    return torch.cat(logits), torch.cat(labels)
 
 
 def score(logits: Tensor, labels: Tensor) -> Evaluation:

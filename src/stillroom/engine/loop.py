@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from stillroom.config import Recipe
-from stillroom.data import DataSet, MemoryLoader
-from stillroom.engine import checkpoint
+from stillroom.data import DataSet
+from stillroom.engine import checkpoint, together
+from stillroom.engine.bank_key import BankKey
+from stillroom.engine.device import Machine
 from stillroom.engine.evaluate import Evaluation, agreement, predict, score
+from stillroom.engine.loaders import make_loaders
 from stillroom.engine.optim import build_optimizer, lr_at
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder
 from stillroom.engine.stop import StopRequest, listen
+from stillroom.engine.teaching import Teaching, answer, open_bank, watch
 from stillroom.errors import Diverged, Stopped
+from stillroom.losses.finite import NotFinite
 from stillroom.methods import Method
-from stillroom.models import load_weights, logits_of, save_weights
+from stillroom.models import load_weights, save_weights
 from stillroom.models.anatomy import Anatomy
-from stillroom.models.watch import Watch
 from stillroom.records import Batch, Output
 
 
@@ -38,9 +42,10 @@ class Job:
         data: training and validation pictures with their statistics.
         recipe: the settings.
         run: the folder that records the run.
-        fabric: device and precision.
+        machine: device, precision and processes.
         student_view: what the method reads out of the student beside its logits; None for nothing.
         teacher_view: the same for the teacher.
+        bank_key: names the teacher's stored logits; None to ask the teacher every time.
     """
 
     student: nn.Module
@@ -49,9 +54,10 @@ class Job:
     data: DataSet
     recipe: Recipe
     run: RunFolder
-    fabric: Fabric
+    machine: Machine
     student_view: Anatomy | None = None
     teacher_view: Anatomy | None = None
+    bank_key: BankKey | None = None
 
 
 @dataclass
@@ -92,26 +98,41 @@ class Loop:
     def __init__(self, job: Job, reporter: Reporter) -> None:
         self.job, self.reporter = job, reporter
         self.options = job.recipe.run
-        device = job.fabric.device
+        device = job.machine.device
         layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
         job.student.to(device=device).to(memory_format=layout)
         job.method.to(device)
-        if job.teacher is not None:
-            job.teacher.to(device=device).to(memory_format=layout).eval()
-        trained = [*job.student.parameters(), *job.method.parameters()]
-        optimizer = build_optimizer(trained, job.recipe.optim)
+        self.many = job.machine.world_size > 1
+        if self.many:
+            together.copy_from_first([job.student, job.method])
+        self.trained = [*job.student.parameters(), *job.method.parameters()]
+        self.optimizer = build_optimizer(self.trained, job.recipe.optim)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
-        runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
-        self.runner, self.optimizer = job.fabric.setup(runner, optimizer)
-        self.student_watch = watch(job.student, job.student_view, job.method, "student")
-        self.teacher_watch = watch(job.teacher, job.teacher_view, job.method, "teacher")
+        self.runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
         self.train_loader, self.val_loader = make_loaders(
-            job.data, job.recipe, job.fabric, strong=job.method.needs_strong
+            job.data, job.recipe, job.machine, strong=job.method.needs_strong
         )
+        self.student_watch = watch(job.student, job.student_view, job.method, "student")
+        self.teaching = self._teaching(layout)
         self.steps = len(self.train_loader)
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
         self.teacher_logits: Tensor | None = None
+        self.stop_wish = torch.zeros(())  # above 0 when any process was asked to stop, as of the latest step
+
+    def _teaching(self, layout: torch.memory_format) -> Teaching | None:
+        """The teacher in its place, with its bank if there is one."""
+        job, sharded = self.job, self.many and self.options.shard_teacher
+        if job.teacher is None:
+            return None
+        job.teacher.eval()
+        if sharded:
+            together.shard(job.teacher, job.machine)
+        else:
+            job.teacher.to(device=job.machine.device).to(memory_format=layout)
+        bank = open_bank(job.bank_key, self.options, job.machine, (self.train_loader, self.val_loader), self.reporter)
+        hooks = watch(job.teacher, job.teacher_view, job.method, "teacher")
+        return Teaching(job.teacher, hooks, bank, job.machine, sharded=sharded)
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and write the summary.
@@ -123,57 +144,85 @@ class Loop:
             Stopped: if Ctrl-C or SIGTERM asked for it; the state is saved.
             Diverged: if a loss is NaN or infinite.
         """
+        if self.many and not self.job.machine.first:
+            checkpoint.seed_anew(*self._place(), self.job.machine.rank)  # no two draw the same dropout
         if self.job.run.last.exists():
             self._restore()
+        if self.many:
+            together.agree((self.progress.epoch, self.progress.step), f"the place to go on from in {self.job.run.path}")
         teacher = self._score_teacher()
         done = (self.progress.epoch - 1) * self.steps + self.progress.step
         self.reporter.start(self.job.run.path.name, self.options.epochs, self.steps, done)
         try:
-            with listen() as stop:
+            with listen() as stop, self._joined():
                 while self.progress.epoch <= self.options.epochs:
                     self._train_epoch(stop)
                     self._close_epoch()
                     self._stop_if_asked(stop)
         finally:
             self.reporter.close()
-            for hooks in (self.student_watch, self.teacher_watch):
+            for hooks in (self.student_watch, None if self.teaching is None else self.teaching.watch):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
         return self._finish(teacher)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The hot path: no checks, no waiting for the device beyond what divergence needs."""
-        job, now, device = self.job, self.progress, self.job.fabric.device
-        check_every = 1 if device.type == "cpu" else 50
+        job, now = self.job, self.progress
+        check_every = 1 if job.machine.device.type == "cpu" else 50
+        share = self.options.batch_size // job.machine.world_size
         self.runner.train()
         begin = time.perf_counter() - now.seconds
         for batch in self.train_loader.epoch(now.epoch, now.step):
             for group in self.optimizer.param_groups:
                 group["lr"] = lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs)
-            teacher = self._teach(batch)
-            student = answer(self.runner, self.student_watch, batch)
-            terms = job.method(student, teacher, batch.labels, now.epoch, batch.ids)
-            values = torch.stack(list(terms.values()))
-            now.losses[now.step] = values.detach()
+            teacher = None
+            if self.teaching is not None and job.method.needs_teacher_in(now.epoch):
+                teacher = self.teaching.about(batch, now.epoch, now.step * share)
+            with self._autocast():
+                student = answer(self.runner, self.student_watch, batch)
+            count = self.train_loader.pictures_in(now.step)
+            values = self._losses(student, teacher, batch, count)
+            values.sum().backward()  # type: ignore[no-untyped-call]
+            now.losses[now.step] = self._averaged(values.detach(), stop)
             now.step += 1
             if now.step % check_every == 0:
                 self._check_losses(now.step - check_every)
-            job.fabric.backward(values.sum())
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             now.correct += (student.logits.detach().argmax(1) == batch.labels).sum()
-            now.seen += len(batch.labels)
-            self.reporter.step(now.epoch, len(batch.labels), self._latest)
+            now.seen += count
+            self.reporter.step(now.epoch, count, self._latest)
             now.seconds = time.perf_counter() - begin
-            if stop.signal_number and now.step < self.steps:
+            if now.step < self.steps and (not self.many or now.step % check_every == 0):
                 self._stop_if_asked(stop)
         self._check_losses(now.step - now.step % check_every)
 
-    def _teach(self, batch: Batch) -> Output | None:
-        if self.job.teacher is None or not self.job.method.needs_teacher_in(self.progress.epoch):
-            return None
-        with torch.no_grad(), self._autocast():
-            return answer(self.job.teacher, self.teacher_watch, batch)
+    def _losses(self, student: Output, teacher: Output | None, batch: Batch, count: int) -> Tensor:
+        """Every term of this process's share, or of the whole batch where a loss relates samples to each other."""
+        method, epoch = self.job.method, self.progress.epoch
+        labels, ids = batch.labels, batch.ids
+        share = 1.0
+        if self.many and method.relates_samples_in(epoch):
+            labels, ids = together.gather_labels(batch, count)
+            student = together.gather_batch(student, count)
+            teacher = None if teacher is None else together.gather_batch(teacher, count)
+        elif self.many:
+            share = len(labels) * self.job.machine.world_size / count  # the mean of shares' means, made exact
+        with checkpoint.drawing_for(self._place()) if method.draws else nullcontext():
+            try:
+                values = torch.stack(list(method(student, teacher, labels, epoch, ids).values()))
+            except NotFinite as error:
+                raise self._diverged(str(error).partition(": ")[0], self.progress.step + 1) from error
+        return values * share if share != 1.0 else values
+
+    def _averaged(self, values: Tensor, stop: StopRequest) -> Tensor:
+        """The loss over all processes; gradients become their mean, and all learn whether one was asked to stop."""
+        if not self.many:
+            return values
+        extra = together.average(self.trained, torch.cat([values, values.new_tensor([stop.signal_number])]))
+        self.stop_wish = extra[-1]
+        return extra[:-1]
 
     def _check_losses(self, since: int) -> None:
         """Stop before a bad value reaches a checkpoint."""
@@ -181,21 +230,26 @@ class Loop:
         if bool(recent.isfinite().all()):
             return
         step, term = (int(i) for i in (~recent.isfinite()).nonzero()[0])
+        what = f"loss term {self.names[term]!r} became {float(recent[step, term])}"
+        raise self._diverged(what, since + step + 1)
+
+    def _diverged(self, what: str, step: int) -> Diverged:
         last = self.job.run.last
         kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
-        raise Diverged(
-            f"loss term {self.names[term]!r} became {float(recent[step, term])} in epoch {self.progress.epoch}, "
-            f"step {since + step + 1} of {self.steps}; {kept}. Lower lr or that term's weight, or use precision=32"
+        return Diverged(
+            f"{what} in epoch {self.progress.epoch}, step {step} of {self.steps}; {kept}. Lower lr or that term's "
+            "weight, or use precision=32"
         )
 
     def _close_epoch(self) -> None:
         """Measure, record and save."""
         now, run = self.progress, self.job.run
         logits, labels = predict(self.job.student, self.val_loader.epoch(0), self._autocast())
-        now.rows.append(self._row(score(logits, labels), logits))
-        if now.best() is now.rows[-1]:
-            save_weights(self.job.student, run.best)
-        run.write_epochs(now.rows)
+        now.rows.append(self._row(logits, labels))
+        if self.job.machine.first:
+            if now.best() is now.rows[-1]:
+                save_weights(self.job.student, run.best)
+            run.write_epochs(now.rows)
         self.reporter.epoch(now.rows[-1])
         now.epoch, now.step, now.seconds, now.seen = now.epoch + 1, 0, 0.0, 0
         now.losses.zero_()
@@ -204,16 +258,20 @@ class Loop:
         if done % self.options.checkpoint_every == 0 or done == self.options.epochs:
             self._save()
 
-    def _row(self, result: Evaluation, logits: Tensor) -> dict[str, Any]:
+    def _row(self, logits: Tensor, labels: Tensor) -> dict[str, Any]:
         now = self.progress
+        result, correct = self._overall(score(logits, labels)), now.correct
         means = now.losses[: now.step].mean(0).tolist()
         same = None if self.teacher_logits is None else agreement(logits, self.teacher_logits)
+        if self.many:
+            correct = together.total(correct)
+            same = None if same is None else together.mean_of_shares(same, len(labels))
         return {
             "epoch": now.epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
             "loss": sum(means),
             "terms": dict(zip(self.names, means, strict=True)),
-            "train_top1": 100 * float(now.correct) / max(now.seen, 1),
+            "train_top1": 100 * float(correct) / max(now.seen, 1),
             "val_top1": result.top1,
             "val_top5": result.top5,
             "val_loss": result.loss,
@@ -226,9 +284,10 @@ class Loop:
         """Write the student, then the summary, whose presence marks the run as finished."""
         job, rows, best = self.job, self.progress.rows, self.progress.best()
         if self.options.export == "best":
+            if self.many:
+                together.wait_for_all()  # process 0 may still be writing them
             load_weights(job.student, job.run.best)
         job.student.eval()
-        save_weights(job.student, job.run.student, {key: str(v) for key, v in job.run.config().items()})
         summary = {
             "parameters": sum(p.numel() for p in job.student.parameters()),
             "teacher_parameters": None if job.teacher is None else sum(p.numel() for p in job.teacher.parameters()),
@@ -237,17 +296,20 @@ class Loop:
             "best": best,
             "exported": self.options.export,
             "seconds": sum(row["seconds"] for row in rows),
-            "device": str(job.fabric.device),
+            "device": str(job.machine.device),
+            "processes": job.machine.world_size,
         }
-        job.run.write_summary(summary)
+        if job.machine.first:
+            save_weights(job.student, job.run.student, {key: str(v) for key, v in job.run.config().items()})
+            job.run.write_summary(summary)
         return summary
 
     def _score_teacher(self) -> Evaluation | None:
         """Measure the teacher once; its answers are what agreement compares with."""
-        if self.job.teacher is None:
+        if self.teaching is None:
             return None
-        self.teacher_logits, labels = predict(self.job.teacher, self.val_loader.epoch(0), self._autocast())
-        result = score(self.teacher_logits, labels)
+        self.teacher_logits, labels = self.teaching.about_all(self.val_loader)
+        result = self._overall(score(self.teacher_logits, labels))
         chance = 100 / self.teacher_logits.shape[1]
         if result.top1 < 2 * chance:
             self.reporter.say(
@@ -259,85 +321,77 @@ class Loop:
     def _save(self) -> None:
         now = self.progress
         self._check_losses(0)  # a stop request may come between two checks
+        progress = {name: getattr(now, name) for name in now.__dataclass_fields__}
+        random = [checkpoint.random_state()]
+        if self.many:
+            progress["correct"] = together.total(now.correct)
+            random = together.from_all(random[0])
+        if not self.job.machine.first:
+            return
         state = {
             "student": self.job.student.state_dict(),
             "method": self.job.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "progress": {name: getattr(now, name) for name in now.__dataclass_fields__},
-            "random": checkpoint.random_state(),
+            "progress": progress,
+            "random": random,
         }
         checkpoint.save_state(self.job.run.last, state)
 
     def _restore(self) -> None:
+        """Go on from the checkpoint, under the same or another number of processes."""
+        machine = self.job.machine
         state = checkpoint.load_state(self.job.run.last)
         self.job.student.load_state_dict(state["student"])
         self.job.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
-        self.progress.losses = self.progress.losses.to(self.job.fabric.device)
-        self.progress.correct = self.progress.correct.to(self.job.fabric.device)
-        checkpoint.restore_random_state(state["random"])
+        now = self.progress = Progress(**state["progress"])
+        now.losses = now.losses.to(machine.device)
+        # The others' share of what was counted so far stays with process 0.
+        now.correct = now.correct.to(machine.device) if machine.first else self._zero()
+        if len(state["random"]) == machine.world_size:
+            checkpoint.restore_random_state(state["random"][machine.rank])
+        else:
+            checkpoint.seed_anew(*self._place(), machine.rank)
+            if machine.first:
+                self.reporter.say(
+                    f"note: this run was begun with {len(state['random'])} processes and goes on with "
+                    f"{machine.world_size}: the same pictures, steps and weights, but new random numbers for dropout"
+                )
+
+    def _overall(self, share: Evaluation) -> Evaluation:
+        """The numbers over all processes' validation pictures."""
+        if not self.many:
+            return share
+        counts = together.from_all(share.count)
+        means = {f: together.mean_of_shares(getattr(share, f), share.count) for f in ("top1", "top5", "loss")}
+        return Evaluation(**means, count=sum(counts))
+
+    def _joined(self) -> AbstractContextManager[None]:
+        """Batch norms over all processes, where there are several."""
+        if not self.many:
+            return nullcontext()
+        return together.batch_norm_over_all([self.job.student, self.job.method])
 
     def _stop_if_asked(self, stop: StopRequest) -> None:
-        if stop.signal_number and self.progress.epoch <= self.options.epochs:
+        asked = float(self.stop_wish) > 0 if self.many else stop.signal_number > 0
+        if asked and self.progress.epoch <= self.options.epochs:
             self._save()
             raise Stopped(
                 f"stopped in epoch {self.progress.epoch} after step {self.progress.step}; everything is saved in "
                 f"{self.job.run.path}. The same command goes on from there",
-                stop.signal_number,
+                stop.signal_number or signal.SIGTERM,
             )
 
     def _latest(self) -> dict[str, float]:
         values = self.progress.losses[self.progress.step - 1].tolist()
         return dict(zip(self.names, values, strict=True))
 
+    def _place(self) -> tuple[int, int, int]:
+        """What random numbers of a step follow from."""
+        return self.options.seed, self.progress.epoch, self.progress.step
+
     def _zero(self) -> Tensor:
-        return torch.zeros((), dtype=torch.long, device=self.job.fabric.device)
+        return torch.zeros((), dtype=torch.long, device=self.job.machine.device)
 
     def _autocast(self) -> AbstractContextManager[None]:
-        context: AbstractContextManager[None] = self.job.fabric.autocast()
-        return context
-
-
-def watch(model: nn.Module | None, view: Anatomy | None, method: Method, side: str) -> Watch | None:
-    """Hooks for what a method reads out of a model; None for nothing."""
-    return None if model is None or view is None else Watch(model, view, method.parts_of(side))
-
-
-def answer(model: nn.Module, watch: Watch | None, batch: Batch) -> Output:
-    """What a model says about a batch, and about its strong view if it has one."""
-    logits = logits_of(model(batch.images))
-    parts = {} if watch is None else watch.read()
-    if batch.strong is not None:
-        parts["logits_strong"] = logits_of(model(batch.strong))
-        if watch is not None:
-            watch.release()
-    return Output(logits, parts)
-
-
-class Place(TypedDict):
-    """What both loaders share."""
-
-    device: torch.device
-    channels_last: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def make_loaders(data: DataSet, recipe: Recipe, fabric: Fabric, *, strong: bool) -> tuple[MemoryLoader, MemoryLoader]:
-    """The training loader with augmentation, and a strong view if asked for, and the validation loader without."""
-    run = recipe.run
-    place: Place = {
-        "device": fabric.device, "channels_last": run.channels_last, "mean": data.mean, "std": data.std,
-    }  # fmt: skip
-    train = MemoryLoader(
-        data.train,
-        batch_size=run.batch_size,
-        augment=data.augment,
-        shuffle=True,
-        seed=run.seed,
-        strong=strong,
-        **place,
-    )
-    val = MemoryLoader(data.val, batch_size=max(run.batch_size, 256), shuffle=False, **place)
-    return train, val
+        return self.job.machine.autocast()

@@ -118,7 +118,8 @@ def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], neede
 
 
 def _refuse_other(path: Path, there: dict[str, Any], config: dict[str, Any]) -> None:
-    place = {"runs", "name"}  # where a run lies does not change what it is
+    # Where a run lies and what it is spread over do not change what it is.
+    place = {"runs", "name", "bank", "bank_gb", "shard_teacher"}
     changed = [
         f"{key} {there.get(key)!r} there, {config.get(key)!r} now"
         for key in {**there, **config}
@@ -133,7 +134,7 @@ def _refuse_other(path: Path, there: dict[str, Any], config: dict[str, Any]) -> 
 
 def environment() -> dict[str, Any]:
     """Versions, machine and code state, for whoever reads the numbers later."""
-    packages = ("stillroom", "torch", "torchvision", "timm", "lightning-fabric", "numpy")
+    packages = ("stillroom", "torch", "torchvision", "timm", "numpy")
     versions = {}
     for package in packages:
         try:
@@ -146,6 +147,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "command": sys.argv,
         "git": _git_state(),

@@ -140,6 +140,19 @@ class Method(nn.Module):
         working = [term for term in self.terms if term.weight_at(epoch, self.initial_epochs) > 0]
         return any(name.startswith("teacher") for term in working for name in term.needs)
 
+    def relates_samples_in(self, epoch: int) -> bool:
+        """Whether any loss at work in an epoch, counted from 1, may compare the samples of a batch with each other.
+
+        A loss that is a mean over samples says so with the attribute ``per_sample = True``.
+        """
+        working = [term for term in self.terms if term.weight_at(epoch, self.initial_epochs) > 0]
+        return any(not getattr(term.loss, "per_sample", False) for term in working)
+
+    @property
+    def draws(self) -> bool:
+        """Whether any loss draws random numbers; it says so with the attribute ``draws = True``."""
+        return any(getattr(loss, "draws", False) for loss in self.losses)
+
     def parts_of(self, side: str) -> tuple[str, ...]:
         """What has to be read out of a network beside its logits.
 
@@ -147,6 +160,12 @@ class Method(nn.Module):
             side: "student" or "teacher".
         """
         return tuple(part for part in PARTS if f"{side}_{part}" in self.needs | self.connect_needs)
+
+    @property
+    def bankable(self) -> bool:
+        """Whether all that is read of the teacher is logits, which can be stored."""
+        asked = {name for name in self.needs | self.connect_needs if name.startswith("teacher_")}
+        return self.reuses_head is None and asked <= {"teacher_logits", "teacher_logits_strong"}
 
     @property
     def needs_strong(self) -> bool:

@@ -14,7 +14,7 @@ from stillroom.errors import InputError
 from stillroom.models.output import logits_of
 from stillroom.records import Output
 
-# What DistributedDataParallel, torch.compile and Fabric call the model inside them.
+# What DistributedDataParallel, torch.compile and Lightning Fabric call the model inside them.
 _WRAPPERS = ("module", "_orig_mod", "_forward_module")
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
@@ -44,7 +44,7 @@ class FeatureTap:
 
     Args:
         model: any module. Names may leave out the prefix that DistributedDataParallel, torch.compile or
-            Fabric add.
+            Lightning Fabric add.
         names: dotted names of submodules as ``model.named_modules()`` lists them, or a :class:`Point` each. One may
             stand twice.
 

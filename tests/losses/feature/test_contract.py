@@ -122,6 +122,24 @@ def test_value_and_gradients_are_finite_and_the_student_is_moved(name: str) -> N
         assert any(gradient.abs().max() > 0 for gradient in gradients)
 
 
+def part(given: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Some samples of a batch."""
+
+    def cut(name: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(each[rows] for each in value)
+        return value[rows] if isinstance(value, Tensor) and name != "train_labels" else value
+
+    return {name: cut(name, value) for name, value in given.items()}
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if getattr(MODULES[name](), "per_sample", False)])
+def test_a_loss_that_says_so_is_the_mean_over_samples(name: str) -> None:
+    module, given = connected(name, torch.float64).eval(), inputs(name, dtype=torch.float64)
+    halves = [call(name, module, part(given, rows)) for rows in (slice(0, 3), slice(3, 6))]
+    torch.testing.assert_close(sum(halves) / 2, call(name, module, given))
+
+
 @every_loss
 @pytest.mark.parametrize("scale", [0.0, 1e-20, 1e4])
 def test_extreme_features_stay_finite(name: str, scale: float) -> None:

@@ -69,6 +69,8 @@ class AT(nn.Module):
         AT(power=4)
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def __init__(self, power: float = 2.0) -> None:
         super().__init__()
         check_positive(power=power)

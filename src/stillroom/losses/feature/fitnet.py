@@ -72,6 +72,8 @@ class FitNet(nn.Module):
 
     regressor: nn.Sequential | None
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def __init__(self, layer: int = 2) -> None:
         super().__init__()
         if isinstance(layer, bool) or not isinstance(layer, int) or layer == 0:

@@ -84,6 +84,8 @@ class FSP(nn.Module):
         FSP(initial_epochs=30)
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def __init__(self, initial_epochs: int = 0) -> None:
         super().__init__()
         if initial_epochs < 0 or initial_epochs != int(initial_epochs):

@@ -67,6 +67,8 @@ class NST(nn.Module):
         NST()
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
         """Return the sum of :func:`nst` over equally many (B, C, H, W) maps of both networks."""
         check_maps(student_maps, teacher_maps)

@@ -82,6 +82,8 @@ class OFD(nn.Module):
         torch.Size([])
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def __init__(self) -> None:
         super().__init__()
         self.connectors = nn.ModuleList()

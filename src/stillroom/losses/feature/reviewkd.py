@@ -80,6 +80,8 @@ class ReviewKD(nn.Module):
         torch.Size([])
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def __init__(self, mid_channels: int = 512) -> None:
         super().__init__()
         check_whole(1, mid_channels=mid_channels)

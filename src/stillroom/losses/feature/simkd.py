@@ -63,6 +63,7 @@ class SimKD(nn.Module):
         SimKD(factor=2)
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
     reuses_head = True  # the loop wraps the student in a ReusedHead
 
     def __init__(self, factor: int = 2) -> None:

@@ -86,6 +86,8 @@ class VID(nn.Module):
         torch.Size([])
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def __init__(self, init_variance: float = 5.0) -> None:
         super().__init__()
         if not EPSILON < init_variance < math.inf:

@@ -95,6 +95,8 @@ class KD(nn.Module):
         KD(temperature=2.0)
     """
 
+    per_sample = True  # a mean over samples: several processes may each take a share
+
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
         check_temperature(temperature)

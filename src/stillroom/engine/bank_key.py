@@ -1,0 +1,85 @@
+"""What decides a teacher's logits, as one name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from stillroom.data import DataSet, ImageSet
+
+# To be raised when order, augmentation, the strong view or the bank's files change: older logits are then not found.
+FORMAT = 1
+BLOCK = 16_384  # positions of an epoch in one of the bank's files
+
+
+@dataclass(frozen=True)
+class BankKey:
+    """All that decides a teacher's logits; plain values.
+
+    Attributes:
+        teacher: fingerprint of the teacher's weights.
+        pictures: fingerprint of the pictures, as :func:`picture_fingerprint` makes it.
+        augment: settings of the augmentation, None for none.
+        mean: of each channel on [0, 1].
+        std: of each channel on [0, 1].
+        seed: of order and augmentation.
+        precision: what the teacher computes in, after "auto" was resolved.
+        classes: number of logits a picture.
+        count: number of training pictures.
+    """
+
+    teacher: str
+    pictures: str
+    augment: dict[str, Any] | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    precision: str
+    classes: int
+    count: int
+
+    def plain(self) -> dict[str, Any]:
+        """The key and the layout of the files, as JSON gives them back."""
+        values: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "block": BLOCK, **asdict(self)}))
+        return values
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name the key."""
+        text = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def bank_key(data: DataSet, *, teacher: str, seed: int, precision: str) -> BankKey:
+    """Name the logits that a teacher gives for a data set; reads every picture once.
+
+    Args:
+        data: training and validation pictures with their statistics and augmentation.
+        teacher: fingerprint of the teacher's weights.
+        seed: of the training loader.
+        precision: what the teacher computes in, after "auto" was resolved.
+    """
+    return BankKey(
+        teacher=teacher,
+        pictures=picture_fingerprint(data.train, data.val),
+        augment=None if data.augment is None else asdict(data.augment),
+        mean=tuple(data.mean),
+        std=tuple(data.std),
+        seed=seed,
+        precision=precision,
+        classes=len(data.train.classes),
+        count=len(data.train),
+    )
+
+
+def picture_fingerprint(*sets: ImageSet) -> str:
+    """Sixteen hexadecimal digits that change with any pixel, id, shape or order; the memory is hashed as it lies."""
+    digest = hashlib.sha256()
+    for images in sets:
+        for values in (images.images, images.ids):
+            digest.update(repr(tuple(values.shape)).encode())
+            digest.update(values.contiguous().numpy().data)
+    return digest.hexdigest()[:16]

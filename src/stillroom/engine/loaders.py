@@ -1,0 +1,58 @@
+"""The batches of a run: every process gets its share of each."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import torch
+
+from stillroom.config import Recipe
+from stillroom.data import DataSet, MemoryLoader
+from stillroom.engine.device import Machine
+from stillroom.errors import InputError
+
+
+class Place(TypedDict):
+    """What both loaders share."""
+
+    device: torch.device
+    channels_last: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    rank: int
+    world_size: int
+
+
+def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: bool) -> tuple[MemoryLoader, MemoryLoader]:
+    """The training loader with augmentation, and a strong view if asked for, and the validation loader without."""
+    run = recipe.run
+    place: Place = {
+        "device": machine.device, "channels_last": run.channels_last, "mean": data.mean, "std": data.std,
+        "rank": machine.rank, "world_size": machine.world_size,
+    }  # fmt: skip
+    train = MemoryLoader(
+        data.train,
+        batch_size=run.batch_size,
+        augment=data.augment,
+        shuffle=True,
+        seed=run.seed,
+        strong=strong,
+        **place,
+    )
+    size = val_batch(len(data.val), run.batch_size, machine)
+    return train, MemoryLoader(data.val, batch_size=size, shuffle=False, **place)
+
+
+def val_batch(pictures: int, batch_size: int, machine: Machine) -> int:
+    """A validation batch size with which every process has the same number of steps.
+
+    Raises:
+        InputError: there are fewer pictures than processes.
+    """
+    world_size = machine.world_size
+    if pictures < world_size:
+        raise InputError(f"{pictures} validation pictures for {world_size} processes: use at most {pictures} processes")
+    size = max(batch_size, 256) // world_size * world_size
+    while 0 < pictures % size < world_size:
+        size -= world_size
+    return size

@@ -1,0 +1,133 @@
+"""What models say about batches: the student's answer, and the teacher's, live or from its bank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.config import RunOptions
+from stillroom.data import MemoryLoader
+from stillroom.engine import together
+from stillroom.engine.bank import TeacherBank, View, positions_of
+from stillroom.engine.bank_key import BankKey
+from stillroom.engine.device import Machine
+from stillroom.engine.evaluate import predict
+from stillroom.engine.progress import Reporter
+from stillroom.methods import Method
+from stillroom.models import logits_of
+from stillroom.models.anatomy import Anatomy
+from stillroom.models.watch import Watch
+from stillroom.records import Batch, Output
+
+
+class Teaching:
+    """A frozen teacher that answers for a batch, or looks up what it once answered.
+
+    Args:
+        model: the teacher; it is moved to the machine's device, or spread over all of them.
+        watch: reads its features; None for logits only.
+        bank: where its logits are stored; None to ask it every time.
+        machine: where this process computes.
+        sharded: whether the processes compute its answers together.
+    """
+
+    def __init__(
+        self, model: nn.Module, watch: Watch | None, bank: TeacherBank | None, machine: Machine, *, sharded: bool
+    ) -> None:
+        self.model, self.watch, self.bank, self.machine, self.sharded = model, watch, bank, machine, sharded
+
+    def about(self, batch: Batch, epoch: int, start: int) -> Output:
+        """What the teacher says about a training batch.
+
+        Args:
+            batch: this process's share.
+            epoch: counted from 1.
+            start: place of the batch's first picture among this process's pictures of the epoch.
+        """
+        bank = self.bank
+        if bank is None:
+            return self._ask(batch)
+        found = bank.read_all(bank.training_views, epoch, start, len(batch.labels))
+        if self._everywhere(found is not None) and found is not None:
+            found = {view: logits.to(batch.images.device) for view, logits in found.items()}
+        else:
+            output = self._ask(batch)
+            said = {"logits": output.logits, **output.parts}
+            # Rounded as they will be read, so that the run that fills the bank and those that read it are the same.
+            found = {view: bank.rounded(said[view]) for view in bank.training_views}
+            for view, logits in found.items():
+                bank.write(view, epoch, start, logits)
+        return Output(found.pop("logits"), found)
+
+    def about_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:
+        """Logits and labels of this process's validation pictures."""
+        labels = val.images.labels[self.machine.rank :: self.machine.world_size].to(self.machine.device)
+        stored = None if self.bank is None else self.bank.read("val", 0, 0, len(labels))
+        if self._everywhere(stored is not None) and stored is not None:
+            return stored.to(self.machine.device), labels
+        logits, labels = predict(self.model, val.epoch(0), self.machine.autocast())
+        if self.bank is not None:
+            logits = self.bank.rounded(logits)
+            self.bank.write("val", 0, 0, logits)
+        return logits, labels
+
+    def _ask(self, batch: Batch) -> Output:
+        with torch.no_grad(), self.machine.autocast():
+            return answer(self.model, self.watch, batch)
+
+    def _everywhere(self, here: bool) -> bool:
+        """Whether something holds in every process; asked only where they compute the teacher's answers together."""
+        if not self.sharded:
+            return here
+        missing = torch.tensor(0 if here else 1, device=self.machine.device)
+        return int(together.total(missing)) == 0
+
+
+def open_bank(
+    key: BankKey | None,
+    options: RunOptions,
+    machine: Machine,
+    loaders: tuple[MemoryLoader, MemoryLoader],
+    reporter: Reporter,
+) -> TeacherBank | None:
+    """The stored logits that a key names; None where nothing is stored.
+
+    Args:
+        key: of the teacher's logits, or None.
+        options: name the bank's folder and limit.
+        machine: where this process computes.
+        loaders: for training and for validation.
+        reporter: told when something is wrong with the bank.
+    """
+    if key is None or options.bank is None:
+        return None
+    train, val = loaders
+    training = ("logits", "logits_strong") if train.strong else ("logits",)
+    views = dict.fromkeys(training, View(positions_of(train), options.epochs)) | {"val": View(positions_of(val), 1)}
+    return TeacherBank(
+        Path(options.bank),
+        key,
+        views=views,
+        limit_bytes=int(options.bank_gb * 1e9),
+        say=reporter.say,
+        rank=machine.rank,
+        world_size=machine.world_size,
+    )
+
+
+def watch(model: nn.Module | None, view: Anatomy | None, method: Method, side: str) -> Watch | None:
+    """Hooks for what a method reads out of a model; None for nothing."""
+    return None if model is None or view is None else Watch(model, view, method.parts_of(side))
+
+
+def answer(model: nn.Module, watch: Watch | None, batch: Batch) -> Output:
+    """What a model says about a batch, and about its strong view if it has one."""
+    logits = logits_of(model(batch.images)).float()
+    parts = {} if watch is None else watch.read()
+    if batch.strong is not None:
+        parts["logits_strong"] = logits_of(model(batch.strong)).float()
+        if watch is not None:
+            watch.release()
+    return Output(logits, parts)
