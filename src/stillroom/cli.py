@@ -23,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
         0 when all went well, 1 for a run that failed, 2 for input that cannot be used, 130 or 143 after Ctrl-C or
         SIGTERM (the run is saved).
     """
-    parser = make_parser()
+    asked = sys.argv[1:] if arguments is None else arguments
+    parser = make_parser(asked[0] if asked else "")
     try:
         options = parser.parse_args(arguments)
         return COMMANDS[options.command](options[options.command])
@@ -41,8 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 128 + stopped.signal_number
 
 
-def make_parser() -> ArgumentParser:
-    """The whole command line, from the recipe's fields and their descriptions."""
+def make_parser(command: str) -> ArgumentParser:
+    """The command line, from the recipe's fields and their descriptions.
+
+    Args:
+        command: only this command gets its settings, for making all of them takes half a second.
+    """
     parser = ArgumentParser(
         prog="stillroom",
         description="Distil a big image classifier into a small one that keeps its accuracy.",
@@ -51,37 +56,50 @@ def make_parser() -> ArgumentParser:
     )
     commands = parser.add_subcommands(required=True, dest="command")
 
-    demo = _sub("Train a teacher and four students on Glyphs-100 and write a page about it.")
-    demo.add_argument("--out", type=str, help="folder for runs, page and student; default runs/demo")
-    demo.add_argument("--quick", action="store_true", help="the whole thing in under a minute, less accurate")
-    demo.add_argument("--seed", type=int, default=0, help="fixes initial weights, order and augmentation")
-    commands.add_subcommand("demo", demo, help="the main job on embedded data: start here")
-
-    train = _sub("Train a classifier on labels, for example to get a teacher.")
-    _add_recipe(train, TrainModel)
-    commands.add_subcommand("train", train, help="train a classifier on labels")
-
-    distill = _sub("Distil a trained teacher into a student.")
-    _add_recipe(distill, DistillModels)
-    commands.add_subcommand("distill", distill, help="distil a teacher into a student")
-
-    evaluate = _sub("Measure a classifier on the validation pictures.")
-    evaluate.add_class_arguments(TrainModel)
-    evaluate.add_class_arguments(DataOptions)
-    evaluate.add_argument("--batch_size", type=int, default=256, help="pictures a step")
-    commands.add_subcommand("evaluate", evaluate, help="measure a classifier")
-
-    listing = _sub("Show what there is to choose from.")
-    listing.add_argument("what", choices=["models", "methods", "data", "recipes"], help="what to list")
-    listing.add_argument("name", type=str, nargs="?", default="", help="one method, or a part of the other names")
-    for key in ("dataset", "teacher", "student", "method"):
-        listing.add_argument(f"--{key}", type=str, default="", help=f"only recipes with this {key}")
-    commands.add_subcommand("list", listing, help="show models, methods, data sets or published recipes")
+    for name, (make, summary) in PARSERS.items():
+        commands.add_subcommand(name, make() if name == command else _sub(summary), help=summary)
     return parser
 
 
 def _sub(description: str) -> ArgumentParser:
     return ArgumentParser(description=description, exit_on_error=False)
+
+
+def _demo_parser() -> ArgumentParser:
+    parser = _sub("Train a teacher and four students on Glyphs-100 and write a page about it.")
+    parser.add_argument("--out", type=str, help="folder for runs, page and student; default runs/demo")
+    parser.add_argument("--quick", action="store_true", help="the whole thing in under a minute, less accurate")
+    parser.add_argument("--seed", type=int, default=0, help="fixes initial weights, order and augmentation")
+    return parser
+
+
+def _train_parser() -> ArgumentParser:
+    parser = _sub("Train a classifier on labels, for example to get a teacher.")
+    _add_recipe(parser, TrainModel)
+    return parser
+
+
+def _distill_parser() -> ArgumentParser:
+    parser = _sub("Distil a trained teacher into a student.")
+    _add_recipe(parser, DistillModels)
+    return parser
+
+
+def _evaluate_parser() -> ArgumentParser:
+    parser = _sub("Measure a classifier on the validation pictures.")
+    parser.add_class_arguments(TrainModel)
+    parser.add_class_arguments(DataOptions)
+    parser.add_argument("--batch_size", type=int, default=256, help="pictures a step")
+    return parser
+
+
+def _list_parser() -> ArgumentParser:
+    parser = _sub("Show what there is to choose from.")
+    parser.add_argument("what", choices=["models", "methods", "data", "recipes"], help="what to list")
+    parser.add_argument("name", type=str, nargs="?", default="", help="one method, or a part of the other names")
+    for key in ("dataset", "teacher", "student", "method"):
+        parser.add_argument(f"--{key}", type=str, default="", help=f"only recipes with this {key}")
+    return parser
 
 
 def _add_recipe(parser: ArgumentParser, models: type) -> None:
@@ -161,6 +179,14 @@ def _fail(message: object, status: int) -> int:
     print(f"stillroom: error: {text}", file=sys.stderr)
     return status
 
+
+PARSERS: dict[str, tuple[Callable[[], ArgumentParser], str]] = {
+    "demo": (_demo_parser, "the main job on embedded data: start here"),
+    "train": (_train_parser, "train a classifier on labels"),
+    "distill": (_distill_parser, "distil a teacher into a student"),
+    "evaluate": (_evaluate_parser, "measure a classifier"),
+    "list": (_list_parser, "show models, methods, data sets or published recipes"),
+}
 
 COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "demo": _demo,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +17,70 @@ import torch
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
 
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors and plain values atomically.
 
     Raises:
-        InputError: if the disk is full; what was saved before stays.
+        InputError: if it cannot be written, as on a full disk; what was saved before stays.
     """
+
+    def fill(aside: Path) -> None:
+        with aside.open("wb") as file:  # given a path, torch would not say why it failed
+            torch.save(state, file)
+
     try:
-        write_atomically(path, lambda aside: torch.save(state, aside))
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
-        free = shutil.disk_usage(path.parent).free / 1e6
-        raise InputError(
-            f"checkpoint {path} could not be written ({str(error).splitlines()[0]}); {free:.0f} MB are free there. "
-            "The previous checkpoint is untouched: make room and run the same command again"
-        ) from error
+        write_atomically(path, fill)
+    except (OSError, RuntimeError) as error:
+        cause = _system_error(error)
+        if cause is None:
+            raise
+        size = _Size()
+        torch.save(state, size)
+        raise unwritten(path, cause, size.bytes) from error
+
+
+class _Size(io.RawIOBase):
+    """A file that only measures what is written to it."""
+
+    bytes = 0
+
+    def write(self, data: Any) -> int:
+        count = memoryview(data).nbytes
+        self.bytes += count
+        return count
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind an error; torch reports a failed write as what went wrong in consequence."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+def unwritten(path: Path, error: OSError, needed: int) -> InputError:
+    """Explain why one of a run's files could not be written.
+
+    Args:
+        path: the file.
+        error: what the system said.
+        needed: bytes of the whole file.
+    """
+    fix = "make room" if error.errno in _FULL else "make its folder writable"
+    return InputError(
+        f"{path} could not be written ({error.strerror or error}): it needs {size_in_words(needed, up=True)}, "
+        f"{size_in_words(shutil.disk_usage(path.parent).free)} are free there. What was saved before is whole: {fix} "
+        "and run the same command again"
+    )
+
+
+def size_in_words(count: float, *, up: bool = False) -> str:
+    """A number of bytes with its unit, rounded down, or up for what is needed."""
+    scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB")) if count >= s), (1e3, "kB"))
+    tenths = math.ceil(10 * count / scale) if up else math.floor(10 * count / scale)
+    return f"{tenths / 10:g} {unit}"
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Loop:
         if self.many:
             together.copy_from_first([job.student, job.method])
         self.trained = [*job.student.parameters(), *job.method.parameters()]
-        self.optimizer = build_optimizer(self.trained, job.recipe.optim)
+        self.optimizer = build_optimizer(self.trained, job.recipe.optim, compiled=self.options.compile)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
         self.runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
         self.train_loader, self.val_loader = make_loaders(

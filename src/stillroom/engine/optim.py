@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from stillroom.config import OptimOptions
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -> torch.optim.Optimizer:
-    """Make the optimizer of a resolved recipe, fused where PyTorch offers it."""
+def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions, *, compiled: bool = False) -> Optimizer:
+    """Make the optimizer of a resolved recipe, fused where PyTorch offers it.
+
+    Args:
+        parameters: of student and connectors; those that want no gradient are left out.
+        options: of the recipe.
+        compiled: whether the run uses torch.compile.
+    """
     assert options.lr is not None
     assert options.weight_decay is not None
+    adamw, sgd_class = torch.optim.AdamW, torch.optim.SGD
+    if not compiled:
+        adamw, sgd_class = _light(adamw), _light(sgd_class)
     trained = [p for p in parameters if p.requires_grad]
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(trained, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    sgd = torch.optim.SGD(
+        return adamw(trained, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+    sgd = sgd_class(
         trained,
         lr=options.lr,
         momentum=options.momentum,
@@ -32,6 +45,21 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions) -
         for parameter in trained:
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
+
+
+def _light(kind: type[Any]) -> type[Any]:
+    """The same optimizer without what torch wraps around it for its compiler.
+
+    The wrappers import torch._dynamo when they are first called, which takes as long as importing torch: too long to
+    wait for a first step that nobody compiles.
+    """
+    if "torch._dynamo" in sys.modules:
+        return kind
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        plain = inspect.unwrap(getattr(Optimizer, name))
+        vars(plain).setdefault("__dynamo_disable", plain)  # where the wrapper keeps what it made of the method
+    take_step = inspect.unwrap(kind.step)
+    return type(kind.__name__, (kind,), {"step": torch.no_grad()(lambda self: take_step(self))})
 
 
 def lr_at(options: OptimOptions, epoch: int, step: int, steps: int, epochs: int) -> float:
