@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,7 +151,8 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
             reporter.say(f"{job.run.path} is finished already; its record is used")
             load_weights(job.student, job.run.student)
             return Result(job.student.eval(), job.run)
-        Loop(job, reporter).run()
+        with job.run.held() if machine.first else nullcontext():
+            Loop(job, reporter).run()
     return Result(job.student, job.run)
 
 

@@ -14,6 +14,7 @@ from stillroom.config import make_recipe
 from stillroom.data import DataSet, MemoryLoader, load_data
 from stillroom.engine.evaluate import predict
 from stillroom.engine.progress import Reporter, make_reporter
+from stillroom.files import write_atomically
 from stillroom.prepare import Inputs
 from stillroom.report.page import pick_samples, write_page
 from stillroom.report.table import duration, summary_table
@@ -85,7 +86,7 @@ def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]
     page = folder / "index.html"
     _write_page(page, data, teacher, students)
     weights = folder / "ldrld-student.safetensors"
-    shutil.copyfile(students["ldrld"].record.student, weights)
+    write_atomically(weights, lambda aside: shutil.copyfile(students["ldrld"].record.student, aside))
     show(f"page      {page.resolve().as_uri()}")
     show(f"student   {weights}")
     show(f"all of it took {duration(time.perf_counter() - begin)}")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import pickle
 
 import pytest
@@ -26,13 +28,41 @@ def test_states_come_back_as_saved(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_a_full_disk_is_explained(tmp_path, monkeypatch):
+def test_a_full_disk_is_explained_and_the_previous_state_stays(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    checkpoint.save_state(path, {"step": 1})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"No space left on device\): it needs 2 MB, .* are free there.*make room"):
+        checkpoint.save_state(path, {"weights": torch.zeros(499_000)})
+    assert checkpoint.load_state(path) == {"step": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_an_error_of_the_device_is_not_taken_for_a_full_disk(tmp_path, monkeypatch):
     def fail(*_):
-        raise RuntimeError("PytorchStreamWriter failed writing file")
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(InputError, match="MB are free"):
+    with pytest.raises(RuntimeError, match="CUDA error"):
         checkpoint.save_state(tmp_path / "last.pt", {})
+
+
+@pytest.mark.parametrize(
+    ("count", "up", "words"),
+    [
+        (0, False, "0 kB"),
+        (1, True, "0.1 kB"),
+        (1_234_567, True, "1.3 MB"),
+        (1_299_999, False, "1.2 MB"),
+        (5e10, True, "50 GB"),
+    ],
+)
+def test_needs_are_rounded_up_and_room_is_rounded_down(count, up, words):
+    assert checkpoint.size_in_words(count, up=up) == words
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
@@ -52,6 +82,12 @@ def test_missing_and_damaged_files_are_named(tmp_path):
     (tmp_path / "half.pt").write_bytes(b"PK\x03\x04 half")
     with pytest.raises(InputError, match=r"half\.pt cannot be read"):
         checkpoint.load_state(tmp_path / "half.pt")
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(InputError, match=r"empty\.pt cannot be read"):
+        checkpoint.load_state(tmp_path / "empty.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(InputError, match=r"list\.pt cannot be read \(it holds no state\)"):
+        checkpoint.load_state(tmp_path / "list.pt")
 
 
 def test_random_numbers_go_on_where_they_stopped():

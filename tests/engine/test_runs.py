@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import time
+from contextlib import nullcontext
 
 import pytest
+from torch import nn
 
+from stillroom.engine import runs
 from stillroom.engine.runs import RunFolder, open_run
 from stillroom.errors import InputError
+from stillroom.models import load_weights
 
 CONFIG = {"model": "m", "lr": 0.1, "runs": "a", "name": None}
 INPUTS = {"classes": ["ö", "b"]}
@@ -39,8 +45,71 @@ def test_a_folder_with_foreign_files_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_foreign_record_is_not_taken_for_the_beginning_of_a_run(tmp_path):
+    (tmp_path / "environment.json").write_text('{"versions": {"other": "1"}}')
+    with pytest.raises(InputError, match="holds other files"):
+        open_run(tmp_path, CONFIG, INPUTS, 0)
+    (tmp_path / "environment.json").unlink()
+    (tmp_path / "inputs.json").write_text("{}")
+    with pytest.raises(InputError, match="holds other files"):
+        open_run(tmp_path, CONFIG, INPUTS, 0)
+    assert (tmp_path / "inputs.json").read_text() == "{}"
+
+
+def test_a_run_that_did_not_begin_for_want_of_room_begins_when_there_is_some(tmp_path):
+    with pytest.raises(InputError, match="make room"):
+        open_run(tmp_path / "run", CONFIG, INPUTS, 10**18)
+    assert open_run(tmp_path / "run", CONFIG, INPUTS, 0).config() == CONFIG | INPUTS
+
+
+def test_what_a_run_has_written_already_is_not_asked_for_again(tmp_path, monkeypatch):
+    run = open_run(tmp_path / "run", CONFIG, INPUTS, 0)
+    run.last.write_bytes(bytes(4000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 0, 6000))
+    open_run(tmp_path / "run", CONFIG, INPUTS, 10_000)
+    with pytest.raises(InputError, match=r"need 6\.1 kB, 6 kB are free"):
+        open_run(tmp_path / "run", CONFIG, INPUTS, 10_001)
+
+
+def test_what_a_killed_process_left_half_written_is_removed_and_nothing_else(tmp_path):
+    run = open_run(tmp_path / "run", CONFIG, INPUTS, 0)
+    left = [run.last.with_name(".last.pt.0123abcd.tmp"), run.path / ".metrics.jsonl.89abcdef.tmp"]
+    own = [run.path / "notes.tmp", run.path / ".notes.tmp", run.path / "plot.0123abcd.tmp"]
+    for file in left + own:
+        file.touch()
+    with run.held():
+        assert [file.exists() for file in left + own] == [False] * 2 + [True] * 3
+
+
+def test_without_locks_only_what_is_old_is_taken_for_left_behind(tmp_path, monkeypatch):
+    run = open_run(tmp_path / "run", CONFIG, INPUTS, 0)
+    fresh, old = (run.path / f".metrics.jsonl.{digits}.tmp" for digits in ("00000001", "00000002"))
+    fresh.touch()
+    old.touch()
+    os.utime(old, (time.time() - 7200,) * 2)
+    monkeypatch.setattr(runs, "locked", lambda _: nullcontext(False))
+    with run.held():
+        assert fresh.exists()
+        assert not old.exists()
+
+
+def test_weights_that_cannot_be_written_say_what_they_need(tmp_path, monkeypatch):
+    run = open_run(tmp_path / "run", CONFIG, INPUTS, 0)
+    model = nn.Linear(1000, 250)
+    run.write_student(model)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for write in (run.write_best, run.write_student):
+        with pytest.raises(InputError, match=r"No space left on device\): it needs 1\.1 MB, .*make room"):
+            write(model)
+    load_weights(nn.Linear(1000, 250), run.student)
+
+
 def test_too_little_disk_is_said_before_training(tmp_path):
-    with pytest.raises(InputError, match=r"need 1000000000000 MB"):
+    with pytest.raises(InputError, match=r"need 1000000000 GB, .* are free; make room"):
         open_run(tmp_path / "run", CONFIG, INPUTS, 10**18)
 
 

@@ -32,7 +32,7 @@ from stillroom.files import write_atomically, write_text
 BLOCK_BYTES = 64 * 2**20  # many classes make a block shorter
 FREE_BYTES, FREE_SHARE = 10**9, 0.05  # of the disk, whichever is less, stays free for checkpoints
 ABANDONED_SECONDS = 3600  # a file that nobody wrote to for so long was left by a killed run, here or elsewhere
-_ASIDE = re.compile(r"\..+\.safetensors\.[0-9a-f]+\.tmp")  # as write_atomically names it
+_ASIDE = re.compile(r"\..+\.(safetensors|json)\.[0-9a-f]+\.tmp")  # as write_atomically names it
 
 
 def positions_of(loader: MemoryLoader) -> int:

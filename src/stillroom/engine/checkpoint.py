@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, first_line
 from stillroom.files import write_atomically
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -37,19 +37,19 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         cause = _system_error(error)
         if cause is None:
             raise
-        size = _Size()
-        torch.save(state, size)
-        raise unwritten(path, cause, size.bytes) from error
+        measure = _Size()
+        torch.save(state, measure)
+        raise unwritten(path, cause, measure.size) from error
 
 
-class _Size(io.RawIOBase):
+class _Size(io.BytesIO):
     """A file that only measures what is written to it."""
 
-    bytes = 0
+    size = 0
 
     def write(self, data: Any) -> int:
         count = memoryview(data).nbytes
-        self.bytes += count
+        self.size += count
         return count
 
 
@@ -80,7 +80,7 @@ def size_in_words(count: float, *, up: bool = False) -> str:
     """A number of bytes with its unit, rounded down, or up for what is needed."""
     scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB")) if count >= s), (1e3, "kB"))
     tenths = math.ceil(10 * count / scale) if up else math.floor(10 * count / scale)
-    return f"{tenths / 10:g} {unit}"
+    return f"{tenths / 10:.12g} {unit}"
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -93,10 +93,14 @@ def load_state(path: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"checkpoint {path} does not exist") from error
+    except PermissionError as error:
+        raise InputError(f"checkpoint {path} cannot be read ({error.strerror}); make it readable") from error
     except Exception as error:  # torch raises many kinds for a damaged file
         raise InputError(
-            f"checkpoint {path} cannot be read ({str(error).splitlines()[0]}); delete it to begin this run anew"
+            f"checkpoint {path} cannot be read ({first_line(error)}); delete it to begin this run anew"
         ) from error
+    if not isinstance(state, dict):
+        raise InputError(f"checkpoint {path} cannot be read (it holds no state); delete it to begin this run anew")
     return state
 
 

@@ -26,8 +26,9 @@ from stillroom.engine.teaching import Teaching, answer, open_bank, watch
 from stillroom.errors import Diverged, Stopped
 from stillroom.losses.finite import NotFinite
 from stillroom.methods import Method
-from stillroom.models import load_weights, save_weights
+from stillroom.models import load_weights
 from stillroom.models.anatomy import Anatomy
+from stillroom.models.frozen import frozen
 from stillroom.records import Batch, Output
 
 
@@ -132,7 +133,10 @@ class Loop:
             job.teacher.to(device=job.machine.device).to(memory_format=layout)
         bank = open_bank(job.bank_key, self.options, job.machine, (self.train_loader, self.val_loader), self.reporter)
         hooks = watch(job.teacher, job.teacher_view, job.method, "teacher")
-        return Teaching(job.teacher, hooks, bank, job.machine, sharded=sharded)
+        asked = job.teacher
+        if hooks is None and not sharded and job.machine.device.type == "cpu":
+            asked = frozen(job.teacher, next(self.val_loader.epoch(0)).images[:2])
+        return Teaching(asked, hooks, bank, job.machine, sharded=sharded)
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and write the summary.
@@ -248,7 +252,7 @@ class Loop:
         now.rows.append(self._row(logits, labels))
         if self.job.machine.first:
             if now.best() is now.rows[-1]:
-                save_weights(self.job.student, run.best)
+                run.write_best(self.job.student)
             run.write_epochs(now.rows)
         self.reporter.epoch(now.rows[-1])
         now.epoch, now.step, now.seconds, now.seen = now.epoch + 1, 0, 0.0, 0
@@ -300,7 +304,7 @@ class Loop:
             "processes": job.machine.world_size,
         }
         if job.machine.first:
-            save_weights(job.student, job.run.student, {key: str(v) for key, v in job.run.config().items()})
+            job.run.write_student(job.student)
             job.run.write_summary(summary)
         return summary
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -15,9 +20,16 @@ from typing import Any
 
 import torch
 import yaml
+from torch import nn
 
-from stillroom.errors import InputError
+from stillroom.engine.checkpoint import size_in_words, unwritten
+from stillroom.engine.lock import locked
+from stillroom.errors import InputError, first_line
 from stillroom.files import write_text
+from stillroom.models import save_weights
+
+ABANDONED_SECONDS = 3600  # without locks, what nobody wrote to for so long was left by a killed process
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as write_atomically names it
 
 
 @dataclass(frozen=True)
@@ -47,9 +59,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint."""
-        settings: dict[str, Any] = _read(self.path / "config.yaml", yaml.safe_load)
-        inputs: dict[str, Any] = _read(self.path / "inputs.json", json.loads)
-        return settings | inputs
+        return _read_mapping(self.path / "config.yaml", yaml.safe_load) | _read_mapping(self.path / "inputs.json")
 
     def summary(self) -> dict[str, Any]:
         """The finished run in numbers.
@@ -57,8 +67,7 @@ class RunFolder:
         Raises:
             InputError: if the run is not finished.
         """
-        summary: dict[str, Any] = _read(self.path / "summary.json", json.loads)
-        return summary
+        return _read_mapping(self.path / "summary.json")
 
     def epochs(self) -> list[dict[str, Any]]:
         """One row of numbers an epoch, in order."""
@@ -71,12 +80,38 @@ class RunFolder:
         return (self.path / "summary.json").exists()
 
     def write_epochs(self, rows: list[dict[str, Any]]) -> None:
-        """Write the rows of all epochs so far; after a resume no row is lost or doubled."""
-        write_text(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        """Write the rows of all epochs so far; after a resume no row is lost or doubled.
+
+        Raises:
+            InputError: if it cannot be written, as on a full disk; so with all that is written here.
+        """
+        _write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_best(self, student: nn.Module) -> None:
+        """Write the weights of the best epoch so far."""
+        _write_weights(self.best, student, {})
+
+    def write_student(self, student: nn.Module) -> None:
+        """Write the finished student, with the run's settings in its header."""
+        _write_weights(self.student, student, {key: str(value) for key, value in self.config().items()})
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the last file of a run: its presence says that the run is finished."""
-        write_text(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+        _write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working on this run, and remove what killed ones left half-written.
+
+        The system lets go of the folder when this process ends, however it ends. On disks without locks nothing is
+        kept away.
+
+        Raises:
+            InputError: another process is at work on it.
+        """
+        with locked(self.path / ".lock") as alone:
+            _remove_half_written(self.path, None if alone else ABANDONED_SECONDS)
+            yield
 
 
 def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> RunFolder:
@@ -92,29 +127,59 @@ def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], neede
         InputError: if the folder holds another run or foreign files, cannot be written, or the disk is too full.
     """
     run = RunFolder(path)
-    if (path / "config.yaml").exists():
-        _refuse_other(path, run.config(), settings | inputs)
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not (path / "config.yaml").exists() and path.exists() and not (path.is_dir() and _is_ours_to_begin(path)):
         raise InputError(f"run folder {path} holds other files; nothing is overwritten, give another name=")
     try:
-        (path / "checkpoint").mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path).free
-        if free < needed_bytes and not run.finished:
-            raise InputError(
-                f"run folder {path}: checkpoints need {needed_bytes / 1e6:.0f} MB, {free / 1e6:.0f} MB are free; "
-                "make room or choose another runs= folder"
-            )
+        path.mkdir(parents=True, exist_ok=True)
         if not (path / "config.yaml").exists():
-            write_text(path / "environment.json", json.dumps(environment(), indent=2) + "\n")
-            write_text(path / "inputs.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")
-            write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-        elif not os.access(path, os.W_OK):
-            raise PermissionError(13, "Permission denied")
+            with run.held():  # of several processes that begin it at once, one does
+                _begin(run, settings, inputs, needed_bytes)
+        _refuse_other(path, run.config(), settings | inputs)
+        if not run.finished:
+            _check_room(run, needed_bytes)
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, "Permission denied")
     except OSError as error:
         raise InputError(
             f"run folder {path} cannot be written ({error.strerror}); choose another runs= folder"
         ) from error
     return run
+
+
+def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> None:
+    """Write what a run is; ``config.yaml`` comes last and makes the folder one."""
+    if (run.path / "config.yaml").exists():
+        return
+    _check_room(run, needed_bytes)
+    run.last.parent.mkdir(exist_ok=True)
+    write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    write_text(run.path / "inputs.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")
+    write_text(run.path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+
+
+def _is_ours_to_begin(path: Path) -> bool:
+    """Whether a folder is empty but for what a start of ours left that did not get as far as ``config.yaml``."""
+    names = {entry.name for entry in path.iterdir()}
+    names = {name for name in names if name != ".lock" and not _ASIDE.fullmatch(name)}
+    if "checkpoint" in names and (path / "checkpoint").is_dir() and not any((path / "checkpoint").iterdir()):
+        names.remove("checkpoint")
+    if not names or "config.yaml" in names:  # by another process, just now
+        return True
+    if not names <= {"environment.json", "inputs.json"}:
+        return False
+    with suppress(OSError, ValueError):
+        return "stillroom" in json.loads((path / "environment.json").read_text(encoding="utf-8"))["versions"]
+    return False
+
+
+def _check_room(run: RunFolder, needed_bytes: int) -> None:
+    needed_bytes -= sum(file.stat().st_size for file in (run.last, run.best, run.student) if file.exists())
+    free = shutil.disk_usage(run.path).free
+    if free < needed_bytes:
+        raise InputError(
+            f"run folder {run.path}: checkpoints need {size_in_words(needed_bytes, up=True)}, {size_in_words(free)} "
+            "are free; make room or choose another runs= folder"
+        )
 
 
 def _refuse_other(path: Path, there: dict[str, Any], config: dict[str, Any]) -> None:
@@ -165,10 +230,45 @@ def _git_state() -> str | None:
     return done.stdout.strip()
 
 
-def _read(path: Path, parse: Any) -> Any:
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise unwritten(path, error, len(text.encode())) from error
+
+
+def _write_weights(path: Path, model: nn.Module, header: dict[str, str]) -> None:
+    try:
+        save_weights(model, path, header)
+    except OSError as error:
+        weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        # Beside each tensor its name, type and place, about 100 bytes.
+        needed = weights + 100 * len(model.state_dict()) + len(str(header).encode())
+        raise unwritten(path, error, needed) from error
+
+
+def _remove_half_written(path: Path, older_than: float | None) -> None:
+    """Remove what killed processes wrote aside, all of it or what was not written to for some seconds."""
+    for folder in (path, path / "checkpoint"):
+        with suppress(OSError):  # not there yet, or not ours to remove from
+            for file in folder.iterdir():
+                if not _ASIDE.fullmatch(file.name):
+                    continue
+                if older_than is None or time.time() - file.stat().st_mtime > older_than:
+                    file.unlink()
+
+
+def _read_mapping(path: Path, parse: Callable[[str], Any] = json.loads) -> dict[str, Any]:
+    content = _read(path, parse)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} cannot be read (it holds a {type(content).__name__} and no names with values)")
+    return content
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: is {path.parent} a finished run folder?") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]})") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)})") from error

@@ -26,7 +26,7 @@ class Teaching:
     """A frozen teacher that answers for a batch, or looks up what it once answered.
 
     Args:
-        model: the teacher; it is moved to the machine's device, or spread over all of them.
+        model: the teacher, in evaluation mode and in its place.
         watch: reads its features; None for logits only.
         bank: where its logits are stored; None to ask it every time.
         machine: where this process computes.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -170,13 +172,20 @@ def save_weights(model: nn.Module, path: str | Path, metadata: dict[str, str] | 
 
     Raises:
         InputError: the state dict holds something other than tensors.
-        OSError: the folder cannot be written to.
+        OSError: the file cannot be written, for example because the disk is full.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = _separate(model.state_dict())
     header = {"format": "pt", **(metadata or {})}
-    write_atomically(Path(path), lambda aside: save_file(tensors, aside, metadata=header))
+    try:
+        write_atomically(Path(path), lambda aside: save_file(tensors, aside, metadata=header))
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))  # all that is left of the system's own error
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _separate(state: Mapping[str, Any]) -> dict[str, Tensor]:
