@@ -9,7 +9,9 @@ Every issue adds its part to PARTS: a function that takes the device and yields 
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks and tests, for `python benchmarks/gpu.py`
 
 import stillroom
 from stillroom.data import MemoryLoader, load_data
@@ -116,7 +120,6 @@ def distillation(device: torch.device) -> Rows:
 
 def feature_losses_agree(device: torch.device) -> Rows:
     """Every feature loss with its connectors: float32 on the device against float64 on the CPU."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.losses.feature.test_contract import MODULES, connected, inputs, value_and_gradients
 
     for name in MODULES:
@@ -136,7 +139,7 @@ def feature_losses_agree(device: torch.device) -> Rows:
 
 def every_method(device: torch.device) -> Rows:
     """200 steps of every method on Glyphs-100, R32x4 -> R8x4: speed and memory beside KD, loss, accuracy."""
-    import methods  # the script beside this one
+    from benchmarks import methods
 
     data = methods.pictures(methods.PER_CLASS)
     accelerator = "cuda" if device.type == "cuda" else "cpu"
@@ -177,7 +180,73 @@ def strong_views(device: torch.device) -> Rows:
         yield f"loader {name} strong views, ms a batch of 64", f"{1e3 * seconds / len(loader):.2f}"
 
 
-PARTS = (losses_agree, ldrld_against_kl, loader_rate, distillation, feature_losses_agree, strong_views, every_method)
+def training_step(device: torch.device) -> Rows:
+    """CIFAR-size runs, R32x4 -> R8x4 with LDRLD at batch 64, the teacher in every step, beside a public loop."""
+    from benchmarks.baselines.loader import make_loader
+    from benchmarks.baselines.loop import make_optimizer, train_epoch
+    from benchmarks.step import noise_set, settle
+
+    torch.manual_seed(0)
+    teacher, student = (build_model(name, num_classes=100) for name in ("resnet32x4", "resnet8x4"))
+    settle(teacher)
+    few = noise_set(100 if device.type == "cuda" else 3)
+    whole = noise_set(781 if device.type == "cuda" else 3)  # 49,984 pictures
+    loader = make_loader(few.train.images, few.train.labels, batch_size=64, mean=few.mean, std=few.std, workers=8)
+    public = copy.deepcopy(student).to(device)
+    asked = copy.deepcopy(teacher).to(device)
+    train_epoch(asked, public, loader, make_optimizer(public))
+    base = train_epoch(asked, public, loader, make_optimizer(public)).seconds / (len(few.train) // 64)
+    yield "public loop, fp32, 8 workers, ms a step", f"{1e3 * base:.2f}"
+    accelerator = "cuda" if device.type == "cuda" else "cpu"
+    for name, settings in (("", {}), (", compiled", {"compile": True}), (", fp32", {"precision": "32"})):
+        if settings.get("compile") and device.type != "cuda":
+            continue
+        with tempfile.TemporaryDirectory() as runs:
+            _, record = stillroom.distill(
+                teacher=copy.deepcopy(teacher), student=copy.deepcopy(student), data=whole, method="ce + ldrld",
+                epochs=3, batch_size=64, runs=runs, accelerator=accelerator, **settings,
+            )  # fmt: skip
+            seconds = min(row["seconds"] for row in record.epochs()[1:])  # the first also warms up
+        step = seconds / (len(whole.train) // 64)
+        yield f"stillroom{name}, ms a step, times the public loop's speed", f"{1e3 * step:.2f}, {base / step:.1f}"
+        yield f"stillroom{name}, 240 epochs of {len(whole.train)} pictures, minutes", f"{240 * seconds / 60:.1f}"
+
+
+def teacher_bank(device: torch.device) -> Rows:
+    """An epoch on labels only, with the teacher, and with its answers from a bank."""
+    from benchmarks.bank import epoch
+    from benchmarks.step import noise_set, settle
+
+    torch.manual_seed(0)
+    teacher, student = (build_model(name, num_classes=100) for name in ("resnet32x4", "resnet8x4"))
+    settle(teacher)
+    data = noise_set(300 if device.type == "cuda" else 3)
+    place = {"accelerator": "cuda" if device.type == "cuda" else "cpu", "precision": "auto"}
+    with tempfile.TemporaryDirectory() as folder:
+        bank = {"teacher": teacher, "method": "0.1*ce + 0.9*kd", "bank": str(Path(folder) / "bank")}
+        epoch(folder, student, data, **place, **bank)()
+        live = {key: value for key, value in bank.items() if key != "bank"}
+        kinds = {"labels only": {}, "teacher computed": live, "from the bank": bank}
+        contenders = {name: epoch(folder, student, data, **place, **chosen) for name, chosen in kinds.items()}
+        times = {name: [] for name in contenders}
+        for _ in range(4):
+            for name, run in contenders.items():
+                times[name].append(run())
+    base = statistics.median(times["labels only"][1:])
+    for name, values in times.items():
+        yield f"bank: {name}, time of labels only", f"{statistics.median(values[1:]) / base:.2f}"
+
+
+def gpu_tests(_: torch.device) -> Rows:
+    """The tests that need a GPU, which are skipped elsewhere."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-o", "addopts=", "tests/data/test_memory.py",
+               "tests/data/test_strong.py"]  # fmt: skip
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    yield "tests of the data path", (done.stdout.strip().splitlines() or [done.stderr[-200:]])[-1]
+
+
+PARTS = (losses_agree, training_step, ldrld_against_kl, teacher_bank, loader_rate, distillation, feature_losses_agree,
+         strong_views, gpu_tests, every_method)  # fmt: skip
 
 
 def main() -> None:

@@ -37,7 +37,9 @@ def train_epoch(
     teacher.eval()
     total_loss, correct, seen = 0.0, 0, 0
     begin = time.perf_counter()
+    device = next(student.parameters()).device
     for images, labels in loader:
+        images, labels = images.to(device), labels.to(device)
         with torch.no_grad():
             teacher_logits = teacher(images)
         student_logits = student(images)
