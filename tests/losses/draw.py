@@ -38,5 +38,5 @@ def logits(draw: st.DrawFn, max_classes: int = 12, scales: tuple[float, ...] = (
 
 def gradient_of(loss: Tensor, student: Tensor) -> Tensor:
     """The gradient of a loss at a leaf."""
-    (gradient,) = torch.autograd.grad(loss, student)
+    (gradient,) = torch.autograd.grad(loss, student, retain_graph=True)
     return gradient
