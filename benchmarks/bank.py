@@ -18,9 +18,8 @@ from torch import nn
 
 import stillroom
 from benchmarks.harness import compare, make_parser, print_header, print_table
-from benchmarks.step import BATCH, CLASSES, PAIRS, noise_set, settle
+from benchmarks.step import BATCH, PAIRS, networks, noise_set
 from stillroom.data import DataSet
-from stillroom.models import build_model
 
 LABELS, LIVE, BANKED = "labels only", "teacher computed", "teacher from the bank"
 
@@ -31,9 +30,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--batches", type=int, default=20, help="steps in an epoch, default 20")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    teacher, student = (build_model(name, num_classes=CLASSES) for name in options.pair.split("-"))
-    settle(teacher)
+    teacher, student = networks(options.pair)
     data = noise_set(options.batches)
     with tempfile.TemporaryDirectory() as folder:
         bank = str(Path(folder) / "bank")

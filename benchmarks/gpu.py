@@ -1,9 +1,10 @@
 """Everything that needs a GPU, in order of value; one table comes last.
 
 python benchmarks/gpu.py                 on a machine with CUDA
-python benchmarks/gpu.py --device cpu    to try the script itself
+python benchmarks/gpu.py --device cpu    to try the script itself, with little of everything
 
-Every issue adds its part to PARTS: a function that takes the device and yields (what, value) rows.
+A part is a function that takes the device and yields (what, value) rows; PARTS has them in order of value. After
+--minutes no further row is begun, so that the table still comes where the time on a machine is short.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +30,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks and tests, for 
 import stillroom
 from stillroom.data import MemoryLoader, load_data
 from stillroom.losses import DKD, KD, LDRLD
-from stillroom.models import build_model
 
 Rows = Iterator[tuple[str, str]]
+
+
+def _sized(device: torch.device, measured: Any, tried: Any) -> Any:
+    """What a part is measured with on a GPU, or what is enough to try the script elsewhere."""
+    return measured if device.type == "cuda" else tried
+
+
+def _networks(device: torch.device) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The published pair, untrained: speed does not depend on what they know."""
+    from benchmarks.step import networks
+
+    return networks(_sized(device, "resnet32x4-resnet8x4", "resnet20-resnet8"))
 
 
 def losses_agree(device: torch.device) -> Rows:
@@ -60,7 +73,8 @@ def _value(loss: torch.nn.Module, logits: list[Tensor], extra: tuple[Tensor, ...
 
 def ldrld_against_kl(device: torch.device) -> Rows:
     """LDRLD forward and backward against PyTorch's own KL distillation, interleaved."""
-    for batch, classes in ((64, 100), (256, 200), (512, 1000), (64, 150_000)):
+    sizes = ((64, 100), (256, 200), (512, 1000), (64, 150_000))
+    for batch, classes in sizes[: _sized(device, 4, 1)]:
         student = torch.randn(batch, classes, device=device, requires_grad=True)
         teacher = torch.randn(batch, classes, device=device)
         calls = {"ldrld": lambda s=student, t=teacher: LDRLD()(s, t), "kl": lambda s=student, t=teacher: _kl(s, t)}
@@ -89,7 +103,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 
 def loader_rate(device: torch.device) -> Rows:
     """Augmented batches from memory on the device."""
-    data = load_data("glyphs100")
+    data = load_data("glyphs100", per_class=_sized(device, None, 8))
     loader = MemoryLoader(
         data.train, batch_size=64, mean=data.mean, std=data.std, augment=data.augment, shuffle=True, device=device
     )
@@ -100,18 +114,16 @@ def loader_rate(device: torch.device) -> Rows:
 
 def distillation(device: torch.device) -> Rows:
     """The whole loop, the published pair, on Glyphs-100; twice, to see whether equal runs end equal."""
-    data = load_data("glyphs100")
-    torch.manual_seed(0)
-    teacher = build_model("resnet32x4", num_classes=100)  # speed does not depend on what it knows
-    accelerator = "cuda" if device.type == "cuda" else "cpu"
+    data = load_data("glyphs100", per_class=_sized(device, None, 2))
+    teacher, student = _networks(device)
     with tempfile.TemporaryDirectory() as runs:
         ends = []
         for name in ("one", "two"):
-            student, record = stillroom.distill(
-                teacher=teacher, student="resnet8x4", data=data, method="ldrld",
-                epochs=2, runs=runs, name=name, accelerator=accelerator, progress=True,
+            taught, record = stillroom.distill(
+                teacher=teacher, student=copy.deepcopy(student), data=data, method="ldrld",
+                epochs=2, runs=runs, name=name, accelerator=device.type, progress=True,
             )  # fmt: skip
-            ends.append([value.cpu() for value in student.state_dict().values()])
+            ends.append([value.cpu() for value in taught.state_dict().values()])
         rows = record.epochs()
     yield "R32x4 -> R8x4, LDRLD, batch 64, training images/s", f"{rows[-1]['images_per_second']:,.0f}"
     same = all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
@@ -141,9 +153,9 @@ def every_method(device: torch.device) -> Rows:
     """200 steps of every method on Glyphs-100, R32x4 -> R8x4: speed and memory beside KD, loss, accuracy."""
     from benchmarks import methods
 
-    data = methods.pictures(methods.PER_CLASS)
-    accelerator = "cuda" if device.type == "cuda" else "cpu"
-    shared = {"data": data, "batch_size": methods.BATCH, "lr": 0.05, "schedule": "cosine", "accelerator": accelerator}
+    data = methods.pictures(_sized(device, methods.PER_CLASS, 2))
+    pair = _sized(device, ("resnet32x4", "resnet8x4"), ("resnet20", "resnet8"))
+    shared = {"data": data, "batch_size": methods.BATCH, "lr": 0.05, "schedule": "cosine", "accelerator": device.type}
     names = [
         "kd",
         *(methods.SHORT.get(name, name) for name in methods.PRESETS if name != "kd"),
@@ -151,15 +163,14 @@ def every_method(device: torch.device) -> Rows:
         "kd",
     ]
     with tempfile.TemporaryDirectory() as runs:
-        teacher, _ = stillroom.train(model="resnet32x4", epochs=8, runs=runs, name="teacher", **shared)
-        for i, method in enumerate(names):
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            _, record = stillroom.distill(teacher=teacher, student="resnet8x4", method=method, epochs=methods.EPOCHS,
+        epochs = _sized(device, 8, 1)
+        teacher, _ = stillroom.train(model=pair[0], epochs=epochs, runs=runs, name="teacher", **shared)
+        for i, method in enumerate(names[: _sized(device, None, 2)]):
+            _, record = stillroom.distill(teacher=teacher, student=pair[1], method=method, epochs=methods.EPOCHS,
                                           runs=runs, name=str(i), **shared)  # fmt: skip
             rows = record.epochs()
             speed = statistics.median(row["images_per_second"] for row in rows) / methods.BATCH
-            peak = torch.cuda.max_memory_allocated() / 2**20 if device.type == "cuda" else float("nan")
+            peak = record.summary()["peak_memory_bytes"] / 2**20
             told = (
                 f"{speed:.1f}, {peak:.0f}, {rows[1]['loss']:.3g} -> {rows[-1]['loss']:.3g}, {rows[-1]['val_top1']:.1f}"
             )
@@ -168,7 +179,7 @@ def every_method(device: torch.device) -> Rows:
 
 def strong_views(device: torch.device) -> Rows:
     """The second view for MLKD: the same pictures on every device, and what it costs."""
-    data = load_data("glyphs100", per_class=32)
+    data = load_data("glyphs100", per_class=_sized(device, 32, 2))
     shared = {"batch_size": 64, "mean": data.mean, "std": data.std, "augment": data.augment, "shuffle": True}
     here = MemoryLoader(data.train, strong=True, device=device, **shared)
     on_cpu = next(MemoryLoader(data.train, strong=True, **shared).epoch(1)).strong
@@ -184,27 +195,24 @@ def training_step(device: torch.device) -> Rows:
     """CIFAR-size runs, R32x4 -> R8x4 with LDRLD at batch 64, the teacher in every step, beside a public loop."""
     from benchmarks.baselines.loader import make_loader
     from benchmarks.baselines.loop import make_optimizer, train_epoch
-    from benchmarks.step import noise_set, settle
+    from benchmarks.step import noise_set
 
-    torch.manual_seed(0)
-    teacher, student = (build_model(name, num_classes=100) for name in ("resnet32x4", "resnet8x4"))
-    settle(teacher)
-    few = noise_set(100 if device.type == "cuda" else 3)
-    whole = noise_set(781 if device.type == "cuda" else 3)  # 49,984 pictures
-    loader = make_loader(few.train.images, few.train.labels, batch_size=64, mean=few.mean, std=few.std, workers=8)
+    teacher, student = _networks(device)
+    few, workers = noise_set(_sized(device, 100, 3)), _sized(device, 8, 1)
+    whole = noise_set(_sized(device, 781, 3))  # 49,984 pictures
+    loader = make_loader(few.train.images, few.train.labels, batch_size=64, mean=few.mean, std=few.std, workers=workers)
     public = copy.deepcopy(student).to(device)
     asked = copy.deepcopy(teacher).to(device)
     train_epoch(asked, public, loader, make_optimizer(public))
     base = train_epoch(asked, public, loader, make_optimizer(public)).seconds / (len(few.train) // 64)
-    yield "public loop, fp32, 8 workers, ms a step", f"{1e3 * base:.2f}"
-    accelerator = "cuda" if device.type == "cuda" else "cpu"
+    yield f"public loop, fp32, {workers} workers, ms a step", f"{1e3 * base:.2f}"
     for name, settings in (("", {}), (", compiled", {"compile": True}), (", fp32", {"precision": "32"})):
         if settings.get("compile") and device.type != "cuda":
             continue
         with tempfile.TemporaryDirectory() as runs:
             _, record = stillroom.distill(
                 teacher=copy.deepcopy(teacher), student=copy.deepcopy(student), data=whole, method="ce + ldrld",
-                epochs=3, batch_size=64, runs=runs, accelerator=accelerator, **settings,
+                epochs=3, batch_size=64, runs=runs, accelerator=device.type, **settings,
             )  # fmt: skip
             seconds = min(row["seconds"] for row in record.epochs()[1:])  # the first also warms up
         step = seconds / (len(whole.train) // 64)
@@ -215,13 +223,11 @@ def training_step(device: torch.device) -> Rows:
 def teacher_bank(device: torch.device) -> Rows:
     """An epoch on labels only, with the teacher, and with its answers from a bank."""
     from benchmarks.bank import epoch
-    from benchmarks.step import noise_set, settle
+    from benchmarks.step import noise_set
 
-    torch.manual_seed(0)
-    teacher, student = (build_model(name, num_classes=100) for name in ("resnet32x4", "resnet8x4"))
-    settle(teacher)
-    data = noise_set(300 if device.type == "cuda" else 3)
-    place = {"accelerator": "cuda" if device.type == "cuda" else "cpu", "precision": "auto"}
+    teacher, student = _networks(device)
+    data = noise_set(_sized(device, 300, 3))
+    place = {"accelerator": device.type, "precision": "auto"}
     with tempfile.TemporaryDirectory() as folder:
         bank = {"teacher": teacher, "method": "0.1*ce + 0.9*kd", "bank": str(Path(folder) / "bank")}
         epoch(folder, student, data, **place, **bank)()
@@ -229,7 +235,7 @@ def teacher_bank(device: torch.device) -> Rows:
         kinds = {"labels only": {}, "teacher computed": live, "from the bank": bank}
         contenders = {name: epoch(folder, student, data, **place, **chosen) for name, chosen in kinds.items()}
         times = {name: [] for name in contenders}
-        for _ in range(4):
+        for _ in range(_sized(device, 4, 2)):
             for name, run in contenders.items():
                 times[name].append(run())
     base = statistics.median(times["labels only"][1:])
@@ -253,20 +259,30 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--parts", nargs="*", default=[part.__name__ for part in PARTS])
+    parser.add_argument("--minutes", type=float, default=8.0, help="then no further row is begun; default 8")
     options = parser.parse_args()
+    end = time.monotonic() + 60 * options.minutes
     device = torch.device(options.device)
     where = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     rows = [("device", where), ("torch", torch.__version__)]
     for part in PARTS:
         if part.__name__ not in options.parts:
             continue
+        begin = time.monotonic()
+        if begin > end:
+            rows.append((part.__name__, "not begun, out of time"))
+            continue
         try:
             for row in part(device):
                 print(*row, sep=": ", flush=True)
                 rows.append(row)
+                if time.monotonic() > end:
+                    rows.append((part.__name__, "cut short, out of time"))
+                    break
         except Exception:
             traceback.print_exc()
             rows.append((part.__name__, "FAILED, see above"))
+        print(f"{part.__name__} took {time.monotonic() - begin:.0f} s", flush=True)
     print("\n| what | value |\n|---|---|")
     print("\n".join(f"| {what} | {value} |" for what, value in rows))
 

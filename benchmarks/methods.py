@@ -15,7 +15,6 @@ import argparse
 import ctypes
 import dataclasses
 import json
-import re
 import statistics
 import subprocess
 import sys
@@ -109,14 +108,12 @@ def apart(place: int, method: str, student: str, options: argparse.Namespace) ->
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
     data = pictures(options.batch_size // 2)  # 50 steps an epoch
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
+    ctypes.CDLL(None).malloc_trim(0)  # what loading freed is not the run's
     _, record = stillroom.distill(
         teacher=str(Path(options.runs) / "teacher"), student=options.student, data=data, method=options.one,
         epochs=options.epochs, batch_size=options.batch_size, lr=0.05, schedule="cosine", runs=options.runs,
         name=options.name,
     )  # fmt: skip
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
     epochs = record.epochs()
     steps = len(data.train) // options.batch_size
     # An initial stage is something else; a loss is compared with itself.
@@ -127,7 +124,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         "method": options.one,
         "student": options.student,
         "steps_per_second": statistics.median(steps / row["seconds"] for row in epochs),
-        "peak_mb": peak,
+        "peak_mb": record.summary()["peak_memory_bytes"] / 2**20,
         "first": warm[0]["loss"],
         "last": epochs[-1]["loss"],
         "top1": record.summary()["last"]["val_top1"],

@@ -62,9 +62,7 @@ def measure(
     pair: str, data: DataSet, precisions: list[str], rounds: int, workers: int, settings: dict[str, Any]
 ) -> None:
     """Time a pair and print its tables."""
-    torch.manual_seed(0)
-    teacher, student = (build_model(name, num_classes=CLASSES) for name in pair.split("-"))
-    settle(teacher)
+    teacher, student = networks(pair)
     losses: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
     ours = {f"stillroom {precision}": precision for precision in precisions}
@@ -104,12 +102,14 @@ def noise_set(batches: int) -> DataSet:
     return DataSet("noise", draw(batches * BATCH), draw(BATCH), (0.5,) * 3, (0.25,) * 3, Augment(pad=4, flip=True))
 
 
-def settle(teacher: nn.Module) -> None:
-    """Give an untrained teacher the batch norm statistics that keep its logits in range."""
+def networks(pair: str) -> tuple[nn.Module, nn.Module]:
+    """Teacher and student, untrained; the teacher with batch norm statistics that keep its logits in range."""
+    torch.manual_seed(0)
+    teacher, student = (build_model(name, num_classes=CLASSES) for name in pair.split("-"))
     with torch.no_grad():
         for _ in range(20):
             teacher(torch.randn(16, 3, SIZE, SIZE))
-    teacher.eval()
+    return teacher.eval(), student
 
 
 def public_loop(

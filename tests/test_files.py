@@ -6,7 +6,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from stillroom.files import shown, write_atomically, write_text
+from stillroom.files import is_aside, remove_half_written, shown, write_atomically, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
@@ -33,6 +33,22 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
 
     write_atomically(path, write)
     assert path.read_text() == "new"
+
+
+def test_what_a_killed_writer_leaves_is_known_by_its_name_and_removed_when_it_is_old(tmp_path):
+    asides = []
+    for _ in range(2):
+        write_atomically(tmp_path / "file", asides.append)
+    others = [tmp_path / name for name in ("file", ".file", "file.tmp", ".file.tmp", "file.0123abcd.tmp")]
+    for path in (*asides, *others):
+        path.write_text("half")
+        assert is_aside(path.name) == (path in asides)
+    for path in (asides[0], *others):
+        os.utime(path, (0, 0))
+    remove_half_written(tmp_path.iterdir())
+    assert sorted(tmp_path.iterdir()) == sorted([asides[1], *others])
+    remove_half_written(tmp_path.iterdir(), older_than=None)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are a POSIX matter")

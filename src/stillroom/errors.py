@@ -1,4 +1,4 @@
-"""How a run can end other than well: three exceptions, each with one line that says what to do."""
+"""How a run can end other than well: four exceptions, each with one line that says what to do."""
 
 
 class InputError(ValueError):
@@ -7,6 +7,10 @@ class InputError(ValueError):
     The message is one line that names the argument, its value and the fix. The command line prints it and
     exits with status 2; in Python it is an ordinary ``ValueError``.
     """
+
+
+class InUse(InputError):  # noqa: N818  nothing is wrong with it but the moment
+    """Another process is at work on the run; it is free when that one ends."""
 
 
 class Diverged(RuntimeError):  # noqa: N818  names what happened to the run

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
+
+ABANDONED_SECONDS = 3600  # what nobody wrote to for so long was left by a killed process, here or elsewhere
+_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -37,11 +42,31 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     _sync_folder(path.parent)
 
 
+def is_aside(name: str) -> bool:
+    """Whether a file's name is one that :func:`write_atomically` gives what it has not yet put in place."""
+    return _ASIDE.fullmatch(name) is not None
+
+
+def remove_half_written(files: Iterable[Path], older_than: float | None = ABANDONED_SECONDS) -> None:
+    """Remove what killed processes wrote aside, and no other file.
+
+    Args:
+        files: where to look; what cannot be removed stays.
+        older_than: seconds for which nobody wrote to it; None where nobody else can be at work.
+    """
+    for file in files:
+        if not is_aside(file.name):
+            continue
+        with suppress(OSError):
+            if older_than is None or time.time() - file.stat().st_mtime > older_than:
+                file.unlink()
+
+
 def _sync_folder(folder: Path) -> None:
     """Bring a rename to the disk. The file is in place by then, so a file system that cannot do this is no failure."""
     if os.name != "posix":
         return
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

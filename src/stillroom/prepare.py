@@ -16,13 +16,13 @@ from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, MemoryLoader, load_data
 from stillroom.engine.bank_key import BankKey, bank_key
 from stillroom.engine.device import Machine
-from stillroom.engine.loop import Job
+from stillroom.engine.job import Job
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder, open_run
 from stillroom.engine.together import first_process_first
 from stillroom.errors import InputError
 from stillroom.methods import Method, parse_method
-from stillroom.methods.connect import connect
+from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model, load_weights
 from stillroom.models.reuse import ReusedHead, from_plan
 from stillroom.records import Batch
@@ -41,6 +41,23 @@ class Inputs:
     data: DataSet | None = None
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """Models, method and pictures that fit each other.
+
+    Attributes:
+        data: pictures as the recipe asks for them.
+        method: with its connectors.
+        joint: student, teacher and what the method reads out of them.
+        teacher: frozen, or None to train on labels only.
+    """
+
+    data: DataSet
+    method: Method
+    joint: Joint
+    teacher: nn.Module | None
+
+
 def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
     """Check everything and build everything, cheapest first, so that a mistake shows before any time is spent.
 
@@ -53,16 +70,46 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     Raises:
         InputError: for anything that cannot work.
     """
+    check_names(recipe, inputs)
+    with first_process_first(machine):  # it may fill the cache
+        data = inputs.data or load_pictures(recipe.data)
+    for line in data.broken[:10]:
+        reporter.say(f"left out: {line}")
+    fitted = fit(recipe, inputs, data)
+    data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
+    weights: str | None = None
+    key: BankKey | None = None
+    if teacher is not None:
+        weights = fingerprint(teacher)
+        if recipe.run.bank is not None and method.bankable:
+            name = identity(teacher, weights)
+            key = bank_key(data, teacher=name, seed=recipe.run.seed, precision=machine.precision)
+        elif recipe.run.bank is not None:
+            reporter.say(f"note: bank= is not used: {method.text} reads more of the teacher than its logits")
+    settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
+    path = Path(recipe.run.runs) / recipe.run_name
+    with first_process_first(machine):
+        run = open_run(
+            path, settings, _inputs(data, joint.student, weights, key), _disk_need(joint.student, method, recipe)
+        )
+    return Job(joint.student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
+
+
+def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
+    """Build the models and let the method see both; nothing is written.
+
+    Args:
+        recipe: the settings.
+        inputs: objects used instead of the recipe's names.
+        data: the pictures as they were loaded.
+
+    Raises:
+        InputError: for anything that cannot work.
+    """
     models = recipe.models
     # A copy: what a method of one's own learns in one run must not enter the next.
     method = copy.deepcopy(inputs.method) or parse_method(models.method if isinstance(models, DistillModels) else "ce")
-    _check_models(recipe, inputs)
-    with first_process_first(machine):  # it may fill the cache
-        data = inputs.data or load_pictures(recipe.data)
-    teacher_name = models.teacher if isinstance(models, DistillModels) else ""
-    data = as_asked(data, recipe.data, teacher_name)
-    for line in data.broken[:10]:
-        reporter.say(f"left out: {line}")
+    data = as_asked(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
     method.check(len(data.train.classes), recipe.run.epochs)
     torch.manual_seed(recipe.run.seed)
     if isinstance(models, TrainModel):
@@ -79,23 +126,18 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         if model is not None:
             model.cpu()  # connectors start from the same weights on every device; the loop moves everything
     joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
-    student = joint.student
-    key = None
-    if recipe.run.bank is not None and teacher is not None:
-        key = bank_key(data, teacher=identity(teacher), seed=recipe.run.seed, precision=machine.precision)
-        if not method.bankable:
-            reporter.say(f"note: bank= is not used: {method.text} reads more of the teacher than its logits")
-            key = None
-    settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
-    path = Path(recipe.run.runs) / recipe.run_name
-    with first_process_first(machine):
-        run = open_run(path, settings, _inputs(data, student, teacher, key), _disk_need(student, method, recipe))
-    return Job(student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
+    return Fitted(data, method, joint, teacher)
 
 
-def _check_models(recipe: Recipe, inputs: Inputs) -> None:
-    """Refuse unknown names and teachers without weights before a picture is read."""
+def check_names(recipe: Recipe, inputs: Inputs) -> None:
+    """Refuse unknown models and methods, and teachers without weights, before a picture is read.
+
+    Raises:
+        InputError: naming the setting.
+    """
     models = recipe.models
+    if inputs.method is None and isinstance(models, DistillModels):
+        parse_method(models.method)
     if inputs.teacher is not None and inputs.teacher is inputs.student:
         raise InputError("teacher and student are the same module: give the student a module of its own")
     if isinstance(models, TrainModel):
@@ -237,7 +279,7 @@ def _plain(values: Sequence[float]) -> list[float]:
     return [float(value) for value in values]
 
 
-def _inputs(data: DataSet, student: nn.Module, teacher: nn.Module | None, key: BankKey | None) -> dict[str, Any]:
+def _inputs(data: DataSet, student: nn.Module, weights: str | None, key: BankKey | None) -> dict[str, Any]:
     """What the run depends on beyond its settings."""
     images = data.train.images
     return {
@@ -246,14 +288,14 @@ def _inputs(data: DataSet, student: nn.Module, teacher: nn.Module | None, key: B
         "train_pictures": len(data.train),
         "val_pictures": len(data.val),
         "classes": list(data.train.classes),
-        "teacher_weights": None if teacher is None else fingerprint(teacher),
+        "teacher_weights": weights,
         "reused_head": student.plan() if isinstance(student, ReusedHead) else None,
     }
 
 
-def identity(model: nn.Module) -> str:
-    """A short name for what a model computes: its weights and its architecture as it describes itself."""
-    return f"{fingerprint(model)}-{hashlib.sha256(repr(model).encode()).hexdigest()[:8]}"
+def identity(model: nn.Module, weights: str) -> str:
+    """A short name for what a model computes: its weights' fingerprint and its architecture as it describes itself."""
+    return f"{weights}-{hashlib.sha256(repr(model).encode()).hexdigest()[:8]}"
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -1,6 +1,10 @@
 import io
 
 import numpy as np
+import pytest
+
+from stillroom.data import load_data
+from stillroom.errors import InputError
 
 
 def png(image):
@@ -11,3 +15,11 @@ def png(image):
 
 def as_array(image):
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+
+
+def refusal(root):
+    """What is said about pictures that cannot be loaded: one line."""
+    with pytest.raises(InputError) as caught:
+        load_data(root)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

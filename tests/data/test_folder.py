@@ -6,6 +6,7 @@ import pytest
 from stillroom.data import load_data
 from stillroom.data.folder import list_image_folder
 from stillroom.errors import InputError
+from tests.data.pictures import refusal
 
 
 def test_train_and_val_folders(image_folder):
@@ -65,16 +66,16 @@ def test_everything_that_is_wrong_is_told_at_once(image_folder):
     (root / "train" / "ant" / "7.png").write_bytes(b"")
     (root / "train" / "bee" / "8.jpg").write_bytes(b"text")
     (root / "val" / "bee" / "9.png").symlink_to("nowhere.png")
-    with pytest.raises(InputError) as caught:
-        load_data(root)
-    message = str(caught.value)
-    assert "3 problems" in message
-    assert "2 class folders with no pictures: train/cow, train/elk" in message
-    assert "cat, cow, elk only in" in message
-    assert "dog only in" in message
-    assert "3 of 21 pictures cannot be read" in message
-    assert "train/ant/7.png (empty), train/bee/8.jpg (not a picture), val/bee/9.png (not there)" in message
-    assert "\n" not in message
+    parts = (
+        "3 problems",
+        "2 class folders with no pictures: train/cow, train/elk",
+        "cat, cow, elk only in",
+        "dog only in",
+        "3 of 21 pictures cannot be read",
+        "train/ant/7.png (empty), train/bee/8.jpg (not a picture), val/bee/9.png (not there)",
+    )
+    message = refusal(root)
+    assert [part for part in parts if part not in message] == []
 
 
 def test_sizes_do_not_hide_broken_pictures_and_empty_folders(image_folder, picture):
@@ -127,9 +128,7 @@ def test_odd_names_lose_nothing(image_folder, picture):
     assert data.train.classes == ("Ant", "a\nb", "ant", "Ünï")
     assert len(data.train) + len(data.val) == 8
     (root / "ant" / "bro\nken.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"ant/bro\\nken\.png") as caught:
-        load_data(root)
-    assert "\n" not in str(caught.value)
+    assert r"ant/bro\nken.png" in refusal(root)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")

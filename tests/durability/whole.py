@@ -11,7 +11,7 @@ import yaml
 from safetensors import safe_open
 
 ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-TIMES = {"seconds", "images_per_second"}
+MEASURED = {"seconds", "images_per_second", "peak_memory_bytes"}
 
 
 def files(folder):
@@ -51,9 +51,9 @@ def read(path):
 
 
 def differences(one, other, where=""):
-    """The places in which two contents differ, but for times; tensors are compared bit for bit."""
+    """The places in which two contents differ, but for times and memory; tensors are compared bit for bit."""
     if isinstance(one, dict) and isinstance(other, dict):
-        names = sorted({*one, *other} - TIMES, key=str)
+        names = sorted({*one, *other} - MEASURED, key=str)
         missing = [f"{where}/{name} is only in one" for name in names if name not in one or name not in other]
         both = [name for name in names if name in one and name in other]
         return missing + [d for name in both for d in differences(one[name], other[name], f"{where}/{name}")]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillroom.models import ZOO, build_model
-from stillroom.models.frozen import FoldedConv, frozen
+from stillroom.models.folded import FoldedConv
+from stillroom.models.frozen import frozen
 from stillroom.models.output import logits_of
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)

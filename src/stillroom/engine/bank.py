@@ -6,33 +6,18 @@ depend on nothing but what :class:`BankKey` names. They are stored by blocks of 
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
-import re
-import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stillroom.data import MemoryLoader
+from stillroom.engine.bank_files import BlockFiles
 from stillroom.engine.bank_key import BLOCK, BankKey
-from stillroom.errors import InputError, first_line
-from stillroom.files import write_atomically, write_text
 
 BLOCK_BYTES = 64 * 2**20  # many classes make a block shorter
-FREE_BYTES, FREE_SHARE = 10**9, 0.05  # of the disk, whichever is less, stays free for checkpoints
-ABANDONED_SECONDS = 3600  # a file that nobody wrote to for so long was left by a killed run, here or elsewhere
-_ASIDE = re.compile(r"\..+\.(safetensors|json)\.[0-9a-f]+\.tmp")  # as write_atomically names it
 
 
 def positions_of(loader: MemoryLoader) -> int:
@@ -97,15 +82,12 @@ class TeacherBank:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.folder, self.key, self.path = folder, key, folder / key.digest
-        self.views, self.limit_bytes, self.say = views, limit_bytes, say
-        self.rank, self.world_size = rank, world_size
+        self.key, self.views, self.say, self.world_size = key, views, say, world_size
         self.rows = max(1, min(BLOCK, BLOCK_BYTES // (4 * key.classes)))
+        self.files = BlockFiles(folder, key, (rank, world_size), rows=self.rows, limit=limit_bytes, say=say)
         self.storing = True
         self._known: dict[str, dict[tuple[int, int], Tensor | None]] = {view: {} for view in views}
         self._pending: dict[str, _Pending] = {}
-        self._warned = False
-        self._open()
 
     @property
     def needed_bytes(self) -> int:
@@ -206,126 +188,23 @@ class TeacherBank:
         if (epoch, index) not in known:
             while len(known) >= 2:
                 del known[next(iter(known))]
-            known[epoch, index] = self._load(view, epoch, index)
+            known[epoch, index] = self.files.load(view, epoch, index)
         return known[epoch, index]
-
-    def _load(self, view: str, epoch: int, index: int) -> Tensor | None:
-        path = self._file(view, epoch, index)
-        try:
-            with safe_open(path, framework="pt") as file:
-                logits: Tensor = file.get_tensor("logits").clone()
-                facts = file.metadata()
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError) as error:
-            problem = first_line(error)
-        else:
-            right_shape = logits.ndim == 2 and logits.shape[1] == self.key.classes and len(logits) <= self.rows
-            if right_shape and facts == self._facts(view, epoch, index, logits):
-                return logits
-            problem = "other content than its place says"
-        if not self._warned:
-            self._warned = True
-            self.say(
-                f"warning: teacher bank: {path} is damaged or foreign ({problem}) and not used; such blocks are "
-                "computed again"
-            )
-        return None
 
     def _store(self, view: str, place: tuple[int, int], logits: Tensor) -> None:
         half = logits.half()
         fits = bool(torch.stack(half.aminmax()).isfinite().all())
-        rows = (half if fits else self.rounded(logits)).cpu()
-        data = safetensors.torch.save({"logits": rows}, self._facts(view, *place, rows))
-
-        def fill(aside: Path) -> None:
-            with aside.open("r+b") as file:
-                file.truncate(len(data))  # claims its size, so that runs that write at once count each other
-                self._check_room(len(data))
-                file.write(data)
-
         try:
-            write_atomically(self._file(view, *place), fill)
+            self.files.store(view, *place, (half if fits else self.rounded(logits)).cpu())
         except OSError as error:
             self._stop(error.strerror or str(error))
         self._known[view].pop(place, None)
-
-    def _check_room(self, size: int) -> None:
-        if sum(file.stat().st_size for file in _files(self.folder)) > self.limit_bytes:
-            raise OSError(errno.ENOSPC, "the limit is reached")
-        disk = shutil.disk_usage(self.path)
-        if disk.free - size < min(FREE_BYTES, FREE_SHARE * disk.total):
-            raise OSError(errno.ENOSPC, f"only {disk.free / 1e9:.3g} GB of the disk are free, kept for checkpoints")
 
     def _stop(self, reason: str) -> None:
         self.storing = False
         self._pending.clear()
         self.say(
-            f"warning: teacher bank {self.folder}: {reason}. This run stores no more logits and goes on with those "
-            f"there are. The whole run takes {self.needed_bytes / 1e9:.3g} GB beside other banks there; "
-            f"bank_gb is {self.limit_bytes / 1e9:.3g}: raise it, or make room"
+            f"warning: teacher bank {self.files.folder}: {reason}. This run stores no more logits and goes on with "
+            f"those there are. The whole run takes {self.needed_bytes / 1e9:.3g} GB beside other banks there; "
+            f"bank_gb is {self.files.limit / 1e9:.3g}: raise it, or make room"
         )
-
-    def _file(self, view: str, epoch: int, index: int) -> Path:
-        stripe = f"rank{self.rank}of{self.world_size}"
-        return self.path / f"{view}-epoch{epoch:04d}-block{index:04d}-{stripe}.safetensors"
-
-    def _facts(self, view: str, epoch: int, index: int, logits: Tensor) -> dict[str, str]:
-        """What a block's file says about itself."""
-        return {
-            "key": self.key.digest,
-            "view": view,
-            "epoch": str(epoch),
-            "block": str(index),
-            "stripe": f"{self.rank} of {self.world_size}",
-            "count": str(len(logits)),
-            "sha256": hashlib.sha256(logits.contiguous().numpy().data).hexdigest(),
-        }
-
-    def _open(self) -> None:
-        """Make the folder or recognise it, and remove what killed runs left."""
-        path = self.path / "key.json"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not path.exists():
-                write_text(path, json.dumps(self.key.plain(), indent=2) + "\n")
-            elif not os.access(self.path, os.W_OK):
-                raise PermissionError(errno.EACCES, "Permission denied")
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"teacher bank {self.path} cannot be written ({error.strerror}); choose another bank= folder, "
-                "or leave bank= out"
-            ) from error
-        except ValueError as error:
-            raise InputError(f"teacher bank: {path} is damaged; delete the folder {self.path}") from error
-        self._refuse_other(there if isinstance(there, dict) else {})
-        for file in _files(self.folder):
-            if _ASIDE.fullmatch(file.name) and time.time() - file.stat().st_mtime > ABANDONED_SECONDS:
-                with suppress(OSError):  # not ours to remove
-                    Path(file).unlink()
-
-    def _refuse_other(self, there: dict[str, Any]) -> None:
-        now = self.key.plain()
-        changed = [
-            f"{name} {there.get(name)!r} there, {now.get(name)!r} now"
-            for name in {**there, **now}
-            if there.get(name) != now.get(name)
-        ]
-        if changed:
-            raise InputError(
-                f"teacher bank {self.path} was made for something else ({'; '.join(changed)}); it was copied or "
-                "edited: delete that folder"
-            )
-
-
-def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Every file below a folder whose size can be asked for; others come and go meanwhile, or are private."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(Path(entry))
-                continue
-            with suppress(OSError):
-                entry.stat()  # remembered by the entry
-                yield entry

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from stillroom.errors import InputError
+from stillroom.errors import InUse
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def locked(path: Path) -> Iterator[bool]:
         Whether the lock could be had: some network disks and Windows have none, and everybody goes on without.
 
     Raises:
-        InputError: another process has it.
+        InUse: another process has it.
     """
     lock = _take(path)
     try:
@@ -53,7 +53,7 @@ def _take(path: Path) -> int | None:
         except BlockingIOError as error:
             owner = os.read(lock, 300).decode(errors="replace") or "another process"
             os.close(lock)
-            raise InputError(
+            raise InUse(
                 f"run folder {path.parent} is in use: {owner} is at work on this run; wait for it or stop it, or give "
                 "another name="
             ) from error

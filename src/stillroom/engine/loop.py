@@ -5,87 +5,27 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from stillroom.config import Recipe
-from stillroom.data import DataSet
 from stillroom.engine import checkpoint, together
-from stillroom.engine.bank_key import BankKey
-from stillroom.engine.device import Machine
 from stillroom.engine.evaluate import Evaluation, agreement, predict, score
+from stillroom.engine.job import Job
 from stillroom.engine.loaders import make_loaders
+from stillroom.engine.memory import PeakMemory
 from stillroom.engine.optim import build_optimizer, lr_at
 from stillroom.engine.progress import Reporter
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.resume import Progress, restore_progress, save_progress
 from stillroom.engine.stop import StopRequest, listen
 from stillroom.engine.teaching import Teaching, answer, open_bank, watch
 from stillroom.errors import Diverged, Stopped
 from stillroom.losses.finite import NotFinite
-from stillroom.methods import Method
 from stillroom.models import load_weights
-from stillroom.models.anatomy import Anatomy
 from stillroom.models.frozen import frozen
 from stillroom.records import Batch, Output
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything one run needs, built and checked.
-
-    Attributes:
-        student: the model to train, on the CPU or already on its device.
-        teacher: frozen, or None to train on labels only.
-        method: the losses.
-        data: training and validation pictures with their statistics.
-        recipe: the settings.
-        run: the folder that records the run.
-        machine: device, precision and processes.
-        student_view: what the method reads out of the student beside its logits; None for nothing.
-        teacher_view: the same for the teacher.
-        bank_key: names the teacher's stored logits; None to ask the teacher every time.
-    """
-
-    student: nn.Module
-    teacher: nn.Module | None
-    method: Method
-    data: DataSet
-    recipe: Recipe
-    run: RunFolder
-    machine: Machine
-    student_view: Anatomy | None = None
-    teacher_view: Anatomy | None = None
-    bank_key: BankKey | None = None
-
-
-@dataclass
-class Progress:
-    """How far a run has come; all of it is in the checkpoint.
-
-    Attributes:
-        epoch: the one being trained, from 1.
-        step: steps done in it.
-        seconds: training time spent in it.
-        losses: (steps, terms) the value of every term at every step of this epoch.
-        correct: training pictures named rightly in it.
-        seen: training pictures seen in it.
-        rows: the numbers of the finished epochs.
-    """
-
-    losses: Tensor
-    correct: Tensor
-    epoch: int = 1
-    step: int = 0
-    seconds: float = 0.0
-    seen: int = 0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def best(self) -> dict[str, Any]:
-        """The row of the epoch with the highest validation accuracy, the earliest of equals."""
-        return max(self.rows, key=lambda row: (row["val_top1"], -row["epoch"]))
 
 
 class Loop:
@@ -100,6 +40,7 @@ class Loop:
         self.job, self.reporter = job, reporter
         self.options = job.recipe.run
         device = job.machine.device
+        self.memory = PeakMemory(device)
         layout = torch.channels_last if self.options.channels_last else torch.contiguous_format
         job.student.to(device=device).to(memory_format=layout)
         job.method.to(device)
@@ -151,7 +92,7 @@ class Loop:
         if self.many and not self.job.machine.first:
             checkpoint.seed_anew(*self._place(), self.job.machine.rank)  # no two draw the same dropout
         if self.job.run.last.exists():
-            self._restore()
+            self.progress = restore_progress(self.job, self.optimizer, self.reporter)
         if self.many:
             together.agree((self.progress.epoch, self.progress.step), f"the place to go on from in {self.job.run.path}")
         teacher = self._score_teacher()
@@ -300,6 +241,7 @@ class Loop:
             "best": best,
             "exported": self.options.export,
             "seconds": sum(row["seconds"] for row in rows),
+            "peak_memory_bytes": self._peak_memory(),
             "device": str(job.machine.device),
             "processes": job.machine.world_size,
         }
@@ -323,44 +265,8 @@ class Loop:
         return result
 
     def _save(self) -> None:
-        now = self.progress
         self._check_losses(0)  # a stop request may come between two checks
-        progress = {name: getattr(now, name) for name in now.__dataclass_fields__}
-        random = [checkpoint.random_state()]
-        if self.many:
-            progress["correct"] = together.total(now.correct)
-            random = together.from_all(random[0])
-        if not self.job.machine.first:
-            return
-        state = {
-            "student": self.job.student.state_dict(),
-            "method": self.job.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "progress": progress,
-            "random": random,
-        }
-        checkpoint.save_state(self.job.run.last, state)
-
-    def _restore(self) -> None:
-        """Go on from the checkpoint, under the same or another number of processes."""
-        machine = self.job.machine
-        state = checkpoint.load_state(self.job.run.last)
-        self.job.student.load_state_dict(state["student"])
-        self.job.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        now = self.progress = Progress(**state["progress"])
-        now.losses = now.losses.to(machine.device)
-        # The others' share of what was counted so far stays with process 0.
-        now.correct = now.correct.to(machine.device) if machine.first else self._zero()
-        if len(state["random"]) == machine.world_size:
-            checkpoint.restore_random_state(state["random"][machine.rank])
-        else:
-            checkpoint.seed_anew(*self._place(), machine.rank)
-            if machine.first:
-                self.reporter.say(
-                    f"note: this run was begun with {len(state['random'])} processes and goes on with "
-                    f"{machine.world_size}: the same pictures, steps and weights, but new random numbers for dropout"
-                )
+        save_progress(self.job, self.optimizer, self.progress)
 
     def _overall(self, share: Evaluation) -> Evaluation:
         """The numbers over all processes' validation pictures."""
@@ -369,6 +275,12 @@ class Loop:
         counts = together.from_all(share.count)
         means = {f: together.mean_of_shares(getattr(share, f), share.count) for f in ("top1", "top5", "loss")}
         return Evaluation(**means, count=sum(counts))
+
+    def _peak_memory(self) -> int | None:
+        """Of the process that took most, since this run was begun or taken up again."""
+        peak = self.memory.bytes()
+        peaks = together.from_all(peak) if self.many else [peak]
+        return None if None in peaks else max(peaks)
 
     def _joined(self) -> AbstractContextManager[None]:
         """Batch norms over all processes, where there are several."""
@@ -391,8 +303,7 @@ class Loop:
         return dict(zip(self.names, values, strict=True))
 
     def _place(self) -> tuple[int, int, int]:
-        """What random numbers of a step follow from."""
-        return self.options.seed, self.progress.epoch, self.progress.step
+        return self.progress.place(self.options.seed)
 
     def _zero(self) -> Tensor:
         return torch.zeros((), dtype=torch.long, device=self.job.machine.device)

@@ -6,11 +6,9 @@ import errno
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,11 +23,8 @@ from torch import nn
 from stillroom.engine.checkpoint import size_in_words, unwritten
 from stillroom.engine.lock import locked
 from stillroom.errors import InputError, first_line
-from stillroom.files import write_text
+from stillroom.files import ABANDONED_SECONDS, is_aside, remove_half_written, write_text
 from stillroom.models import save_weights
-
-ABANDONED_SECONDS = 3600  # without locks, what nobody wrote to for so long was left by a killed process
-_ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")  # as write_atomically names it
 
 
 @dataclass(frozen=True)
@@ -110,7 +105,9 @@ class RunFolder:
             InputError: another process is at work on it.
         """
         with locked(self.path / ".lock") as alone:
-            _remove_half_written(self.path, None if alone else ABANDONED_SECONDS)
+            for folder in (self.path, self.path / "checkpoint"):
+                with suppress(OSError):  # not there yet
+                    remove_half_written(folder.iterdir(), None if alone else ABANDONED_SECONDS)
             yield
 
 
@@ -160,7 +157,7 @@ def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], nee
 def _is_ours_to_begin(path: Path) -> bool:
     """Whether a folder is empty but for what a start of ours left that did not get as far as ``config.yaml``."""
     names = {entry.name for entry in path.iterdir()}
-    names = {name for name in names if name != ".lock" and not _ASIDE.fullmatch(name)}
+    names = {name for name in names if name != ".lock" and not is_aside(name)}
     if "checkpoint" in names and (path / "checkpoint").is_dir() and not any((path / "checkpoint").iterdir()):
         names.remove("checkpoint")
     if not names or "config.yaml" in names:  # by another process, just now
@@ -245,17 +242,6 @@ def _write_weights(path: Path, model: nn.Module, header: dict[str, str]) -> None
         # Beside each tensor its name, type and place, about 100 bytes.
         needed = weights + 100 * len(model.state_dict()) + len(str(header).encode())
         raise unwritten(path, error, needed) from error
-
-
-def _remove_half_written(path: Path, older_than: float | None) -> None:
-    """Remove what killed processes wrote aside, all of it or what was not written to for some seconds."""
-    for folder in (path, path / "checkpoint"):
-        with suppress(OSError):  # not there yet, or not ours to remove from
-            for file in folder.iterdir():
-                if not _ASIDE.fullmatch(file.name):
-                    continue
-                if older_than is None or time.time() - file.stat().st_mtime > older_than:
-                    file.unlink()
 
 
 def _read_mapping(path: Path, parse: Callable[[str], Any] = json.loads) -> dict[str, Any]:

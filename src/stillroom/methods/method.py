@@ -137,16 +137,17 @@ class Method(nn.Module):
 
     def needs_teacher_in(self, epoch: int) -> bool:
         """Whether any loss that is at work in an epoch, counted from 1, reads the teacher."""
-        working = [term for term in self.terms if term.weight_at(epoch, self.initial_epochs) > 0]
-        return any(name.startswith("teacher") for term in working for name in term.needs)
+        return any(name.startswith("teacher") for term in self._working_in(epoch) for name in term.needs)
 
     def relates_samples_in(self, epoch: int) -> bool:
         """Whether any loss at work in an epoch, counted from 1, may compare the samples of a batch with each other.
 
         A loss that is a mean over samples says so with the attribute ``per_sample = True``.
         """
-        working = [term for term in self.terms if term.weight_at(epoch, self.initial_epochs) > 0]
-        return any(not getattr(term.loss, "per_sample", False) for term in working)
+        return any(not getattr(term.loss, "per_sample", False) for term in self._working_in(epoch))
+
+    def _working_in(self, epoch: int) -> list[Term]:
+        return [term for term in self.terms if term.weight_at(epoch, self.initial_epochs) > 0]
 
     @property
     def draws(self) -> bool:

@@ -12,20 +12,13 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node, Proxy, Tracer
 from torch.fx.proxy import TraceError
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from stillroom.models.folded import ACTIVATIONS, FoldedConv, Norm
 from stillroom.models.output import evaluating, logits_of
 
 # Of the largest logit. Folding changes the rounding and nothing else: a few 1e-6 were measured.
 TOLERANCE = 2e-5
 
-# What oneDNN calls the activations that it computes with a convolution, and their bounds.
-_ACTIVATIONS: dict[Any, tuple[str, list[float]]] = {
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-    nn.SiLU: ("swish", []),
-    nn.Hardswish: ("hardswish", []),
-}
 _RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"}
 _PASSED_THROUGH = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout)
 _ADDS = {operator.add, operator.iadd, torch.add, "add", "add_"}
@@ -59,86 +52,6 @@ def frozen(model: nn.Module, example: Tensor) -> nn.Module:
         return model
 
 
-class FoldedConv(nn.Module):
-    """A convolution with what follows it, for inference: activation(norm(conv(images)) [+ other]).
-
-    Args:
-        conv: the convolution; it is not changed.
-        norm: the batch norm, or None.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-
-    def __init__(self, conv: nn.Conv2d, norm: _Norm | None) -> None:
-        super().__init__()
-        weight, bias = conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
-        if norm is not None:
-            folded = fuse_conv_bn_weights(weight, bias, norm.mean, norm.var, norm.eps, norm.scale, norm.shift)
-            weight, bias = (parameter.detach() for parameter in folded)
-            if conv.weight.is_contiguous(memory_format=torch.channels_last):
-                weight = weight.contiguous(memory_format=torch.channels_last)
-        self.register_buffer("weight", weight, persistent=False)
-        self.register_buffer("bias", bias, persistent=False)
-        self.place = (conv.stride, cast("tuple[int, int]", conv.padding), conv.dilation, conv.groups)
-        self.activation: nn.Module | None = None
-        self._cast: dict[torch.dtype, tuple[Tensor, Tensor | None]] = {}
-
-    def forward(self, images: Tensor, other: Tensor | None = None) -> Tensor:
-        """(B, C, H, W), and the other summand if there is one -> (B, K, H', W')."""
-        images, weight, bias = self._in_dtype(images)
-        if self._fuses(images, other):
-            return self._fused(images, weight, bias, other)
-        stride, padding, dilation, groups = self.place
-        maps = F.conv2d(images, weight, bias, stride, padding, dilation, groups)
-        if other is not None:
-            maps = maps + other
-        return maps if self.activation is None else cast("Tensor", self.activation(maps))
-
-    def _in_dtype(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Everything in autocast's number format; the weights are rounded once, not in every pass."""
-        kind = images.device.type
-        if not torch.is_autocast_enabled(kind) or self.weight.dtype != torch.float32:
-            return images, self.weight, self.bias
-        dtype = torch.get_autocast_dtype(kind)
-        found = self._cast.get(dtype)
-        if found is None or found[0].device != self.weight.device:
-            found = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
-            self._cast[dtype] = found
-        return images.to(dtype), *found
-
-    def _fuses(self, images: Tensor, other: Tensor | None) -> bool:
-        """Whether oneDNN computes the whole at once; it does not broadcast the other summand."""
-        if self.activation is None or torch.is_grad_enabled() or not _has_onednn(images):
-            return False
-        if other is None:
-            return True
-        stride, padding, dilation, _ = self.place
-        sides = [
-            (size + 2 * padding[i] - dilation[i] * (self.weight.shape[2 + i] - 1) - 1) // stride[i] + 1
-            for i, size in enumerate(images.shape[2:])
-        ]
-        return other.dtype == images.dtype and tuple(other.shape) == (len(images), len(self.weight), *sides)
-
-    def _fused(self, images: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None) -> Tensor:
-        stride, padding, dilation, groups = self.place
-        place = (padding, stride, dilation, groups)
-        name, bounds = _ACTIVATIONS[type(self.activation)]
-        convolve = torch.ops.mkldnn._convolution_pointwise
-        if other is None:
-            return cast("Tensor", convolve(images, weight, bias, *place, name, bounds, ""))
-        return cast("Tensor", convolve.binary(images, other, weight, bias, *place, "add", 1.0, name, bounds, None))
-
-
-class _Norm:
-    """What a batch norm does in evaluation mode."""
-
-    def __init__(self, mean: Tensor, var: Tensor, scale: Tensor | None, shift: Tensor | None, eps: float) -> None:
-        self.mean, self.var, self.eps = mean, var, eps
-        self.scale = torch.ones_like(mean) if scale is None else scale
-        self.shift = torch.zeros_like(mean) if shift is None else shift
-
-
 class _Tracer(Tracer):
     """Looks into everything but torch's own layers, and decides by the example's channels and sides where code asks."""
 
@@ -166,16 +79,6 @@ class _Tracer(Tracer):
             if asked == "placeholder" and place in (-3, -2, -1, 1, 2, 3):
                 return self._shape[place]
         raise TraceError(f"{value} is not known before the network runs")
-
-
-def _has_onednn(images: Tensor) -> bool:
-    """Whether oneDNN's fused convolutions are there for a tensor."""
-    return (
-        images.device.type == "cpu"
-        and images.dtype == torch.float32
-        and bool(torch.backends.mkldnn.enabled)
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # no such build, no such operator
-    )
 
 
 def _watched(module: nn.Module) -> bool:
@@ -281,7 +184,7 @@ def _activation(fast: GraphModule, node: Node | None) -> nn.Module | None:
     module = _module(fast, node)
     if node.target in _RELUS:
         return nn.ReLU(inplace=True)
-    return copy.copy(module) if type(module) in _ACTIVATIONS else None
+    return copy.copy(module) if type(module) in ACTIVATIONS else None
 
 
 def _summand(node: Node | None, conv: Node) -> Node | None:
@@ -297,7 +200,7 @@ def _summand(node: Node | None, conv: Node) -> Node | None:
     return right if left is conv else left
 
 
-def _norm_of(fast: GraphModule, node: Node | None, conv: Node) -> _Norm | None:
+def _norm_of(fast: GraphModule, node: Node | None, conv: Node) -> Norm | None:
     """The batch norm that a node applies to a convolution; None if it is none, or one without stored statistics."""
     if node is None:
         return None
@@ -305,14 +208,14 @@ def _norm_of(fast: GraphModule, node: Node | None, conv: Node) -> _Norm | None:
     if type(module) is nn.BatchNorm2d:
         if module.running_mean is None or module.running_var is None:
             return None
-        return _Norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
+        return Norm(module.running_mean, module.running_var, module.weight, module.bias, module.eps)
     if node.target is not F.batch_norm or node.args[:1] != (conv,):
         return None
     given = _arguments(node)
     tensors = [_constant(fast, given[name]) for name in ("running_mean", "running_var", "weight", "bias")]
     if given["training"] or tensors[0] is None or tensors[1] is None:
         return None
-    return _Norm(tensors[0], tensors[1], tensors[2], tensors[3], given["eps"])
+    return Norm(tensors[0], tensors[1], tensors[2], tensors[3], given["eps"])
 
 
 def _arguments(node: Node) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_embeddings, check_same_shape
+from stillroom.losses.connectors import check_whole
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 
@@ -67,8 +68,7 @@ class CC(nn.Module):
 
     def __init__(self, dim: int = 128) -> None:
         super().__init__()
-        if dim < 1 or dim != int(dim):
-            raise ValueError(f"dim is {dim}: it must be a whole number from 1 (128 is usual)")
+        check_whole(1, dim=dim)
         self.dim = dim
         self.register_module("student_embed", None)
         self.register_module("teacher_embed", None)

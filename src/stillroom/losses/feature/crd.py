@@ -11,6 +11,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
 from stillroom.losses.checks import check_embeddings, check_feature, check_pair, check_positive
+from stillroom.losses.connectors import check_whole
 from stillroom.losses.numerics import unit_rows
 
 # The public code's guard in the denominator; the mathematics does not need it, the published numbers contain it.
@@ -193,9 +194,7 @@ class CRD(nn.Module):
     ) -> None:
         super().__init__()
         check_positive(temperature=temperature)
-        for name, count in (("dim", dim), ("negatives", negatives)):
-            if count < 1:
-                raise ValueError(f"{name} is {count}: it must be at least 1")
+        check_whole(1, dim=dim, negatives=negatives)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum is {momentum}: it must be at least 0 and below 1")
         self.dim = dim

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_maps
+from stillroom.losses.connectors import check_whole
 from stillroom.losses.finite import can_look_at, check_result
 from stillroom.losses.maps import same_size
 from stillroom.losses.numerics import widen
@@ -88,8 +89,7 @@ class FSP(nn.Module):
 
     def __init__(self, initial_epochs: int = 0) -> None:
         super().__init__()
-        if initial_epochs < 0 or initial_epochs != int(initial_epochs):
-            raise ValueError(f"initial_epochs is {initial_epochs}: it must be a whole number, 0 for one stage")
+        check_whole(0, initial_epochs=initial_epochs)
         self.initial_epochs = initial_epochs
         self.final_epoch: int | None = initial_epochs or None
 

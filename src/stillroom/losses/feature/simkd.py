@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_feature, check_pair
+from stillroom.losses.connectors import check_whole
 from stillroom.losses.finite import check_result
 from stillroom.losses.maps import same_size
 from stillroom.losses.numerics import widen
@@ -56,7 +57,7 @@ class SimKD(nn.Module):
             does not use it: it is for whoever builds the student's projector.
 
     Raises:
-        ValueError: the factor is below 1.
+        ValueError: the factor is not a whole number from 1.
 
     Example:
         >>> SimKD()
@@ -68,8 +69,7 @@ class SimKD(nn.Module):
 
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
-        if factor < 1:
-            raise ValueError(f"factor is {factor}: it must be at least 1 (2 is usual)")
+        check_whole(1, factor=factor)
         self.factor = factor
 
     def forward(self, student_final_map: Tensor, teacher_final_map: Tensor) -> Tensor:

@@ -1,0 +1,102 @@
+"""How far a run has come: saved, and taken up again under the same or another number of processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from stillroom.engine import checkpoint, together
+from stillroom.engine.job import Job
+from stillroom.engine.progress import Reporter
+
+
+@dataclass
+class Progress:
+    """How far a run has come; all of it is in the checkpoint.
+
+    Attributes:
+        epoch: the one being trained, from 1.
+        step: steps done in it.
+        seconds: training time spent in it.
+        losses: (steps, terms) the value of every term at every step of this epoch.
+        correct: training pictures named rightly in it.
+        seen: training pictures seen in it.
+        rows: the numbers of the finished epochs.
+    """
+
+    losses: Tensor
+    correct: Tensor
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    seen: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def best(self) -> dict[str, Any]:
+        """The row of the epoch with the highest validation accuracy, the earliest of equals."""
+        return max(self.rows, key=lambda row: (row["val_top1"], -row["epoch"]))
+
+    def place(self, seed: int) -> tuple[int, int, int]:
+        """What random numbers of a step follow from."""
+        return seed, self.epoch, self.step
+
+
+def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
+    """Write the checkpoint; every process has to call this, and process 0 writes.
+
+    Raises:
+        InputError: if it cannot be written; what was saved before stays.
+    """
+    progress = {name: getattr(now, name) for name in now.__dataclass_fields__}
+    random = [checkpoint.random_state()]
+    if job.machine.world_size > 1:
+        progress["correct"] = together.total(now.correct)
+        random = together.from_all(random[0])
+    if not job.machine.first:
+        return
+    state = {
+        "student": job.student.state_dict(),
+        "method": job.method.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": progress,
+        "random": random,
+    }
+    checkpoint.save_state(job.run.last, state)
+
+
+def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Progress:
+    """Put student, method, optimizer and random numbers back where the checkpoint has them.
+
+    Args:
+        job: whose run has a checkpoint.
+        optimizer: over the job's parameters.
+        reporter: told when the random numbers cannot go on where they were.
+
+    Returns:
+        Where to go on, on the job's device.
+
+    Raises:
+        InputError: the checkpoint cannot be read.
+    """
+    machine = job.machine
+    state = checkpoint.load_state(job.run.last)
+    job.student.load_state_dict(state["student"])
+    job.method.load_state_dict(state["method"])
+    optimizer.load_state_dict(state["optimizer"])
+    now = Progress(**state["progress"])
+    now.losses = now.losses.to(machine.device)
+    # The others' share of what was counted so far stays with process 0.
+    now.correct = now.correct.to(machine.device) if machine.first else now.correct.new_zeros((), device=machine.device)
+    if len(state["random"]) == machine.world_size:
+        checkpoint.restore_random_state(state["random"][machine.rank])
+    else:
+        checkpoint.seed_anew(*now.place(job.recipe.run.seed), machine.rank)
+        if machine.first:
+            reporter.say(
+                f"note: this run was begun with {len(state['random'])} processes and goes on with "
+                f"{machine.world_size}: the same pictures, steps and weights, but new random numbers for dropout"
+            )
+    return now
