@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from stillroom.api import Result, run_recipe
 from stillroom.config import make_recipe
-from stillroom.data import DataSet, MemoryLoader, load_data
-from stillroom.engine.evaluate import predict
+from stillroom.data import DataSet, load_data
 from stillroom.engine.progress import Reporter, make_reporter
-from stillroom.files import write_atomically
+from stillroom.files import write_atomically, write_text
 from stillroom.prepare import Inputs
-from stillroom.report.page import pick_samples, write_page
+from stillroom.report.groups import read_comparison
+from stillroom.report.page import write_report
 from stillroom.report.table import duration, summary_table
 
 STUDENT = "stillroom.models.compact:small"
@@ -84,7 +86,8 @@ def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]
     }
     show(summary_table([teacher.record, *(result.record for result in students.values())]))
     page = folder / "index.html"
-    _write_page(page, data, teacher, students)
+    show("Comparing the students for the page.")
+    _write_page(page)
     weights = folder / "ldrld-student.safetensors"
     write_atomically(weights, lambda aside: shutil.copyfile(students["ldrld"].record.student, aside))
     show(f"page      {page.resolve().as_uri()}")
@@ -96,18 +99,12 @@ def _run(command: Any, settings: dict[str, Any], data: DataSet, reporter: Report
     return run_recipe(make_recipe(command, settings), reporter, Inputs(data=data))
 
 
-def _write_page(path: Path, data: DataSet, teacher: Result, students: dict[str, Result]) -> None:
-    loader = MemoryLoader(data.val, batch_size=256, mean=data.mean, std=data.std, shuffle=False)
-    logits = {}
-    for name, result in {"teacher": teacher, **students}.items():
-        logits[name], labels = predict(result.student.cpu(), loader.epoch(0))
-    samples = pick_samples(
-        data.val.images, labels, data.val.classes, logits, better="ldrld", than="labels-only"
-    )  # fmt: skip
-    write_page(
-        path,
-        "A teacher and four students on Glyphs-100",
-        [result.record for result in students.values()],
-        teacher.record,
-        samples,
-    )
+def _write_page(page: Path) -> None:
+    """Say what the folder holds, as the page and later commands on it read it, and write the page."""
+    about = {
+        "title": "A teacher and four students on Glyphs-100",
+        "reference": "labels only",
+        "methods": {name.replace("-", " "): method for name, method in METHODS.items()},
+    }
+    write_text(page.parent / "comparison.yaml", yaml.safe_dump(about, sort_keys=False))
+    write_report(page, read_comparison([page.parent]))

@@ -2,90 +2,15 @@ from __future__ import annotations
 
 import html.parser
 import json
+import re
 
-import pytest
-import torch
-import yaml
+from stillroom.report import page
+from stillroom.report.groups import read_comparison
+from stillroom.report.page import write_report
+from stillroom.report.summary import summarize, verdict
+from tests.report.pages import made_comparison, made_views
 
-from stillroom.engine.runs import RunFolder
-from stillroom.report.page import pick_samples, verdict, write_page
-from stillroom.report.table import Row, duration, read_row, summary_table
-
-
-def made_run(folder, name, accuracies, agreement=None):
-    path = folder / name
-    path.mkdir()
-    rows = [
-        {"epoch": i + 1, "val_top1": a, "agreement": agreement, "images_per_second": 100.0 * (i + 1), "seconds": 30.0}
-        for i, a in enumerate(accuracies)
-    ]
-    best = max(rows, key=lambda row: row["val_top1"])
-    config = {
-        "data": "d", "classes": ["a", "b"], "train_pictures": 10, "val_pictures": 1000, "epochs": 3, "batch_size": 2,
-        "optimizer": "sgd", "lr": 0.1, "schedule": "cosine", "weight_decay": 0.1, "seed": 0, "method": "<b>kd</b>",
-    }  # fmt: skip
-    (path / "config.yaml").write_text(yaml.safe_dump(config))
-    (path / "inputs.json").write_text("{}")
-    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (path / "summary.json").write_text(
-        json.dumps({"parameters": 1234567, "best": best, "last": rows[-1], "seconds": 90.0})
-    )
-    environment = {"versions": {"torch": "1"}, "python": "3", "platform": "p", "gpu": None, "cpu": "c", "threads": 2}
-    (path / "environment.json").write_text(json.dumps(environment))
-    return RunFolder(path)
-
-
-def row(name, last, agreement=None):
-    return Row(name, 100, last, last, agreement, 1.0, 1.0)
-
-
-def test_rows_hold_best_last_and_median_speed(tmp_path):
-    got = read_row(made_run(tmp_path, "r", [50.0, 70.0, 60.0], agreement=80.0))
-    assert got.cells() == ("r", "1,234,567", "70.00", "60.00", "80.00", "1:30", "200")
-
-
-def test_the_terminal_table_has_every_run(tmp_path):
-    table = summary_table([made_run(tmp_path, n, [50.0]) for n in ("a", "b")])
-    assert table.row_count == 2
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(8.26, "8.3 s"), (245, "4:05"), (3723, "1:02:03")])
-def test_durations(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_the_verdict_says_plainly_who_won_and_what_chance_explains():
-    lines = verdict([row("plain", 60.0), row("kd", 59.5), row("ldrld", 70.0)], row("teacher", 80.0), 5000)
-    assert "80.0 % of the 5,000" in lines[0]
-    assert "“kd” loses 0.5 points" in lines[1]
-    assert "within what chance explains" in lines[1]
-    assert "“ldrld” gains 10.0 points" in lines[2]
-    assert "more than chance explains" in lines[2]
-    assert "Best of the students: “ldrld”. " in lines[3]
-
-
-def test_a_tie_is_called_a_tie():
-    line = verdict([row("plain", 60.0), row("kd", 69.5), row("ldrld", 70.0)], None, 5000)[-1]
-    assert "“ldrld”, not distinguishable from it: “kd” (0.5 behind). " in line
-
-
-def test_a_baseline_that_wins_is_called_the_best():
-    assert "Best of the students: “plain”" in verdict([row("plain", 60.0), row("ldrld", 50.0)], None, 100)[-1]
-
-
-def test_samples_come_from_both_sides():
-    labels = torch.tensor([0, 0, 1, 1])
-    eye = torch.eye(2)
-    logits = {"one": eye[torch.tensor([0, 1, 1, 0])], "two": eye[torch.tensor([1, 0, 1, 0])]}
-    pictures = torch.zeros(4, 3, 4, 4, dtype=torch.uint8)
-    groups = pick_samples(pictures, labels, ["a", "b"], logits, better="one", than="two")
-    counts = {heading: [s.label for s in samples] for heading, samples in groups.items()}
-    assert list(counts.values()) == [["a"], ["a"], ["b"]]
-    assert all("(1 of 4 pictures)" in heading for heading in counts)
-    answers = next(iter(groups.values()))[0].answers
-    assert answers["one"][0] == "a"
-    assert answers["one"][2]
-    assert not answers["two"][2]
+METHODS = ("kd", "dkd", "ldrld")
 
 
 class Checker(html.parser.HTMLParser):
@@ -99,27 +24,109 @@ class Checker(html.parser.HTMLParser):
         for name, value in attributes:
             if name in ("src", "href") and not (value or "").startswith(("data:", "#")):
                 self.fetched.append(value)
-        if tag not in ("meta", "link", "img", "br", "path", "use"):
+        if tag not in ("meta", "link", "img", "br"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
         pass
 
     def handle_endtag(self, tag):
-        if tag in self.open:
-            while self.open.pop() != tag:
-                pass
+        assert self.open.pop() == tag
 
 
-def test_the_page_stands_alone_and_escapes_what_users_wrote(tmp_path):
-    runs = [made_run(tmp_path, "plain", [50.0, 55.0]), made_run(tmp_path, "x & y", [50.0, 65.0], agreement=70.0)]
-    write_page(tmp_path / "page.html", "A <title>", runs)
-    text = (tmp_path / "page.html").read_text()
+def checked(path):
+    """A page's text, after a look at whether it is whole and stands alone."""
+    text = path.read_text("utf-8")
     checker = Checker()
     checker.feed(text)
     assert checker.fetched == []
     assert checker.open == []
-    assert "&lt;b&gt;kd&lt;/b&gt;" in text
-    assert "A &lt;title&gt;" in text
-    assert text.count("<svg") == 2
-    assert "aria-label" in text
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)  # XML namespaces are names, not addresses
+    return text
+
+
+def written(tmp_path, monkeypatch, classes=("a", "b", "c"), methods=METHODS, views=None, **options):
+    comparison = made_comparison(tmp_path, monkeypatch, classes, methods, **options)
+    if views is not None:
+        monkeypatch.setattr(page, "_views", lambda pair, reference, say: views)
+    write_report(tmp_path / "page.html", comparison, views=views is not None)
+    return checked(tmp_path / "page.html")
+
+
+def test_the_page_of_trained_runs_tells_result_views_and_making(runs, tmp_path):
+    comparison = read_comparison([runs], title="Tiny")
+    said = []
+    write_report(tmp_path / "page.html", comparison, say=said.append)
+    text = checked(tmp_path / "page.html")
+    summaries = summarize(comparison)
+    for line in verdict(summaries[0], comparison.reference):
+        assert str(page._template().environment.from_string("{{ line | e }}").render(line=line)) in text
+    for method in summaries[0].methods:
+        assert f"{method.last_mean:.2f}" in text
+    for heading in (
+        "Learning curves", "Accuracy against cost", "Classes that gained and lost", "Confusions that changed",
+        "Alignment with the teacher", "Relation explorer", "Chosen pictures", "Features in the plane",
+        "How it was made",
+    ):  # fmt: skip
+        assert f"<h3>{heading}</h3>" in text
+    assert any("plane" in line for line in said)
+
+
+def test_a_page_of_200_classes_and_10_methods_is_smaller_than_8_mb(tmp_path, monkeypatch):
+    classes = [f"great grey class of animals number {i}" for i in range(200)]
+    methods = [f"method-{i}(weight=0.5)" for i in range(10)]
+    written(tmp_path, monkeypatch, classes, methods, views=made_views(classes, methods))
+    assert (tmp_path / "page.html").stat().st_size < 8e6
+
+
+def test_what_users_wrote_is_text_and_never_markup(tmp_path, monkeypatch):
+    evil = "<script>alert(1)</script>"
+    classes = (evil, "</script><img src=x>", "a'\"&b")
+    text = written(tmp_path, monkeypatch, classes, (evil, "<b>kd</b>"), views=made_views(classes, (evil, "<b>kd</b>")))
+    assert "<script>alert" not in text
+    assert "<img src=x" not in text
+    assert "<b>" not in text
+    found = re.search(r'<script type="application/json" class="relations-data">(.*?)</script>', text, re.DOTALL)
+    assert json.loads(found[1])["classes"] == list(classes)
+
+
+def test_without_views_the_rest_is_there(tmp_path, monkeypatch):
+    text = written(tmp_path, monkeypatch)
+    assert "Relation explorer" not in text
+    assert "Learning curves" in text
+
+
+def test_a_view_that_cannot_be_made_is_named_with_its_reason(tmp_path, monkeypatch):
+    text = written(tmp_path, monkeypatch, views=page.Views(notes=("plane cannot be shown: pictures are gone",)))
+    assert "plane cannot be shown: pictures are gone" in text
+
+
+def test_every_pair_has_a_section_and_all_are_seen_at_a_glance(tmp_path, monkeypatch):
+    text = written(tmp_path, monkeypatch, pairs=2)
+    assert text.count('class="pair"') == 2
+    assert "At a glance" in text
+    assert all(f'<a href="#pair-{number}">big → small{number - 1}</a>' in text for number in (1, 2))
+
+
+def test_one_pair_needs_no_overview(tmp_path, monkeypatch):
+    assert "At a glance" not in written(tmp_path, monkeypatch)
+
+
+def test_unfinished_runs_and_commands_are_named(tmp_path, monkeypatch):
+    text = written(tmp_path, monkeypatch)
+    assert "run-9-s0" in text
+    assert "stillroom distill --method ldrld" in text
+    assert "/somewhere" not in text
+
+
+def test_columns_that_nothing_is_known_for_are_left_out(tmp_path, monkeypatch):
+    plain = written(tmp_path / "plain", monkeypatch)
+    assert "published %" not in plain
+    assert "peak memory" not in plain
+    assert "published %" in written(tmp_path / "known", monkeypatch, published={"dkd": 76.32})
+
+
+def test_one_seed_without_reference_run_still_makes_a_page(tmp_path, monkeypatch):
+    text = written(tmp_path, monkeypatch, methods=("ldrld",), seeds=1)
+    assert "Classes that gained" not in text
+    assert "One seed each" in text

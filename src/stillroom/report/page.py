@@ -2,151 +2,285 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import jinja2
-import torch
-from torch import Tensor
 
 from stillroom.engine.runs import RunFolder
+from stillroom.errors import InputError
 from stillroom.files import write_text
-from stillroom.report.pictures import agreement_curves, learning_curves, picture_uri
-from stillroom.report.table import COLUMNS, Row, read_row
+from stillroom.report.charts import (
+    Curve,
+    Point,
+    cost_chart,
+    front,
+    gains_chart,
+    line_chart,
+    plane_chart,
+    shortened,
+    signed,
+)
+from stillroom.report.columns import PageTable, short_count, tables_of
+from stillroom.report.confusions import Changes, confusion_changes
+from stillroom.report.groups import Comparison, Pair
+from stillroom.report.making import Making, making_of
+from stillroom.report.summary import PairSummary, summarize, verdict
+
+EACH_WAY = 6  # classes with the largest gains, and as many with the largest losses
+UNITS = ((5400, 3600, "hours"), (90, 60, "minutes"), (0, 1, "seconds"))
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One validation picture and what every model says about it.
+class Chart:
+    """A drawing with its words.
 
     Attributes:
-        picture: PNG data URI.
-        label: the true class.
-        answers: model name -> (class it names, its probability, whether it is right).
+        svg: the drawing.
+        text: what it shows, for those who cannot see it.
+        caption: how to read it.
     """
 
-    picture: str
-    label: str
-    answers: Mapping[str, tuple[str, float, bool]]
+    svg: str
+    text: str
+    caption: str
 
 
-def write_page(
-    path: Path,
-    title: str,
-    runs: Sequence[RunFolder],
-    teacher: RunFolder | None = None,
-    samples: Mapping[str, Sequence[Sample]] | None = None,
+@dataclass(frozen=True)
+class Views:
+    """What lets one understand a pair's students; None where a view cannot be made.
+
+    Attributes:
+        alignment: :class:`stillroom.report.views.alignment.Alignment`.
+        relations: as :func:`stillroom.report.views.relations.relate` returns it.
+        samples: :class:`stillroom.report.views.samples.Samples`.
+        plane: :class:`stillroom.report.views.plane.Plane`.
+        notes: why a view is missing.
+    """
+
+    alignment: Any = None
+    relations: Any = None
+    samples: Any = None
+    plane: Any = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page says of one pair.
+
+    Attributes:
+        name: of the pair.
+        places: the number of each method among all of the page, which decides its colour; the teacher's is 0.
+        verdict: sentences.
+        tables: that can be sorted.
+        curves: over the epochs.
+        costs: accuracy against cost.
+        gains: of each class, by method.
+        confusions: how they changed, by method.
+        views: what lets one understand the students.
+        making: how the runs were made.
+    """
+
+    name: str
+    places: Mapping[str, int]
+    verdict: list[str]
+    tables: list[PageTable]
+    curves: list[Chart]
+    costs: list[Chart]
+    gains: dict[str, Chart]
+    confusions: dict[str, Changes]
+    views: Views
+    making: Making
+
+
+def write_report(
+    path: Path, comparison: Comparison, *, views: bool = True, say: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Write the page of some runs.
+    """Write the page of a comparison.
 
     Args:
-        path: the HTML file.
-        title: its heading.
-        runs: finished runs of students; the first is the baseline the others are compared with.
-        teacher: the teacher's own run, when it has one.
-        samples: pictures under a heading each.
+        path: the HTML file; what stood there stays whole until the new one is.
+        comparison: from :func:`stillroom.report.groups.read_comparison`.
+        views: whether to show alignment, relations, pictures and feature planes, which asks every student again.
+        say: told what is being done, a line at a time.
+
+    Raises:
+        InputError: a run's model or pictures cannot be brought back.
     """
-    everyone = ([teacher] if teacher else []) + list(runs)
-    rows = [read_row(run) for run in everyone]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((resources.files("stillroom.report") / "page.html").read_text("utf-8"))
-    config = runs[0].config()
-    text = template.render(
-        title=title,
-        verdict=verdict(rows[1:] if teacher else rows, rows[0] if teacher else None, config["val_pictures"]),
-        columns=COLUMNS,
-        rows=[row.cells() for row in rows],
-        curves=learning_curves(everyone),
-        curves_text="; ".join(f"{row.name} ends at {row.last:.1f} %" for row in rows),
-        agreement=agreement_curves(everyone),
-        agreement_text="; ".join(f"{row.name} {row.agreement:.1f} %" for row in rows if row.agreement is not None),
-        samples=samples or {},
-        config=config,
-        methods={run.path.name: run.config().get("method", "ce") for run in runs},
-        machine=_environment(runs[0]),
+    labels = dict.fromkeys(method for pair in comparison.pairs for method in pair.methods)
+    places = {label: place for place, label in enumerate(labels, start=1)} | {"teacher": 0}
+    summaries = summarize(comparison, say)
+    sections = [_section(summary, comparison.reference, places, views, say) for summary in summaries]
+    text = _template().render(
+        title=comparison.title,
+        reference=comparison.reference,
+        sections=sections,
+        overview=_overview(summaries),
+        unfinished=comparison.unfinished,
     )
     write_text(path, text)
 
 
-def verdict(students: Sequence[Row], teacher: Row | None, pictures: int) -> list[str]:
-    """The result in words: who gained how much over the first student, and whether chance could explain it.
-
-    Args:
-        students: the first is the baseline.
-        teacher: its row, if known.
-        pictures: in the validation set; they set the size of what chance explains.
-    """
-    base, *others = students
-    lines = []
-    if teacher:
-        lines.append(
-            f"The teacher names {teacher.last:.1f} % of the {pictures:,} test pictures rightly; the student "
-            f"“{base.name}” {base.last:.1f} %, with {teacher.parameters / base.parameters:.1f} times fewer parameters."
-        )
-    share = base.last / 100
-    noise = 196 * math.sqrt(2 * share * (1 - share) / pictures)
-    for row in others:
-        gain = row.last - base.last
-        word = "gains" if gain >= 0 else "loses"
-        sure = "more than chance explains" if abs(gain) > noise else "within what chance explains"
-        lines.append(f"“{row.name}” {word} {abs(gain):.1f} points over “{base.name}” ({row.last:.1f} %), {sure}.")
-    if others:
-        lines.append(_ranking(students, noise))
-    return lines
+def _template() -> jinja2.Template:
+    pieces = resources.files("stillroom.report")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (pieces / name).read_text("utf-8")),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "signed": signed, "shortened": shortened, "plane": plane_chart}
+    return environment.get_template("page.html")
 
 
-def _ranking(students: Sequence[Row], noise: float) -> str:
-    first, *rest = sorted(students, key=lambda row: -row.last)
-    near = [f"“{row.name}” ({first.last - row.last:.1f} behind)" for row in rest if first.last - row.last <= noise]
-    tied = f", not distinguishable from it: {', '.join(near)}" if near else ""
-    return (
-        f"Best of the students: “{first.name}”{tied}. One seed, last epoch; differences under about {noise:.1f} points "
-        "may be chance."
+def _percent(share: float) -> str:
+    """A share in whole percent; what is not nothing is not called 0."""
+    return "< 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+
+
+def _section(
+    summary: PairSummary, reference: str, places: Mapping[str, int], views: bool, say: Callable[[str], None]
+) -> Section:
+    pair = summary.pair
+    say(f"drawing {pair.name}")
+    return Section(
+        name=pair.name,
+        places=places,
+        verdict=verdict(summary, reference),
+        tables=tables_of(summary, reference),
+        curves=_curves(summary, places),
+        costs=_costs(summary, places),
+        gains=_gains(summary, reference),
+        confusions=confusion_changes(pair, reference),
+        views=_views(pair, reference, say) if views else Views(),
+        making=making_of(pair),
     )
 
 
-def pick_samples(
-    pictures: Tensor, labels: Tensor, classes: Sequence[str], logits: Mapping[str, Tensor], better: str, than: str
-) -> dict[str, list[Sample]]:
-    """Choose pictures on which two models differ, evenly spread over the set, both ways.
+def _overview(summaries: Sequence[PairSummary]) -> dict[str, list[str]]:
+    """Last accuracy of every method (row) with every pair, to be seen at once; empty for one pair."""
+    if len(summaries) < 2:
+        return {}
+    labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
+    rows = {"teacher": [f"{s.teacher.last:.2f}" if s.teacher else "–" for s in summaries]}
+    for label in labels:
+        found = [next((one for one in s.methods if one.method == label), None) for s in summaries]
+        rows[label] = [
+            "–" if one is None else f"{one.last_mean:.2f}" + ("" if one.last_sd is None else f" ± {one.last_sd:.2f}")
+            for one in found
+        ]
+    return rows
 
-    Args:
-        pictures: uint8 (N, channels, H, W).
-        labels: (N,).
-        classes: their names.
-        logits: model name -> (N, classes), in the order to show them.
-        better: one of the names.
-        than: another of them.
-    """
-    right = {name: (values.argmax(1) == labels) for name, values in logits.items()}
-    groups = {
-        f"“{better}” is right, “{than}” is wrong": right[better] & ~right[than],
-        f"“{better}” is wrong, “{than}” is right": ~right[better] & right[than],
-        "everyone is wrong": ~torch.stack(list(right.values())).any(0),
+
+def _curves(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
+    shown = {
+        "val_top1": ("validation accuracy, %", "Validation accuracy by epoch"),
+        "agreement": ("same answer as the teacher, %", "How often the student gives the teacher's answer, by epoch"),
     }
-    chosen = {}
-    for heading, mask in groups.items():
-        places = mask.nonzero().flatten()
-        few = places[:: max(1, math.ceil(len(places) / 8))][:8]
-        samples = [_sample(int(i), pictures, labels, classes, logits) for i in few]
-        chosen[f"{heading} ({len(places):,} of {len(labels):,} pictures)"] = samples
-    return chosen
+    charts = []
+    for key, (label, caption) in shown.items():
+        curves = [
+            curve
+            for method in summary.pair.methods
+            if (curve := _curve(method, places[method], [c.run for c in summary.pair.runs(method)], key)) is not None
+        ]
+        if not curves:
+            continue
+        ends = "; ".join(f"{curve.name} ends at {curve.mean[-1]:.1f} %" for curve in curves)
+        if summary.teacher is not None and key == "val_top1":
+            epochs = (min(c.epochs[0] for c in curves), max(c.epochs[-1] for c in curves))
+            level = (summary.teacher.last,) * 2
+            curves.insert(0, Curve("teacher", 0, epochs, level, level, level))
+            ends += f"; the teacher reaches {summary.teacher.last:.1f} %"
+        band = any(curve.low != curve.high for curve in curves)
+        caption += ". Line: mean over seeds; band: lowest to highest seed." if band else ". One seed each."
+        charts.append(Chart(line_chart(curves, label), f"{caption} {ends}.", caption))
+    return charts
 
 
-def _sample(i: int, pictures: Tensor, labels: Tensor, classes: Sequence[str], logits: Mapping[str, Tensor]) -> Sample:
-    answers = {}
-    for name, values in logits.items():
-        probability, named = values[i].softmax(0).max(0)
-        answers[name] = (classes[int(named)], float(probability), bool(named == labels[i]))
-    return Sample(picture_uri(pictures[i]), classes[int(labels[i])], answers)
+def _curve(name: str, place: int, runs: Sequence[RunFolder], key: str) -> Curve | None:
+    """A method's curve over the epochs that all of its runs have; None where the quantity was not recorded."""
+    rows = [{row["epoch"]: row[key] for row in run.epochs() if row.get(key) is not None} for run in runs]
+    epochs = sorted(set.intersection(*(set(row) for row in rows)))
+    if not epochs:
+        return None
+    values = [[row[epoch] for row in rows] for epoch in epochs]
+    return Curve(
+        name, place, tuple(epochs), tuple(map(fmean, values)), tuple(map(min, values)), tuple(map(max, values))
+    )  # fmt: skip
 
 
-def _environment(run: RunFolder) -> str:
-    found = json.loads((run.path / "environment.json").read_text("utf-8"))
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    device = found["gpu"] or f"CPU ({found['cpu']}, {found['threads']} threads)"
-    return f"{versions}; Python {found['python']}; {device}; {found['platform']}"
+def _costs(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
+    seconds = {method.method: fmean(one.seconds for one in method.measures) for method in summary.methods}
+    size, unit = next((size, unit) for least, size, unit in UNITS if max(seconds.values()) >= least)
+    times = [
+        Point(one.method, places[one.method], seconds[one.method] / size, one.last_mean) for one in summary.methods
+    ]
+    macs = [Point(m.method, places[m.method], m.measures[0].macs / 1e6, m.last_mean) for m in summary.methods]
+    if summary.teacher is not None:
+        macs.insert(0, Point("teacher", 0, summary.teacher.macs / 1e6, summary.teacher.last))
+    smallest = summary.methods[0].measures[0]
+    sizes = f"The student has {short_count(smallest.parameters)} parameters"
+    if summary.teacher is not None:
+        sizes += f", the teacher {short_count(summary.teacher.parameters)}"
+    return [
+        _cost(times, f"training time, {unit}", "Accuracy after the last epoch against training time, means over seeds"),
+        _cost(macs, "million MACs a picture", f"Accuracy against the work of one answer. {sizes}", logarithmic=True),
+    ]
+
+
+def _cost(points: Sequence[Point], label: str, caption: str, *, logarithmic: bool = False) -> Chart:
+    best = ", ".join(point.name for point in front(points))
+    caption += f". Dotted line, the Pareto front: {best}."
+    each = "; ".join(f"{point.name} {point.cost:.3g} and {point.accuracy:.1f} %" for point in points)
+    return Chart(cost_chart(points, label, logarithmic=logarithmic), f"{caption} {label}: {each}.", caption)
+
+
+def _gains(summary: PairSummary, reference: str) -> dict[str, Chart]:
+    classes = [str(name) for name in summary.pair.cells[0].run.config()["classes"]]
+    ranked = {
+        one.method: sorted(zip(classes, one.per_class_gain, strict=True), key=lambda gain: -gain[1])
+        for one in summary.methods
+        if one.per_class_gain is not None
+    }
+    reach = max((abs(value) for gains in ranked.values() for _, value in (gains[0], gains[-1])), default=0) or 1.0
+    charts = {}
+    for method, gains in ranked.items():
+        up = [gain for gain in gains[:EACH_WAY] if gain[1] > 0]
+        down = [gain for gain in gains[-EACH_WAY:] if gain[1] < 0]
+        more, fewer = (sum(sign * value > 0 for _, value in gains) for sign in (1, -1))
+        caption = f"{more} of {len(gains)} classes gained over {reference}, {fewer} lost."
+        named = "; ".join(f"{name} {signed(value, 1)}" for name, value in up + down)
+        drawing = gains_chart(up + down, reach) if up + down else ""
+        charts[method] = Chart(drawing, f"{method}: {caption} {named}", caption)
+    return charts
+
+
+def _views(pair: Pair, reference: str, say: Callable[[str], None]) -> Views:
+    from stillroom.report.views.alignment import alignment_of
+    from stillroom.report.views.plane import plane_of
+    from stillroom.report.views.relations import relations_of
+    from stillroom.report.views.samples import samples_of
+
+    made: dict[str, Any] = {}
+    notes = []
+    makers: dict[str, Callable[[Pair], Any]] = {
+        "alignment": alignment_of,
+        "relations": relations_of,
+        "samples": partial(samples_of, reference=reference),
+        "plane": plane_of,
+    }
+    for name, make in makers.items():
+        say(f"{name} of {pair.name}")
+        try:
+            made[name] = make(pair)
+        except InputError as error:
+            notes.append(f"{name} cannot be shown: {error}")
+    return Views(**made, notes=tuple(notes))

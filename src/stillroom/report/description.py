@@ -1,0 +1,90 @@
+"""What a comparison's folder says of itself: ``comparison.yaml``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from stillroom.errors import InputError, first_line
+
+
+@dataclass(frozen=True)
+class Description:
+    """Names and order for what lies in a folder; all of it may be missing.
+
+    Attributes:
+        title: in words.
+        reference: the label of the method that the others are compared with.
+        methods: the text of each method by its label, in order.
+        teachers: the run folder or model of each teacher by its name, in order.
+        students: the model of each student by its name, in order.
+    """
+
+    title: str = ""
+    reference: str = ""
+    methods: Mapping[str, str] = field(default_factory=dict)
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    students: Mapping[str, str] = field(default_factory=dict)
+
+    def label_of(self, method: str) -> str | None:
+        """The label of a method's text, if it has one."""
+        return next((label for label, text in self.methods.items() if text.strip() == method), None)
+
+    def student_label(self, student: str) -> str | None:
+        """The name of a student's model, if it has one."""
+        return next((label for label, model in self.students.items() if model == student), None)
+
+    def teacher_label(self, teacher: str, place: Path | None, folder: Path) -> str | None:
+        """The name of a teacher, if it has one.
+
+        Args:
+            teacher: as in a run's settings.
+            place: the teacher's run folder, if it has one.
+            folder: where the description lies.
+        """
+        for label, value in self.teachers.items():
+            places = (Path(value).resolve(), (folder / value).resolve())
+            if value == teacher or (place is not None and place.resolve() in places):
+                return label
+        return None
+
+
+def read_description(folder: Path) -> Description:
+    """Read a folder's ``comparison.yaml``; without one, nothing is described.
+
+    Raises:
+        InputError: it cannot be read, or a value is of the wrong kind.
+    """
+    path = folder / "comparison.yaml"
+    try:
+        return _read(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return Description()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); allow it") from error
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> Description:  # noqa: ARG001  the time of the last change is part of the key
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is no YAML ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no description of a comparison: write title, reference, methods as name: value")
+    for name in ("title", "reference"):
+        if not isinstance(content.get(name, ""), str):
+            raise InputError(f"{path}: {name}={content[name]!r} is no text")
+    axes = {}
+    for name in ("methods", "teachers", "students"):
+        named = content.get(name, {})
+        if isinstance(named, list) and name == "students":
+            named = {str(student).rpartition(":")[2]: student for student in named}
+        if not isinstance(named, dict):
+            raise InputError(f"{path}: {name}={named!r}: write {name} as label: value, one a line")
+        axes[name] = {str(label): str(value) for label, value in named.items()}
+    return Description(content.get("title", ""), content.get("reference", ""), **axes)

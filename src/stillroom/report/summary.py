@@ -1,0 +1,299 @@
+"""A comparison in numbers and words: what every method reached, and whether it differs from the reference."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from stillroom.report.answers import answers, teacher_trouble
+from stillroom.report.groups import Cell, Comparison, Pair
+from stillroom.report.measures import Measures, measure
+from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
+from stillroom.report.table import duration
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """One method of a pair over all its seeds.
+
+    Attributes:
+        method: its label.
+        seeds: in increasing order.
+        measures: of each seed's run.
+        last_mean: accuracy after the last epoch, mean over seeds, in percent.
+        last_sd: its standard deviation over seeds (with n - 1), in points; None for one seed.
+        best_mean: as last_mean, of each run's best epoch.
+        best_sd: as last_sd, of each run's best epoch.
+        difference: of the last epoch from the reference; None for the reference and where a pair has none.
+        per_class_gain: mean over common seeds of each class's accuracy minus the reference's, in points; None as for
+            difference and without a common seed.
+        published: accuracy in percent that a recipe reports, if there is one.
+    """
+
+    method: str
+    seeds: tuple[int, ...]
+    measures: tuple[Measures, ...]
+    last_mean: float
+    last_sd: float | None
+    best_mean: float
+    best_sd: float | None
+    difference: Difference | None
+    per_class_gain: tuple[float, ...] | None
+    published: float | None
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """One pair in numbers.
+
+    Attributes:
+        pair: the pair.
+        teacher: of its teacher's own run, if it has one.
+        methods: in the pair's order.
+    """
+
+    pair: Pair
+    teacher: Measures | None
+    methods: tuple[MethodSummary, ...]
+
+
+def summarize(comparison: Comparison, say: Callable[[str], None] | None = None) -> tuple[PairSummary, ...]:
+    """Measure every run and compare every method with the reference.
+
+    Args:
+        comparison: from :func:`stillroom.report.groups.read_comparison`.
+        say: told which run is being measured.
+
+    Raises:
+        InputError: a run's model or pictures cannot be brought back.
+    """
+    return tuple(_summarize(pair, comparison.reference, say or (lambda _: None)) for pair in comparison.pairs)
+
+
+def _summarize(pair: Pair, reference: str, say: Callable[[str], None]) -> PairSummary:
+    measures: dict[str, dict[int, Measures]] = {}
+    for cell in pair.cells:
+        say(f"measuring {cell.run.path.name}")
+        measures.setdefault(cell.method, {})[cell.seed] = measure(cell.run)
+    others = [method for method in pair.methods if method != reference] if reference in measures else []
+    differences = dict(
+        zip(others, adjusted([_difference(pair, method, reference, measures) for method in others]), strict=True)
+    )
+    teacher = None
+    if pair.teacher_run is not None:
+        say(f"measuring {pair.teacher_run.path.name}")
+        teacher = measure(pair.teacher_run)
+    methods = []
+    for method in pair.methods:
+        by_seed = dict(sorted(measures[method].items()))
+        last, best = ([getattr(one, name) for one in by_seed.values()] for name in ("last", "best"))
+        methods.append(
+            MethodSummary(
+                method=method,
+                seeds=tuple(by_seed),
+                measures=tuple(by_seed.values()),
+                last_mean=statistics.fmean(last),
+                last_sd=_deviation(last),
+                best_mean=statistics.fmean(best),
+                best_sd=_deviation(best),
+                difference=differences.get(method),
+                per_class_gain=_gain(by_seed, measures[reference]) if method in differences else None,
+                published=pair.published.get(method),
+            )
+        )
+    return PairSummary(pair, teacher, tuple(methods))
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) if len(values) > 1 else None
+
+
+def _difference(pair: Pair, method: str, reference: str, measures: dict[str, dict[int, Measures]]) -> Difference:
+    """Over common seeds; with one of them, over its pictures."""
+    sides = ({seed: one.last for seed, one in measures[name].items()} for name in (method, reference))
+    difference = paired_difference(*sides)
+    if difference.seeds != 1:
+        return difference
+    ours, theirs = _of_common_seed(pair, method, reference)
+    if "best" in (ours.run.summary().get("exported"), theirs.run.summary().get("exported")):
+        return difference  # the answers at hand are not those of the last epoch
+    return picture_difference(answers(ours.run).correct, answers(theirs.run).correct)
+
+
+def _of_common_seed(pair: Pair, method: str, reference: str) -> tuple[Cell, Cell]:
+    theirs = {cell.seed: cell for cell in pair.runs(reference)}
+    return next((cell, theirs[cell.seed]) for cell in pair.runs(method) if cell.seed in theirs)
+
+
+def _gain(ours: dict[int, Measures], reference: dict[int, Measures]) -> tuple[float, ...] | None:
+    both = [
+        [mine - theirs for mine, theirs in zip(ours[seed].per_class, reference[seed].per_class, strict=True)]
+        for seed in ours.keys() & reference.keys()
+    ]
+    return tuple(statistics.fmean(gains) for gains in zip(*both, strict=True)) or None
+
+
+def verdict(summary: PairSummary, reference: str) -> list[str]:
+    """The result of a pair in plain sentences.
+
+    Args:
+        summary: from :func:`summarize`.
+        reference: the label of the method that the others were compared with.
+    """
+    methods = {method.method: method for method in summary.methods}
+    ranked = sorted(summary.methods, key=lambda method: -method.last_mean)
+    lines = [_ranking(summary, ranked)]
+    compared = [(method.method, method.difference) for method in ranked if method.difference is not None]
+    for word, opening in (
+        ("better", f"Better than {reference}"),
+        ("worse", f"Worse than {reference}"),
+        ("not distinguishable", f"Not distinguishable from {reference}"),
+    ):
+        named = [_named(label, difference) for label, difference in compared if difference.verdict == word]
+        if named:
+            lines.append(f"{opening}: {'; '.join(named)}.")
+    if reference not in methods:
+        lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
+    lines += _basis([difference for _, difference in compared])
+    trouble = _teacher_trouble(summary)
+    if trouble:
+        lines.append(f"The teacher could not be asked again, so the students' loss to it is missing: {trouble}.")
+    return lines
+
+
+def _teacher_trouble(summary: PairSummary) -> str:
+    """Why a run has no loss to its teacher; empty where all have, or there is none."""
+    for method in summary.methods:
+        for cell, one in zip(summary.pair.runs(method.method), method.measures, strict=True):
+            trouble = teacher_trouble(cell.run) if one.kl_to_teacher is None else ""
+            if trouble:
+                return trouble
+    return ""
+
+
+def _ranking(summary: PairSummary, ranked: Sequence[MethodSummary]) -> str:
+    first = ranked[0]
+    text = f"{summary.pair.name}: {first.method} has the highest mean accuracy after the last epoch, {_accuracy(first)}"
+    if len(ranked) > 1:
+        text += f"; {ranked[-1].method} the lowest, {_accuracy(ranked[-1])}"
+    if summary.teacher is not None:
+        text += f". The teacher reaches {summary.teacher.last:.2f} %"
+    return f"{text}."
+
+
+def _accuracy(method: MethodSummary) -> str:
+    return f"{_with_spread(method.last_mean, method.last_sd)} % ({_counted(len(method.seeds), 'seed')})"
+
+
+def _with_spread(mean: float, deviation: float | None) -> str:
+    return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _named(label: str, difference: Difference) -> str:
+    """As in "dkd (+1.20 points, 0.40 to 2.00, p 0.011, 3 seeds)"."""
+    if difference.mean is None:
+        return f"{label} (no seed in common)"
+    facts = [f"{difference.mean:+.2f} points"]
+    if difference.low is not None and difference.high is not None:
+        facts.append(f"{difference.low:.2f} to {difference.high:.2f}")
+    p = difference.p if difference.p_adjusted is None else difference.p_adjusted
+    facts.append("no test" if p is None else p_text(p))
+    facts.append(
+        "one seed, over its pictures" if difference.basis == "pictures" else _counted(difference.seeds, "seed")
+    )
+    return f"{label} ({', '.join(facts)})"
+
+
+def p_text(p: float) -> str:
+    """A probability as "p 0.012" or "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+
+
+def _basis(differences: Sequence[Difference]) -> list[str]:
+    """How the verdicts were reached, and what they cannot say."""
+    lines = []
+    tested = [difference for difference in differences if difference.p is not None]
+    paired = [difference for difference in tested if difference.basis == "seeds"]
+    if paired:
+        fewest = min(difference.seeds for difference in paired)
+        lines.append(
+            "Differences are of the last epoch's accuracy, paired over the seeds that both methods have: paired "
+            "t-test with its 95 % interval. The exact permutation test stands beside it; "
+            f"with {fewest} seeds it cannot go below p {2 / 2**fewest:.3g}."
+        )
+    if any(difference.basis == "pictures" for difference in tested):
+        lines.append(
+            "With one common seed, McNemar's exact test over the validation pictures takes the place of a test over "
+            "seeds. It speaks of these two students on these pictures, not of the methods: another seed may turn the "
+            "order around. Run more seeds to compare methods."
+        )
+    if any(difference.seeds == 1 and difference.p is None for difference in differences):
+        lines.append("One seed in common without its last epoch's weights (export=best) leaves nothing to test.")
+    if len(tested) > 1:
+        lines.append(
+            f"p is corrected for the {len(tested)} comparisons of this pair (Benjamini-Hochberg); a verdict holds at "
+            f"{LEVEL:g}."
+        )
+    elif tested:
+        lines.append(f"A verdict holds at p below {LEVEL:g}; one comparison needs no correction.")
+    lines.append(
+        "The best epoch is chosen by the pictures it is then measured on, which flatters it; no difference is taken of "
+        "it."
+    )
+    return lines
+
+
+COLUMNS = ("method", "seeds", "last %", "best %", "points over reference", "p", "verdict", "agreement %", "KL", "ECE %",
+           "train time")  # fmt: skip
+
+
+def summary_table(summary: PairSummary, reference: str) -> Table:
+    """The result of a pair for a terminal, one row a method."""
+    table = Table(title=f"{summary.pair.name}, compared with {reference}", title_justify="left")
+    columns = [*COLUMNS, *(["published %"] if summary.pair.published else [])]
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", no_wrap=bool(place))
+    for method in summary.methods:
+        published = "–" if method.published is None else f"{method.published:.2f}"
+        row = [*_row(method, reference), *([published] if summary.pair.published else [])]
+        table.add_row(*row)
+    return table
+
+
+def _row(method: MethodSummary, reference: str) -> list[str]:
+    difference = method.difference
+    points = p = word = "–"
+    if difference is not None:
+        word = difference.verdict
+        chance = difference.p if difference.p_adjusted is None else difference.p_adjusted
+        p = "–" if chance is None else p_text(chance).removeprefix("p ")
+        points = "–" if difference.mean is None else f"{difference.mean:+.2f}"
+        if difference.low is not None and difference.high is not None:
+            points += f" ({difference.low:.2f} to {difference.high:.2f})"
+    elif method.method == reference:
+        word = "reference"
+    return [
+        method.method,
+        str(len(method.seeds)),
+        _with_spread(method.last_mean, method.last_sd),
+        _with_spread(method.best_mean, method.best_sd),
+        points,
+        p,
+        word,
+        _mean([one.agreement for one in method.measures], 2),
+        _mean([one.kl_to_teacher for one in method.measures], 3),
+        _mean([one.ece for one in method.measures], 2),
+        duration(statistics.fmean(one.seconds for one in method.measures)),
+    ]
+
+
+def _mean(values: Sequence[float | None], digits: int) -> str:
+    there = [value for value in values if value is not None]
+    return f"{statistics.fmean(there):.{digits}f}" if there else "–"

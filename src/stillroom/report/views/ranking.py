@@ -1,0 +1,74 @@
+"""The LDRLD whose ranks and weights a view shows for a method: the method's own, or the published one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stillroom.errors import InputError
+from stillroom.losses import LDRLD
+from stillroom.losses.logit.ldrld import adaptive_decay_weights
+from stillroom.methods import parse_method
+from stillroom.report.groups import Pair
+from stillroom.report.views.networks import first_runs
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The part of an LDRLD that decides which pairs of classes are compared, and how strongly.
+
+    Attributes:
+        depth: how many of the student's largest logits are paired, 2 <= depth <= C.
+        temperature: of the two-way softmaxes.
+        own: whether the method trained with it; False where it is LDRLD as published, held against another method.
+        weights: (depth, depth) float64, Omega by ranks; 0 on the diagonal.
+    """
+
+    depth: int
+    temperature: float
+    own: bool
+    weights: Tensor
+
+
+def ranking_of(method: str, classes: int) -> Ranking:
+    """Read the LDRLD out of a method's text; for a method without one take the published settings.
+
+    Args:
+        method: as ``--method`` has it. One that cannot be read here, such as a loss of one's own from elsewhere, counts
+            as one without LDRLD.
+        classes: of the data; the published depth is lowered to it.
+    """
+    try:
+        parsed = parse_method(method)
+    except InputError:
+        return _ranking(LDRLD().settings, classes, own=False)
+    loss = next((module for module in parsed.modules() if isinstance(module, LDRLD)), None)
+    if loss is None:
+        return _ranking(LDRLD().settings, classes, own=False)
+    return _ranking(loss.settings, classes, own=True)
+
+
+def rankings_of(pair: Pair) -> dict[str, Ranking]:
+    """The ranking of every method of a pair, by its label."""
+    configs = {method: run.config() for method, run in first_runs(pair).items()}
+    return {
+        method: ranking_of(config.get("method", "ce"), len(config["classes"])) for method, config in configs.items()
+    }
+
+
+def shown_ranking(rankings: Mapping[str, Ranking]) -> Ranking:
+    """The ranking whose temperature and depth hold for all networks of a view: of the first method that has its own."""
+    return next((ranking for ranking in rankings.values() if ranking.own), next(iter(rankings.values())))
+
+
+def _ranking(settings: dict[str, Any], classes: int, *, own: bool) -> Ranking:
+    depth = min(int(settings["depth"]), classes)
+    constants = {name: settings[name] for name in ("delta", "epsilon", "decay", "irw", "erd")}
+    weights = adaptive_decay_weights(depth, **constants)
+    if not settings["pairs"]:
+        weights = torch.zeros_like(weights)
+    return Ranking(depth, float(settings["temperature"]), own, weights)

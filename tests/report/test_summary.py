@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from stillroom.engine.runs import RunFolder
+from stillroom.report import summary as module
+from stillroom.report.groups import Cell, Comparison, Pair, read_comparison
+from stillroom.report.measures import Measures
+from stillroom.report.summary import summarize, summary_table, verdict
+
+# Accuracy after the last epoch by method and seed.
+LASTS = {
+    "kd": {0: 70.0, 1: 71.0, 2: 70.5, 3: 70.3},
+    "up": {0: 72.0, 1: 73.1, 2: 72.4, 3: 72.3},
+    "same": {0: 70.3, 1: 70.6, 2: 70.9, 3: 70.4},
+    "down": {0: 68.0, 1: 69.2, 2: 68.4, 3: 68.2},
+}
+
+
+def measures(last, **changes):
+    known = {
+        "last": last, "best": last + 0.5, "best_epoch": 3, "ece": 5.0, "agreement": 80.0, "kl_to_teacher": 0.25,
+        "val_loss": 1.0, "per_class": (last - 10, last + 10), "parameters": 10, "macs": 20, "seconds": 65.0,
+        "images_per_second": 9.0, "peak_memory": None,
+    }  # fmt: skip
+    return Measures(**{**known, **changes})
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Summaries of made-up accuracies; the runs are folders that hold their settings only."""
+
+    def make(lasts, reference="kd", published=None, exported="last", **changes):
+        cells, by_path = [], {}
+        for method, by_seed in lasts.items():
+            for seed, last in by_seed.items():
+                run = RunFolder(tmp_path / f"{method}-{seed}")
+                run.path.mkdir(exist_ok=True)
+                (run.path / "config.yaml").write_text("{}")
+                (run.path / "inputs.json").write_text("{}")
+                (run.path / "summary.json").write_text(json.dumps({"exported": exported}))
+                cells.append(Cell(run, method, seed))
+                by_path[run.path] = measures(last, **changes)
+        pair = Pair("resnet56", "resnet20", None, tuple(cells), published or {})
+        monkeypatch.setattr(module, "measure", lambda run: by_path[run.path])
+        (got,) = summarize(Comparison("t", (pair,), reference, ()))
+        return got
+
+    return make
+
+
+def method_of(summary, name):
+    return next(method for method in summary.methods if method.method == name)
+
+
+def test_means_and_deviations_are_over_seeds(compared):
+    got = method_of(compared(LASTS), "kd")
+    values = list(LASTS["kd"].values())
+    mean = sum(values) / 4
+    deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / 3)
+    assert (got.last_mean, got.last_sd) == pytest.approx((mean, deviation))
+    assert (got.best_mean, got.best_sd) == pytest.approx((mean + 0.5, deviation))
+    assert got.seeds == (0, 1, 2, 3)
+    assert [one.last for one in got.measures] == values
+
+
+def test_measures_stand_in_the_order_of_their_seeds(compared):
+    got = method_of(compared({"kd": {5: 1.0, 0: 2.0, 3: 3.0}}), "kd")
+    assert got.seeds == (0, 3, 5)
+    assert [one.last for one in got.measures] == [2.0, 3.0, 1.0]
+
+
+def test_each_method_is_compared_with_the_reference_and_corrected_for_all(compared):
+    got = compared(LASTS)
+    assert method_of(got, "kd").difference is None
+    assert method_of(got, "kd").per_class_gain is None
+    found = {name: method_of(got, name).difference for name in ("up", "same", "down")}
+    assert [one.verdict for one in found.values()] == ["better", "not distinguishable", "worse"]
+    assert found["up"].mean == pytest.approx(2.0)
+    assert all(one.p_adjusted >= one.p for one in found.values())
+    assert max(one.p for one in found.values()) == max(one.p_adjusted for one in found.values())
+
+
+def test_gains_by_class_are_means_over_common_seeds(compared):
+    got = method_of(compared({"kd": {0: 50.0, 1: 60.0}, "x": {0: 51.0, 1: 64.0, 2: 0.0}}), "x")
+    assert got.per_class_gain == pytest.approx((2.5, 2.5))
+
+
+def test_methods_without_a_common_seed_are_not_told_apart(compared):
+    got = compared({"kd": {0: 50.0}, "x": {1: 90.0}})
+    assert method_of(got, "x").difference.mean is None
+    assert method_of(got, "x").per_class_gain is None
+    assert any("x (no seed in common)" in line for line in verdict(got, "kd"))
+
+
+def test_a_pair_without_the_reference_is_summed_up_and_says_so(compared):
+    got = compared({"x": {0: 50.0, 1: 51.0}}, reference="kd")
+    assert method_of(got, "x").difference is None
+    assert any("No run of kd is finished for this pair" in line for line in verdict(got, "kd"))
+
+
+def test_the_verdict_in_words_names_every_method_once_and_how_it_was_reached(compared):
+    lines = verdict(compared(LASTS), "kd")
+    text = "\n".join(lines)
+    assert "up has the highest mean accuracy after the last epoch, 72.45 ± 0.47 % (4 seeds)" in lines[0]
+    assert next(line for line in lines if line.startswith("Better than kd")).startswith(
+        "Better than kd: up (+2.00 points"
+    )
+    assert sum(line.startswith("Worse than kd: down (-2.00 points") for line in lines) == 1
+    assert sum(line.startswith("Not distinguishable from kd: same (+0.10 points") for line in lines) == 1
+    assert "paired t-test" in text
+    assert "with 4 seeds it cannot go below p 0.125" in text
+    assert "corrected for the 3 comparisons of this pair (Benjamini-Hochberg)" in text
+    assert "best epoch is chosen by the pictures it is then measured on" in text
+    assert "McNemar" not in text
+
+
+def test_a_best_epoch_without_last_weights_leaves_one_seed_untested(compared):
+    got = compared({"kd": {0: 50.0}, "x": {0: 90.0}}, exported="best")
+    assert method_of(got, "x").difference.p is None
+    text = "\n".join(verdict(got, "kd"))
+    assert "x (+40.00 points, no test, 1 seed)" in text
+    assert "leaves nothing to test" in text
+    assert "t-test" not in text
+
+
+def shown(table):
+    console = Console(width=250, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_the_terminal_table_has_a_row_a_method_with_spread_interval_and_verdict(compared):
+    summary = compared(LASTS, published={"up": 73.25})
+    table = summary_table(summary, "kd")
+    text = shown(table)
+    assert table.row_count == 4
+    assert "resnet56 → resnet20, compared with kd" in text
+    up = next(line for line in text.splitlines() if "│ up" in line)
+    for cell in ("72.45 ± 0.47", "72.95 ± 0.47", "better", "80.00", "0.250", "5.00", "1:05", "73.25"):
+        assert cell in up
+    assert "reference" in next(line for line in text.splitlines() if "│ kd" in line)
+
+
+def test_the_table_has_no_column_for_published_accuracy_where_there_is_none(compared):
+    assert "published" not in shown(summary_table(compared(LASTS), "kd"))
+
+
+def test_one_seed_of_real_runs_is_tested_over_pictures_and_said_to_speak_of_no_methods(trained_comparison, runs):
+    comparison = read_comparison([runs / name for name in ("ce-s0", "kd-s0", "ldrld-s0")])
+    said = []
+    (got,) = summarize(comparison, said.append)
+    one = method_of(got, "ldrld(depth=3)").difference
+    lasts = [RunFolder(runs / name).summary()["last"]["val_top1"] for name in ("ldrld-s0", "kd-s0")]
+    assert one.mean == pytest.approx(lasts[0] - lasts[1])
+    assert (one.basis, one.seeds) == ("pictures", 1)
+    assert "It speaks of these two students on these pictures, not of the methods" in "\n".join(verdict(got, "kd"))
+    assert said == ["measuring ce-s0", "measuring kd-s0", "measuring ldrld-s0", "measuring teacher"]
+    teacher = RunFolder(trained_comparison / "teacher").summary()["last"]["val_top1"]
+    assert got.teacher.last == teacher
+    assert f"The teacher reaches {teacher:.2f} %" in verdict(got, "kd")[0]
+
+
+def test_a_teacher_that_is_gone_is_named_in_the_verdict(runs):
+    path = runs / "kd-s0" / "config.yaml"
+    path.write_text(path.read_text().replace(RunFolder(runs / "kd-s0").config()["teacher"], "gone/big"))
+    (got,) = summarize(read_comparison([runs / "kd-s0"]))
+    assert any("teacher=gone/big is not there any more" in line for line in verdict(got, "kd"))

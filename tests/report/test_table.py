@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from stillroom.report.table import duration, read_row, summary_table
+from tests.report.pages import made_run
+
+
+def test_rows_hold_best_last_and_median_speed(tmp_path):
+    got = read_row(made_run(tmp_path, "r", ["a", "b"], last=60.0))
+    assert got.cells() == ("r", "1,234,567", "60.00", "60.00", "30.00", "1:30", "100")
+
+
+def test_the_terminal_table_has_every_run(tmp_path):
+    table = summary_table([made_run(tmp_path, name, ["a", "b"]) for name in ("a", "b")])
+    assert table.row_count == 2
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(8.26, "8.3 s"), (245, "4:05"), (3723, "1:02:03")])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
