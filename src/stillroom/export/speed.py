@@ -1,0 +1,101 @@
+"""The speed of a student and its teacher, in PyTorch and in onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.errors import InputError
+from stillroom.export.graph import write_graph
+from stillroom.export.latency import Contender, Timing, machine, measure
+from stillroom.export.quantise import write_int8
+from stillroom.export.subject import Subject, teacher_or_reason
+from stillroom.export.tools import INPUT, OUTPUT, open_session
+from stillroom.models import logits_of
+
+BATCHES = (1, 64)
+CALIBRATION = 64  # pictures for a teacher's int8 form, of which nothing but the speed is used
+RUNTIMES = ("onnxruntime", "onnxruntime int8")
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured.
+
+    Attributes:
+        timings: a row for each model, runtime and batch size.
+        missing: why the teacher is not among them, or not in every runtime; empty where it is.
+        machine: where.
+    """
+
+    timings: tuple[Timing, ...]
+    missing: str
+    machine: dict[str, Any]
+
+
+def measure_speed(
+    subject: Subject, graphs: Sequence[Path], aside: Path, threads: int, say: Callable[[str], None]
+) -> Speed:
+    """Measure student and teacher side by side on the CPU.
+
+    Args:
+        subject: whose student and teacher.
+        graphs: the student's ONNX files: none, float, or float and int8.
+        aside: a folder for the teacher's.
+        threads: of onnxruntime; PyTorch has its own setting.
+        say: told what is done.
+    """
+    there = machine() | {"versions": {name: version(name) for name in ("torch", *(["onnxruntime"] if graphs else []))}}
+    models, files = {"student": subject.student}, {"student": list(graphs)}
+    teacher, missing = teacher_or_reason(subject)
+    if teacher is not None:
+        models["teacher"] = teacher
+        files["teacher"], missing = _graphs_of(teacher, subject, aside, len(graphs))
+    if missing:
+        say(f"speed: {missing}")
+    say(f"measuring the speed of {' and '.join(models)} ...")
+    timings: list[Timing] = []
+    for batch in BATCHES:
+        images = subject.pictures(batch)
+        calls: dict[Contender, Callable[[], object]] = {}
+        for who, model in models.items():
+            calls[who, "PyTorch"] = _torch_call(model, images)
+            for runtime, file in zip(RUNTIMES, files[who], strict=False):
+                calls[who, runtime] = _session_call(open_session(file, threads), images)
+        timings += measure(calls, batch)
+    return Speed(tuple(timings), missing, there)
+
+
+def _graphs_of(teacher: nn.Module, subject: Subject, aside: Path, count: int) -> tuple[list[Path], str]:
+    """The teacher in the student's ONNX forms, as many as can be had, and why there are no more."""
+    graph, small = aside / "teacher.onnx", aside / "teacher-int8.onnx"
+    made: list[Path] = []
+    try:
+        if count > 0:
+            write_graph(teacher, subject.pictures(2), graph, {})
+            made.append(graph)
+        if count > 1:
+            write_int8(graph, small, subject.training().epoch(0), CALIBRATION)
+            made.append(small)
+    except InputError as error:
+        return made, f"the teacher is missing in some runtimes: {error}"
+    return made, ""
+
+
+def _torch_call(model: nn.Module, images: Tensor) -> Callable[[], object]:
+    def call() -> object:
+        with torch.inference_mode():
+            return logits_of(model(images))
+
+    return call
+
+
+def _session_call(session: Any, images: Tensor) -> Callable[[], object]:
+    feed = {INPUT: images.numpy()}
+    return lambda: session.run([OUTPUT], feed)

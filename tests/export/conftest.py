@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import stillroom
+from stillroom.engine.runs import RunFolder
+
+CLASSES, PER_CLASS, SIZE = 4, 18, 32
+FAST = {"epochs": 1, "batch_size": 16, "lr": 0.01, "accelerator": "cpu", "precision": "32", "image_size": SIZE}
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """A folder with a picture folder for each of four colours: 48 training and 24 validation pictures."""
+    folder = tmp_path_factory.mktemp("pictures") / "colours"
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.randint(40, 216, (CLASSES, 3, 1, 1), generator=generator)
+    for index in range(CLASSES):
+        for number in range(PER_CLASS):
+            place = folder / ("val" if number % 3 == 0 else "train") / f"colour {index}"
+            place.mkdir(parents=True, exist_ok=True)
+            noise = torch.randint(-40, 40, (3, SIZE, SIZE), generator=generator)
+            pixels = (colours[index] + noise).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+            Image.fromarray(pixels.numpy()).save(place / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_run(pictures, tmp_path_factory):
+    """A finished run for a student, from a teacher that all share; made once for each."""
+    folder = tmp_path_factory.mktemp("runs")
+    made: dict[str, RunFolder] = {}
+    common = {"data": str(pictures), "runs": str(folder), **FAST}
+
+    def make(student: str, method: str = "kd") -> RunFolder:
+        if "teacher" not in made:
+            made["teacher"] = stillroom.train(model="stillroom.models.compact:medium", name="teacher", **common).record
+        if student == "teacher":
+            return made["teacher"]
+        if f"{student} {method}" not in made:
+            teacher = str(made["teacher"].path)
+            found = stillroom.distill(teacher=teacher, student=student, method=method, **common)
+            made[f"{student} {method}"] = found.record
+        return made[f"{student} {method}"]
+
+    return make
