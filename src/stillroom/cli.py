@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from argparse import SUPPRESS
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from stillroom.compare.options import CompareOptions
 from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, make_recipe
 from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.wording import plain
@@ -27,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = make_parser(asked[0] if asked else "")
     try:
         options = parser.parse_args(arguments)
-        return COMMANDS[options.command](options[options.command])
+        return COMMANDS[options.command].run(options[options.command])
     except (ArgumentError, InputError) as error:
         return _fail(plain(str(error)), USAGE_ERROR)
     except KeyboardInterrupt:
@@ -56,8 +58,8 @@ def make_parser(command: str) -> ArgumentParser:
     )
     commands = parser.add_subcommands(required=True, dest="command")
 
-    for name, (make, summary) in PARSERS.items():
-        commands.add_subcommand(name, make() if name == command else _sub(summary), help=summary)
+    for name, known in COMMANDS.items():
+        commands.add_subcommand(name, known.parser() if name == command else _sub(known.summary), help=known.summary)
     return parser
 
 
@@ -90,6 +92,35 @@ def _evaluate_parser() -> ArgumentParser:
     parser.add_class_arguments(TrainModel)
     parser.add_class_arguments(DataOptions)
     parser.add_argument("--batch_size", type=int, default=256, help="pictures a step")
+    return parser
+
+
+def _compare_parser() -> ArgumentParser:
+    parser = _sub("Compare methods: pairs x methods x seeds, trained, tested and shown as tables and a page.")
+    parser.add_argument("--config", action="config", help="a YAML file with any of these settings; flags win over it")
+    parser.add_class_arguments(CompareOptions)
+    for group in (DataOptions, OptimOptions):
+        parser.add_class_arguments(group)
+    parser.add_class_arguments(RunOptions, skip={"seed", "shard_teacher"})
+    return parser
+
+
+def _report_parser() -> ArgumentParser:
+    parser = _sub("Write the page about finished runs.")
+    parser.add_argument("runs", type=str, nargs="+", help="run folders, or folders that hold them")
+    parser.add_argument("--out", type=str, help="the HTML file; default index.html in the first folder")
+    parser.add_argument("--reference", type=str, help="the method the others are compared with")
+    parser.add_argument("--views", type=bool, default=True, help="false leaves out what needs models and pictures")
+    return parser
+
+
+def _export_parser() -> ArgumentParser:
+    parser = _sub("Turn a finished run's student into files to deploy: safetensors, ONNX, int8, a model card.")
+    parser.add_argument("run", type=str, help="a finished run folder")
+    parser.add_argument("--out", type=str, help="a new folder; default export/ inside the run folder")
+    parser.add_argument("--no_onnx", action="store_true", help="only safetensors, config and card")
+    parser.add_argument("--no_int8", action="store_true", help="no quantised ONNX")
+    parser.add_argument("--no_latency", action="store_true", help="measure no speed")
     return parser
 
 
@@ -148,6 +179,59 @@ def _evaluate(options: Namespace) -> int:
     return 0
 
 
+def _compare(options: Namespace) -> int:
+    settings = _settings(options)
+    chosen = CompareOptions(**{f.name: settings.pop(f.name) for f in dataclasses.fields(CompareOptions)})
+    from stillroom.compare.run import compare
+
+    result = compare(chosen, settings)
+    from stillroom.report.page import write_report
+    from stillroom.report.summary import summarize, summary_table, verdict
+
+    for pair in summarize(result.comparison):
+        _print(summary_table(pair, result.comparison.reference))
+        for line in verdict(pair, result.comparison.reference):
+            _print(line)
+    if chosen.page:
+        page = result.folder / "index.html"
+        write_report(page, result.comparison)
+        print(page.resolve().as_uri())
+    for name, problem in result.failed.items():
+        print(f"stillroom: {name} failed: {problem}", file=sys.stderr)
+    return FAILED if result.failed else 0
+
+
+def _report(options: Namespace) -> int:
+    from pathlib import Path
+
+    from stillroom.report.groups import read_comparison
+    from stillroom.report.page import write_report
+
+    folders = [Path(run) for run in options.runs]
+    page = Path(options.out) if options.out else folders[0] / "index.html"
+    write_report(page, read_comparison(folders, options.reference), views=options.views)
+    print(page.resolve().as_uri())
+    return 0
+
+
+def _export(options: Namespace) -> int:
+    from pathlib import Path
+
+    from stillroom.engine.runs import RunFolder
+    from stillroom.export import export
+
+    result = export(
+        RunFolder(Path(options.run)),
+        Path(options.out) if options.out else None,
+        onnx=not options.no_onnx,
+        int8=not options.no_int8,
+        latency=not options.no_latency,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    print(result.folder)
+    return 0
+
+
 def _demo(options: Namespace) -> int:
     from stillroom.demo import demo
 
@@ -180,20 +264,29 @@ def _fail(message: object, status: int) -> int:
     return status
 
 
-PARSERS: dict[str, tuple[Callable[[], ArgumentParser], str]] = {
-    "demo": (_demo_parser, "the main job on embedded data: start here"),
-    "train": (_train_parser, "train a classifier on labels"),
-    "distill": (_distill_parser, "distil a teacher into a student"),
-    "evaluate": (_evaluate_parser, "measure a classifier"),
-    "list": (_list_parser, "show models, methods, data sets or published recipes"),
-}
+class Command(NamedTuple):
+    """One word of the command line.
 
-COMMANDS: dict[str, Callable[[Namespace], int]] = {
-    "demo": _demo,
-    "train": _train,
-    "distill": _distill,
-    "evaluate": _evaluate,
-    "list": _list,
+    Attributes:
+        parser: makes its settings.
+        run: does it and gives the exit status.
+        summary: what it does, in a line.
+    """
+
+    parser: Callable[[], ArgumentParser]
+    run: Callable[[Namespace], int]
+    summary: str
+
+
+COMMANDS = {
+    "demo": Command(_demo_parser, _demo, "the main job on embedded data: start here"),
+    "train": Command(_train_parser, _train, "train a classifier on labels"),
+    "distill": Command(_distill_parser, _distill, "distil a teacher into a student"),
+    "compare": Command(_compare_parser, _compare, "compare methods over pairs and seeds, with statistics and a page"),
+    "report": Command(_report_parser, _report, "write the page about finished runs"),
+    "export": Command(_export_parser, _export, "files to deploy from a finished run: safetensors, ONNX, int8, a card"),
+    "evaluate": Command(_evaluate_parser, _evaluate, "measure a classifier"),
+    "list": Command(_list_parser, _list, "show models, methods, data sets or published recipes"),
 }
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ from typing import Any, Literal
 
 from stillroom.errors import InputError
 
+PORTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+PORTABLE_WORDS = "letters, digits, . - _ only, a letter or digit first, at most 120"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainModel:
@@ -187,7 +190,7 @@ class Recipe:
         else:
             parts = [self.models.student, "from", Path(self.models.teacher).name, self.models.method]
         data = Path(self.data.data).name or self.data.data
-        return "-".join(_slug(part) for part in [*parts, data, f"s{self.run.seed}"])
+        return "-".join(slug(part) for part in [*parts, data, f"s{self.run.seed}"])
 
 
 GROUPS = {"train": TrainModel, "distill": DistillModels}
@@ -277,14 +280,14 @@ def _check(recipe: Recipe) -> None:
         ("mean", data.mean, (data.mean is None) == (data.std is None), "together with std, or neither"),
         ("mean", data.mean, all(0 <= m <= 1 for m in data.mean or ()), "numbers on [0, 1]"),
         ("std", data.std, all(0 < s <= 1 for s in data.std or ()), "numbers above 0 and at most 1"),
-        ("name", run.name, run.name is None or run.name == _slug(run.name), "letters, digits, . - _ only"),
+        ("name", run.name, run.name is None or bool(PORTABLE.fullmatch(run.name)), PORTABLE_WORDS),
     ]
     for name, value, holds, wanted in rules:
         if not holds:
             raise InputError(f"{name}={value}: give {wanted}")
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """A portable name; a long or rich text keeps its beginning and gets a short hash, so that names stay distinct."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("_.") or "run"
     if len(plain) <= 40 and plain == text.replace(":", "_"):

@@ -1,0 +1,1 @@
+"""Comparisons: a grid of pairs, methods and seeds, trained cell by cell, and what comes of it."""

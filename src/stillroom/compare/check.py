@@ -1,0 +1,51 @@
+"""Every combination of a comparison is tried before any is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from stillroom.compare.grid import Cell, Grid
+from stillroom.errors import InputError
+from stillroom.prepare import Inputs, build, check_names, fit, load_pictures
+
+
+def check(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Build each pair with each method once, on the real pictures, so that a mistake shows before time is spent.
+
+    Teachers that are not trained yet stand in with random weights.
+
+    Args:
+        grid: the comparison.
+        cells: those that are still to do.
+
+    Raises:
+        InputError: naming the run that cannot work and what to change.
+    """
+    to_train = {cell.name: cell for cell in grid.cells if cell.command == "train" and not grid.run(cell).finished}
+    kinds = {(cell.settings.get("teacher"), cell.student, cell.method): cell for cell in cells}
+    for cell in kinds.values():
+        with _naming(cell):
+            check_names(cell.recipe, Inputs(teacher=nn.Identity() if cell.waits_for in to_train else None))
+    data = load_pictures(cells[0].recipe.data)
+    stand_ins: dict[str, nn.Module] = {}
+    with torch.random.fork_rng():
+        for cell in kinds.values():
+            teacher = None
+            with _naming(cell):
+                if cell.waits_for in to_train:
+                    model = to_train[cell.waits_for].settings["model"]
+                    teacher = stand_ins.get(model) or build("teacher", model, data, None, pretrained=False)
+                    stand_ins[model] = teacher
+                fit(cell.recipe, Inputs(teacher=teacher), data)
+
+
+@contextmanager
+def _naming(cell: Cell) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{cell.name}: {error}") from error

@@ -1,0 +1,245 @@
+"""From a comparison's options to its cells: one run a cell, each with a name, its settings and what it waits for."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from stillroom.compare.options import CompareOptions, labelled, seeds_of
+from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
+from stillroom.engine.runs import RunFolder
+from stillroom.errors import InputError, first_line
+from stillroom.files import write_text
+from stillroom.methods import parse_method
+
+RECORD = "comparison.yaml"
+# What may differ between two calls that work on the same comparison: none of it decides a result.
+PLACES = ("runs", "name", "bank", "bank_gb", "checkpoint_every")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison.
+
+    Attributes:
+        name: of its run folder.
+        command: what makes it.
+        settings: for :func:`stillroom.config.make_recipe`.
+        waits_for: name of the teacher's cell, or nothing for a teacher that is there.
+        fills: the part of the teacher bank that this run fills or reads; nothing where it uses none.
+        student: the student's name.
+        method: the method's label.
+    """
+
+    name: str
+    command: Literal["train", "distill"]
+    settings: dict[str, Any]
+    waits_for: str = ""
+    fills: tuple[Any, ...] = ()
+    student: str = ""
+    method: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """All settings, checked."""
+        return make_recipe(self.command, self.settings)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training pictures."""
+        return int(self.settings["epochs"])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A whole comparison.
+
+    Attributes:
+        folder: holds a run folder a cell, the teacher bank and the page.
+        cells: the teachers' first, then seed by seed, so that an early look compares like with like.
+        record: what ``comparison.yaml`` says: labels, axes, settings.
+    """
+
+    folder: Path
+    cells: tuple[Cell, ...]
+    record: dict[str, Any] = field(repr=False)
+
+    def run(self, cell: Cell) -> RunFolder:
+        """A cell's run folder."""
+        return RunFolder(self.folder / cell.name)
+
+
+def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
+    """Lay out the cells of a comparison and check every setting of every one.
+
+    Args:
+        options: the axes.
+        settings: what all runs have in common: fields of the data, optimizer and run groups of a recipe.
+
+    Raises:
+        InputError: for anything that cannot work.
+    """
+    _check(options)
+    teachers, students = (_shortened(labelled(options, axis)) for axis in ("teachers", "students"))
+    methods = labelled(options, "methods")
+    seeds = seeds_of(options)
+    if options.teacher_checkpoint is not None and len(teachers) > 1:
+        raise InputError(
+            f"teacher_checkpoint={options.teacher_checkpoint}: give one teacher with it, not {len(teachers)}"
+        )
+    settings = {"epochs": RunOptions.epochs, **settings}
+    name = settings.pop("name", None) or "-".join(
+        slug(part) for part in ("compare", *teachers, Path(str(settings.get("data", ""))).name)
+    )
+    if not PORTABLE.fullmatch(name):
+        raise InputError(f"name={name}: give {PORTABLE_WORDS}")
+    folder = Path(settings.pop("runs", None) or RunOptions.runs) / name
+    settings = {**settings, "runs": str(folder), "bank": settings.get("bank") or str(folder / "bank")}
+
+    trained = {label: _teacher_cell(options, text, label, settings) for label, text in teachers.items()}
+    cells = [cell for cell in trained.values() if cell is not None]
+    places: dict[str, str] = {}
+    for label, text in teachers.items():
+        own = trained[label]
+        places[label] = text if own is None else str(folder / own.name)
+    kinds = {label: parse_method(text) for label, text in methods.items()}
+    for seed, teacher, student, method in itertools.product(seeds, teachers, students, methods):
+        own, kind = trained[teacher], kinds[method]
+        chosen = {"teacher": places[teacher], "student": students[student], "method": methods[method], "seed": seed}
+        chosen |= {"student_pretrained": options.student_pretrained}
+        if own is None:
+            chosen |= {"teacher_checkpoint": options.teacher_checkpoint}
+            chosen |= {"teacher_pretrained": options.teacher_pretrained}
+        parts = (student, "from", teacher, method, f"s{seed}")
+        cells.append(
+            Cell(
+                name="-".join(slug(part) for part in parts),
+                command="distill",
+                settings=settings | chosen,
+                waits_for="" if own is None else own.name,
+                fills=(teacher, seed, kind.needs_strong) if kind.needs_teacher and kind.bankable else (),
+                student=student,
+                method=method,
+            )
+        )
+    named = [dataclasses.replace(cell, settings=cell.settings | {"name": cell.name}) for cell in cells]
+    twice = [cell.name for place, cell in enumerate(named) if cell.name in [other.name for other in named[:place]]]
+    if twice:
+        raise InputError(f"two runs would have the name {twice[0]}: give teachers, students or methods other labels")
+    record = {
+        "reference": reference_of(options.reference, list(methods)),
+        "teachers": {label: teachers[label] if own is None else own.name for label, own in trained.items()},
+        "students": students,
+        "methods": methods,
+        "seeds": seeds,
+        "settings": {k: v for k, v in settings.items() if k not in PLACES and v is not None}
+        | {"teacher_epochs": options.teacher_epochs},
+    }
+    for cell in named:
+        _ = cell.recipe  # checks every value
+    return Grid(folder, tuple(named), record)
+
+
+def reference_of(asked: str | None, labels: list[str]) -> str:
+    """The label that the others are compared with.
+
+    Raises:
+        InputError: if the one asked for is not there.
+    """
+    if asked is not None and asked not in labels:
+        raise InputError(f"reference={asked}: it is none of the methods {', '.join(labels)}")
+    return asked or next((label for label in ("kd", "ce") if label in labels), labels[0])
+
+
+def joined_record(grid: Grid) -> dict[str, Any]:
+    """The grid's record, with the axes of an earlier call on the same folder.
+
+    Raises:
+        InputError: if the folder holds a comparison with other settings, or something else.
+    """
+    path = grid.folder / RECORD
+    if path.exists():
+        return _joined(path, grid.record)
+    if grid.folder.exists() and _foreign(grid):
+        raise InputError(
+            f"{grid.folder} holds other files and no comparison; nothing is overwritten, give another name="
+        )
+    return grid.record
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write ``comparison.yaml``.
+
+    Raises:
+        InputError: if it cannot be written.
+    """
+    try:
+        write_text(folder / RECORD, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); choose another runs= folder") from error
+
+
+def _foreign(grid: Grid) -> bool:
+    """Whether a folder without a record holds anything but runs of this comparison."""
+    known = {cell.name for cell in grid.cells} | {"bank", "logs"}
+    return any(entry.name not in known and not entry.name.startswith(".") for entry in grid.folder.iterdir())
+
+
+def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """An earlier record with the new axes added to it."""
+    try:
+        there = yaml.safe_load(path.read_text(encoding="utf-8"))
+        old = {key: there[key] for key in record}
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}); give another name=") from error
+    changed = [
+        f"{key} {old['settings'].get(key)!r} there, {record['settings'].get(key)!r} now"
+        for key in {**old["settings"], **record["settings"]}
+        if old["settings"].get(key) != record["settings"].get(key)
+    ]
+    for axis in ("teachers", "students", "methods"):
+        changed += [
+            f"{axis} {label} {text!r} there, {record[axis][label]!r} now"
+            for label, text in old[axis].items()
+            if record[axis].get(label, text) != text
+        ]
+    if changed:
+        raise InputError(
+            f"{path.parent} holds a comparison with other settings ({'; '.join(changed[:3])}); nothing is overwritten: "
+            "give another name=, or the same settings to go on with it"
+        )
+    axes = {axis: {**old[axis], **record[axis]} for axis in ("teachers", "students", "methods")}
+    return record | axes | {"seeds": sorted({*old["seeds"], *record["seeds"]})}
+
+
+def _check(options: CompareOptions) -> None:
+    for name, least in (("jobs", 1), ("retries", 0), ("teacher_epochs", 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"{name}={value}: give at least {least}")
+
+
+def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict[str, Any]) -> Cell | None:
+    """The run that trains a teacher; None for one that is there."""
+    as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
+    if as_it_is or (Path(text) / "config.yaml").is_file():
+        return None
+    if os.sep in text:
+        raise InputError(f"teachers={text}: there is no finished run folder of that name")
+    own = {key: value for key, value in settings.items() if key not in ("bank", "bank_gb")}
+    epochs = options.teacher_epochs or settings["epochs"]
+    if epochs != settings["epochs"]:
+        own.pop("milestones", None)  # they are the students'
+    return Cell(f"{slug(label)}-s0", "train", own | {"model": text, "epochs": epochs, "seed": 0})
+
+
+def _shortened(models: dict[str, str]) -> dict[str, str]:
+    """Models by labels without the folders or the module that lead to them, where that leaves the labels distinct."""
+    short = {Path(label).name.rpartition(":")[2]: text for label, text in models.items()}
+    return short if len(short) == len(models) else models

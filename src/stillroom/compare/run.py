@@ -1,0 +1,93 @@
+"""A comparison from its options to its tables and its page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from stillroom.compare.board import Board, make_board
+from stillroom.compare.check import check
+from stillroom.compare.grid import Grid, joined_record, make_grid, write_record
+from stillroom.compare.options import CompareOptions
+from stillroom.compare.schedule import Schedule, is_done
+from stillroom.compare.workers import Cluster, Processes, Workers
+from stillroom.engine.lock import locked
+from stillroom.engine.stop import StopRequest, listen
+from stillroom.errors import InputError, Stopped
+from stillroom.report.groups import Comparison, read_comparison
+
+BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of pictures and two small models
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison gives back.
+
+    Attributes:
+        folder: holds a run folder a cell, ``comparison.yaml`` and the page.
+        comparison: the finished runs by pair, method and seed, for :func:`stillroom.report.summary.summarize`.
+        failed: cells that failed, each with its problem in one line.
+    """
+
+    folder: Path
+    comparison: Comparison
+    failed: dict[str, str]
+
+
+def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[Grid], Board] = make_board) -> Compared:
+    """Train every cell of a grid that is not finished yet.
+
+    Args:
+        options: pairs, methods, seeds and how to work.
+        settings: what all runs have in common: settings of the data, the optimizer and the run.
+        make: makes the board that shows the progress.
+
+    Raises:
+        InputError: for anything that cannot work, before training begins; or if every cell failed.
+        Stopped: after Ctrl-C or SIGTERM; everything is saved.
+    """
+    grid = make_grid(options, settings)
+    record = joined_record(grid)
+    todo = [cell for cell in grid.cells if not is_done(grid, cell)]
+    if todo:
+        check(grid, todo)
+    write_record(grid.folder, record)
+    failed: dict[str, str] = {}
+    with locked(grid.folder / ".lock"), listen() as stop:
+        if todo:
+            failed = _work(grid, options, len(todo), stop, make(grid))
+        if stop.signal_number:
+            raise Stopped(
+                f"stopped; everything is saved in {grid.folder}. The same command goes on from there",
+                stop.signal_number,
+            )
+    if len(failed) == len(grid.cells):
+        raise InputError(f"every run failed; the first: {next(iter(failed.values()))}")
+    return Compared(grid.folder, read_comparison([grid.folder], options.reference), failed)
+
+
+def _work(grid: Grid, options: CompareOptions, todo: int, stop: StopRequest, board: Board) -> dict[str, str]:
+    count = min(todo, options.jobs or jobs_here())
+    threads = max(1, (os.cpu_count() or 1) // count)
+    workers: Workers = Processes(count) if options.ray is None else Cluster(options.ray, count, threads)
+    schedule = Schedule(grid, workers, count=count, threads=threads, retries=options.retries, board=board)
+    try:
+        return schedule.run(stop)
+    finally:
+        if stop.signal_number:
+            board.say("stopping: the runs that are going on save themselves")
+        workers.stop()
+        board.close()
+
+
+def jobs_here() -> int:
+    """How many runs this machine works on at a time: one a GPU, else one a core as far as memory reaches."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return max(1, min(psutil.cpu_count(logical=False) or 1, int(psutil.virtual_memory().available // BYTES_PER_RUN)))

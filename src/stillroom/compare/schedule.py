@@ -1,0 +1,96 @@
+"""Which cell comes next, and what became of the others."""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Any
+
+from stillroom.compare.board import Board
+from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.work import Outcome, work
+from stillroom.compare.workers import Workers
+from stillroom.engine.stop import StopRequest
+from stillroom.errors import first_line
+from stillroom.report.answers import STORED
+
+LOOK_SECONDS = 0.5
+
+
+class Schedule:
+    """Works through a grid: teachers first, and of the runs that share a part of the teacher bank one first.
+
+    Args:
+        grid: the comparison; its finished runs are left as they are.
+        workers: who trains.
+        count: how many runs at the same time.
+        threads: processor cores a run may use.
+        retries: how often a run is tried again.
+        board: told about everything.
+    """
+
+    def __init__(self, grid: Grid, workers: Workers, *, count: int, threads: int, retries: int, board: Board) -> None:
+        self.grid, self.workers, self.board = grid, workers, board
+        self.threads, self.retries = threads, retries
+        self.waiting = [cell for cell in grid.cells if not is_done(grid, cell)]
+        self.running: dict[Future[Outcome], tuple[Cell, int]] = {}
+        self.free = list(range(count))[::-1]
+        self.tries: dict[str, int] = {}
+        self.filled: set[tuple[Any, ...]] = {cell.fills for cell in grid.cells if is_done(grid, cell)}
+        self.failed: dict[str, str] = {}
+
+    def run(self, stop: StopRequest) -> dict[str, str]:
+        """Work until nothing is left to do, or somebody asks to stop.
+
+        Returns:
+            The cells that failed, each with its problem in one line.
+        """
+        while not stop.signal_number and (self.running or self._next() is not None):
+            while self.free and (cell := self._next()) is not None:
+                self._begin(cell)
+            finished, _ = wait(self.running, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in finished:
+                self._end(future)
+            self.board.update([cell for cell, _ in self.running.values()], self.failed)
+        return self.failed
+
+    def _begin(self, cell: Cell) -> None:
+        self.waiting.remove(cell)
+        slot = self.free.pop()
+        self.tries[cell.name] = self.tries.get(cell.name, 0) + 1
+        future = self.workers.submit(work, cell, self.log(cell), self.threads, slot)
+        self.running[future] = cell, slot
+
+    def _end(self, future: Future[Outcome]) -> None:
+        cell, slot = self.running.pop(future)
+        self.free.append(slot)
+        error = future.exception()
+        outcome = Outcome(f"its process died ({first_line(error)})", again=True) if error else future.result()
+        if not outcome.problem:
+            self.filled.add(cell.fills)
+            self.board.done(cell)
+        elif outcome.again and self.tries[cell.name] <= self.retries:
+            self.board.say(f"{cell.name}: {outcome.problem}; it is tried again from its last checkpoint")
+            self.waiting.insert(0, cell)
+        else:
+            self.failed[cell.name] = f"{outcome.problem} (see {self.log(cell)})"
+            for other in [other for other in self.waiting if other.waits_for == cell.name]:
+                self.waiting.remove(other)
+                self.failed[other.name] = f"its teacher {cell.name} failed"
+
+    def _next(self) -> Cell | None:
+        """The first cell that can begin, best one for which the teacher's answers are there or nobody computes them."""
+        busy = {cell.name for cell, _ in self.running.values()} | {cell.name for cell in self.waiting}
+        ready = [cell for cell in self.waiting if cell.waits_for not in busy]
+        filling = {cell.fills for cell, _ in self.running.values()} - self.filled - {()}
+        return next((cell for cell in ready if cell.fills not in filling), ready[0] if ready else None)
+
+    def log(self, cell: Cell) -> Path:
+        """What a cell's run prints."""
+        return self.grid.folder / "logs" / f"{cell.name}.txt"
+
+
+def is_done(grid: Grid, cell: Cell) -> bool:
+    """Whether a cell's run is finished and its answers are kept."""
+    run = grid.run(cell)
+    return run.finished and (run.path / STORED).exists()

@@ -1,0 +1,106 @@
+"""What a worker does: one cell, from its settings to a run folder with the answers that reports read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stillroom.api import run_recipe
+from stillroom.compare.grid import Cell
+from stillroom.data import DataSet
+from stillroom.engine.progress import Lines
+from stillroom.errors import Diverged, InputError, InUse, first_line
+from stillroom.prepare import Inputs, load_pictures
+from stillroom.report.answers import answers
+
+SECONDS_TO_SAVE = 30  # what a run that is told to stop has for its step and its checkpoint
+
+_pictures: dict[str, DataSet] = {}  # those of the latest cell; the cells of a comparison share them
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of :func:`work` ended.
+
+    Attributes:
+        problem: what went wrong, in one line; nothing when the run is finished.
+        again: whether another try can help: it goes on from the run's last checkpoint.
+    """
+
+    problem: str = ""
+    again: bool = False
+
+
+def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
+    """Train one cell, or go on with it, and keep its answers about the validation pictures.
+
+    Args:
+        cell: what to run.
+        log: receives everything the run prints, and the traceback of what went wrong.
+        threads: of the processor that this run may use.
+        slot: which of the machine's GPUs to take, modulo their number.
+    """
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(slot % torch.cuda.device_count())
+    with _printing_to(log):
+        try:
+            recipe = cell.recipe
+            key = repr(recipe.data)
+            if key not in _pictures:
+                _pictures.clear()
+                _pictures[key] = load_pictures(recipe.data)
+            answers(run_recipe(recipe, Lines(), Inputs(data=_pictures[key])).record)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other cells go on
+            traceback.print_exc()
+            # Settings that cannot work will not work next time; a busy run folder is free in a moment.
+            hopeless = isinstance(error, (InputError, Diverged)) and not isinstance(error, InUse)
+            return Outcome(first_line(error), again=not hopeless)
+    return Outcome()
+
+
+def end_with(parent: int) -> None:
+    """See to it that this process does not outlive its parent, however that one ends.
+
+    Args:
+        parent: its process id.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)  # a run that is going on saves itself and stops
+        time.sleep(SECONDS_TO_SAVE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _printing_to(log: Path) -> Iterator[None]:
+    """Send this process's output to a file, that of compiled libraries too."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with log.open("a", encoding="utf-8") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)

@@ -1,0 +1,96 @@
+"""Where cells are worked on: processes of this machine, or a Ray cluster. Both give futures."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from stillroom.compare.work import SECONDS_TO_SAVE, end_with
+from stillroom.errors import InputError, first_line
+
+
+class Workers(Protocol):
+    """Somebody who calls functions elsewhere."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Begin a call; its future holds what it returns or raises, or that its process died."""
+
+    def stop(self) -> None:
+        """End everything; runs that are going on save themselves where they still can."""
+
+
+class Processes:
+    """Processes of this machine that live for many cells; one that dies costs only the cell it was at.
+
+    Args:
+        count: how many work at the same time.
+    """
+
+    def __init__(self, count: int) -> None:
+        from pebble import CONSTS
+
+        CONSTS.term_timeout = SECONDS_TO_SAVE
+        self._count = count
+        self._pool = self._make()
+
+    def _make(self) -> Any:
+        from pebble import ProcessPool
+
+        # Spawned, for a process that used CUDA or threads must not be forked.
+        context = multiprocessing.get_context("spawn")
+        return ProcessPool(max_workers=self._count, initializer=end_with, initargs=[os.getpid()], context=context)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Begin a call in the next free process."""
+        if not self._pool.active:  # it gives up when idle processes die
+            self._pool = self._make()
+        future: Future[Any] = self._pool.schedule(function, args=arguments)
+        return future
+
+    def stop(self) -> None:
+        """Tell the processes to stop, and wait for them."""
+        self._pool.stop()
+        self._pool.join()
+
+
+class Cluster:
+    """A Ray cluster, whose machines see the run folders under the same path.
+
+    Args:
+        address: "local" to start one on this machine, "auto" for the one that is running, or an address.
+        count: processes of a cluster of our own.
+        threads: processor cores a cell takes.
+
+    Raises:
+        InputError: if Ray is not installed or cannot be reached.
+    """
+
+    def __init__(self, address: str, count: int, threads: int) -> None:
+        # Ray would otherwise pack this folder and start `uv run` on every worker.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError(f"ray={address}: Ray is not installed; install stillroom[ray]") from error
+        import torch
+
+        own: dict[str, Any] = {"num_cpus": count * threads, "include_dashboard": False} if address == "local" else {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise InputError(f"ray={address}: cannot be reached ({first_line(error)})") from error
+        self._ray = ray
+        self._needs = {"num_cpus": threads, "num_gpus": 1 if torch.cuda.is_available() else 0, "max_retries": 0}
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Begin a call on whichever machine has room."""
+        future: Future[Any] = self._ray.remote(function).options(**self._needs).remote(*arguments).future()
+        return future
+
+    def stop(self) -> None:
+        """Let go of the cluster, which ends what this process began on it."""
+        self._ray.shutdown()

@@ -1,0 +1,144 @@
+"""Comparisons as a whole, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from stillroom.cli import main
+from stillroom.engine.runs import RunFolder
+from tests.durability.whole import differences, files
+
+SETTINGS = ["--epochs", "12", "--batch_size", "8", "--accelerator", "cpu", "--precision", "32", "--page", "false"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three classes of 40 noisy pictures, each class with its own colour."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
+        (folder / name).mkdir()
+        for i in range(40):
+            noise = generator.integers(-40, 40, (8, 8, 3))
+            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
+
+
+def arguments(photos, runs, *more):
+    return [
+        "compare", "--teachers", "stillroom.models.compact:medium", "--students", "stillroom.models.compact:small",
+        "--methods", "ce,kd,ldrld(depth=2)", "--seeds", "2", "--data", str(photos), "--runs", str(runs), "--name", "c",
+        "--jobs", "2", *SETTINGS, *more,
+    ]  # fmt: skip
+
+
+def begin(photos, runs):
+    command = [sys.executable, "-m", "stillroom.cli", *arguments(photos, runs)]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+
+
+def epochs_of_students(folder):
+    return sum(len(path.read_text().splitlines()) for path in folder.glob("small-*/metrics.jsonl"))
+
+
+def wait_until(what, seconds=240):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def workers_of(parent):
+    """The processes below another, from the kernel's lists."""
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout.split()
+    return [int(pid) for pid in found]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def compared(photos, tmp_path_factory):
+    """A comparison of which first a worker, then all was killed, and which was then asked to go on."""
+    runs = tmp_path_factory.mktemp("killed")
+    process = begin(photos, runs)
+    wait_until(lambda: epochs_of_students(runs / "c") >= 2)
+    busy = workers_of(process.pid)
+    for pid in busy:
+        os.kill(pid, signal.SIGKILL)
+    before = epochs_of_students(runs / "c")
+    wait_until(lambda: epochs_of_students(runs / "c") > before + 3)
+    orphans = workers_of(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not any(is_alive(pid) for pid in orphans))
+    assert main(arguments(photos, runs)) == 0
+    return runs / "c"
+
+
+def test_after_two_kills_a_comparison_is_the_one_that_was_never_disturbed(compared, photos, tmp_path, capsys):
+    pytest.importorskip("ray")
+    assert main(arguments(photos, tmp_path, "--ray", "local")) == 0
+    table = capsys.readouterr().out
+    assert "±" in table
+    names = {path.parent.name for path in compared.glob("*/config.yaml")}
+    assert len(names) == 7
+    for name in names:
+        one, other = load_file(RunFolder(compared / name).student), load_file(RunFolder(tmp_path / "c" / name).student)
+        assert all((one[key] == other[key]).all() for key in one), name
+        rows = [RunFolder(folder / name).epochs() for folder in (compared, tmp_path / "c")]
+        assert not differences(*rows)
+
+
+def test_a_finished_comparison_runs_nothing_and_a_new_seed_only_itself(compared, photos, capsys):
+    old = files(compared)
+    assert main(arguments(photos, compared.parent, "--seeds", "0,2", "--methods", "kd")) == 0
+    new = files(compared)
+    assert "small-from-medium-kd-s2/student.safetensors" in new.keys() - old.keys()
+    assert {path.partition("/")[0] for path in new.keys() - old.keys()} <= {"small-from-medium-kd-s2", "logs", "bank"}
+    kept = [path for path in old if path.startswith("small-") and "teacher" not in path]
+    assert not differences({path: old[path] for path in kept}, {path: new[path] for path in kept})
+    assert yaml.safe_load((compared / "comparison.yaml").read_text())["seeds"] == [0, 1, 2]
+
+
+def test_one_failed_cell_costs_no_other(photos, tmp_path, capsys):
+    more = ["--methods", "kd,1e30*kd", "--seeds", "1", "--epochs", "2", "--lr", "10"]
+    assert main(arguments(photos, tmp_path, *more)) == 1
+    out = capsys.readouterr()
+    assert "1e30" in out.err
+    assert "Diverged" in out.err
+    assert RunFolder(tmp_path / "c" / "small-from-medium-kd-s0").finished
+
+
+def test_a_mistake_is_said_before_anything_is_trained_or_written(photos, tmp_path, capsys):
+    assert main(arguments(photos, tmp_path, "--methods", "kd,ldrld(depth=9)")) == 2
+    assert "small-from-medium-ldrld" in (said := capsys.readouterr().err)
+    assert "depth=9" in said
+    assert not (tmp_path / "c").exists()
+
+
+def test_ctrl_c_saves_everything(photos, tmp_path):
+    process = begin(photos, tmp_path)
+    wait_until(lambda: epochs_of_students(tmp_path / "c") >= 1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "everything is saved" in said
+    for path in (tmp_path / "c").glob("*/metrics.jsonl"):
+        json.loads(path.read_text().splitlines()[-1])

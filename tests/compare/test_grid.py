@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from stillroom.compare.grid import joined_record, make_grid, write_record
+from stillroom.compare.options import CompareOptions
+from stillroom.errors import InputError
+
+
+def grid_of(tmp_path, settings=None, **changed):
+    options = {"teachers": "resnet56", "students": "resnet20,resnet8", "methods": "kd,ldrld,fitnet", "seeds": 2}
+    common = {"data": "glyphs100", "runs": str(tmp_path), "name": "c", "epochs": 8, **(settings or {})}
+    return make_grid(CompareOptions(**{**options, **changed}), common)
+
+
+def test_every_combination_is_one_cell_and_the_teacher_comes_first(tmp_path):
+    teacher, *students = grid_of(tmp_path).cells
+    assert (teacher.command, teacher.settings["model"], teacher.waits_for) == ("train", "resnet56", "")
+    assert len(students) == 2 * 3 * 2
+    assert len({cell.name for cell in students}) == len(students)
+    assert all(cell.waits_for == teacher.name for cell in students)
+    assert {cell.recipe.models.teacher for cell in students} == {str(tmp_path / "c" / teacher.name)}
+    assert [cell.settings["seed"] for cell in students] == [0] * 6 + [1] * 6
+
+
+def test_runs_share_a_part_of_the_bank_when_they_need_the_same_logits(tmp_path):
+    cells = grid_of(tmp_path, methods="ce,kd,ldrld,fitnet,mlkd", students="resnet20", seeds=2).cells[1:]
+    parts = {(cell.method, cell.settings["seed"]): cell.fills for cell in cells}
+    assert parts["kd", 0] == parts["ldrld", 0] != parts["kd", 1]
+    assert parts["ce", 0] == parts["fitnet", 0] == ()
+    assert parts["mlkd", 0] not in (parts["kd", 0], ())  # it asks for the strong view too
+
+
+def test_a_teacher_with_weights_is_not_trained(tmp_path):
+    own = tmp_path / "mine"
+    own.mkdir()
+    (own / "config.yaml").write_text("{}")
+    for teacher, changed in (
+        (str(own), {}),
+        ("timm:resnet18", {"teacher_pretrained": True}),
+        ("package.module:function", {"teacher_epochs": 0}),
+        ("resnet56", {"teacher_checkpoint": "weights.pt"}),
+    ):
+        cells = grid_of(tmp_path, teachers=teacher, **changed).cells
+        assert {cell.command for cell in cells} == {"distill"}
+        assert {cell.settings["teacher"] for cell in cells} == {teacher}
+    assert cells[0].settings["teacher_checkpoint"] == "weights.pt"
+
+
+def test_the_teacher_has_its_own_length_and_not_the_students_milestones(tmp_path):
+    teacher, student = grid_of(tmp_path, {"milestones": [4, 6]}, teacher_epochs=20).cells[:2]
+    assert (teacher.epochs, student.epochs) == (20, 8)
+    assert teacher.recipe.optim.milestones == [12, 15, 18]
+    assert student.recipe.optim.milestones == [4, 6]
+
+
+@pytest.mark.parametrize(
+    ("changed", "settings", "said"),
+    [
+        ({"methods": "kd,nonsense"}, {}, "nonsense"),
+        ({"reference": "dkd"}, {}, "reference=dkd"),
+        ({"teachers": "a/b"}, {}, "teachers=a/b"),
+        ({"teachers": "resnet56,resnet110", "teacher_checkpoint": "w.pt"}, {}, "teacher_checkpoint=w.pt"),
+        ({"jobs": 0}, {}, "jobs=0"),
+        ({"retries": -1}, {}, "retries=-1"),
+        ({"teacher_epochs": -2}, {}, "teacher_epochs=-2"),
+        ({}, {"epochs": 0}, "epochs=0"),
+        ({}, {"name": "../c"}, "name=../c"),
+        ({}, {"lr": -1.0}, "lr=-1"),
+    ],
+)
+def test_what_cannot_work_is_said_at_once(tmp_path, changed, settings, said):
+    with pytest.raises(InputError, match=said.replace("(", r"\(").replace(".", r"\.")):
+        grid_of(tmp_path, settings, **changed)
+    assert not (tmp_path / "c").exists()
+
+
+def test_later_calls_add_to_the_record_and_never_change_it(tmp_path):
+    first = grid_of(tmp_path, methods="kd", seeds=2)
+    write_record(first.folder, joined_record(first))
+    later = grid_of(tmp_path, {"bank_gb": 3.0}, methods="ldrld", students="resnet8,resnet14", seeds=[5])
+    write_record(later.folder, joined_record(later))
+    record = yaml.safe_load((first.folder / "comparison.yaml").read_text())
+    assert record["methods"] == {"kd": "kd", "ldrld": "ldrld"}
+    assert list(record["students"]) == ["resnet20", "resnet8", "resnet14"]
+    assert record["seeds"] == [0, 1, 5]
+    for settings, changed in (({"epochs": 9}, {}), ({}, {"methods": {"kd": "dkd"}})):
+        other = grid_of(tmp_path, settings, **changed)
+        with pytest.raises(InputError, match=r"other settings \((epochs 8 there, 9 now|methods kd 'kd' there)"):
+            joined_record(other)
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "thesis.tex").touch()
+    with pytest.raises(InputError, match="nothing is overwritten"):
+        joined_record(grid_of(tmp_path))
+
+
+def test_models_are_called_by_the_last_part_of_their_names_where_that_is_enough(tmp_path):
+    grid = grid_of(tmp_path, students="timm:resnet18,a.b:small", teachers="torchvision:resnet18", methods="kd", seeds=1)
+    assert [cell.name for cell in grid.cells] == [
+        "resnet18-s0",
+        "resnet18-from-resnet18-kd-s0",
+        "small-from-resnet18-kd-s0",
+    ]
+    both = grid_of(tmp_path, students="timm:resnet18,torchvision:resnet18", methods="kd", seeds=1)
+    assert list(both.record["students"]) == ["timm:resnet18", "torchvision:resnet18"]

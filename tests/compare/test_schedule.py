@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from concurrent.futures import Future
+
+import pytest
+
+from stillroom.compare import schedule
+from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.schedule import Schedule
+from stillroom.compare.work import Outcome
+from stillroom.engine.stop import StopRequest
+
+
+class Board:
+    """Remembers what it was told."""
+
+    def __init__(self):
+        self.finished, self.said = [], []
+
+    def update(self, running, failed):
+        self.running = [cell.name for cell in running]
+
+    def done(self, cell):
+        self.finished.append(cell.name)
+
+    def say(self, text):
+        self.said.append(text)
+
+    def close(self):
+        pass
+
+
+class Workers:
+    """Takes every cell; ends the oldest one each time the schedule looks, as the script says."""
+
+    def __init__(self, script=None):
+        self.script = {name: list(ends) for name, ends in (script or {}).items()}
+        self.begun, self.open, self.slots = [], [], {}
+        self.together = 0
+
+    def submit(self, function, cell, log, threads, slot):
+        future = Future()
+        self.begun.append(cell.name)
+        assert slot not in self.slots.values()
+        self.slots[future] = slot
+        self.open.append((future, cell))
+        self.together = max(self.together, len(self.open))
+        return future
+
+    def look(self, futures, timeout, return_when):
+        future, cell = self.open.pop(0)
+        del self.slots[future]
+        ends = self.script.get(cell.name)
+        end = ends.pop(0) if ends else Outcome()
+        if isinstance(end, Exception):
+            future.set_exception(end)
+        else:
+            future.set_result(end)
+        return {future}, set()
+
+    def stop(self):
+        pass
+
+
+def cell(name, waits_for="", fills=()):
+    return Cell(name, "distill", {"epochs": 1}, waits_for=waits_for, fills=fills)
+
+
+@pytest.fixture
+def work_through(tmp_path, monkeypatch):
+    def go(cells, script=None, count=2, retries=1, stop=None):
+        workers, board = Workers(script), Board()
+        monkeypatch.setattr(schedule, "wait", workers.look)
+        plan = Schedule(Grid(tmp_path, tuple(cells), {}), workers, count=count, threads=1, retries=retries, board=board)
+        return workers, board, plan.run(stop or StopRequest())
+
+    return go
+
+
+def test_students_wait_for_their_teacher_and_slots_are_never_shared(work_through):
+    cells = [cell("t"), cell("a", "t"), cell("b", "t"), cell("c", "t")]
+    workers, board, failed = work_through(cells)
+    assert board.finished == ["t", "a", "b", "c"]
+    assert workers.begun[0] == "t"
+    assert workers.together == 2
+    assert not failed
+
+
+def test_the_teacher_is_not_asked_twice_for_the_same_logits_while_there_is_other_work(work_through):
+    cells = [cell("a0", fills=(0,)), cell("b0", fills=(0,)), cell("a1", fills=(1,)), cell("b1", fills=(1,))]
+    workers, *_ = work_through(cells)
+    assert workers.begun == ["a0", "a1", "b0", "b1"]
+
+
+def test_work_on_the_same_logits_goes_on_side_by_side_when_there_is_no_other(work_through):
+    workers, *_ = work_through([cell("a", fills=(0,)), cell("b", fills=(0,))])
+    assert workers.together == 2
+
+
+def test_a_run_that_died_is_tried_again_and_the_others_never_notice(work_through):
+    script = {"a": [RuntimeError("killed")], "b": [Outcome("OSError: disk", again=True)]}
+    workers, board, failed = work_through([cell("a"), cell("b"), cell("c")], script)
+    assert not failed
+    assert workers.begun.count("a") == workers.begun.count("b") == 2
+    assert sorted(board.finished) == ["a", "b", "c"]
+    assert any("a: its process died" in line for line in board.said)
+
+
+def test_a_run_that_keeps_failing_is_given_up(work_through):
+    workers, board, failed = work_through([cell("a"), cell("b")], {"a": [Outcome("bad", again=True)] * 9}, retries=2)
+    assert workers.begun.count("a") == 3
+    assert board.finished == ["b"]
+    assert failed["a"].startswith("bad (see ")
+
+
+def test_settings_that_cannot_work_are_not_tried_again(work_through):
+    workers, _, failed = work_through([cell("a")], {"a": [Outcome("no such model")]}, retries=5)
+    assert workers.begun == ["a"]
+    assert list(failed) == ["a"]
+
+
+def test_students_of_a_teacher_that_failed_are_not_begun(work_through):
+    workers, board, failed = work_through([cell("t"), cell("a", "t"), cell("other")], {"t": [Outcome("no")]})
+    assert "a" not in workers.begun
+    assert failed["a"] == "its teacher t failed"
+    assert board.finished == ["other"]
+
+
+def test_a_stop_request_begins_nothing_more(work_through):
+    workers, *_ = work_through([cell("a")], stop=StopRequest(15))
+    assert workers.begun == []
