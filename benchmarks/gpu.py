@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks and tests, for 
 
 import stillroom
 from stillroom.data import MemoryLoader, load_data
+from stillroom.engine.runs import RunFolder
 from stillroom.losses import DKD, KD, LDRLD
 
 Rows = Iterator[tuple[str, str]]
@@ -251,14 +252,44 @@ def gpu_tests(_: torch.device) -> Rows:
     yield "tests of the data path", (done.stdout.strip().splitlines() or [done.stderr[-200:]])[-1]
 
 
+def comparison(device: torch.device) -> Rows:
+    """The comparison on all of Tiny-ImageNet, as far as nine minutes reach; the next call goes on with it.
+
+    Not among the parts of a plain call. The data have to be in carried/tiny-imagenet-200-32px.
+    """
+    root = Path(__file__).parents[1]
+    config = root / "benchmarks" / "comparisons" / "tiny-imagenet-200.yaml"
+    command = [sys.executable, "-m", "stillroom.cli", "compare", "--config", str(config), "--accelerator", device.type]
+    name = _sized(device, "tiny-imagenet-200", "trial")
+    small = {"first_classes": 5, "per_class": 8, "epochs": 2, "teacher_epochs": 2, "seeds": 1, "teachers": "resnet8",
+             "students": "resnet8", "methods": "ce,ldrld(depth=2)"}  # fmt: skip
+    settings = {"name": name, **_sized(device, {}, small)}
+    command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    process = subprocess.Popen(command, cwd=root)
+    try:
+        process.wait(timeout=540)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # it saves everything
+        process.wait()
+    accuracies: dict[str, list[float]] = {}
+    for path in sorted(
+        (root / "runs" / ("trial" if device.type != "cuda" else "tiny-imagenet-200")).glob("*/summary.json")
+    ):
+        run = RunFolder(path.parent)
+        accuracies.setdefault(run.config().get("method", "teacher"), []).append(run.summary()["last"]["val_top1"])
+    for method, values in accuracies.items():
+        yield f"Tiny-ImageNet, {method}: top-1 by seed", ", ".join(f"{value:.2f}" for value in values)
+
+
 PARTS = (losses_agree, training_step, ldrld_against_kl, teacher_bank, loader_rate, distillation, feature_losses_agree,
-         strong_views, gpu_tests, every_method)  # fmt: skip
+         strong_views, gpu_tests, every_method, comparison)  # fmt: skip
+ON_REQUEST = (comparison,)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--parts", nargs="*", default=[part.__name__ for part in PARTS])
+    parser.add_argument("--parts", nargs="*", default=[part.__name__ for part in PARTS if part not in ON_REQUEST])
     parser.add_argument("--minutes", type=float, default=8.0, help="then no further row is begun; default 8")
     options = parser.parse_args()
     end = time.monotonic() + 60 * options.minutes
