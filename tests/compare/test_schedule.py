@@ -126,6 +126,20 @@ def test_students_of_a_teacher_that_failed_are_not_begun(work_through):
     assert board.finished == ["other"]
 
 
+def test_runs_that_ctrl_c_stopped_are_no_failures(work_through, monkeypatch):
+    stop = StopRequest()
+    look = Workers.look
+
+    def press(self, *rest, **named):
+        stop.signal_number = 2
+        return look(self, *rest, **named)
+
+    monkeypatch.setattr(Workers, "look", press)
+    _, board, failed = work_through([cell("a")], {"a": [Outcome("Stopped: saved", again=True)]}, stop=stop)
+    assert not failed
+    assert not board.said
+
+
 def test_a_stop_request_begins_nothing_more(work_through):
     workers, *_ = work_through([cell("a")], stop=StopRequest(15))
     assert workers.begun == []

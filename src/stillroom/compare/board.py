@@ -48,7 +48,9 @@ class Clock:
 
     def epochs_done(self) -> int:
         """Finished epochs of all cells, as their run folders say."""
-        return sum(len(rows_of(self.grid, cell)) for cell in self.grid.cells)
+        return sum(
+            cell.epochs if self.grid.run(cell).finished else len(rows_of(self.grid, cell)) for cell in self.grid.cells
+        )
 
     def seconds_left(self, done: int) -> float | None:
         """A guess; None while there is nothing to guess from."""

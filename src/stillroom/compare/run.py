@@ -52,6 +52,8 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
         InputError: for anything that cannot work, before training begins; or if every cell failed.
         Stopped: after Ctrl-C or SIGTERM; everything is saved.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("a comparison starts its own processes: call it without torchrun, with jobs= or ray=")
     grid = make_grid(options, settings)
     record = joined_record(grid)
     todo = [cell for cell in grid.cells if not is_done(grid, cell)]

@@ -49,7 +49,7 @@ class Schedule:
             while self.free and (cell := self._next()) is not None:
                 self._begin(cell)
             finished, _ = wait(self.running, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            for future in finished:
+            for future in () if stop.signal_number else finished:  # Ctrl-C reaches the runs too; that is no failure
                 self._end(future)
             self.board.update([cell for cell, _ in self.running.values()], self.failed)
         return self.failed

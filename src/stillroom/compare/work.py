@@ -19,6 +19,7 @@ from stillroom.api import run_recipe
 from stillroom.compare.grid import Cell
 from stillroom.data import DataSet
 from stillroom.engine.progress import Lines
+from stillroom.engine.runs import RunFolder
 from stillroom.errors import Diverged, InputError, InUse, first_line
 from stillroom.prepare import Inputs, load_pictures
 from stillroom.report.answers import answers
@@ -51,22 +52,32 @@ def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
         slot: which of the machine's GPUs to take, modulo their number.
     """
     torch.set_num_threads(threads)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(slot % torch.cuda.device_count())
+    # As torchrun tells a process which of the machine's GPUs is its own.
+    os.environ["LOCAL_RANK"] = str(slot % max(1, torch.cuda.device_count()))
     with _printing_to(log):
         try:
-            recipe = cell.recipe
-            key = repr(recipe.data)
-            if key not in _pictures:
-                _pictures.clear()
-                _pictures[key] = load_pictures(recipe.data)
-            answers(run_recipe(recipe, Lines(), Inputs(data=_pictures[key])).record)
+            answers(_run(cell))
         except Exception as error:  # noqa: BLE001  whatever it is, the other cells go on
             traceback.print_exc()
-            # Settings that cannot work will not work next time; a busy run folder is free in a moment.
-            hopeless = isinstance(error, (InputError, Diverged)) and not isinstance(error, InUse)
-            return Outcome(first_line(error), again=not hopeless)
+            return Outcome(first_line(error), again=not isinstance(error, (InputError, Diverged)))
     return Outcome()
+
+
+def _run(cell: Cell) -> RunFolder:
+    """Train with pictures that are loaded once for all cells of this process."""
+    recipe = cell.recipe
+    key = repr(recipe.data)
+    if key not in _pictures:
+        _pictures.clear()
+        _pictures[key] = load_pictures(recipe.data)
+    patience = time.monotonic() + SECONDS_TO_SAVE
+    while True:
+        try:
+            return run_recipe(recipe, Lines(), Inputs(data=_pictures[key])).record
+        except InUse:  # by an orphan of a comparison that was killed, which saves itself and ends
+            if time.monotonic() > patience:
+                raise
+            time.sleep(1)
 
 
 def end_with(parent: int) -> None:

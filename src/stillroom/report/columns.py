@@ -249,7 +249,8 @@ COSTS = (
     ),
     Column(
         "training time",
-        "steps only, mean over seeds; a student's include its teacher's",
+        "steps only, mean over seeds; they include the teacher's answers, unless these came from a bank: of the runs "
+        "that share one, the first to need an answer asks the teacher",
         lambda line: _mean((m.seconds for m in line.measures), duration),
     ),
     Column(

@@ -230,8 +230,11 @@ def _costs(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
     sizes = f"The student has {short_count(smallest.parameters)} parameters"
     if summary.teacher is not None:
         sizes += f", the teacher {short_count(summary.teacher.parameters)}"
+    spent = "Accuracy after the last epoch against training time, means over seeds"
+    if any(cell.run.config().get("bank") for cell in summary.pair.cells):
+        spent += "; of the runs that share a teacher bank the first one also paid for the teacher's answers"
     return [
-        _cost(times, f"training time, {unit}", "Accuracy after the last epoch against training time, means over seeds"),
+        _cost(times, f"training time, {unit}", spent),
         _cost(macs, "million MACs a picture", f"Accuracy against the work of one answer. {sizes}", logarithmic=True),
     ]
 
