@@ -273,3 +273,24 @@ def test_weights_are_what_the_summary_says(trained):
     model = build_model("resnet8", num_classes=3)
     load_weights(model, trained / "student.safetensors")
     assert all(torch.equal(state["student"][key], value) for key, value in model.state_dict().items())
+
+
+def test_a_page_that_cannot_be_written_is_one_line_and_no_traceback(photos, trained, tmp_path, capsys):
+    assert main(distill_arguments(photos, trained, "--runs", str(tmp_path), "--name", "s")) == 0
+    (tmp_path / "file").touch()
+    assert main(["report", str(tmp_path / "s"), "--out", str(tmp_path / "file" / "page.html"), "--views", "false"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("stillroom: error: ")
+    assert "page.html" in said or str(tmp_path / "file") in said
+
+
+def test_report_and_export_from_the_command_line(photos, trained, tmp_path, capsys):
+    for method in ("ce", "kd"):
+        assert (
+            main(distill_arguments(photos, trained, "--runs", str(tmp_path), "--name", method, "--method", method)) == 0
+        )
+    assert main(["report", str(tmp_path), "--views", "false", "--reference", "kd"]) == 0
+    assert (tmp_path / "index.html").as_uri() in capsys.readouterr().out
+    assert main(["export", str(tmp_path / "kd"), "--no_onnx", "--no_latency"]) == 0
+    assert (tmp_path / "kd" / "export" / "model.safetensors").exists()
+    assert main(["report", str(tmp_path / "nothing")]) == 2

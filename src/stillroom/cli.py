@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a page or a copy that cannot be written, as on a full disk; runs say more themselves
+        return _fail(error, FAILED)
     except Diverged as error:
         return _fail(error, FAILED)
     except Stopped as stopped:

@@ -94,7 +94,7 @@ def test_a_second_process_does_not_touch_a_run_that_one_is_at_work_on(lives, und
     before = files(tmp_path)
     with RunFolder(tmp_path / "run").held():
         end = lives.live("distil", tmp_path, "features")
-    assert end.error.startswith("InputError: ")
+    assert end.error.startswith("InUse: ")
     assert f"is in use: process {os.getpid()} on " in end.error
     assert differences(files(tmp_path), before) == []
     goes_on(lives, tmp_path, "features", undisturbed)
