@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from stillroom.data import Augment, DataSet, ImageSet
@@ -20,6 +24,17 @@ def tiny_set(per_class: int, classes: int = 4, seed: int = 0) -> ImageSet:
     noise = torch.randint(-40, 40, (count, 3, 8, 8), generator=generator)
     images = (colours[labels] + noise).clamp(0, 255).to(torch.uint8)
     return ImageSet(images, labels, torch.arange(count), tuple(f"class {i}" for i in range(classes)))
+
+
+def colour_folder(folder: Path, count: int, side: int) -> Path:
+    """A folder of three classes, each of ``count`` noisy square pictures in a colour of its own."""
+    generator = np.random.default_rng(0)
+    for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
+        (folder / name).mkdir()
+        for i in range(count):
+            noise = generator.integers(-40, 40, (side, side, 3))
+            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
+    return folder
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 import stillroom
 from stillroom.errors import InputError
 from stillroom.losses import KD
-from stillroom.prepare import fingerprint
+from stillroom.networks import fingerprint
 from tests.conftest import tiny_model
 
 FAST = {"epochs": 1, "batch_size": 16, "lr": 0.05, "accelerator": "cpu", "precision": "32"}

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,6 +17,7 @@ from stillroom.engine.runs import RunFolder
 from stillroom.methods import PRESETS, WRAPPERS
 from stillroom.models import build_model, load_weights
 from stillroom.recipes import published_recipes
+from tests.conftest import colour_folder
 from tests.engine.test_loop import At
 
 SMALL = ["--epochs", "2", "--batch_size", "16", "--lr", "0.05", "--accelerator", "cpu"]
@@ -25,15 +25,7 @@ SMALL = ["--epochs", "2", "--batch_size", "16", "--lr", "0.05", "--accelerator",
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Three classes of 12 noisy pictures, each class with its own colour."""
-    folder = tmp_path_factory.mktemp("photos")
-    generator = np.random.default_rng(0)
-    for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
-        (folder / name).mkdir()
-        for i in range(12):
-            noise = generator.integers(-40, 40, (16, 16, 3))
-            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
-    return folder
+    return colour_folder(tmp_path_factory.mktemp("photos"), count=12, side=16)
 
 
 @pytest.fixture(scope="module")

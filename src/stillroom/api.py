@@ -18,7 +18,8 @@ from stillroom.engine.progress import Reporter, Silent, make_reporter
 from stillroom.engine.runs import RunFolder
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
-from stillroom.prepare import Inputs, ModelLike, as_asked, build, load_pictures, prepare, require_weights
+from stillroom.networks import ModelLike, build, require_weights
+from stillroom.prepare import Inputs, as_asked, load_pictures, prepare
 
 DataLike = str | Path | DataSet
 

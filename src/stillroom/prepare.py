@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,11 +22,11 @@ from stillroom.engine.together import first_process_first
 from stillroom.errors import InputError
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
-from stillroom.models import build_model, load_weights
-from stillroom.models.reuse import ReusedHead, from_plan
+from stillroom.models import build_model
+from stillroom.models.reuse import ReusedHead
+from stillroom.networks import build, fingerprint, identity, is_run, require_weights
 from stillroom.records import Batch
 
-ModelLike = str | nn.Module
 EXAMPLES = 32  # pictures that show what a model looks like inside
 
 
@@ -153,7 +152,7 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
             raise InputError(f"{key}={checkpoint}: there is no such file")
         if role == "teacher":
             require_weights(role, model, checkpoint, pretrained)
-        if isinstance(model, str) and not _is_run(model):
+        if isinstance(model, str) and not is_run(model):
             try:
                 with torch.device("meta"):
                     build_model(model, num_classes=2)
@@ -161,70 +160,6 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
                 raise InputError(f"{role}={model}: {error}") from error
             except Exception:  # noqa: BLE001, S110  some models cannot be built without memory; they get their turn
                 pass
-
-
-def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
-    """Refuse a model given by a bare name, which would answer at random.
-
-    Raises:
-        InputError: naming the settings that bring weights.
-    """
-    if isinstance(model, str) and not (checkpoint or pretrained or _is_run(model) or _is_function(model)):
-        prefix = "" if role == "model" else f"{role}_"
-        raise InputError(
-            f"{role}={model} would have random weights: give {prefix}checkpoint=FILE, {prefix}pretrained=true, "
-            f"or as {role} the folder of a finished run"
-        )
-
-
-def _is_run(model: str) -> bool:
-    return (Path(model) / "config.yaml").is_file()
-
-
-def _is_function(model: str) -> bool:
-    return ":" in model and not model.startswith(("timm:", "torchvision:"))
-
-
-def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool) -> nn.Module:
-    """Build a model for some pictures, or bring one back from its run folder.
-
-    Raises:
-        InputError: naming the role and what does not fit.
-    """
-    if isinstance(model, str) and _is_run(model):
-        return _from_run(role, RunFolder(Path(model)), data, checkpoint)
-    try:
-        return build_model(
-            model,
-            num_classes=len(data.train.classes),
-            in_channels=data.train.images.shape[1],
-            image_size=data.train.images.shape[-1],
-            checkpoint=checkpoint,
-            pretrained=pretrained,
-        )
-    except InputError as error:
-        raise InputError(f"{role}: {error}") from error
-
-
-def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) -> nn.Module:
-    """The model of a finished run, in the form it was trained in."""
-    config = run.config()
-    if not run.finished:
-        raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
-    known, asked = config["classes"], list(data.train.classes)
-    if len(known) == len(asked) and known != asked:
-        differ = next(pair for pair in zip(known, asked, strict=True) if pair[0] != pair[1])
-        raise InputError(
-            f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
-        )
-    model = build(role, config["model"] if "model" in config else config["student"], data, None, pretrained=False)
-    if config.get("reused_head"):
-        model = from_plan(model, config["reused_head"], len(asked))
-    try:
-        load_weights(model, checkpoint or str(run.student))
-    except InputError as error:
-        raise InputError(f"{role}: {error}") from error
-    return model
 
 
 def load_pictures(options: DataOptions) -> DataSet:
@@ -248,7 +183,7 @@ def as_asked(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
     asked = {name: getattr(options, name) for name in ("pad", "flip", "rotate", "min_scale")}
     data = replace(data, augment=replace(data.augment, **{k: v for k, v in asked.items() if v is not None}))
     mean, std = options.mean, options.std
-    if mean is None and teacher and _is_run(teacher):
+    if mean is None and teacher and is_run(teacher):
         config = RunFolder(Path(teacher)).config()
         mean, std = config["mean"], config["std"]
     if mean is None or std is None:
@@ -291,20 +226,6 @@ def _inputs(data: DataSet, student: nn.Module, weights: str | None, key: BankKey
         "teacher_weights": weights,
         "reused_head": student.plan() if isinstance(student, ReusedHead) else None,
     }
-
-
-def identity(model: nn.Module, weights: str) -> str:
-    """A short name for what a model computes: its weights' fingerprint and its architecture as it describes itself."""
-    return f"{weights}-{hashlib.sha256(repr(model).encode()).hexdigest()[:8]}"
-
-
-def fingerprint(model: nn.Module) -> str:
-    """A short hash of a model's weights and buffers."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _disk_need(student: nn.Module, method: Method, recipe: Recipe) -> int:

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 from safetensors.torch import load_file
 
 from stillroom.cli import main
 from stillroom.engine.runs import RunFolder
+from tests.conftest import colour_folder
 from tests.durability.whole import differences, files
 
 SETTINGS = ["--epochs", "12", "--batch_size", "8", "--accelerator", "cpu", "--precision", "32", "--page", "false"]
@@ -24,15 +23,7 @@ SETTINGS = ["--epochs", "12", "--batch_size", "8", "--accelerator", "cpu", "--pr
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Three classes of 40 noisy pictures, each class with its own colour."""
-    folder = tmp_path_factory.mktemp("photos")
-    generator = np.random.default_rng(0)
-    for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
-        (folder / name).mkdir()
-        for i in range(40):
-            noise = generator.integers(-40, 40, (8, 8, 3))
-            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
-    return folder
+    return colour_folder(tmp_path_factory.mktemp("photos"), count=40, side=8)
 
 
 def arguments(photos, runs, *more):

@@ -131,3 +131,8 @@ def test_a_finished_simkd_run_is_a_model_again(tmp_path, tiny_data):
         **settings,
     )  # fmt: skip
     assert isinstance(resumed, nn.Module)
+    _, further = stillroom.distill(
+        teacher=str(record.path), student=str(record.path), data=tiny_data, method="kd", name="further", **settings
+    )
+    last = further.summary()["last"]["val_top1"]
+    assert stillroom.evaluate(model=str(further.path), data=tiny_data).top1 == pytest.approx(last)

@@ -19,7 +19,7 @@ from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.export import deliver, export, load, tools
 from stillroom.export import folder as folder_module
-from stillroom.prepare import fingerprint
+from stillroom.networks import fingerprint
 from stillroom.report.answers import answers, pictures_of, student_of
 from tests.conftest import tiny_model
 from tests.export.conftest import FAST

@@ -10,7 +10,8 @@ from torch import nn
 
 from stillroom.compare.grid import Cell, Grid
 from stillroom.errors import InputError
-from stillroom.prepare import Inputs, build, check_names, fit, load_pictures
+from stillroom.networks import build
+from stillroom.prepare import Inputs, check_names, fit, load_pictures
 
 
 def check(grid: Grid, cells: Sequence[Cell]) -> None:

@@ -13,7 +13,7 @@ from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import ZOO, load_weights
 from stillroom.models.reuse import from_plan
-from stillroom.prepare import fingerprint
+from stillroom.networks import fingerprint
 from stillroom.report.answers import pictures_of, student_of, teacher_of
 
 BATCH = 64

@@ -23,7 +23,8 @@ from stillroom.engine.loaders import val_batch
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
-from stillroom.prepare import as_asked, build, fingerprint, load_pictures
+from stillroom.networks import build, fingerprint
+from stillroom.prepare import as_asked, load_pictures
 
 STORED = "validation.safetensors"
 FORMAT = "1"  # to be raised when the files change: older ones are then computed again

@@ -1,0 +1,96 @@
+"""From a name to a network: one of the lists, a function's, or the student of a finished run."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stillroom.data import DataSet
+from stillroom.engine.runs import RunFolder
+from stillroom.errors import InputError
+from stillroom.models import build_model, load_weights
+from stillroom.models.reuse import ReusedHead, from_plan
+
+ModelLike = str | nn.Module
+
+
+def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
+    """Refuse a model given by a bare name, which would answer at random.
+
+    Raises:
+        InputError: naming the settings that bring weights.
+    """
+    if isinstance(model, str) and not (checkpoint or pretrained or is_run(model) or _is_function(model)):
+        prefix = "" if role == "model" else f"{role}_"
+        raise InputError(
+            f"{role}={model} would have random weights: give {prefix}checkpoint=FILE, {prefix}pretrained=true, "
+            f"or as {role} the folder of a finished run"
+        )
+
+
+def is_run(model: str) -> bool:
+    """Whether a model's name is the folder of a run, finished or not."""
+    return (Path(model) / "config.yaml").is_file()
+
+
+def _is_function(model: str) -> bool:
+    return ":" in model and not model.startswith(("timm:", "torchvision:"))
+
+
+def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool) -> nn.Module:
+    """Build a model for some pictures, or bring one back from its run folder.
+
+    Raises:
+        InputError: naming the role and what does not fit.
+    """
+    if isinstance(model, str) and is_run(model):
+        return _from_run(role, RunFolder(Path(model)), data, checkpoint)
+    try:
+        return build_model(
+            model,
+            num_classes=len(data.train.classes),
+            in_channels=data.train.images.shape[1],
+            image_size=data.train.images.shape[-1],
+            checkpoint=checkpoint,
+            pretrained=pretrained,
+        )
+    except InputError as error:
+        raise InputError(f"{role}: {error}") from error
+
+
+def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) -> nn.Module:
+    """The model of a finished run, in the form it was trained in."""
+    config = run.config()
+    if not run.finished:
+        raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
+    known, asked = config["classes"], list(data.train.classes)
+    if len(known) == len(asked) and known != asked:
+        differ = next(pair for pair in zip(known, asked, strict=True) if pair[0] != pair[1])
+        raise InputError(
+            f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
+        )
+    model = build(role, config["model"] if "model" in config else config["student"], data, None, pretrained=False)
+    if config.get("reused_head") and not isinstance(model, ReusedHead):  # which the student of another run may be
+        model = from_plan(model, config["reused_head"], len(asked))
+    try:
+        load_weights(model, checkpoint or str(run.student))
+    except InputError as error:
+        raise InputError(f"{role}: {error}") from error
+    return model
+
+
+def identity(model: nn.Module, weights: str) -> str:
+    """A short name for what a model computes: its weights' fingerprint and its architecture as it describes itself."""
+    return f"{weights}-{hashlib.sha256(repr(model).encode()).hexdigest()[:8]}"
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A short hash of a model's weights and buffers."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
