@@ -2,8 +2,9 @@
 
 Each row starts a process of its own. "first step" ends when the run reports its first step to what shows its progress;
 "first numbers on a terminal" ends when the first losses are seen on a terminal, which is redrawn a few times a second.
-`import torch` is the floor of anything that computes. The embedded pictures are drawn once per machine and kept: the
-warm-up round does it, so they are only read here.
+`import torch` is the floor of anything that computes. The embedded pictures are drawn once per machine and kept, and so
+are compiled sources: the warm-up round does both, so they are only read here. PYTHONDONTWRITEBYTECODE, which makes every
+process compile PyTorch's sources anew, is not handed on.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--model", default="resnet8x4", help="default resnet8x4")
     parser.add_argument("--per_class", type=int, default=10, help="training pictures of each class, default 10")
     options = parser.parse_args(arguments)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     print_header("Start-up time")
     command = Path(sys.executable).with_name("stillroom")
     print(f"{options.rounds} interleaved rounds; medians, quartiles in brackets.\n")
