@@ -2,8 +2,8 @@
 
 Each row starts a process of its own. "first step" ends when the run reports its first step to what shows its progress;
 "first numbers on a terminal" ends when the first losses are seen on a terminal, which is redrawn a few times a second.
-`import torch` is the floor of anything that computes. The embedded pictures are drawn once per machine and kept, and so
-are compiled sources: the warm-up round does both, so they are only read here. PYTHONDONTWRITEBYTECODE, which makes every
+`import torch` is the floor of anything that computes. The embedded pictures are drawn once per machine and kept, as are
+compiled sources: the warm-up round does both, so they are only read here. PYTHONDONTWRITEBYTECODE, which makes every
 process compile PyTorch's sources anew, is not handed on.
 """
 
