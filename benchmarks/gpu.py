@@ -262,15 +262,18 @@ def comparison(device: torch.device) -> Rows:
     command = [sys.executable, "-m", "stillroom.cli", "compare", "--config", str(config), "--accelerator", device.type]
     name = _sized(device, "tiny-imagenet-200", "trial")
     small = {"first_classes": 5, "per_class": 8, "epochs": 2, "teacher_epochs": 2, "seeds": 1, "teachers": "resnet8",
-             "students": "resnet8", "methods": "ce,ldrld(depth=2)"}  # fmt: skip
+             "students": "resnet8", "methods": "ce,ldrld(depth=2)", "reference": "ce"}  # fmt: skip
     settings = {"name": name, **_sized(device, {}, small)}
     command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
     process = subprocess.Popen(command, cwd=root)
     try:
-        process.wait(timeout=540)
+        status = process.wait(timeout=540)
     except subprocess.TimeoutExpired:
         process.terminate()  # it saves everything
         process.wait()
+        status = 0
+    if status:
+        yield "comparison", f"FAILED with status {status}, see above"
     accuracies: dict[str, list[float]] = {}
     for path in sorted(
         (root / "runs" / ("trial" if device.type != "cuda" else "tiny-imagenet-200")).glob("*/summary.json")
