@@ -107,3 +107,4 @@ def test_models_are_called_by_the_last_part_of_their_names_where_that_is_enough(
     ]
     both = grid_of(tmp_path, students="timm:resnet18,torchvision:resnet18", methods="kd", seeds=1)
     assert list(both.record["students"]) == ["timm:resnet18", "torchvision:resnet18"]
+    assert grid_of(tmp_path, teachers="timm:hf-hub:someone/model").cells[0].name == "model-s0"

@@ -230,7 +230,7 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
     if as_it_is or (Path(text) / "config.yaml").is_file():
         return None
-    if os.sep in text:
+    if os.sep in text and ":" not in text:  # timm:hf-hub:someone/model is no folder
         raise InputError(f"teachers={text}: there is no finished run folder of that name")
     own = {key: value for key, value in settings.items() if key not in ("bank", "bank_gb")}
     epochs = options.teacher_epochs or settings["epochs"]
