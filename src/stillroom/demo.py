@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from stillroom.api import Result, run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import DataSet, load_data
 from stillroom.engine.progress import Reporter, make_reporter
-from stillroom.files import write_atomically, write_text
+from stillroom.files import write_atomically
 from stillroom.prepare import Inputs
+from stillroom.report.description import write_description
 from stillroom.report.groups import read_comparison
 from stillroom.report.page import write_report
 from stillroom.report.table import duration, summary_table
@@ -106,5 +105,5 @@ def _write_page(page: Path) -> None:
         "reference": "labels only",
         "methods": {name.replace("-", " "): method for name, method in METHODS.items()},
     }
-    write_text(page.parent / "comparison.yaml", yaml.safe_dump(about, sort_keys=False))
+    write_description(page.parent, about)
     write_report(page, read_comparison([page.parent]))

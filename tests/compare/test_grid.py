@@ -77,12 +77,13 @@ def test_what_cannot_work_is_said_at_once(tmp_path, changed, settings, said):
 
 
 def test_later_calls_add_to_the_record_and_never_change_it(tmp_path):
-    first = grid_of(tmp_path, methods="kd", seeds=2)
+    first = grid_of(tmp_path, methods="kd", seeds=2, reference="kd")
     write_record(first.folder, joined_record(first))
     later = grid_of(tmp_path, {"bank_gb": 3.0}, methods="ldrld", students="resnet8,resnet14", seeds=[5])
     write_record(later.folder, joined_record(later))
     record = yaml.safe_load((first.folder / "comparison.yaml").read_text())
     assert record["methods"] == {"kd": "kd", "ldrld": "ldrld"}
+    assert record["reference"] == "kd"
     assert list(record["students"]) == ["resnet20", "resnet8", "resnet14"]
     assert record["seeds"] == [0, 1, 5]
     for settings, changed in (({"epochs": 9}, {}), ({}, {"methods": {"kd": "dkd"}})):

@@ -15,10 +15,9 @@ from stillroom.compare.options import CompareOptions, labelled, seeds_of
 from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError, first_line
-from stillroom.files import write_text
 from stillroom.methods import parse_method
+from stillroom.report.description import NAME, write_description
 
-RECORD = "comparison.yaml"
 # What may differ between two calls that work on the same comparison: none of it decides a result.
 PLACES = ("runs", "name", "bank", "bank_gb", "checkpoint_every")
 
@@ -89,6 +88,8 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
     teachers, students = (_shortened(labelled(options, axis)) for axis in ("teachers", "students"))
     methods = labelled(options, "methods")
     seeds = seeds_of(options)
+    if options.reference is not None and options.reference not in methods:
+        raise InputError(f"reference={options.reference}: it is none of the methods {', '.join(methods)}")
     if options.teacher_checkpoint is not None and len(teachers) > 1:
         raise InputError(
             f"teacher_checkpoint={options.teacher_checkpoint}: give one teacher with it, not {len(teachers)}"
@@ -133,7 +134,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
     if twice:
         raise InputError(f"two runs would have the name {twice[0]}: give teachers, students or methods other labels")
     record = {
-        "reference": reference_of(options.reference, list(methods)),
+        "reference": options.reference or "",
         "teachers": {label: teachers[label] if own is None else own.name for label, own in trained.items()},
         "students": students,
         "methods": methods,
@@ -146,24 +147,13 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
     return Grid(folder, tuple(named), record)
 
 
-def reference_of(asked: str | None, labels: list[str]) -> str:
-    """The label that the others are compared with.
-
-    Raises:
-        InputError: if the one asked for is not there.
-    """
-    if asked is not None and asked not in labels:
-        raise InputError(f"reference={asked}: it is none of the methods {', '.join(labels)}")
-    return asked or next((label for label in ("kd", "ce") if label in labels), labels[0])
-
-
 def joined_record(grid: Grid) -> dict[str, Any]:
     """The grid's record, with the axes of an earlier call on the same folder.
 
     Raises:
         InputError: if the folder holds a comparison with other settings, or something else.
     """
-    path = grid.folder / RECORD
+    path = grid.folder / NAME
     if path.exists():
         return _joined(path, grid.record)
     if grid.folder.exists() and _foreign(grid):
@@ -180,7 +170,7 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         InputError: if it cannot be written.
     """
     try:
-        write_text(folder / RECORD, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
+        write_description(folder, record)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); choose another runs= folder") from error
 
@@ -215,6 +205,7 @@ def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
             "give another name=, or the same settings to go on with it"
         )
     axes = {axis: {**old[axis], **record[axis]} for axis in ("teachers", "students", "methods")}
+    axes["reference"] = record["reference"] or old["reference"]
     return record | axes | {"seeds": sorted({*old["seeds"], *record["seeds"]})}
 
 

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from stillroom.errors import InputError, first_line
+from stillroom.files import write_text
+
+NAME = "comparison.yaml"
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,26 @@ class Description:
         return None
 
 
+def write_description(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write a folder's ``comparison.yaml``.
+
+    Args:
+        folder: made where it is missing.
+        content: the fields of :class:`Description`, and whatever else its writer wants to find again.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_text(folder / NAME, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
+
+
 def read_description(folder: Path) -> Description:
     """Read a folder's ``comparison.yaml``; without one, nothing is described.
 
     Raises:
         InputError: it cannot be read, or a value is of the wrong kind.
     """
-    path = folder / "comparison.yaml"
+    path = folder / NAME
     try:
         return _read(path, path.stat().st_mtime_ns)
     except FileNotFoundError:
