@@ -74,7 +74,7 @@ def test_wrong_settings_are_refused(tmp_path, tiny_data):
     same = tiny_model()
     with pytest.raises(InputError, match="same module"):
         stillroom.distill(teacher=same, student=same, data=tiny_data, runs=str(tmp_path), **FAST)
-    with pytest.raises(InputError, match="did you mean 'epochs'"):
+    with pytest.raises(InputError, match="did you mean epochs"):
         stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), epoch=3)
     with pytest.raises(InputError, match="3 channels"):
         stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), mean=[0.5], std=[0.5], **FAST)

@@ -104,6 +104,8 @@ def test_a_runs_own_config_is_a_printed_config_away(photos, capsys):
         (["train", "--model", "resnet9", "--data", "glyphs100"], "resnet9"),
         (["train", "--model", "resnet8", "--data", "x", "--checkpoint", "none.pt"], "checkpoint=none.pt"),
         (["train", "--config", "none.yaml"], "none.yaml"),
+        (["compare", "--studens", "a"], "did you mean --students?"),
+        (["export"], "RUN must be given"),
         (["distill", "--teacher", "resnet56", "--student", "resnet8", "--data", "x"], "random weights"),
         (["evaluate", "--model", "resnet8", "--data", "x"], "random weights"),
         (["list", "dreams"], "dreams"),
@@ -211,7 +213,7 @@ def test_every_method_has_a_formula_and_a_page(name, capsys):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["methods", "reviwkd"], "did you mean 'reviewkd'"),
+        (["methods", "reviwkd"], "did you mean reviewkd"),
         (["recipes", "--student", "resnet9000"], "no recipes match student=resnet9000"),
         (["models", "gpt"], "no models match name=gpt"),
     ],

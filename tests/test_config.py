@@ -49,7 +49,7 @@ def test_flat_settings_make_the_same_recipe_again():
         ({"mean": [0.5, 0.5, 0.5]}, "std"),
         ({"name": "a/b"}, "name=a/b"),
         ({"seed": -1}, "seed=-1"),
-        ({"epocs": 3}, "did you mean 'epochs'"),
+        ({"epocs": 3}, "did you mean epochs"),
         ({"data": None}, "data is missing"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from argparse import SUPPRESS
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         options = parser.parse_args(arguments)
         return COMMANDS[options.command].run(options[options.command])
     except (ArgumentError, InputError) as error:
-        return _fail(plain(str(error)), USAGE_ERROR)
+        return _fail(_in_words(error, asked), USAGE_ERROR)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
@@ -257,6 +257,13 @@ def _print(content: Any) -> None:
     if not console.is_terminal:  # a pipe or a file gets whole lines, however long
         console = Console(width=200)
     console.print(content, soft_wrap=isinstance(content, str))
+
+
+def _in_words(error: Exception, asked: Sequence[str]) -> str:
+    if not isinstance(error, ArgumentError):
+        return str(error)
+    known = COMMANDS.get(asked[0] if asked else "")
+    return plain(str(error), known.parser() if known else ArgumentParser())
 
 
 def _fail(message: object, status: int) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, did_you_mean
 
 PORTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 PORTABLE_WORDS = "letters, digits, . - _ only, a letter or digit first, at most 120"
@@ -228,9 +228,8 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
 def _unknown(name: str, known: list[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}" if close else f"known are {', '.join(known)}"
-    return f"there is no setting {name!r}; {hint}"
+    hint = did_you_mean(difflib.get_close_matches(name, known, n=1), f"; known are {', '.join(known)}")
+    return f"there is no setting {name!r}{hint}"
 
 
 def _resolve(optim: OptimOptions, epochs: int) -> OptimOptions:

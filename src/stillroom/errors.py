@@ -1,5 +1,7 @@
 """How a run can end other than well: four exceptions, each with one line that says what to do."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """What the user handed in cannot be used.
@@ -27,6 +29,16 @@ class Stopped(Exception):  # noqa: N818  no error: the user asked for it
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+def did_you_mean(options: Sequence[str], otherwise: str = "") -> str:
+    """The end of a message about a name that is not known.
+
+    Args:
+        options: the names that look like it, the likeliest first.
+        otherwise: what to say where none does.
+    """
+    return f"; did you mean {' or '.join(options)}?" if options else otherwise
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from stillroom.errors import InputError, first_line
+from stillroom.errors import InputError, did_you_mean, first_line
 
 
 def import_callable(module_name: str, path: str) -> Callable[..., Any]:
@@ -35,8 +35,7 @@ def import_callable(module_name: str, path: str) -> Callable[..., Any]:
         raise InputError(f"the module of {spec} cannot be imported: {first_line(error)}") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            close = get_close_matches(part, dir(found), n=3)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            hint = did_you_mean(get_close_matches(part, dir(found)))
             raise InputError(f"{module_name} has no function {path!r}{hint}")
         found = getattr(found, part)
     if not callable(found):

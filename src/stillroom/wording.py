@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 
-from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel
+from jsonargparse import ArgumentParser
+
+from stillroom.errors import did_you_mean
 
 
-def plain(message: str) -> str:
-    """Turn a parser's message into one line that names the argument, its value and what it must be."""
+def plain(message: str, parser: ArgumentParser) -> str:
+    """Turn a parser's message into one line that names the argument, its value and what it must be.
+
+    Args:
+        message: what the parser said.
+        parser: that of the command; its arguments are what may have been meant.
+    """
     message = " ".join(message.split())
     wrong = re.fullmatch(r'Parser key "([\w.]+)": Expected an? (.*)\. Got value: (.*)', message)
     if wrong:
@@ -26,14 +32,14 @@ def plain(message: str) -> str:
         return f"config: {file[1]}; give a YAML file that can be read"
     stray = re.fullmatch(r"Subcommand '\w+' does not accept option '(\w+)'", message)
     if stray:
-        return f"there is no setting {stray[1]}{_close(stray[1])}"
+        return f"there is no setting {stray[1]}{_close(stray[1], parser)}"
     missing = re.fullmatch(r"the following arguments are required: (.*)", message)
     if missing:
-        names = [f"--{name.rpartition('.')[2]}" for name in missing[1].split(", ")]
+        names = [_shown(name.rpartition(".")[2], parser) for name in missing[1].split(", ")]
         return f"{', '.join(names)} must be given; --help explains"
     unknown = re.fullmatch(r"unrecognized arguments: --(\w+)(.*)", message)
     if unknown:
-        return f"there is no argument --{unknown[1]}{_close(unknown[1])}"
+        return f"there is no argument --{unknown[1]}{_close(unknown[1], parser)}"
     return message
 
 
@@ -44,8 +50,11 @@ def _kind(text: str) -> str:
     return choices[1].replace(", ", " or ") if choices else plain
 
 
-def _close(name: str) -> str:
-    groups = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions)
-    known = [field.name for group in groups for field in dataclasses.fields(group)]
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean --{close[0]}?" if close else "; --help shows them all"
+def _shown(name: str, parser: ArgumentParser) -> str:
+    """An argument as the help shows it: --option, or WORD where it has no name on the command line."""
+    return f"--{name}" if f"--{name} " in parser.format_help() else name.upper()
+
+
+def _close(name: str, parser: ArgumentParser) -> str:
+    close = difflib.get_close_matches(name, parser.get_defaults().keys(), n=1)
+    return did_you_mean([f"--{option}" for option in close], "; --help shows them all")

@@ -80,7 +80,7 @@ def test_only_teacher_losses_need_a_teacher():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ldrl", "did you mean 'ldrld'"),
+        ("ldrl", "did you mean ldrld"),
         ("nothing", "known are ce, kd"),
         ("kd(temprature=4)", "no parameter 'temprature'"),
         ("kd(temperature=-1)", "temperature"),

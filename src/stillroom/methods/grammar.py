@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import nn
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, did_you_mean
 from stillroom.imports import import_callable
 from stillroom.losses.needs import settings_of
 from stillroom.methods.method import Method, Term
@@ -91,10 +91,11 @@ def _preset(name: str, text: str) -> Preset:
         return Preset(_own(module, path), 1.0, 1.0, 0, name, "own")
     preset = PRESETS.get(name)
     if preset is None:
-        close = difflib.get_close_matches(name, [*PRESETS, *WRAPPERS])
         known = ", ".join([*PRESETS, *(f"{wrapper}(LOSS)" for wrapper in WRAPPERS)])
-        hint = f"did you mean {close[0]!r}" if close else f"known are ce, {known}"
-        raise InputError(f"method={text!r}: no loss is called {name!r}; {hint}")
+        close = difflib.get_close_matches(name, [*PRESETS, *WRAPPERS], n=1)
+        raise InputError(
+            f"method={text!r}: no loss is called {name!r}{did_you_mean(close, f'; known are ce, {known}')}"
+        )
     return preset
 
 

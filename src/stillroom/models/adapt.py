@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, did_you_mean
 from stillroom.models import hubs, own
 from stillroom.models.output import check_output
 from stillroom.models.weights import load_weights
@@ -92,7 +92,7 @@ def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str
     if not known:
         name = spec.partition(":")[2]
         close = [f"{source}:{match}" for match in get_close_matches(name, names(), n=3)]
-        raise InputError(f"{source} has no model {name!r}{_did_you_mean(close)}")
+        raise InputError(f"{source} has no model {name!r}{did_you_mean(close)}")
 
 
 def _unknown_name(name: str) -> str:
@@ -109,8 +109,4 @@ def _unknown_name(name: str) -> str:
     if not options:
         options = [f"timm:{match}" for match in get_close_matches(name, hubs.timm_names(), n=3)]
     others = "; `stillroom list models` shows the zoo; or use timm:NAME, torchvision:NAME, package.module:function"
-    return f"the zoo has no model {name!r}{_did_you_mean(options) or others}"
-
-
-def _did_you_mean(options: Sequence[str]) -> str:
-    return f"; did you mean {' or '.join(options)}?" if options else ""
+    return f"the zoo has no model {name!r}{did_you_mean(options, others)}"

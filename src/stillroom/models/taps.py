@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor, nn
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, did_you_mean
 from stillroom.models.output import logits_of
 from stillroom.records import Output
 
@@ -228,8 +228,5 @@ def _find(model: nn.Module, name: str) -> nn.Module:
         if name and name in modules:
             return modules[name]
     names = [known for known in modules if known]
-    close = get_close_matches(name, names, n=3) or names[:3]
-    raise InputError(
-        f"the model {type(inside(model)).__name__} has no submodule {name!r}; "
-        f"did you mean {' or '.join(close) or 'another model'}?"
-    )
+    hint = did_you_mean(get_close_matches(name, names) or names[:3], "; did you mean another model?")
+    raise InputError(f"the model {type(inside(model)).__name__} has no submodule {name!r}{hint}")

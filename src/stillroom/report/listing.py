@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from stillroom.errors import InputError
+from stillroom.errors import InputError, did_you_mean
 
 # What the inputs of a loss are called in the list.
 _NEEDS = {
@@ -115,9 +115,9 @@ def _method(name: str) -> RenderableType:
     if entry is None:
         from difflib import get_close_matches
 
-        close = get_close_matches(name, [*PRESETS, *WRAPPERS])
-        hint = f"did you mean {close[0]!r}" if close else f"known are {', '.join([*PRESETS, *WRAPPERS])}"
-        raise InputError(f"no method is called {name!r}; {hint}")
+        known = [*PRESETS, *WRAPPERS]
+        hint = did_you_mean(get_close_matches(name, known, n=1), f"; known are {', '.join(known)}")
+        raise InputError(f"no method is called {name!r}{hint}")
     module = parse(inspect.getdoc(entry.loss) or "")
     function = parse(inspect.getdoc(getattr(losses, entry.function or name)) or "")
     facts = _table("", "", caption=f"docs/methods/{entry.loss.__module__.rpartition('.')[2]}.md says when it helps")
