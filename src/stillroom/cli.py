@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import sys
 from argparse import SUPPRESS
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -190,13 +191,16 @@ def _compare(options: Namespace) -> int:
     from stillroom.report.page import write_report
     from stillroom.report.summary import summarize, summary_table, verdict
 
-    for pair in summarize(result.comparison):
+    with _status() as say:
+        pairs = summarize(result.comparison, say)
+    for pair in pairs:
         _print(summary_table(pair, result.comparison.reference))
         for line in verdict(pair, result.comparison.reference):
             _print(line)
     if chosen.page:
         page = result.folder / "index.html"
-        write_report(page, result.comparison)
+        with _status() as say:
+            write_report(page, result.comparison, pairs, say=say)
         print(page.resolve().as_uri())
     for name, problem in result.failed.items():
         print(f"stillroom: {name} failed: {problem}", file=sys.stderr)
@@ -208,10 +212,13 @@ def _report(options: Namespace) -> int:
 
     from stillroom.report.groups import read_comparison
     from stillroom.report.page import write_report
+    from stillroom.report.summary import summarize
 
     folders = [Path(run) for run in options.runs]
     page = Path(options.out) if options.out else folders[0] / "index.html"
-    write_report(page, read_comparison(folders, options.reference), views=options.views)
+    comparison = read_comparison(folders, options.reference)
+    with _status() as say:
+        write_report(page, comparison, summarize(comparison, say), views=options.views, say=say)
     print(page.resolve().as_uri())
     return 0
 
@@ -257,6 +264,15 @@ def _print(content: Any) -> None:
     if not console.is_terminal:  # a pipe or a file gets whole lines, however long
         console = Console(width=200)
     console.print(content, soft_wrap=isinstance(content, str))
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """A line that says what is being done, for as long as it takes; only where somebody sits before it."""
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as line:
+        yield line.update
 
 
 def _in_words(error: Exception, asked: Sequence[str]) -> str:

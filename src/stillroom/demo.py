@@ -18,6 +18,7 @@ from stillroom.prepare import Inputs
 from stillroom.report.description import write_description
 from stillroom.report.groups import read_comparison
 from stillroom.report.page import write_report
+from stillroom.report.summary import summarize
 from stillroom.report.table import duration, summary_table
 
 STUDENT = "stillroom.models.compact:small"
@@ -106,4 +107,5 @@ def _write_page(page: Path) -> None:
         "methods": {name.replace("-", " "): method for name, method in METHODS.items()},
     }
     write_description(page.parent, about)
-    write_report(page, read_comparison([page.parent]))
+    comparison = read_comparison([page.parent])
+    write_report(page, comparison, summarize(comparison))

@@ -49,16 +49,16 @@ def written(tmp_path, monkeypatch, classes=("a", "b", "c"), methods=METHODS, vie
     comparison = made_comparison(tmp_path, monkeypatch, classes, methods, **options)
     if views is not None:
         monkeypatch.setattr(page, "_views", lambda pair, reference, say: views)
-    write_report(tmp_path / "page.html", comparison, views=views is not None)
+    write_report(tmp_path / "page.html", comparison, summarize(comparison), views=views is not None)
     return checked(tmp_path / "page.html")
 
 
 def test_the_page_of_trained_runs_tells_result_views_and_making(runs, tmp_path):
     comparison = read_comparison([runs], title="Tiny")
     said = []
-    write_report(tmp_path / "page.html", comparison, say=said.append)
-    text = checked(tmp_path / "page.html")
     summaries = summarize(comparison)
+    write_report(tmp_path / "page.html", comparison, summaries, say=said.append)
+    text = checked(tmp_path / "page.html")
     for line in verdict(summaries[0], comparison.reference):
         assert str(page._template().environment.from_string("{{ line | e }}").render(line=line)) in text
     for method in summaries[0].methods:

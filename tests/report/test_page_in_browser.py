@@ -9,6 +9,7 @@ import pytest
 from stillroom.report import page as module
 from stillroom.report.charts import shortened
 from stillroom.report.page import write_report
+from stillroom.report.summary import summarize
 from tests.report.pages import made_comparison, made_views
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -34,7 +35,7 @@ def address(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         comparison = made_comparison(folder, patch, CLASSES, METHODS, seeds=3)
         patch.setattr(module, "_views", lambda pair, reference, say: made_views(CLASSES, METHODS, samples=2, side=16))
-        write_report(folder / "page.html", comparison)
+        write_report(folder / "page.html", comparison, summarize(comparison))
     return (folder / "page.html").as_uri()
 
 

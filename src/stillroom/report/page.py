@@ -30,7 +30,7 @@ from stillroom.report.columns import PageTable, short_count, tables_of
 from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.groups import Comparison, Pair
 from stillroom.report.making import Making, making_of
-from stillroom.report.summary import PairSummary, summarize, verdict
+from stillroom.report.summary import PairSummary, verdict
 
 EACH_WAY = 6  # classes with the largest gains, and as many with the largest losses
 UNITS = ((5400, 3600, "hours"), (90, 60, "minutes"), (0, 1, "seconds"))
@@ -100,13 +100,19 @@ class Section:
 
 
 def write_report(
-    path: Path, comparison: Comparison, *, views: bool = True, say: Callable[[str], None] = lambda _: None
+    path: Path,
+    comparison: Comparison,
+    summaries: Sequence[PairSummary],
+    *,
+    views: bool = True,
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the page of a comparison.
 
     Args:
         path: the HTML file; what stood there stays whole until the new one is.
         comparison: from :func:`stillroom.report.groups.read_comparison`.
+        summaries: of its pairs, from :func:`stillroom.report.summary.summarize`.
         views: whether to show alignment, relations, pictures and feature planes, which asks every student again.
         say: told what is being done, a line at a time.
 
@@ -115,7 +121,6 @@ def write_report(
     """
     labels = dict.fromkeys(method for pair in comparison.pairs for method in pair.methods)
     places = {label: place for place, label in enumerate(labels, start=1)} | {"teacher": 0}
-    summaries = summarize(comparison, say)
     sections = [_section(summary, comparison.reference, places, views, say) for summary in summaries]
     text = _template().render(
         title=comparison.title,
