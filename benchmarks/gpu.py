@@ -31,6 +31,7 @@ import stillroom
 from stillroom.data import MemoryLoader, load_data
 from stillroom.engine.runs import RunFolder
 from stillroom.losses import DKD, KD, LDRLD
+from stillroom.losses.logit.ldrld import adaptive_decay_weights
 
 Rows = Iterator[tuple[str, str]]
 
@@ -64,7 +65,7 @@ def losses_agree(device: torch.device) -> Rows:
             yield f"{name}: error of loss, of gradient (relative)", f"{error:.1e}, {worst:.1e}"
 
 
-def _value(loss: torch.nn.Module, logits: list[Tensor], extra: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+def _value(loss: Callable[..., Tensor], logits: list[Tensor], extra: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     student = logits[0].clone().requires_grad_()
     value = loss(student, logits[1], *extra)
     value.backward()
@@ -73,19 +74,39 @@ def _value(loss: torch.nn.Module, logits: list[Tensor], extra: tuple[Tensor, ...
 
 
 def ldrld_against_kl(device: torch.device) -> Rows:
-    """LDRLD forward and backward against PyTorch's own KL distillation, interleaved."""
+    """LDRLD forward and backward against PyTorch's own KL distillation, interleaved; on a GPU its candidates too."""
     sizes = ((64, 100), (256, 200), (512, 1000), (64, 150_000))
     for batch, classes in sizes[: _sized(device, 4, 1)]:
         student = torch.randn(batch, classes, device=device, requires_grad=True)
         teacher = torch.randn(batch, classes, device=device)
-        calls = {"ldrld": lambda s=student, t=teacher: LDRLD()(s, t), "kl": lambda s=student, t=teacher: _kl(s, t)}
+        calls = {"KL": _kl, "LDRLD": LDRLD(), **(_candidates(device) if device.type == "cuda" else {})}
         times = {name: [] for name in calls}
+        wanted, correct = _value(LDRLD(), [student.detach(), teacher], ())
+        for name, call in calls.items():
+            if name != "KL":
+                value, gradient = _value(call, [student.detach(), teacher], ())
+                torch.testing.assert_close(value, wanted, rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(gradient, correct, rtol=1e-4, atol=1e-7)
         for _ in range(30):
             for name, call in calls.items():
-                times[name].append(_seconds(lambda call=call: call().backward(), device))
+                times[name].append(_seconds(lambda c=call, s=student, t=teacher: c(s, t).backward(), device))
         median = {name: statistics.median(values[5:]) for name, values in times.items()}
-        ratio = median["ldrld"] / median["kl"]
-        yield f"LDRLD / KL, forward + backward, {batch}x{classes}", f"{ratio:.2f} ({1e6 * median['ldrld']:.0f} us)"
+        for name in list(calls)[1:]:
+            what = f"{name} / KL, forward + backward, {batch}x{classes}"
+            yield what, f"{median[name] / median['KL']:.2f} ({1e6 * median[name]:.0f} us)"
+
+
+def _candidates(device: torch.device) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Other ways to compute LDRLD with its default settings, for float32."""
+    from benchmarks.candidates.ldrld_triton import ldrld_triton
+
+    local = 10.5 / 22
+    weights = (local * (adaptive_decay_weights(7) + torch.eye(7, dtype=torch.float64))).float().to(device)
+    return {
+        "LDRLD in Triton": lambda s, t: ldrld_triton(s, t, weights, 7.0, 4.0),
+        "LDRLD in Triton after torch.topk": lambda s, t: ldrld_triton(s, t, weights, 7.0, 4.0, select=False),
+        "LDRLD, compiled": torch.compile(LDRLD()),
+    }
 
 
 def _kl(student: Tensor, teacher: Tensor) -> Tensor:
