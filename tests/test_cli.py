@@ -283,8 +283,12 @@ def test_report_and_export_from_the_command_line(photos, trained, tmp_path, caps
         assert (
             main(distill_arguments(photos, trained, "--runs", str(tmp_path), "--name", method, "--method", method)) == 0
         )
-    assert main(["report", str(tmp_path), "--views", "false", "--reference", "kd"]) == 0
+    table = tmp_path / "result.md"
+    assert main(["report", str(tmp_path), "--views", "false", "--reference", "kd", "--table", str(table)]) == 0
     assert (tmp_path / "index.html").as_uri() in capsys.readouterr().out
+    assert "| kd " in table.read_text("utf-8")
+    assert main(["report", str(tmp_path), "--table", "result.docx"]) == 2
+    assert "table=result.docx" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "kd"), "--no_onnx", "--no_latency"]) == 0
     assert (tmp_path / "kd" / "export" / "model.safetensors").exists()
     assert main(["report", str(tmp_path / "nothing")]) == 2

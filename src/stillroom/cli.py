@@ -113,6 +113,7 @@ def _report_parser() -> ArgumentParser:
     parser.add_argument("runs", type=str, nargs="+", help="run folders, or folders that hold them")
     parser.add_argument("--out", type=str, help="the HTML file; default index.html in the first folder")
     parser.add_argument("--reference", type=str, help="the method the others are compared with")
+    parser.add_argument("--table", type=str, help="a file for the tables too: .md, .tex, or .csv with a row a run")
     parser.add_argument("--views", type=bool, default=True, help="false leaves out what needs models and pictures")
     return parser
 
@@ -210,15 +211,22 @@ def _compare(options: Namespace) -> int:
 def _report(options: Namespace) -> int:
     from pathlib import Path
 
+    from stillroom.report.files import check_table, write_table
     from stillroom.report.groups import read_comparison
     from stillroom.report.page import write_report
     from stillroom.report.summary import summarize
 
     folders = [Path(run) for run in options.runs]
     page = Path(options.out) if options.out else folders[0] / "index.html"
+    table = Path(options.table) if options.table else None
+    if table is not None:
+        check_table(table)
     comparison = read_comparison(folders, options.reference)
     with _status() as say:
-        write_report(page, comparison, summarize(comparison, say), views=options.views, say=say)
+        summaries = summarize(comparison, say)
+        if table is not None:
+            write_table(table, summaries, comparison.reference)
+        write_report(page, comparison, summaries, views=options.views, say=say)
     print(page.resolve().as_uri())
     return 0
 

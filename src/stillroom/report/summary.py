@@ -257,14 +257,22 @@ COLUMNS = ("method", "seeds", "last %", "best %", "points over reference", "p", 
 def summary_table(summary: PairSummary, reference: str) -> Table:
     """The result of a pair for a terminal, one row a method."""
     table = Table(title=f"{summary.pair.name}, compared with {reference}", title_justify="left")
-    columns = [*COLUMNS, *(["published %"] if summary.pair.published else [])]
-    for place, column in enumerate(columns):
+    head, *rows = summary_rows(summary, reference)
+    for place, column in enumerate(head):
         table.add_column(column, justify="right" if place else "left", no_wrap=bool(place))
-    for method in summary.methods:
-        published = "–" if method.published is None else f"{method.published:.2f}"
-        row = [*_row(method, reference), *([published] if summary.pair.published else [])]
+    for row in rows:
         table.add_row(*row)
     return table
+
+
+def summary_rows(summary: PairSummary, reference: str) -> list[list[str]]:
+    """The result of a pair as text: the columns' headings, then one row a method."""
+    rows = [[*COLUMNS], *(_row(method, reference) for method in summary.methods)]
+    if summary.pair.published:
+        published = ["–" if m.published is None else f"{m.published:.2f}" for m in summary.methods]
+        for row, cell in zip(rows, ["published %", *published], strict=True):
+            row.append(cell)
+    return rows
 
 
 def _row(method: MethodSummary, reference: str) -> list[str]:

@@ -1,0 +1,100 @@
+"""The result as a file for papers, notes and spreadsheets: Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from stillroom.errors import InputError
+from stillroom.files import write_text
+from stillroom.report.measures import Measures
+from stillroom.report.summary import PairSummary, summary_rows, verdict
+
+
+def check_table(path: Path) -> None:
+    """Refuse a file whose kind is not known, before anything is computed.
+
+    Raises:
+        InputError: the name ends in none of the known endings.
+    """
+    if path.suffix not in MAKERS:
+        raise InputError(f"table={path}: the name must end in {', '.join(MAKERS)}")
+
+
+def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) -> None:
+    """Write the pairs' tables to a file.
+
+    ``.md`` and ``.tex`` hold for each pair what :func:`stillroom.report.summary.summary_table` shows, and the verdict;
+    ``.csv`` holds one row a run with every number unrounded, but for those of single classes.
+
+    Args:
+        path: what stood there stays whole until the new file is.
+        summaries: from :func:`stillroom.report.summary.summarize`.
+        reference: the label of the method that the others were compared with.
+
+    Raises:
+        InputError: the name ends in none of the known endings.
+    """
+    check_table(path)
+    write_text(path, MAKERS[path.suffix](summaries, reference))
+
+
+def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
+    parts = []
+    for summary in summaries:
+        rows = [[*map(_literal, row)] for row in summary_rows(summary, reference)]
+        lines = map(_literal, verdict(summary, reference))
+        parts += [f"**{_literal(_headline(summary))}**", _tabulated(rows, "pipe"), *lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _literal(text: str) -> str:
+    """Text in which Markdown finds nothing of its own: methods have stars and underscores."""
+    return re.sub(r"([*_|`])", r"\\\1", text)
+
+
+def _latex(summaries: Sequence[PairSummary], reference: str) -> str:
+    parts = []
+    for summary in summaries:
+        remarks = [f"% {line}" for line in (_headline(summary), *verdict(summary, reference))]
+        parts.append("\n".join([*remarks, _tabulated(summary_rows(summary, reference), "latex_booktabs")]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tabulated(rows: Sequence[Sequence[str]], kind: str) -> str:
+    from tabulate import tabulate
+
+    head, *body = rows
+    alignment = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(body, head, tablefmt=kind, colalign=alignment, disable_numparse=True)
+
+
+def _headline(summary: PairSummary) -> str:
+    sizes = f"student {summary.methods[0].measures[0].parameters:,} parameters"
+    if summary.teacher is not None:
+        sizes = f"teacher {summary.teacher.last:.2f} %, {summary.teacher.parameters:,} parameters; {sizes}"
+    return f"{summary.pair.name} ({sizes})"
+
+
+def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG001  rows of runs compare nothing
+    names = [field.name for field in fields(Measures) if field.name != "per_class"]
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        file, ["teacher", "student", "method", "seed", *names], extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    for summary in summaries:
+        place = {"teacher": summary.pair.teacher, "student": summary.pair.student}
+        for method in summary.methods:
+            for seed, measures in zip(method.seeds, method.measures, strict=True):
+                row: dict[str, Any] = place | {"method": method.method, "seed": seed} | asdict(measures)
+                writer.writerow(row)
+    return file.getvalue()
+
+
+MAKERS: dict[str, Callable[[Sequence[PairSummary], str], str]] = {".md": _markdown, ".tex": _latex, ".csv": _csv}
