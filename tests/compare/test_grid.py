@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -109,3 +112,15 @@ def test_models_are_called_by_the_last_part_of_their_names_where_that_is_enough(
     both = grid_of(tmp_path, students="timm:resnet18,torchvision:resnet18", methods="kd", seeds=1)
     assert list(both.record["students"]) == ["timm:resnet18", "torchvision:resnet18"]
     assert grid_of(tmp_path, teachers="timm:hf-hub:someone/model").cells[0].name == "model-s0"
+
+
+COMPARISONS = Path(__file__).parents[2] / "benchmarks" / "comparisons"
+
+
+@pytest.mark.parametrize("file", sorted(COMPARISONS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_measured_comparisons_are_grids(file, tmp_path):
+    settings = yaml.safe_load(file.read_text("utf-8"))
+    axes = {field.name for field in dataclasses.fields(CompareOptions)}
+    options = CompareOptions(**{name: settings.pop(name) for name in axes & settings.keys()})
+    grid = make_grid(options, {**settings, "runs": str(tmp_path)})
+    assert len(grid.cells) == 1 + len(options.methods) * int(options.seeds) * len(grid.record["students"])

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.errors import InputError, first_line
-from stillroom.export.tools import INPUT, OUTPUT
+from stillroom.export.tools import INPUT, OUTPUT, quiet
 from stillroom.models import logits_of
 
 OPSET = 18  # quantisation a channel needs 13; 18 is what PyTorch's exporter writes without conversion
@@ -67,7 +63,7 @@ def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, A
     import onnx
 
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 _Logits(model).eval(),
                 (images,),
@@ -97,19 +93,6 @@ def _forget_sources(graph: Any) -> None:
     """Drop what the exporter notes of each node: stack traces with the paths of this machine."""
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's notes are for those who change models, not for those who export them."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def compare(ours: Tensor, theirs: Tensor) -> Parity:

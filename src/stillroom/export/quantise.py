@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from stillroom.errors import InputError, first_line
-from stillroom.export.tools import INPUT, OUTPUT
+from stillroom.export.tools import INPUT, OUTPUT, quiet
 from stillroom.records import Batch
 
 CALIBRATION = 512  # pictures; ranges of activations settle well before
@@ -39,10 +38,8 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], pictures: int 
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     reader = _Reader(batches, pictures)
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        with tempfile.TemporaryDirectory() as aside:
+        with quiet(), tempfile.TemporaryDirectory() as aside:
             ready = Path(aside) / "ready.onnx"
             quant_pre_process(graph, ready, skip_symbolic_shape=True)  # folds what can be folded
             quantize_static(
@@ -61,8 +58,6 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], pictures: int 
         raise InputError(
             f"onnxruntime cannot quantise this model ({first_line(error)}); give int8=False (--no_int8)"
         ) from error
-    finally:
-        logging.disable(before)
     return reader.seen
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,19 @@ def require_onnx() -> None:
             f"onnx=True: {', '.join(missing)} is not installed; pip install 'stillroom[onnx]', or give onnx=False "
             "(--no_onnx) for the PyTorch files alone"
         )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back notes of the exporter and the quantiser: they are for those who change models, not for their users."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def open_session(path: Path, threads: int) -> Any:
