@@ -46,6 +46,25 @@ def test_more_methods_than_colours_differ_in_their_dashes():
     assert len(set(strokes)) == 2
 
 
+def test_more_methods_than_colours_differ_in_their_markers():
+    twins = [Point(str(place), place, 1.0, 50.0) for place in (1, 11)]
+    shapes = {re.findall(r'<path id="[^"]*" d="([^"]*)"', cost_chart([twin], "s"))[-1] for twin in twins}
+    assert len(shapes) == 2
+
+
+def test_many_bands_are_left_out_and_a_long_legend_takes_nothing_from_the_drawing():
+    def drawn(count):
+        curves = [Curve(f"method {place}", place, (1, 2), (1.0, 2.0), (0.5, 1.5), (1.5, 2.5)) for place in range(count)]
+        return line_chart(curves, "accuracy")
+
+    def height(text):
+        return float(re.search(r'<svg [^>]*height="([0-9.]+)pt"', text)[1])
+
+    assert drawn(8).count("opacity: 0.16") == 8
+    assert "opacity: 0.16" not in drawn(9)
+    assert height(drawn(16)) > height(drawn(8)) > height(drawn(2))
+
+
 def test_the_front_holds_what_nothing_beats_in_both():
     cheap, good, dear, bad, tie = (
         Point("cheap", 1, 1.0, 50.0), Point("good", 2, 2.0, 70.0), Point("dear", 3, 3.0, 70.0),

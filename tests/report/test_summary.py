@@ -111,7 +111,7 @@ def test_the_verdict_in_words_names_every_method_once_and_how_it_was_reached(com
     assert next(line for line in lines if line.startswith("Better than kd")).startswith(
         "Better than kd: up (+2.00 points"
     )
-    assert sum(line.startswith("Worse than kd: down (-2.00 points") for line in lines) == 1
+    assert sum(line.startswith("Worse than kd: down (−2.00 points") for line in lines) == 1
     assert sum(line.startswith("Not distinguishable from kd: same (+0.10 points") for line in lines) == 1
     assert "paired t-test" in text
     assert "with 4 seeds it cannot go below p 0.125" in text

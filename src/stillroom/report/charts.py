@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from stillroom.report.table import signed
+
 COLOURS = 10  # --c1 ... --c10 in page.css; --c0 is the teacher's
 MARKERS = "osD^vP*Xph"
 DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
@@ -25,6 +28,7 @@ VARIABLES = {INK: "var(--soft)", LINE: "var(--line)", GOOD: "var(--good)", BAD: 
     f"#0a0c{place:02x}": f"var(--c{place})" for place in range(COLOURS + 1)
 }
 LONGEST_NAME = 24
+MOST_BANDS = 8  # curves; more bands would only hide each other
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "stillroom",
@@ -72,14 +76,14 @@ class Point:
 
 
 def line_chart(curves: Sequence[Curve], label: str) -> str:
-    """Draw curves over the epochs, each with a band from the lowest to the highest seed."""
-    with _figure(6.4, 3.9) as (figure, axes, out):
+    """Draw curves over the epochs, each with a band from the lowest to the highest seed where there are few."""
+    with _figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
         lines = {}
         for curve in curves:
             style = _style(curve.place)
             size = 3.5 if 2 < len(curve.epochs) <= 20 else 0
             (lines[curve.name],) = axes.plot(curve.epochs, curve.mean, markersize=size, **style)
-            if curve.low != curve.high:
+            if curve.low != curve.high and len(curves) <= MOST_BANDS:
                 axes.fill_between(curve.epochs, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=label)
@@ -89,7 +93,7 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
 
 def cost_chart(points: Sequence[Point], label: str, *, logarithmic: bool = False) -> str:
     """Draw accuracy against cost, with a line through the points that nothing beats in both."""
-    with _figure(6.4, 3.9) as (figure, axes, out):
+    with _figure(6.4, 3.7 + _legend_height(points)) as (figure, axes, out):
         best = front(points)
         axes.plot([p.cost for p in best], [p.accuracy for p in best], color=INK, linewidth=1, linestyle=(0, (1, 2)))
         marks = {}
@@ -166,11 +170,6 @@ def plane_chart(points: Sequence[tuple[float, float]], labels: Sequence[int]) ->
     return f'<svg viewBox="{corner} {side:.0f} {side:.0f}">{"".join(paths)}</svg>'
 
 
-def signed(value: float, digits: int) -> str:
-    """A number with its sign, the minus as wide as the plus."""
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
 def shortened(name: str, longest: int = LONGEST_NAME) -> str:
     """A name that fits beside a chart."""
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
@@ -182,7 +181,7 @@ def _style(place: int) -> dict[str, Any]:
     turn, colour = divmod(place - 1, COLOURS)
     return {
         "color": f"#0a0c{colour + 1:02x}",
-        "marker": MARKERS[(place - 1) % len(MARKERS)],
+        "marker": MARKERS[(place - 1 + turn) % len(MARKERS)],
         "linestyle": DASHES[(place - 1 + turn) % len(DASHES)],
         "linewidth": 1.6,
     }
@@ -209,9 +208,18 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.Stri
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
 
 
+def _legend_columns(names: Sequence[str]) -> int:
+    return max(1, min(len(names), 60 // (max((len(shortened(name)) for name in names), default=1) + 6)))
+
+
+def _legend_height(shown: Sequence[Curve | Point]) -> float:
+    """What the legend takes of a figure, in inches, so that it is not taken from the drawing."""
+    return 0.2 * math.ceil(len(shown) / _legend_columns([one.name for one in shown]))
+
+
 def _legend(figure: Figure, lines: Mapping[str, Line2D]) -> None:
     names = [shortened(name) for name in lines]
-    columns = max(1, min(len(names), 60 // (max(map(len, names), default=1) + 6)))
+    columns = _legend_columns(names)
     legend = figure.legend(
         lines.values(), ["-"] * len(names), loc="outside lower center", ncols=columns, frameon=False, fontsize=9,
         handlelength=2.4, labelcolor=INK,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stillroom.engine.checkpoint import size_in_words
-from stillroom.report.charts import shortened, signed
+from stillroom.report.charts import shortened
 from stillroom.report.measures import Measures
 from stillroom.report.statistics import Difference
 from stillroom.report.summary import MethodSummary, PairSummary
-from stillroom.report.table import duration
+from stillroom.report.table import duration, signed
 
 NONE = "–"
 

@@ -16,6 +16,7 @@ from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_text
 from stillroom.report.charts import (
+    MOST_BANDS,
     Curve,
     Point,
     cost_chart,
@@ -24,13 +25,13 @@ from stillroom.report.charts import (
     line_chart,
     plane_chart,
     shortened,
-    signed,
 )
 from stillroom.report.columns import PageTable, short_count, tables_of
 from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.groups import Comparison, Pair
 from stillroom.report.making import Making, making_of
 from stillroom.report.summary import PairSummary, verdict
+from stillroom.report.table import signed
 
 EACH_WAY = 6  # classes with the largest gains, and as many with the largest losses
 UNITS = ((5400, 3600, "hours"), (90, 60, "minutes"), (0, 1, "seconds"))
@@ -204,8 +205,9 @@ def _curves(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
             level = (summary.teacher.last,) * 2
             curves.insert(0, Curve("teacher", 0, epochs, level, level, level))
             ends += f"; the teacher reaches {summary.teacher.last:.1f} %"
-        band = any(curve.low != curve.high for curve in curves)
-        caption += ". Line: mean over seeds; band: lowest to highest seed." if band else ". One seed each."
+        spread = any(curve.low != curve.high for curve in curves)
+        caption += ". Line: mean over seeds" if spread else ". One seed each"
+        caption += "; band: lowest to highest seed." if spread and len(curves) <= MOST_BANDS else "."
         charts.append(Chart(line_chart(curves, label), f"{caption} {ends}.", caption))
     return charts
 

@@ -12,7 +12,7 @@ from stillroom.report.answers import answers, teacher_trouble
 from stillroom.report.groups import Cell, Comparison, Pair
 from stillroom.report.measures import Measures, measure
 from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
-from stillroom.report.table import duration
+from stillroom.report.table import duration, signed
 
 
 @dataclass(frozen=True)
@@ -197,12 +197,12 @@ def _counted(count: int, what: str) -> str:
 
 
 def _named(label: str, difference: Difference) -> str:
-    """As in "dkd (+1.20 points, 0.40 to 2.00, p 0.011, 3 seeds)"."""
+    """As in "dkd (+1.20 points, +0.40 to +2.00, p 0.011, 3 seeds)"."""
     if difference.mean is None:
         return f"{label} (no seed in common)"
-    facts = [f"{difference.mean:+.2f} points"]
+    facts = [f"{signed(difference.mean, 2)} points"]
     if difference.low is not None and difference.high is not None:
-        facts.append(f"{difference.low:.2f} to {difference.high:.2f}")
+        facts.append(f"{signed(difference.low, 2)} to {signed(difference.high, 2)}")
     p = difference.p if difference.p_adjusted is None else difference.p_adjusted
     facts.append("no test" if p is None else p_text(p))
     facts.append(
@@ -282,9 +282,9 @@ def _row(method: MethodSummary, reference: str) -> list[str]:
         word = difference.verdict
         chance = difference.p if difference.p_adjusted is None else difference.p_adjusted
         p = "–" if chance is None else p_text(chance).removeprefix("p ")
-        points = "–" if difference.mean is None else f"{difference.mean:+.2f}"
+        points = "–" if difference.mean is None else signed(difference.mean, 2)
         if difference.low is not None and difference.high is not None:
-            points += f" ({difference.low:.2f} to {difference.high:.2f})"
+            points += f" ({signed(difference.low, 2)} to {signed(difference.high, 2)})"
     elif method.method == reference:
         word = "reference"
     return [

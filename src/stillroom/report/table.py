@@ -76,6 +76,11 @@ def summary_table(runs: Sequence[RunFolder]) -> Table:
     return table
 
 
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, the minus as wide as the plus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def duration(seconds: float) -> str:
     """Seconds as 8.3 s, 4:05 or 1:02:03."""
     if seconds < 60:
