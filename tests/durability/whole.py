@@ -11,7 +11,7 @@ import yaml
 from safetensors import safe_open
 
 ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-MEASURED = {"seconds", "images_per_second", "peak_memory_bytes"}
+MEASURED = {"seconds", "bank_seconds", "images_per_second", "peak_memory_bytes"}
 
 
 def files(folder):

@@ -113,7 +113,7 @@ def test_a_stop_request_saves_and_the_run_goes_on_bit_for_bit(tmp_path, tiny_dat
     assert stopped.value.signal_number == number
     resumed, again = run(tmp_path, tiny_data, teacher, name="cut")
     assert same_weights(whole.state_dict(), resumed.state_dict())
-    drop = {"seconds", "images_per_second"}
+    drop = {"seconds", "bank_seconds", "images_per_second"}
     assert [{k: v for k, v in row.items() if k not in drop} for row in again.epochs()] == [
         {k: v for k, v in row.items() if k not in drop} for row in record.epochs()
     ]

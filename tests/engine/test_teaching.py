@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -36,6 +37,19 @@ def test_the_second_student_never_asks_the_teacher_and_learns_the_same(tmp_path,
     assert len(passes) == 1  # the check of its shape, before training
     assert same_weights(first.state_dict(), second.state_dict())
     assert again.summary()["teacher"] == record.summary()["teacher"]
+
+
+def test_only_the_time_for_filling_the_bank_counts_as_such(tmp_path, tiny_data, teacher):
+    teacher.register_forward_hook(lambda *_: time.sleep(0.01))
+    _, live = run(tmp_path, tiny_data, teacher, "kd", name="live")
+    filling, reading = (
+        run(tmp_path, tiny_data, teacher, "kd", name=name, bank=str(tmp_path / "bank"))[1] for name in "ab"
+    )
+    steps = len(tiny_data.train) // 16
+    for row in filling.epochs():
+        assert 0.01 * steps <= row["bank_seconds"] <= row["seconds"]
+    assert filling.summary()["bank_seconds"] == sum(row["bank_seconds"] for row in filling.epochs())
+    assert reading.summary()["bank_seconds"] == live.summary()["bank_seconds"] == 0.0
 
 
 def test_another_method_and_batch_size_read_the_same_bank(tmp_path, tiny_data, teacher):

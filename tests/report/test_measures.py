@@ -81,6 +81,18 @@ def test_best_weights_that_were_exported_do_not_change_what_last_means(runs):
     assert sum(got.per_class) / 4 == pytest.approx(got.best, abs=1e-4)
 
 
+def test_the_time_for_the_bank_is_not_the_students(run):
+    before = measure(run)
+    summary = run.summary() | {"bank_seconds": 0.75 * run.summary()["seconds"]}
+    rows = [row | {"bank_seconds": 0.75 * row["seconds"]} for row in run.epochs()]
+    run.write_summary(summary)
+    run.write_epochs(rows)
+    (run.path / "measures.json").unlink()
+    after = measure(run)
+    assert after.seconds == pytest.approx(before.seconds / 4)
+    assert after.images_per_second == pytest.approx(4 * before.images_per_second)
+
+
 def test_peak_memory_is_what_the_run_recorded(run):
     summary = {name: value for name, value in run.summary().items() if name != "peak_memory_bytes"}
     run.write_summary(summary)

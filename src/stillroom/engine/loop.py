@@ -123,7 +123,9 @@ class Loop:
                 group["lr"] = lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs)
             teacher = None
             if self.teaching is not None and job.method.needs_teacher_in(now.epoch):
+                filled = self.teaching.filling
                 teacher = self.teaching.about(batch, now.epoch, now.step * share)
+                now.filling += self.teaching.filling - filled
             with self._autocast():
                 student = answer(self.runner, self.student_watch, batch)
             count = self.train_loader.pictures_in(now.step)
@@ -196,7 +198,7 @@ class Loop:
                 run.write_best(self.job.student)
             run.write_epochs(now.rows)
         self.reporter.epoch(now.rows[-1])
-        now.epoch, now.step, now.seconds, now.seen = now.epoch + 1, 0, 0.0, 0
+        now.epoch, now.step, now.seconds, now.filling, now.seen = now.epoch + 1, 0, 0.0, 0.0, 0
         now.losses.zero_()
         now.correct = self._zero()
         done = now.epoch - 1
@@ -222,6 +224,7 @@ class Loop:
             "val_loss": result.loss,
             "agreement": same,
             "seconds": now.seconds,
+            "bank_seconds": now.filling,
             "images_per_second": now.seen / max(now.seconds, 1e-9),
         }
 
@@ -241,6 +244,7 @@ class Loop:
             "best": best,
             "exported": self.options.export,
             "seconds": sum(row["seconds"] for row in rows),
+            "bank_seconds": sum(row.get("bank_seconds", 0.0) for row in rows),
             "peak_memory_bytes": self._peak_memory(),
             "device": str(job.machine.device),
             "processes": job.machine.world_size,

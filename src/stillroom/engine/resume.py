@@ -21,6 +21,7 @@ class Progress:
         epoch: the one being trained, from 1.
         step: steps done in it.
         seconds: training time spent in it.
+        filling: those of them in which the teacher answered for its bank.
         losses: (steps, terms) the value of every term at every step of this epoch.
         correct: training pictures named rightly in it.
         seen: training pictures seen in it.
@@ -32,6 +33,7 @@ class Progress:
     epoch: int = 1
     step: int = 0
     seconds: float = 0.0
+    filling: float = 0.0
     seen: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
 

@@ -31,12 +31,17 @@ class Teaching:
         bank: where its logits are stored; None to ask it every time.
         machine: where this process computes.
         sharded: whether the processes compute its answers together.
+
+    Attributes:
+        filling: seconds in which answers about training pictures were computed for the bank. They are the bank's cost,
+            not the student's: whoever comes next reads them.
     """
 
     def __init__(
         self, model: nn.Module, watch: Watch | None, bank: TeacherBank | None, machine: Machine, *, sharded: bool
     ) -> None:
         self.model, self.watch, self.bank, self.machine, self.sharded = model, watch, bank, machine, sharded
+        self.filling = 0.0
 
     def about(self, batch: Batch, epoch: int, start: int) -> Output:
         """What the teacher says about a training batch.
@@ -53,12 +58,14 @@ class Teaching:
         if self._everywhere(found is not None) and found is not None:
             found = {view: logits.to(batch.images.device) for view, logits in found.items()}
         else:
+            begin = self.machine.clock()
             output = self._ask(batch)
             said = {"logits": output.logits, **output.parts}
             # Rounded as they will be read, so that the run that fills the bank and those that read it are the same.
             found = {view: bank.rounded(said[view]) for view in bank.training_views}
             for view, logits in found.items():
                 bank.write(view, epoch, start, logits)
+            self.filling += self.machine.clock() - begin
         return Output(found.pop("logits"), found)
 
     def about_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:

@@ -249,13 +249,12 @@ COSTS = (
     ),
     Column(
         "training time",
-        "steps only, mean over seeds; they include the teacher's answers, unless these came from a bank: of the runs "
-        "that share one, the first to need an answer asks the teacher",
+        "steps only, mean over seeds; with the teacher's answers, unless they came from its bank or went into it",
         lambda line: _mean((m.seconds for m in line.measures), duration),
     ),
     Column(
         "images/s",
-        "training pictures a second, median over the epochs",
+        "training pictures in a second of this time, median over the epochs",
         lambda line: _mean((m.images_per_second for m in line.measures), "{:,.0f}".format),
     ),
     Column(

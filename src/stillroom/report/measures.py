@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,7 +19,7 @@ from stillroom.files import write_text
 from stillroom.report.answers import Answers, answers, pictures_of, student_of, teacher_answers, weights_digest
 from stillroom.report.table import read_row
 
-FORMAT = 2  # to be raised when a number's meaning changes: older files are then made anew
+FORMAT = 3  # to be raised when a number's meaning changes: older files are then made anew
 BINS = 15
 
 
@@ -39,8 +40,8 @@ class Measures:
         per_class: accuracy on each class, in percent, in the order of the classes; 0 for a class without pictures.
         parameters: of the trained model.
         macs: multiplications with additions for one picture, in convolutions, linear layers and attention.
-        seconds: spent in training steps.
-        images_per_second: training pictures a second, median over the epochs.
+        seconds: spent in training steps, without those in which the teacher answered for its bank.
+        images_per_second: training pictures in each of these seconds, median over the epochs.
         peak_memory: largest memory of training in bytes; None where the run did not record it.
     """
 
@@ -90,10 +91,15 @@ def _compute(run: RunFolder) -> Measures:
         per_class=_per_class(mine),
         parameters=row.parameters,
         macs=_macs(run),
-        seconds=row.seconds,
-        images_per_second=row.speed,
+        seconds=row.seconds - summary.get("bank_seconds", 0.0),
+        images_per_second=statistics.median(map(_speed, run.epochs())),
         peak_memory=summary.get("peak_memory_bytes"),
     )
+
+
+def _speed(epoch: dict[str, Any]) -> float:
+    own = epoch["seconds"] - epoch.get("bank_seconds", 0.0)
+    return float(epoch["images_per_second"] * epoch["seconds"] / max(own, 1e-9))
 
 
 def _calibration_error(mine: Answers) -> float:

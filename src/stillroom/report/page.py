@@ -31,7 +31,7 @@ from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.groups import Comparison, Pair
 from stillroom.report.making import Making, making_of
 from stillroom.report.summary import PairSummary, verdict
-from stillroom.report.table import signed
+from stillroom.report.table import duration, signed
 
 EACH_WAY = 6  # classes with the largest gains, and as many with the largest losses
 UNITS = ((5400, 3600, "hours"), (90, 60, "minutes"), (0, 1, "seconds"))
@@ -238,8 +238,9 @@ def _costs(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
     if summary.teacher is not None:
         sizes += f", the teacher {short_count(summary.teacher.parameters)}"
     spent = "Accuracy after the last epoch against training time, means over seeds"
-    if any(cell.run.config().get("bank") for cell in summary.pair.cells):
-        spent += "; of the runs that share a teacher bank the first one also paid for the teacher's answers"
+    filling = sum(cell.run.summary().get("bank_seconds", 0.0) for cell in summary.pair.cells)
+    if filling:
+        spent += f", without the {duration(filling)} in which the teacher answered for its bank"
     return [
         _cost(times, f"training time, {unit}", spent),
         _cost(macs, "million MACs a picture", f"Accuracy against the work of one answer. {sizes}", logarithmic=True),
