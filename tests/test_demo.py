@@ -33,7 +33,7 @@ def test_the_demo_leaves_runs_a_page_and_a_student(small, monkeypatch):
     load_weights(student, small / "ldrld-student.safetensors")
 
     again = []
-    monkeypatch.setattr(module, "write_report", lambda path, comparison: None)
+    monkeypatch.setattr(module, "write_report", lambda path, comparison, summaries: None)
     demo(out=str(small), quick=True, seed=0, show=again.append)  # nothing is trained twice
     assert [run.student.stat().st_mtime_ns for run in runs.values()] == [
         RunFolder(run.path).student.stat().st_mtime_ns for run in runs.values()
@@ -42,7 +42,7 @@ def test_the_demo_leaves_runs_a_page_and_a_student(small, monkeypatch):
 
 
 def test_all_students_start_from_the_same_weights_and_see_the_same_pictures(small, monkeypatch):
-    monkeypatch.setattr(module, "write_report", lambda path, comparison: None)
+    monkeypatch.setattr(module, "write_report", lambda path, comparison, summaries: None)
     demo(out=str(small), quick=True, seed=0, show=lambda _: None)
     configs = [RunFolder(small / name).config() for name in METHODS]
     for key in ("seed", "student", "epochs", "lr", "batch_size", "teacher_weights", "train_pictures"):

@@ -140,7 +140,9 @@ bank_files.FREE_SHARE = 0.0
 bank.BLOCK = 512
 def logits(epoch):
     return 5 * torch.randn(2000, 100, generator=torch.Generator().manual_seed(epoch))
-def open_bank(folder, limit=10**9, say=print):
+def tell(line):  # in one piece, for two processes write at once
+    sys.stdout.write(line + "\\n")
+def open_bank(folder, limit=10**9, say=tell):
     key = bank.BankKey("t", "p", None, (0.5,), (0.5,), 1, "32", 100, 2000)
     return bank.TeacherBank(Path(folder), key, views={"logits": bank.View(2000, 9)}, limit_bytes=limit, say=say)
 def run(a_bank, epochs):
