@@ -21,6 +21,7 @@ from stillroom.export.speed import Speed
 from stillroom.export.subject import Subject
 from stillroom.files import write_text
 from stillroom.report.statistics import Difference
+from stillroom.report.table import plain
 
 SHOWN_CLASSES = 20
 FILES = {
@@ -106,11 +107,6 @@ def code(text: object) -> str:
     """Text in backticks, whatever is in it; safe within a table."""
     line = " ".join(str(text).split()).replace("|", "¦").replace("`", "'")
     return f"`{line}`" if line else "(none)"
-
-
-def plain(text: object) -> str:
-    """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))
 
 
 def milliseconds(value: float) -> str:

@@ -75,15 +75,20 @@ class Point:
     accuracy: float
 
 
+def has_bands(curves: Sequence[Curve]) -> bool:
+    """Whether :func:`line_chart` shows how far the seeds of these curves lie apart."""
+    return len(curves) <= MOST_BANDS and any(curve.low != curve.high for curve in curves)
+
+
 def line_chart(curves: Sequence[Curve], label: str) -> str:
     """Draw curves over the epochs, each with a band from the lowest to the highest seed where there are few."""
     with _figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
-        lines = {}
+        lines, bands = {}, has_bands(curves)
         for curve in curves:
             style = _style(curve.place)
             size = 3.5 if 2 < len(curve.epochs) <= 20 else 0
             (lines[curve.name],) = axes.plot(curve.epochs, curve.mean, markersize=size, **style)
-            if curve.low != curve.high and len(curves) <= MOST_BANDS:
+            if bands and curve.low != curve.high:
                 axes.fill_between(curve.epochs, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=label)

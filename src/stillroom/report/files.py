@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from stillroom.errors import InputError
 from stillroom.files import write_text
 from stillroom.report.measures import Measures
 from stillroom.report.summary import PairSummary, summary_rows, verdict
+from stillroom.report.table import plain
 
 
 def check_table(path: Path) -> None:
@@ -47,15 +47,10 @@ def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) ->
 def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
     parts = []
     for summary in summaries:
-        rows = [[*map(_literal, row)] for row in summary_rows(summary, reference)]
-        lines = map(_literal, verdict(summary, reference))
-        parts += [f"**{_literal(_headline(summary))}**", _tabulated(rows, "pipe"), *lines]
+        rows = [[*map(plain, row)] for row in summary_rows(summary, reference)]
+        lines = map(plain, verdict(summary, reference))
+        parts += [f"**{plain(_headline(summary))}**", _tabulated(rows, "pipe"), *lines]
     return "\n\n".join(parts) + "\n"
-
-
-def _literal(text: str) -> str:
-    """Text in which Markdown finds nothing of its own: methods have stars and underscores."""
-    return re.sub(r"([*_|`])", r"\\\1", text)
 
 
 def _latex(summaries: Sequence[PairSummary], reference: str) -> str:

@@ -16,12 +16,12 @@ from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_text
 from stillroom.report.charts import (
-    MOST_BANDS,
     Curve,
     Point,
     cost_chart,
     front,
     gains_chart,
+    has_bands,
     line_chart,
     plane_chart,
     shortened,
@@ -207,7 +207,7 @@ def _curves(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
             ends += f"; the teacher reaches {summary.teacher.last:.1f} %"
         spread = any(curve.low != curve.high for curve in curves)
         caption += ". Line: mean over seeds" if spread else ". One seed each"
-        caption += "; band: lowest to highest seed." if spread and len(curves) <= MOST_BANDS else "."
+        caption += "; band: lowest to highest seed." if has_bands(curves) else "."
         charts.append(Chart(line_chart(curves, label), f"{caption} {ends}.", caption))
     return charts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -79,6 +80,11 @@ def summary_table(runs: Sequence[RunFolder]) -> Table:
 def signed(value: float, digits: int) -> str:
     """A number with its sign, the minus as wide as the plus."""
     return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))
 
 
 def duration(seconds: float) -> str:
