@@ -28,6 +28,13 @@ def test_adamw_brings_its_own_defaults():
     assert (optim.lr, optim.weight_decay, optim.schedule) == (1e-3, 0.05, "cosine")
 
 
+def test_depthwise_students_have_a_fifth_of_the_rate_as_published():
+    assert make_recipe("distill", PAIR | {"student": "ShuffleV2"}).optim.lr == 0.01
+    assert make_recipe("distill", PAIR | {"student": "ShuffleV2", "lr": 0.05}).optim.lr == 0.05
+    assert make_recipe("distill", PAIR | {"student": "ShuffleV2", "optimizer": "adamw"}).optim.lr == 1e-3
+    assert make_recipe("train", {"data": "glyphs100", "model": "MobileNetV2"}).optim.lr == 0.01
+
+
 def test_flat_settings_make_the_same_recipe_again():
     recipe = make_recipe("distill", PAIR | {"method": "kd", "lr": 0.1, "mean": [0.5] * 3, "std": [0.2] * 3})
     assert make_recipe("distill", recipe.flat()) == recipe

@@ -9,6 +9,7 @@ import yaml
 from stillroom.compare.grid import joined_record, make_grid, write_record
 from stillroom.compare.options import CompareOptions
 from stillroom.errors import InputError
+from stillroom.report.description import read_description
 
 
 def grid_of(tmp_path, settings=None, **changed):
@@ -65,6 +66,8 @@ def test_the_teacher_has_its_own_length_and_not_the_students_milestones(tmp_path
         ({"reference": "dkd"}, {}, "reference=dkd"),
         ({"teachers": "a/b"}, {}, "teachers=a/b"),
         ({"teachers": "resnet56,resnet110", "teacher_checkpoint": "w.pt"}, {}, "teacher_checkpoint=w.pt"),
+        ({"methods": {"a": "kd", "b": {"method": "kd", "lr": 0.05}}}, {}, "b-s0 would do the same"),
+        ({"methods": {"a": {"method": "kd", "lr": -1}}}, {}, "lr=-1"),
         ({"jobs": 0}, {}, "jobs=0"),
         ({"retries": -1}, {}, "retries=-1"),
         ({"teacher_epochs": -2}, {}, "teacher_epochs=-2"),
@@ -93,6 +96,24 @@ def test_later_calls_add_to_the_record_and_never_change_it(tmp_path):
         other = grid_of(tmp_path, settings, **changed)
         with pytest.raises(InputError, match=r"other settings \((epochs 8 there, 9 now|methods kd 'kd' there)"):
             joined_record(other)
+
+
+def test_a_method_with_its_own_rate_is_run_with_it_and_found_again_in_the_record(tmp_path):
+    methods = {"KD": "kd", "slow KD": {"method": "kd", "lr": 0.01}}
+    grid = grid_of(tmp_path, {"lr": 0.1}, methods=methods, students="resnet20", seeds=1)
+    assert {cell.method or "teacher": cell.recipe.optim.lr for cell in grid.cells} == {
+        "teacher": 0.1, "KD": 0.1, "slow KD": 0.01,
+    }  # fmt: skip
+    write_record(grid.folder, joined_record(grid))
+    assert yaml.safe_load((grid.folder / "comparison.yaml").read_text())["methods"] == methods
+    described = read_description(grid.folder)
+    assert [described.method_label(cell.recipe.flat()) for cell in grid.cells[1:]] == ["KD", "slow KD"]
+    assert joined_record(grid)["methods"] == methods
+
+
+def test_every_student_has_the_rate_that_was_published_for_its_kind(tmp_path):
+    cells = grid_of(tmp_path, students="resnet20,ShuffleV2", methods="kd", seeds=1).cells
+    assert {cell.student: cell.recipe.optim.lr for cell in cells[1:]} == {"resnet20": 0.05, "ShuffleV2": 0.01}
 
 
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):

@@ -72,6 +72,16 @@ def test_a_description_gives_labels_order_names_title_and_reference(runs):
     assert (asked.title, asked.reference) == ("Mine", "CE")
 
 
+def test_one_method_with_two_rates_is_two_methods_where_the_description_names_them(tmp_path):
+    for name, rate in (("a", 0.05), ("b", 0.01)):
+        made_run(tmp_path, name, lr=rate)
+    with pytest.raises(InputError, match="the same method"):
+        read_comparison([tmp_path])
+    described = {"methods": {"slow": {"method": "kd", "lr": 0.01}, "KD": "kd"}}
+    (tmp_path / "comparison.yaml").write_text(yaml.safe_dump(described, sort_keys=False))
+    assert cells(read_comparison([tmp_path]).pairs[0]) == [("slow", 0, "b"), ("KD", 0, "a")]
+
+
 def test_pairs_stand_in_the_order_of_the_description_under_its_names(tmp_path):
     for place, (teacher, student) in enumerate([("t2", "m:s"), ("t1", "m:s"), ("t1", "m:r"), ("t2", "m:r")]):
         made_run(tmp_path, str(place), teacher=teacher, student=student)
@@ -91,7 +101,7 @@ def test_a_teacher_is_no_student_even_before_its_first_student_begins(tmp_path):
 
 @pytest.mark.parametrize(("text", "match"), [
     ("[1]", "no description"), ("a: [", "no YAML"), ("methods: kd", "write methods as label: value"),
-    ("title: [1]", "is no text"),
+    ("title: [1]", "is no text"), ("methods: {a: {lr: 1}}", "say which method it is"),
 ])  # fmt: skip
 def test_a_broken_description_is_refused(tmp_path, text, match):
     made_run(tmp_path, "a")

@@ -19,6 +19,14 @@ def test_what_all_runs_share_and_what_they_do_not(tmp_path):
     assert making.schedule.endswith("seeds 0, 1")
 
 
+def test_a_setting_in_which_methods_differ_is_told_by_method(tmp_path):
+    settings = [("kd", 0, 0.05), ("kd", 1, 0.05), ("slow", 0, 0.01), ("slow", 1, 0.01)]
+    runs = [made_run(tmp_path, f"{m}{s}", ["a"], method=m, seed=s, lr=lr) for m, s, lr in settings]
+    making = making_of(pair_of(*runs))
+    assert making.differing == {"lr": "0.05 in kd; 0.01 in slow"}
+    assert "peak rate 0.05 or 0.01," in making.schedule
+
+
 def test_ones_and_truth_are_told_apart(tmp_path):
     making = making_of(pair_of(made_run(tmp_path, "x", ["a"], pad=1, flip=True, root=None, milestones=[])))
     told = {name: making.common[name] for name in ("pad", "flip", "root", "milestones")}

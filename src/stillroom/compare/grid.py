@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from stillroom.compare.options import CompareOptions, labelled, seeds_of
+from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError, first_line
@@ -85,8 +86,8 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         InputError: for anything that cannot work.
     """
     _check(options)
-    teachers, students = (_shortened(labelled(options, axis)) for axis in ("teachers", "students"))
-    methods = labelled(options, "methods")
+    teachers, students = (_shortened(models_of(options, axis)) for axis in ("teachers", "students"))
+    methods = methods_of(options)
     seeds = seeds_of(options)
     if options.reference is not None and options.reference not in methods:
         raise InputError(f"reference={options.reference}: it is none of the methods {', '.join(methods)}")
@@ -109,10 +110,11 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
     for label, text in teachers.items():
         own = trained[label]
         places[label] = text if own is None else str(folder / own.name)
-    kinds = {label: parse_method(text) for label, text in methods.items()}
+    kinds = {label: parse_method(method.text) for label, method in methods.items()}
     for seed, teacher, student, method in itertools.product(seeds, teachers, students, methods):
         own, kind = trained[teacher], kinds[method]
-        chosen = {"teacher": places[teacher], "student": students[student], "method": methods[method], "seed": seed}
+        chosen: dict[str, Any] = {"teacher": places[teacher], "student": students[student], "seed": seed}
+        chosen |= {"method": methods[method].text, **methods[method].settings}
         chosen |= {"student_pretrained": options.student_pretrained}
         if own is None:
             chosen |= {"teacher_checkpoint": options.teacher_checkpoint}
@@ -137,13 +139,12 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         "reference": options.reference or "",
         "teachers": {label: teachers[label] if own is None else own.name for label, own in trained.items()},
         "students": students,
-        "methods": methods,
+        "methods": {label: method.content for label, method in methods.items()},
         "seeds": seeds,
         "settings": {k: v for k, v in settings.items() if k not in PLACES and v is not None}
         | {"teacher_epochs": options.teacher_epochs},
     }
-    for cell in named:
-        _ = cell.recipe  # checks every value
+    _check_recipes(named)
     return Grid(folder, tuple(named), record)
 
 
@@ -214,6 +215,15 @@ def _check(options: CompareOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise InputError(f"{name}={value}: give at least {least}")
+
+
+def _check_recipes(cells: Sequence[Cell]) -> None:
+    """Check every value of every cell, and that no two do the same."""
+    alike: dict[str, Cell] = {}
+    for cell in cells:
+        other = alike.setdefault(repr(cell.recipe.flat() | {"name": None}), cell)
+        if other is not cell:
+            raise InputError(f"{other.name} and {cell.name} would do the same; give one of them, or other settings")
 
 
 def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict[str, Any]) -> Cell | None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from jsonargparse import ArgumentError, ArgumentParser
+
+from stillroom.config import OptimOptions
 from stillroom.errors import InputError
+from stillroom.report.description import NamedMethod, named_method
+from stillroom.wording import plain
 
 Names = dict[str, str] | list[str] | str
+Methods = dict[str, str | dict[str, Any]] | list[str] | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +27,8 @@ class CompareOptions:
             first.
         students: separated by commas, as for ``stillroom distill``; every one learns from every teacher.
         methods: separated by commas, as for ``stillroom distill``, for example "ce,kd,ldrld(depth=5)". In a file they
-            may have names of their own: {deep: "ldrld(depth=9)"}.
+            may have names of their own, {deep: "ldrld(depth=9)"}, and settings of the optimizer of their own,
+            {slow: {method: kd, lr: 0.01}}.
         seeds: a number of seeds, counted from 0, or seeds separated by commas.
         reference: the method the others are compared with; default kd, else ce, else the first.
         teacher_epochs: how long a teacher given by a name is trained; default as long as the students, 0 takes it as
@@ -35,7 +44,7 @@ class CompareOptions:
 
     teachers: Names
     students: Names
-    methods: Names = "ce,kd,dkd,ldrld"
+    methods: Methods = "ce,kd,dkd,ldrld"
     seeds: int | list[int] | str = 3
     reference: str | None = None
     teacher_epochs: int | None = None
@@ -48,15 +57,8 @@ class CompareOptions:
     page: bool = True
 
 
-Axis = Literal["teachers", "students", "methods"]
-
-
-def labelled(options: CompareOptions, axis: Axis) -> dict[str, str]:
-    """What stands on one axis of the grid, by the name it goes by.
-
-    Args:
-        options: the comparison.
-        axis: which of its settings.
+def models_of(options: CompareOptions, axis: Literal["teachers", "students"]) -> dict[str, str]:
+    """The teachers or the students, by the names they go by.
 
     Returns:
         Label -> text; a plain list labels each text with itself.
@@ -64,18 +66,53 @@ def labelled(options: CompareOptions, axis: Axis) -> dict[str, str]:
     Raises:
         InputError: for an empty axis, an empty entry, or one that is there twice.
     """
-    given = getattr(options, axis)
+    return {label: str(text).strip() for label, text in _labelled(axis, getattr(options, axis)).items()}
+
+
+def methods_of(options: CompareOptions) -> dict[str, NamedMethod]:
+    """The methods, by the names they go by.
+
+    Raises:
+        InputError: as for :func:`models_of`, and for settings that are none of the optimizer's or of the wrong kind.
+    """
+    methods = {}
+    for label, content in _labelled("methods", options.methods).items():
+        try:
+            method = named_method(content)
+            methods[label] = NamedMethod(method.text, _checked(method.settings))
+        except InputError as error:
+            raise InputError(f"methods: {label}: {error}") from error
+    return methods
+
+
+def _labelled(axis: str, given: dict[str, Any] | list[str] | str) -> dict[str, Any]:
+    """Whatever stands on one axis of the grid, by label."""
     if isinstance(given, dict):
-        pairs = [(str(label).strip(), str(text).strip()) for label, text in given.items()]
+        pairs = [(str(label).strip(), content) for label, content in given.items()]
     else:
         texts = _split(given) if isinstance(given, str) else [str(text).strip() for text in given]
         pairs = [(text, text) for text in texts]
-    if not pairs or not all(label and text for label, text in pairs):
+    if not pairs or not all(label and content for label, content in pairs):
         raise InputError(f"{axis}={given!r}: give at least one, separated by commas")
     doubled = [label for place, (label, _) in enumerate(pairs) if label in [other for other, _ in pairs[:place]]]
     if doubled:
         raise InputError(f"{axis}={given!r}: {doubled[0]!r} is there twice")
     return dict(pairs)
+
+
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's own settings, each of its right kind."""
+    known = [f.name for f in dataclasses.fields(OptimOptions)]
+    for name in settings:
+        if name not in known:
+            raise InputError(f"methods cannot differ in {name!r}; they can in {', '.join(known)}")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(OptimOptions)
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        return dict(parser.parse_object(given, defaults=False).as_dict())
+    except ArgumentError as error:
+        raise InputError(plain(str(error), parser)) from error
 
 
 def seeds_of(options: CompareOptions) -> list[int]:

@@ -17,26 +17,65 @@ NAME = "comparison.yaml"
 
 
 @dataclass(frozen=True)
+class NamedMethod:
+    """What the label of a method stands for.
+
+    Attributes:
+        text: as for ``stillroom distill --method``.
+        settings: in which its runs differ from those of the other methods, such as ``{"lr": 0.01}``.
+    """
+
+    text: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str | dict[str, Any]:
+        """As it stands in ``comparison.yaml``, where :func:`named_method` reads it."""
+        return {"method": self.text, **self.settings} if self.settings else self.text
+
+    def is_of(self, config: Mapping[str, Any]) -> bool:
+        """Whether a run with these settings is one of its runs."""
+        text = str(config.get("method", "ce")).strip()
+        return text == self.text and all(config.get(name) == value for name, value in self.settings.items())
+
+
+def named_method(content: object) -> NamedMethod:
+    """Read a method from a YAML file: its text, or a mapping with ``method`` and settings of its own.
+
+    Raises:
+        InputError: a mapping without ``method``.
+    """
+    if not isinstance(content, Mapping):
+        return NamedMethod(str(content).strip())
+    settings = dict(content)
+    text = str(settings.pop("method", "")).strip()
+    if not text:
+        raise InputError(f"{dict(content)}: say which method it is, as in {{method: kd, lr: 0.01}}")
+    return NamedMethod(text, settings)
+
+
+@dataclass(frozen=True)
 class Description:
     """Names and order for what lies in a folder; all of it may be missing.
 
     Attributes:
         title: in words.
         reference: the label of the method that the others are compared with.
-        methods: the text of each method by its label, in order.
+        methods: each method by its label, in order.
         teachers: the run folder or model of each teacher by its name, in order.
         students: the model of each student by its name, in order.
     """
 
     title: str = ""
     reference: str = ""
-    methods: Mapping[str, str] = field(default_factory=dict)
+    methods: Mapping[str, NamedMethod] = field(default_factory=dict)
     teachers: Mapping[str, str] = field(default_factory=dict)
     students: Mapping[str, str] = field(default_factory=dict)
 
-    def label_of(self, method: str) -> str | None:
-        """The label of a method's text, if it has one."""
-        return next((label for label, text in self.methods.items() if text.strip() == method), None)
+    def method_label(self, config: Mapping[str, Any]) -> str | None:
+        """The label of a run's method, if it has one: of several the one that says most about the run's settings."""
+        fitting = [label for label, method in self.methods.items() if method.is_of(config)]
+        return max(fitting, key=lambda label: len(self.methods[label].settings), default=None)
 
     def student_label(self, student: str) -> str | None:
         """The name of a student's model, if it has one."""
@@ -96,12 +135,16 @@ def _read(path: Path, changed: int) -> Description:  # noqa: ARG001  the time of
     for name in ("title", "reference"):
         if not isinstance(content.get(name, ""), str):
             raise InputError(f"{path}: {name}={content[name]!r} is no text")
-    axes = {}
+    axes: dict[str, Any] = {}
     for name in ("methods", "teachers", "students"):
         named = content.get(name, {})
         if isinstance(named, list) and name == "students":
             named = {str(student).rpartition(":")[2]: student for student in named}
         if not isinstance(named, dict):
             raise InputError(f"{path}: {name}={named!r}: write {name} as label: value, one a line")
-        axes[name] = {str(label): str(value) for label, value in named.items()}
+        axes[name] = {str(label): value if name == "methods" else str(value) for label, value in named.items()}
+    try:
+        axes["methods"] = {label: named_method(content) for label, content in axes["methods"].items()}
+    except InputError as error:
+        raise InputError(f"{path}: methods={error}") from error
     return Description(content.get("title", ""), content.get("reference", ""), **axes)

@@ -76,7 +76,7 @@ class FoundRun:
     def method(self) -> str:
         """The label of the method."""
         text = self.method_text
-        return self.description.label_of(text) or (LABELS_ONLY if text == "ce" else text)
+        return self.description.method_label(self.config) or (LABELS_ONLY if text == "ce" else text)
 
     @property
     def student(self) -> str:

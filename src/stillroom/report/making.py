@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Making:
         schedule: in a sentence.
         methods: the text of each method by its label.
         common: settings that all runs share.
-        differing: settings that they do not share, with each value and the runs that have it.
+        differing: settings that they do not share, with each value and the methods or runs that have it.
         machines: device and system of the runs.
         versions: of the packages.
         commands: that made the runs.
@@ -45,10 +45,9 @@ class Making:
 
 def making_of(pair: Pair) -> Making:
     """Gather from the run folders of a pair, and its teacher's, how they were made."""
-    configs = {cell.run.path.name: cell.run.config() for cell in pair.cells}
     runs = [*([pair.teacher_run] if pair.teacher_run else []), *(cell.run for cell in pair.cells)]
     environments = [_environment(run) for run in runs]
-    common, differing = _compared(configs)
+    common, differing = _compared(pair)
     first = pair.cells[0].run.config()
     return Making(
         data=(
@@ -57,8 +56,8 @@ def making_of(pair: Pair) -> Making:
         ),
         models=_models(pair),
         schedule=(
-            f"{first['epochs']} epochs of batch {first['batch_size']}, {first['optimizer']}, peak rate {first['lr']}, "
-            f"{first['schedule']}, weight decay {first['weight_decay']}, seeds "
+            f"{first['epochs']} epochs of batch {first['batch_size']}, {_all(pair, 'optimizer')}, "
+            f"peak rate {_all(pair, 'lr')}, {_all(pair, 'schedule')}, weight decay {_all(pair, 'weight_decay')}, seeds "
             + ", ".join(map(str, sorted({cell.seed for cell in pair.cells})))
         ),
         methods={method: str(pair.runs(method)[0].run.config().get("method", "ce")) for method in pair.methods},
@@ -81,7 +80,14 @@ def _models(pair: Pair) -> dict[str, str]:
     return models | {"student": str(student.get("student") or student.get("model"))}
 
 
-def _compared(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
+def _all(pair: Pair, name: str) -> str:
+    """The values of a setting in all runs, as in "0.05 or 0.01"."""
+    return " or ".join(dict.fromkeys(_text(cell.run.config()[name]) for cell in pair.cells))
+
+
+def _compared(pair: Pair) -> tuple[dict[str, str], dict[str, str]]:
+    """Settings that all runs share, and those they do not, each value with the methods or the runs that have it."""
+    configs = {cell.run.path.name: cell.run.config() for cell in pair.cells}
     names = [name for name in dict.fromkeys(key for config in configs.values() for key in config) if name not in OWN]
     common, differing = {}, {}
     for name in names:
@@ -92,8 +98,15 @@ def _compared(configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str],
         if len(having) == 1:
             common[name] = next(iter(having))
         else:
-            differing[name] = "; ".join(f"{value} in {', '.join(runs)}" for value, runs in having.items())
+            differing[name] = "; ".join(f"{value} in {_whose(pair, runs)}" for value, runs in having.items())
     return common, differing
+
+
+def _whose(pair: Pair, runs: Collection[str]) -> str:
+    """Runs by their names, or by their methods where these are all runs of them."""
+    methods = [m for m in pair.methods if any(cell.run.path.name in runs for cell in pair.runs(m))]
+    whole = all(cell.run.path.name in runs for method in methods for cell in pair.runs(method))
+    return ", ".join(methods if whole else runs)
 
 
 def _text(value: object) -> str:
