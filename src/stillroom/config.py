@@ -17,7 +17,7 @@ from typing import Any, Literal
 from stillroom.errors import InputError, did_you_mean
 
 PORTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
-DEPTHWISE = ("MobileNetV2", "ShuffleV1", "ShuffleV2")  # every paper trains these with a fifth of the usual rate
+DEPTHWISE = ("MobileNetV2", "ShuffleV1", "ShuffleV2")  # published recipes train these with a fifth of the usual rate
 PORTABLE_WORDS = "letters, digits, . - _ only, a letter or digit first, at most 120"
 
 
