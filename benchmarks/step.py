@@ -4,7 +4,8 @@ Both train the same student from the same weights with the same teacher on cross
 classes, noise pictures of 32x32, crops and flips. One round is one epoch of each, timed from its first batch to its
 last step, without validation. The peak is what plain 3x3 convolutions of the networks' own sizes reach (forward, the
 better memory order, the best of all rounds); a step's FLOPs are those of convolutions and matrix products in the
-teacher's forward pass and the student's forward and backward pass.
+teacher's forward pass and the student's forward and backward pass. Where the teacher's logits come from a bank, which
+the round before the first one has filled, as for every student after the first, only the student's count.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -38,6 +39,13 @@ PAIRS = {
 }
 BASELINE = "public loop"
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Loop(NamedTuple):
+    """One of the contenders: its precision, and whether its teacher's logits come from a bank."""
+
+    precision: str
+    banked: bool
 
 
 def main(arguments: list[str]) -> None:
@@ -65,26 +73,32 @@ def measure(
     teacher, student = networks(pair)
     losses: dict[str, list[float]] = {}
     peaks: dict[str, list[float]] = {}
-    ours = {f"stillroom {precision}": precision for precision in precisions}
+    loops: dict[str, Loop] = {BASELINE: Loop("32", banked=False)}
+    for precision in precisions:
+        loops[f"stillroom {precision}"] = Loop(precision, banked=False)
+        loops[f"stillroom {precision}, banked teacher"] = Loop(precision, banked=True)
     calls: dict[str, Callable[[], float | None]] = {
         BASELINE: public_loop(teacher, student, data, workers, losses.setdefault(BASELINE, [])),
     }
-    for name, precision in ours.items():
-        calls[name] = engine(teacher, student, data, precision, settings, losses.setdefault(name, []))
-    for precision in {"32", *precisions}:
-        rates = peaks.setdefault(precision, [])
-        calls[f"peak {precision}"] = partial(convolve, PAIRS[pair], DTYPES[precision], rates)
-    took = compare(calls, rounds=rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, loop in loops.items():
+            if name != BASELINE:
+                chosen = settings | {"precision": loop.precision, "bank": folder if loop.banked else None}
+                calls[name] = engine(teacher, student, data, chosen, losses.setdefault(name, []))
+        for precision in {"32", *precisions}:
+            rates = peaks.setdefault(precision, [])
+            calls[f"peak {precision}"] = partial(convolve, PAIRS[pair], DTYPES[precision], rates)
+        took = compare(calls, rounds=rounds)
     steps, flops = len(data.train) // BATCH, step_flops(*pair.split("-"))
     print(f"## {pair.replace('-', ' to ')}\n")
-    print(f"{flops / 1e9:.1f} GFLOP a step.\n")
+    print(f"{flops[False] / 1e9:.1f} GFLOP a step, {flops[True] / 1e9:.1f} of them the student's.\n")
     rows = []
-    for name in (BASELINE, *ours):
+    for name, loop in loops.items():
         seconds = took.median(name) / steps
-        peak = max(peaks[ours.get(name, "32")])
+        peak, rate = max(peaks[loop.precision]), flops[loop.banked] / seconds
         rows.append([
-            name, f"{1e3 * seconds:.1f}", took.ratio(BASELINE, name).text(), f"{flops / seconds / 1e9:.1f}",
-            f"{peak / 1e9:.1f}", f"{100 * flops / seconds / peak:.0f} %", f"{statistics.median(losses[name]):.2f}",
+            name, f"{1e3 * seconds:.1f}", took.ratio(BASELINE, name).text(), f"{rate / 1e9:.1f}",
+            f"{peak / 1e9:.1f}", f"{100 * rate / peak:.0f} %", f"{statistics.median(losses[name]):.2f}",
         ])  # fmt: skip
     columns = ["loop", "ms a step", "times the public loop's speed", "GFLOP/s", "peak GFLOP/s", "of peak", "mean loss"]
     print_table(columns, rows)
@@ -131,7 +145,7 @@ def public_loop(
 
 
 def engine(
-    teacher: nn.Module, student: nn.Module, data: DataSet, precision: str, settings: dict[str, Any], losses: list[float]
+    teacher: nn.Module, student: nn.Module, data: DataSet, settings: dict[str, Any], losses: list[float]
 ) -> Callable[[], float]:
     """An epoch of a run of its own through the public API, from the student's first weights; its recorded seconds."""
 
@@ -139,8 +153,7 @@ def engine(
         with tempfile.TemporaryDirectory() as runs:
             _, record = stillroom.distill(
                 teacher=copy.deepcopy(teacher), student=copy.deepcopy(student), data=data, method="ce + ldrld",
-                epochs=1, batch_size=BATCH, lr=0.05, accelerator="cpu", precision=precision, runs=runs,
-                **settings,
+                epochs=1, batch_size=BATCH, lr=0.05, accelerator="cpu", runs=runs, **settings,
             )  # fmt: skip
             (row,) = record.epochs()
         losses.append(row["loss"])
@@ -167,12 +180,14 @@ def convolve(stages: tuple[tuple[int, int], ...], dtype: torch.dtype, rates: lis
     rates.append(flops / seconds)
 
 
-def step_flops(teacher: str, student: str) -> int:
-    """FLOPs of one step's convolutions and matrix products, counted without computing them."""
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        models = [build_model(name, num_classes=CLASSES) for name in (teacher, student)]
-        images = torch.empty(BATCH, 3, SIZE, SIZE)
-        with torch.no_grad():
-            models[0](images)
-        models[1](images).sum().backward()
-    return int(counter.get_total_flops())
+def step_flops(teacher: str, student: str) -> dict[bool, int]:
+    """FLOPs of one step's convolutions and matrix products, counted without computing them: with a bank and without."""
+    images = torch.empty(BATCH, 3, SIZE, SIZE, device="meta")
+    counts = []
+    for name, trained in ((teacher, False), (student, True)):
+        with torch.device("meta"), torch.set_grad_enabled(trained), FlopCounterMode(display=False) as counter:
+            logits = build_model(name, num_classes=CLASSES)(images)
+            if trained:
+                logits.sum().backward()
+        counts.append(int(counter.get_total_flops()))
+    return {False: sum(counts), True: counts[1]}

@@ -135,6 +135,17 @@ def test_models_are_called_by_the_last_part_of_their_names_where_that_is_enough(
     assert grid_of(tmp_path, teachers="timm:hf-hub:someone/model").cells[0].name == "model-s0"
 
 
+def test_a_later_student_of_the_same_short_name_leaves_the_first_one_its_runs(tmp_path):
+    first = grid_of(tmp_path, students="timm:resnet18", methods="kd", seeds=1)
+    write_record(first.folder, joined_record(first))
+    for students in ("timm:resnet18,torchvision:resnet18", "torchvision:resnet18"):
+        later = grid_of(tmp_path, students=students, methods="kd", seeds=1)
+        assert later.record["students"]["torchvision:resnet18"] == "torchvision:resnet18"
+        assert joined_record(later)["students"]["resnet18"] == "timm:resnet18"
+    both = grid_of(tmp_path, students="timm:resnet18,torchvision:resnet18", methods="kd", seeds=1)
+    assert {cell.name for cell in first.cells} < {cell.name for cell in both.cells}
+
+
 COMPARISONS = Path(__file__).parents[2] / "benchmarks" / "comparisons"
 
 

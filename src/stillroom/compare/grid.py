@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -17,7 +19,7 @@ from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError, first_line
 from stillroom.methods import parse_method
-from stillroom.report.description import NAME, write_description
+from stillroom.report.description import NAME, read_description, write_description
 
 # What may differ between two calls that work on the same comparison: none of it decides a result.
 PLACES = ("runs", "name", "bank", "bank_gb", "checkpoint_every")
@@ -86,7 +88,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         InputError: for anything that cannot work.
     """
     _check(options)
-    teachers, students = (_shortened(models_of(options, axis)) for axis in ("teachers", "students"))
+    teachers, students = _shortened(models_of(options, "teachers")), models_of(options, "students")
     methods = methods_of(options)
     seeds = seeds_of(options)
     if options.reference is not None and options.reference not in methods:
@@ -102,6 +104,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
     if not PORTABLE.fullmatch(name):
         raise InputError(f"name={name}: give {PORTABLE_WORDS}")
     folder = Path(settings.pop("runs", None) or RunOptions.runs) / name
+    students = _shortened(students, read_description(folder).students)
     settings = {**settings, "runs": str(folder), "bank": settings.get("bank") or str(folder / "bank")}
 
     trained = {label: _teacher_cell(options, text, label, settings) for label, text in teachers.items()}
@@ -240,7 +243,12 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     return Cell(f"{slug(label)}-s0", "train", own | {"model": text, "epochs": epochs, "seed": 0})
 
 
-def _shortened(models: dict[str, str]) -> dict[str, str]:
-    """Models by labels without the folders or the module that lead to them, where that leaves the labels distinct."""
-    short = {Path(label).name.rpartition(":")[2]: text for label, text in models.items()}
-    return short if len(short) == len(models) else models
+def _shortened(models: dict[str, str], there: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Models by labels without the folders or the module that lead to them, where that leaves the labels distinct.
+
+    Models of an earlier call on the same comparison keep theirs: their runs have it in their names.
+    """
+    kept = {text: label for label, text in there.items()}
+    short = {text: kept.get(text, Path(label).name.rpartition(":")[2]) for label, text in models.items()}
+    used = Counter((kept | short).values())
+    return {short[text] if text in kept or used[short[text]] == 1 else label: text for label, text in models.items()}
