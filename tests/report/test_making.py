@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from stillroom.report.groups import Cell, Pair
-from stillroom.report.making import making_of
+from stillroom.report.making import apart, making_of
 from tests.report.pages import made_run
 
 
@@ -25,6 +25,8 @@ def test_a_setting_in_which_methods_differ_is_told_by_method(tmp_path):
     making = making_of(pair_of(*runs))
     assert making.differing == {"lr": "0.05 in kd; 0.01 in slow"}
     assert "peak rate 0.05 or 0.01," in making.schedule
+    assert apart(pair_of(*runs)) == ["lr is 0.05, but 0.01 for “slow”"]
+    assert apart(pair_of(*runs[:2])) == []
 
 
 def test_ones_and_truth_are_told_apart(tmp_path):

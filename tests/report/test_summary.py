@@ -135,6 +135,17 @@ def shown(table):
     return console.file.getvalue()
 
 
+def test_methods_that_ran_with_other_settings_are_named(compared):
+    got = compared(LASTS)
+    assert "same settings" not in "\n".join(verdict(got, "kd"))
+    for cell in got.pair.runs("up"):
+        (cell.run.path / "config.yaml").write_text("lr: 0.01")
+    for cell in got.pair.cells:
+        if cell.method != "up":
+            (cell.run.path / "config.yaml").write_text("lr: 0.05")
+    assert "Not all methods ran with the same settings: lr is 0.05, but 0.01 for “up”." in verdict(got, "kd")
+
+
 def test_the_terminal_table_has_a_row_a_method_with_spread_interval_and_verdict(compared):
     summary = compared(LASTS, published={"up": 73.25})
     table = summary_table(summary, "kd")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from stillroom.config import OptimOptions
 from stillroom.engine.runs import RunFolder
 from stillroom.report.groups import Pair
 
@@ -67,6 +68,21 @@ def making_of(pair: Pair) -> Making:
         versions=_distinct(_versions(found) for found in environments),
         commands=_distinct(_command(found) for found in environments),
     )
+
+
+def apart(pair: Pair) -> list[str]:
+    """Settings of the optimizer in which the methods of a pair differ, as in "lr is 0.05, but 0.01 for “slow”"."""
+    found = []
+    for name in (f.name for f in fields(OptimOptions)):
+        having: dict[str, list[str]] = {}
+        for method in pair.methods:
+            values = dict.fromkeys(_text(cell.run.config().get(name)) for cell in pair.runs(method))
+            having.setdefault(" or ".join(values), []).append(f"“{method}”")
+        usual = max(having, key=lambda value: len(having[value]))
+        others = [f"{value} for {', '.join(methods)}" for value, methods in having.items() if value != usual]
+        if others:
+            found.append(f"{name} is {usual}, but {' and '.join(others)}")
+    return found
 
 
 def _models(pair: Pair) -> dict[str, str]:

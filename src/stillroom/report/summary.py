@@ -10,6 +10,7 @@ from rich.table import Table
 
 from stillroom.report.answers import answers, teacher_trouble
 from stillroom.report.groups import Cell, Comparison, Pair
+from stillroom.report.making import apart
 from stillroom.report.measures import Measures, measure
 from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
 from stillroom.report.table import duration, signed
@@ -157,6 +158,7 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
             lines.append(f"{opening}: {'; '.join(named)}.")
     if reference not in methods:
         lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
+    lines += [f"Not all methods ran with the same settings: {what}." for what in apart(summary.pair)]
     lines += _basis([difference for _, difference in compared])
     trouble = _teacher_trouble(summary)
     if trouble:
