@@ -158,7 +158,8 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
             lines.append(f"{opening}: {'; '.join(named)}.")
     if reference not in methods:
         lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
-    lines += [f"Not all methods ran with the same settings: {what}." for what in apart(summary.pair)]
+    if differing := apart(summary.pair):
+        lines.append(f"Not all methods ran with the same settings: {'; '.join(differing)}.")
     lines += _basis([difference for _, difference in compared])
     trouble = _teacher_trouble(summary)
     if trouble:
