@@ -23,7 +23,7 @@ def test_a_setting_in_which_methods_differ_is_told_by_method(tmp_path):
     settings = [("kd", 0, 0.05), ("kd", 1, 0.05), ("slow", 0, 0.01), ("slow", 1, 0.01)]
     runs = [made_run(tmp_path, f"{m}{s}", ["a"], method=m, seed=s, lr=lr) for m, s, lr in settings]
     making = making_of(pair_of(*runs))
-    assert making.differing == {"lr": "0.05 in kd; 0.01 in slow"}
+    assert making.differing == {"lr": "0.05 in “kd”; 0.01 in “slow”"}
     assert "peak rate 0.05 or 0.01," in making.schedule
     assert apart(pair_of(*runs)) == ["lr is 0.05, but 0.01 for “slow”"]
     assert apart(pair_of(*runs[:2])) == []

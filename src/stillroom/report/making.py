@@ -122,7 +122,7 @@ def _whose(pair: Pair, runs: Collection[str]) -> str:
     """Runs by their names, or by their methods where these are all runs of them."""
     methods = [m for m in pair.methods if any(cell.run.path.name in runs for cell in pair.runs(m))]
     whole = all(cell.run.path.name in runs for method in methods for cell in pair.runs(method))
-    return ", ".join(methods if whole else runs)
+    return ", ".join([f"“{method}”" for method in methods] if whole else runs)
 
 
 def _text(value: object) -> str:
