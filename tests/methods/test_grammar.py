@@ -85,8 +85,10 @@ def test_only_teacher_losses_need_a_teacher():
         ("kd(temprature=4)", "no parameter 'temprature'"),
         ("kd(temperature=-1)", "temperature"),
         ("kd(temperature='x')", "type float"),
-        ("ldrld(depth=2.5)", "type int"),
-        ("ldrld(depth=true)", "must be a number"),
+        ("ctkd(loops=2.5)", "type int"),
+        ("ctkd(loops=true)", "must be a number"),
+        ("ldrld(depth=2.5)", "depth is 2.5: it must be a whole number"),
+        ("ldrld(depth=true)", "depth is True: it must be a whole number"),
         ("kd(4)", "not understood"),
         ("standardized(kd, dkd)", "goes around one loss"),
         ("standardized", "goes around one loss"),
@@ -132,6 +134,20 @@ class Cosine(nn.Module):
         return self.sharp * (1 - F.cosine_similarity(student_logits, teacher_logits)).mean()
 
 
+class Pointed(Cosine):
+    """A loss whose parameters show no type by their defaults."""
+
+    def __init__(self, edge: float, point: float | None = None) -> None:
+        super().__init__(edge if point is None else point)
+
+
+def test_parameters_without_a_telling_default_take_what_the_loss_takes(outputs):
+    student, teacher, _ = outputs
+    for text, sharp in (("Pointed(edge=3)", 3.0), ("Pointed(edge=3, point=2.5)", 2.5)):
+        terms = parse_method(f"tests.methods.test_grammar.{text}")(*outputs, 1)
+        torch.testing.assert_close(terms["pointed"], Cosine(sharp)(student.logits, teacher.logits))
+
+
 def test_a_loss_of_ones_own_is_written_with_its_module(outputs):
     student, teacher, _ = outputs
     terms = parse_method("0.5*ce + 2*tests.methods.test_grammar.Cosine(sharp=3, warmup=2)")(*outputs, 1)
@@ -142,6 +158,7 @@ def test_a_loss_of_ones_own_is_written_with_its_module(outputs):
         ("tests.methods.test_grammar.pytest", "not a function or class"),
         ("tests.methods.test_grammar.total", "no loss"),
         ("tests.methods.test_grammar.Cosine(blunt=1)", "no parameter 'blunt'"),
+        ("tests.methods.test_grammar.Pointed(point=2.5)", "missing 1 required positional argument: 'edge'"),
     ):
         with pytest.raises(InputError, match=says):
             parse_method(text)

@@ -116,12 +116,15 @@ def _make(build: type[nn.Module], name: str, arguments: dict[str, Any], text: st
         _check_type(name, argument, value, known, text)
     try:
         return build(*inner, **arguments)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"method={text!r}: {error}") from error
 
 
 def _check_type(name: str, argument: str, value: object, known: Mapping[str, inspect.Parameter], text: str) -> None:
-    wanted = type(known[argument].default)
+    default = known[argument].default
+    if default is None or default is inspect.Parameter.empty:
+        return  # it shows no type; the loss itself may refuse the value
+    wanted = type(default)
     if not isinstance(value, wanted) and not (wanted is float and type(value) is int):
         raise InputError(f"method={text!r}: {argument}={value!r} of {name} must be of type {wanted.__name__}")
     if wanted in (int, float) and isinstance(value, bool):

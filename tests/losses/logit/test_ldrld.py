@@ -298,6 +298,13 @@ def test_refused_depths(depth: float) -> None:
         LDRLD(depth=depth)
 
 
+@pytest.mark.parametrize(("classes", "depth"), [(2, 2), (3, 3), (7, 7), (100, 7)])
+def test_without_a_depth_it_is_the_published_one_or_all_classes(classes: int, depth: int) -> None:
+    student, teacher = torch.randn(2, 8, classes).unbind()
+    expected = ldrld(student, teacher, depth=depth)
+    assert ldrld(student, teacher) == LDRLD()(student, teacher) == expected
+
+
 def test_a_depth_above_c_is_refused() -> None:
     with pytest.raises(ValueError, match="depth is 9 but student_logits has C = 8"):
         ldrld(torch.zeros(4, 8), torch.zeros(4, 8), depth=9)

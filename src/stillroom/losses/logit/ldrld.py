@@ -12,6 +12,8 @@ from stillroom.losses.checks import check_finite, check_logits, check_temperatur
 from stillroom.losses.kernels.ldrld import ldrld_closed_form
 from stillroom.losses.numerics import widen
 
+PUBLISHED_DEPTH = 7
+
 
 class LDRLDTerms(NamedTuple):
     """The local term and the remaining non-target knowledge, unweighted scalars."""
@@ -69,7 +71,7 @@ def ldrld(
     student_logits: Tensor,
     teacher_logits: Tensor,
     *,
-    depth: int = 7,
+    depth: int | None = None,
     temperature: float = 4.0,
     alpha: float = 10.5,
     beta: float = 7.0,
@@ -103,7 +105,8 @@ def ldrld(
     Args:
         student_logits: (B, C), any floating dtype, finite; computed in float32 at least.
         teacher_logits: (B, C), finite; no gradient reaches it.
-        depth: d, how many of the student's largest logits are paired, 2 <= d <= C.
+        depth: d, how many of the student's largest logits are paired, 2 <= d <= C; None is the published 7, or C
+            where there are fewer classes.
         temperature: T, above 0.
         alpha: weight of the local term (pairs and LLKI).
         beta: weight of RNTK.
@@ -140,6 +143,7 @@ def ldrld(
     check_logits(student_logits, teacher_logits)
     check_temperature(temperature)
     check_finite(alpha=alpha, beta=beta)
+    depth = min(PUBLISHED_DEPTH, student_logits.shape[1]) if depth is None else depth
     _check_settings(depth, delta, epsilon, decay)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
@@ -160,7 +164,7 @@ def ldrld_terms(
     student_logits: Tensor,
     teacher_logits: Tensor,
     *,
-    depth: int = 7,
+    depth: int | None = None,
     temperature: float = 4.0,
     delta: float = 2.0,
     epsilon: float = 1.5,
@@ -223,7 +227,7 @@ class LDRLD(nn.Module):
 
     def __init__(
         self,
-        depth: int = 7,
+        depth: int | None = None,
         temperature: float = 4.0,
         alpha: float = 10.5,
         beta: float = 7.0,
@@ -240,7 +244,7 @@ class LDRLD(nn.Module):
         super().__init__()
         check_temperature(temperature)
         check_finite(alpha=alpha, beta=beta)
-        _check_settings(depth, delta, epsilon, decay)
+        _check_settings(PUBLISHED_DEPTH if depth is None else depth, delta, epsilon, decay)
         self.settings: dict[str, Any] = {
             "depth": depth,
             "temperature": temperature,

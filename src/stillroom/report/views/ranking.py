@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stillroom.errors import InputError
 from stillroom.losses import LDRLD
-from stillroom.losses.logit.ldrld import adaptive_decay_weights
+from stillroom.losses.logit.ldrld import PUBLISHED_DEPTH, adaptive_decay_weights
 from stillroom.methods import parse_method
 from stillroom.report.groups import Pair
 from stillroom.report.views.networks import first_runs
@@ -66,7 +66,7 @@ def shown_ranking(rankings: Mapping[str, Ranking]) -> Ranking:
 
 
 def _ranking(settings: dict[str, Any], classes: int, *, own: bool) -> Ranking:
-    depth = min(int(settings["depth"]), classes)
+    depth = min(settings["depth"] or PUBLISHED_DEPTH, classes)
     constants = {name: settings[name] for name in ("delta", "epsilon", "decay", "irw", "erd")}
     weights = adaptive_decay_weights(depth, **constants)
     if not settings["pairs"]:
