@@ -19,7 +19,7 @@ from stillroom.engine.runs import RunFolder
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.networks import ModelLike, build, require_weights
-from stillroom.prepare import Inputs, as_asked, load_pictures, prepare
+from stillroom.prepare import Inputs, as_asked, load_pictures, prepare, with_picture_size
 
 DataLike = str | Path | DataSet
 
@@ -118,7 +118,7 @@ def evaluate(
     Raises:
         InputError: for anything that cannot work.
     """
-    chosen = make_recipe("train", {"model": _name(model), "data": _data_name(data), **options}).data
+    chosen = with_picture_size(make_recipe("train", {"model": _name(model), "data": _data_name(data), **options})).data
     require_weights("model", model, checkpoint, pretrained)
     pictures = data if isinstance(data, DataSet) else load_pictures(chosen)
     pictures = as_asked(pictures, chosen, _name(model))
@@ -142,6 +142,8 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
         InputError: for anything that cannot work, before training begins.
     """
     inputs = inputs or Inputs()
+    if inputs.data is None:
+        recipe = with_picture_size(recipe)
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     if not machine.first:
         reporter = Silent()

@@ -68,7 +68,8 @@ class DataOptions:
     Attributes:
         data: a name from ``stillroom list data`` or a folder (class folders, train/ and val/, or Parquet files).
         root: where named sets are stored and downloaded to.
-        image_size: side in pixels to resize to; needed when the pictures differ in size.
+        image_size: side in pixels to resize to; needed when the pictures differ in size. Default: that of the run which
+            the teacher (or the trained model) comes from.
         first_classes: use only the first k classes, for quick work.
         per_class: use only the first n training pictures of each class, for quick work.
         val_fraction: share of the pictures kept for validation when the folder has no split of its own.

@@ -162,6 +162,16 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
                 pass
 
 
+def with_picture_size(recipe: Recipe) -> Recipe:
+    """The recipe with pictures of the size that its teacher's run had, or its model's, where it gives none."""
+    models = recipe.models
+    begun_from = models.model if isinstance(models, TrainModel) else models.teacher
+    run = RunFolder(Path(begun_from))
+    if recipe.data.image_size is not None or not run.finished:
+        return recipe
+    return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
+
+
 def load_pictures(options: DataOptions) -> DataSet:
     """Read the pictures that the options name."""
     return load_data(

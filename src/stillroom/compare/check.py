@@ -31,11 +31,14 @@ def check(grid: Grid, cells: Sequence[Cell]) -> None:
     for cell in kinds.values():
         with _naming(cell):
             check_names(cell.recipe, Inputs(teacher=nn.Identity() if cell.waits_for in to_train else None))
-    data = load_pictures(cells[0].recipe.data)
+    options, data = None, None
     stand_ins: dict[str, nn.Module] = {}
     with torch.random.fork_rng():
         for cell in kinds.values():
             teacher = None
+            if data is None or options != cell.recipe.data:  # teachers from runs may have seen other sizes
+                options = cell.recipe.data
+                data = load_pictures(options)
             with _naming(cell):
                 if cell.waits_for in to_train:
                     model = to_train[cell.waits_for].settings["model"]

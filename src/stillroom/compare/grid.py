@@ -19,6 +19,7 @@ from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError, first_line
 from stillroom.methods import parse_method
+from stillroom.prepare import with_picture_size
 from stillroom.report.description import NAME, read_description, write_description
 
 # What may differ between two calls that work on the same comparison: none of it decides a result.
@@ -50,7 +51,7 @@ class Cell:
     @property
     def recipe(self) -> Recipe:
         """All settings, checked."""
-        return make_recipe(self.command, self.settings)
+        return with_picture_size(make_recipe(self.command, self.settings))
 
     @property
     def epochs(self) -> int:
