@@ -39,6 +39,11 @@ def test_settings_that_a_method_cannot_have_are_refused(method, said):
         methods_of(options(methods={"slow": method}))
 
 
+def test_one_model_under_two_names_is_refused():
+    with pytest.raises(InputError, match="students=.*'resnet20' is there twice"):
+        models_of(options(students={"a": "resnet20", "b": "resnet20"}), "students")
+
+
 @pytest.mark.parametrize("bad", ["", "kd,", "kd,kd", [], {"": "kd"}, {"kd": ""}])
 def test_empty_and_double_entries_are_refused(bad):
     with pytest.raises(InputError, match=r"^methods="):

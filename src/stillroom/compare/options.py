@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,7 +67,9 @@ def models_of(options: CompareOptions, axis: Literal["teachers", "students"]) ->
     Raises:
         InputError: for an empty axis, an empty entry, or one that is there twice.
     """
-    return {label: str(text).strip() for label, text in _labelled(axis, getattr(options, axis)).items()}
+    models = {label: str(text).strip() for label, text in _labelled(axis, getattr(options, axis)).items()}
+    _refuse_doubles(axis, models, models.values())
+    return models
 
 
 def methods_of(options: CompareOptions) -> dict[str, NamedMethod]:
@@ -94,10 +97,14 @@ def _labelled(axis: str, given: dict[str, Any] | list[str] | str) -> dict[str, A
         pairs = [(text, text) for text in texts]
     if not pairs or not all(label and content for label, content in pairs):
         raise InputError(f"{axis}={given!r}: give at least one, separated by commas")
-    doubled = [label for place, (label, _) in enumerate(pairs) if label in [other for other, _ in pairs[:place]]]
+    _refuse_doubles(axis, given, [label for label, _ in pairs])
+    return dict(pairs)
+
+
+def _refuse_doubles(axis: str, given: object, names: Iterable[str]) -> None:
+    doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
         raise InputError(f"{axis}={given!r}: {doubled[0]!r} is there twice")
-    return dict(pairs)
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
