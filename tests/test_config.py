@@ -50,6 +50,7 @@ def test_flat_settings_make_the_same_recipe_again():
         ({"momentum": 1.0}, "momentum=1.0"),
         ({"milestones": [9, 3]}, "milestones="),
         ({"warmup_epochs": 999}, "warmup_epochs=999"),
+        ({"warmup_epochs": 1}, "warmup_epochs=1: give 0, or at least 2"),
         ({"first_classes": 1}, "first_classes=1"),
         ({"skip_broken": 1.0}, "skip_broken=1.0"),
         ({"min_scale": 0.0}, "min_scale=0.0"),

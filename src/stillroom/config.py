@@ -111,7 +111,8 @@ class OptimOptions:
         schedule: milestones (steps down) or cosine; default milestones for sgd, cosine for adamw.
         milestones: epochs after which the rate falls; default at 5/8, 6/8 and 7/8 of the epochs (150, 180, 210 of 240).
         gamma: the factor at each milestone.
-        warmup_epochs: linear warm-up of the learning rate.
+        warmup_epochs: linear warm-up of the learning rate, step by step with cosine, epoch by epoch with milestones (as
+            published: the first of k epochs has a k-th of the rate).
         unfinished_warmup: keep the rate of the warm-up's last epoch but one until the first milestone, as the
             published LDRLD code does by accident (0.95 of the rate after 20 epochs). For exact reproduction only.
     """
@@ -272,6 +273,12 @@ def _check(recipe: Recipe) -> None:
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
         ("gamma", optim.gamma, 0 < optim.gamma <= 1, "above 0 and at most 1"),
         ("warmup_epochs", optim.warmup_epochs, 0 <= optim.warmup_epochs <= run.epochs, "between 0 and epochs"),
+        (
+            "warmup_epochs",
+            optim.warmup_epochs,
+            optim.schedule == "cosine" or optim.warmup_epochs != 1,
+            "0, or at least 2: with milestones the rate rises from epoch to epoch, and 1 would change nothing",
+        ),
         ("milestones", optim.milestones, optim.milestones == sorted(optim.milestones), "increasing epochs"),
         ("milestones", optim.milestones, all(m >= 0 for m in optim.milestones), "epochs of at least 0"),
         ("image_size", data.image_size, data.image_size is None or data.image_size >= 8, "at least 8 pixels"),
