@@ -89,13 +89,13 @@ def measure(
             rates = peaks.setdefault(precision, [])
             calls[f"peak {precision}"] = partial(convolve, PAIRS[pair], DTYPES[precision], rates)
         took = compare(calls, rounds=rounds)
-    steps, flops = len(data.train) // BATCH, step_flops(*pair.split("-"))
+    steps, (asking, learning) = len(data.train) // BATCH, step_flops(*pair.split("-"))
     print(f"## {pair.replace('-', ' to ')}\n")
-    print(f"{flops[False] / 1e9:.1f} GFLOP a step, {flops[True] / 1e9:.1f} of them the student's.\n")
+    print(f"{(asking + learning) / 1e9:.1f} GFLOP a step, {learning / 1e9:.1f} of them the student's.\n")
     rows = []
     for name, loop in loops.items():
         seconds = took.median(name) / steps
-        peak, rate = max(peaks[loop.precision]), flops[loop.banked] / seconds
+        peak, rate = max(peaks[loop.precision]), (learning if loop.banked else asking + learning) / seconds
         rows.append([
             name, f"{1e3 * seconds:.1f}", took.ratio(BASELINE, name).text(), f"{rate / 1e9:.1f}",
             f"{peak / 1e9:.1f}", f"{100 * rate / peak:.0f} %", f"{statistics.median(losses[name]):.2f}",
@@ -180,8 +180,8 @@ def convolve(stages: tuple[tuple[int, int], ...], dtype: torch.dtype, rates: lis
     rates.append(flops / seconds)
 
 
-def step_flops(teacher: str, student: str) -> dict[bool, int]:
-    """FLOPs of one step's convolutions and matrix products, counted without computing them: with a bank and without."""
+def step_flops(teacher: str, student: str) -> tuple[int, int]:
+    """FLOPs of one step's convolutions and matrix products in teacher and student, counted without computing them."""
     images = torch.empty(BATCH, 3, SIZE, SIZE, device="meta")
     counts = []
     for name, trained in ((teacher, False), (student, True)):
@@ -190,4 +190,4 @@ def step_flops(teacher: str, student: str) -> dict[bool, int]:
             if trained:
                 logits.sum().backward()
         counts.append(int(counter.get_total_flops()))
-    return {False: sum(counts), True: counts[1]}
+    return counts[0], counts[1]

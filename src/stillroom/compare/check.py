@@ -28,23 +28,24 @@ def check(grid: Grid, cells: Sequence[Cell]) -> None:
     """
     to_train = {cell.name: cell for cell in grid.cells if cell.command == "train" and not grid.run(cell).finished}
     kinds = {(cell.settings.get("teacher"), cell.student, cell.method): cell for cell in cells}
+    recipes = {cell.name: cell.recipe for cell in kinds.values()}
     for cell in kinds.values():
         with _naming(cell):
-            check_names(cell.recipe, Inputs(teacher=nn.Identity() if cell.waits_for in to_train else None))
+            check_names(recipes[cell.name], Inputs(teacher=nn.Identity() if cell.waits_for in to_train else None))
     options, data = None, None
     stand_ins: dict[str, nn.Module] = {}
     with torch.random.fork_rng():
         for cell in kinds.values():
-            teacher = None
-            if data is None or options != cell.recipe.data:  # teachers from runs may have seen other sizes
-                options = cell.recipe.data
+            teacher, recipe = None, recipes[cell.name]
+            if data is None or options != recipe.data:  # teachers from runs may have seen other sizes
+                options = recipe.data
                 data = load_pictures(options)
             with _naming(cell):
                 if cell.waits_for in to_train:
                     model = to_train[cell.waits_for].settings["model"]
                     teacher = stand_ins.get(model) or build("teacher", model, data, None, pretrained=False)
                     stand_ins[model] = teacher
-                fit(cell.recipe, Inputs(teacher=teacher), data)
+                fit(recipe, Inputs(teacher=teacher), data)
 
 
 @contextmanager

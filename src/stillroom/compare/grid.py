@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import yaml
@@ -89,7 +88,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         InputError: for anything that cannot work.
     """
     _check(options)
-    teachers, students = _shortened(models_of(options, "teachers")), models_of(options, "students")
+    teachers, students = _shortened(models_of(options, "teachers"), {}), models_of(options, "students")
     methods = methods_of(options)
     seeds = seeds_of(options)
     if options.reference is not None and options.reference not in methods:
@@ -244,7 +243,7 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     return Cell(f"{slug(label)}-s0", "train", own | {"model": text, "epochs": epochs, "seed": 0})
 
 
-def _shortened(models: dict[str, str], there: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+def _shortened(models: dict[str, str], there: Mapping[str, str]) -> dict[str, str]:
     """Models by labels without the folders or the module that lead to them, where that leaves the labels distinct.
 
     Models of an earlier call on the same comparison keep theirs: their runs have it in their names.

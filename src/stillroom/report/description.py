@@ -142,9 +142,9 @@ def _read(path: Path, changed: int) -> Description:  # noqa: ARG001  the time of
             named = {str(student).rpartition(":")[2]: student for student in named}
         if not isinstance(named, dict):
             raise InputError(f"{path}: {name}={named!r}: write {name} as label: value, one a line")
-        axes[name] = {str(label): value if name == "methods" else str(value) for label, value in named.items()}
-    try:
-        axes["methods"] = {label: named_method(content) for label, content in axes["methods"].items()}
-    except InputError as error:
-        raise InputError(f"{path}: methods={error}") from error
+        read = named_method if name == "methods" else str
+        try:
+            axes[name] = {str(label): read(value) for label, value in named.items()}
+        except InputError as error:
+            raise InputError(f"{path}: {name}={error}") from error
     return Description(content.get("title", ""), content.get("reference", ""), **axes)

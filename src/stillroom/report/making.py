@@ -48,8 +48,9 @@ def making_of(pair: Pair) -> Making:
     """Gather from the run folders of a pair, and its teacher's, how they were made."""
     runs = [*([pair.teacher_run] if pair.teacher_run else []), *(cell.run for cell in pair.cells)]
     environments = [_environment(run) for run in runs]
-    common, differing = _compared(pair)
-    first = pair.cells[0].run.config()
+    configs = {cell.run.path.name: cell.run.config() for cell in pair.cells}
+    common, differing = _compared(pair, configs)
+    first = configs[pair.cells[0].run.path.name]
     return Making(
         data=(
             f"{first['data']}: {len(first['classes'])} classes, {first['train_pictures']:,} training and "
@@ -57,8 +58,9 @@ def making_of(pair: Pair) -> Making:
         ),
         models=_models(pair),
         schedule=(
-            f"{first['epochs']} epochs of batch {first['batch_size']}, {_all(pair, 'optimizer')}, "
-            f"peak rate {_all(pair, 'lr')}, {_all(pair, 'schedule')}, weight decay {_all(pair, 'weight_decay')}, seeds "
+            f"{first['epochs']} epochs of batch {first['batch_size']}, {_all(configs, 'optimizer')}, "
+            f"peak rate {_all(configs, 'lr')}, {_all(configs, 'schedule')}, "
+            f"weight decay {_all(configs, 'weight_decay')}, seeds "
             + ", ".join(map(str, sorted({cell.seed for cell in pair.cells})))
         ),
         methods={method: str(pair.runs(method)[0].run.config().get("method", "ce")) for method in pair.methods},
@@ -72,11 +74,12 @@ def making_of(pair: Pair) -> Making:
 
 def apart(pair: Pair) -> list[str]:
     """Settings of the optimizer in which the methods of a pair differ, as in "lr is 0.05, but 0.01 for “slow”"."""
+    configs = {method: [cell.run.config() for cell in pair.runs(method)] for method in pair.methods}
     found = []
     for name in (f.name for f in fields(OptimOptions)):
         having: dict[str, list[str]] = {}
-        for method in pair.methods:
-            values = dict.fromkeys(_text(cell.run.config().get(name)) for cell in pair.runs(method))
+        for method, of_seeds in configs.items():
+            values = dict.fromkeys(_text(config.get(name)) for config in of_seeds)
             having.setdefault(" or ".join(values), []).append(f"“{method}”")
         usual = max(having, key=lambda value: len(having[value]))
         others = [f"{value} for {', '.join(methods)}" for value, methods in having.items() if value != usual]
@@ -96,14 +99,13 @@ def _models(pair: Pair) -> dict[str, str]:
     return models | {"student": str(student.get("student") or student.get("model"))}
 
 
-def _all(pair: Pair, name: str) -> str:
+def _all(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
     """The values of a setting in all runs, as in "0.05 or 0.01"."""
-    return " or ".join(dict.fromkeys(_text(cell.run.config()[name]) for cell in pair.cells))
+    return " or ".join(dict.fromkeys(_text(config[name]) for config in configs.values()))
 
 
-def _compared(pair: Pair) -> tuple[dict[str, str], dict[str, str]]:
+def _compared(pair: Pair, configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
     """Settings that all runs share, and those they do not, each value with the methods or the runs that have it."""
-    configs = {cell.run.path.name: cell.run.config() for cell in pair.cells}
     names = [name for name in dict.fromkeys(key for config in configs.values() for key in config) if name not in OWN]
     common, differing = {}, {}
     for name in names:
