@@ -5,6 +5,7 @@ With --all, every logit loss against that KL. Values are compared with the recur
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -14,12 +15,14 @@ from benchmarks.baselines.kl import kl
 from benchmarks.baselines.ldrld import recursive_ldrld
 from benchmarks.harness import Call, compare, make_parser, print_header, print_table
 from stillroom.losses import KD, LDRLD, Standardized, ldrld
+from stillroom.losses.kernels.ldrld import Backend
 from stillroom.losses.needs import needs_of
 from stillroom.methods import PRESETS
 
 # (B, C): at most so many times KL's time.
 SHAPES = {(64, 100): 3.0, (256, 200): 1.5, (512, 1000): 1.5}
 FASTER = 20.0
+BACKENDS: tuple[Backend, ...] = ("torch", "numba")
 
 
 def main(arguments: list[str]) -> None:
@@ -34,30 +37,44 @@ def main(arguments: list[str]) -> None:
 
 
 def flagship(rounds: int, least: float) -> None:
-    """LDRLD beside its two baselines."""
+    """LDRLD by each backend, beside its two baselines."""
     rows = []
     for (batch, classes), most in SHAPES.items():
         student, teacher, _ = draw(batch, classes)
-        assert_same(student, teacher)
-        calls = {
-            loss.__name__: partial(backward, student, partial(loss, student, teacher))
-            for loss in (ldrld, recursive_ldrld, kl)
+        contenders = {"recursion": recursive_ldrld, **{name: partial(ldrld, backend=name) for name in BACKENDS}}
+        assert_same(student, teacher, list(contenders.values()))
+        calls: dict[str, Call] = {
+            name: partial(backward, student, partial(loss, student, teacher))
+            for name, loss in [*contenders.items(), ("kl", kl)]
         }
         took = compare(calls, rounds=rounds, warmup=2, least=least)
-        faster, of_kl = took.ratio("recursive_ldrld", "ldrld"), took.ratio("ldrld", "kl")
-        rows.append([
-            f"{batch} x {classes}", *(f"{1e6 * took.median(name):.0f}" for name in calls),
-            faster.text(), verdict(f"≥ {FASTER:g}", faster.median >= FASTER),
-            of_kl.text(), verdict(f"≤ {most:g}", of_kl.median <= most),
-        ])  # fmt: skip
+        for name in BACKENDS:
+            faster, of_kl = took.ratio("recursion", name), took.ratio(name, "kl")
+            rows.append([
+                f"{batch} x {classes}", name, *(f"{1e6 * took.median(call):.0f}" for call in (name, "recursion", "kl")),
+                faster.text(), verdict(f"≥ {FASTER:g}", faster.median >= FASTER),
+                of_kl.text(), verdict(f"≤ {most:g}", of_kl.median <= most),
+            ])  # fmt: skip
     print_table(
-        ["B x C", "LDRLD, us", "recursion, us", "KL, us", "recursion / LDRLD", "target", "LDRLD / KL", "target"], rows
+        [
+            "B x C",
+            "backend",
+            "LDRLD, us",
+            "recursion, us",
+            "KL, us",
+            "recursion / LDRLD",
+            "target",
+            "LDRLD / KL",
+            "target",
+        ],
+        rows,
     )
 
 
 def every(rounds: int, least: float) -> None:
     """Each logit loss beside KL; those that need more than logits, labels and the epoch are left out."""
     losses = {name: preset.loss() for name, preset in PRESETS.items()}
+    losses |= {"ldrld(backend='numba')": LDRLD(backend="numba")}
     losses |= {"standardized(kd)": Standardized(KD()), "standardized(ldrld)": Standardized(LDRLD())}
     columns, rows = [f"{batch} x {classes}" for batch, classes in SHAPES], {}
     for batch, classes in SHAPES:
@@ -99,15 +116,16 @@ def backward(student: Tensor, loss: partial[Tensor]) -> None:
     student.grad = None
 
 
-def assert_same(student: Tensor, teacher: Tensor) -> None:
-    """The contenders compute the same thing."""
+def assert_same(student: Tensor, teacher: Tensor, contenders: Sequence[Callable[..., Tensor]]) -> None:
+    """The contenders compute the same thing; what is compiled at its first call is so before anything is timed."""
     values, gradients = [], []
-    for loss in (ldrld, recursive_ldrld):
+    for loss in contenders:
         value = loss(student, teacher)
         gradients.append(torch.autograd.grad(value, student)[0])
         values.append(value.detach())
-    torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+    for value, gradient in zip(values[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(value, values[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-4, atol=1e-6)
 
 
 def verdict(target: str, met: bool) -> str:

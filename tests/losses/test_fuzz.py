@@ -31,6 +31,7 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "kd": lambda classes: losses.KD(),
     "dkd": lambda classes: losses.DKD(),
     "ldrld": lambda classes: losses.LDRLD(depth=min(7, classes)),
+    "ldrld numba": lambda classes: losses.LDRLD(depth=min(7, classes), backend="numba"),
     "nkd": lambda classes: losses.NKD(),
     "dist": lambda classes: losses.DIST(),
     "ttm": lambda classes: losses.TTM(),

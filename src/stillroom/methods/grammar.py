@@ -179,5 +179,5 @@ def _value(node: ast.expr, text: str) -> object:
         return ast.literal_eval(node)
     except ValueError as error:
         raise InputError(
-            f"method={text!r}: {ast.unparse(node)!r} is no plain value; write a number, true or false"
+            f"method={text!r}: {ast.unparse(node)!r} is no plain value; write a number, true, false or a text in quotes"
         ) from error

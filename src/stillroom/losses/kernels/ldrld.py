@@ -15,7 +15,8 @@ the loss has one per sample: a sample's loss depends on its own row only).
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from importlib.util import find_spec
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -29,6 +30,29 @@ from stillroom.losses.numerics import kl_binary, kl_rows, log_softmax_outside
 ARGMAX_ROUNDS = 32
 LN_2 = math.log(2.0)
 
+Backend: TypeAlias = Literal["torch", "numba"]
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a backend that does not exist or is not installed.
+
+    Args:
+        backend: as in :func:`ldrld_closed_form`.
+
+    Raises:
+        ValueError: naming the choices, or what to install.
+
+    Example:
+        >>> check_backend("jax")
+        Traceback (most recent call last):
+        ...
+        ValueError: backend is 'jax': give 'torch' or 'numba'
+    """
+    if backend not in ("torch", "numba"):
+        raise ValueError(f"backend is {backend!r}: give 'torch' or 'numba'")
+    if backend == "numba" and find_spec("numba") is None:
+        raise ValueError("backend is 'numba' but Numba is not installed: pip install 'stillroom[numba]', or 'torch'")
+
 
 def ldrld_closed_form(
     student: Tensor,
@@ -37,11 +61,12 @@ def ldrld_closed_form(
     rntk_weight: float,
     temperature: float,
     reduction: Literal["mean", "none"] = "mean",
+    backend: Backend = "torch",
 ) -> Tensor:
     """Compute weighted LDRLD with its gradient in one pass.
 
-    The gradient is only worked out when ``student`` needs one. Double backward is not available. Memory beyond
-    the arguments: four (B, C) tensors, one of which is kept for backward, and O(B d^2).
+    Double backward is not available. Memory beyond the arguments: with PyTorch's operations four (B, C) tensors, one
+    of which is kept for backward (and made only where ``student`` needs a gradient), and O(B d^2); with Numba the one.
 
     Args:
         student: (B, C), float32 or float64.
@@ -50,6 +75,8 @@ def ldrld_closed_form(
         rntk_weight: weight of the KL over the C - d others.
         temperature: above 0.
         reduction: "none" keeps one loss per sample.
+        backend: "numba" takes one compiled function for float32 on the CPU, outside compiled code; anything else is
+            left to PyTorch's operations, like all with "torch".
 
     Returns:
         The loss of the same dtype, a scalar or (B,).
@@ -61,7 +88,9 @@ def ldrld_closed_form(
         >>> torch.allclose(fused, ldrld_reference(student, teacher, weights, 1.0, 4.0))
         True
     """
-    arguments = (student, teacher, weights, rntk_weight, temperature, reduction == "mean")
+    fits = student.is_cpu and student.dtype == torch.float32 and not torch.compiler.is_compiling()
+    numba = backend == "numba" and fits
+    arguments = (student, teacher, weights, rntk_weight, temperature, reduction == "mean", numba)
     if torch.is_grad_enabled() and student.requires_grad:
         loss: Tensor = _ClosedForm.apply(*arguments)
         return loss
@@ -122,8 +151,9 @@ class _ClosedForm(torch.autograd.Function):
         rntk_weight: float,
         temperature: float,
         mean: bool,
+        numba: bool,
     ) -> Tensor:
-        loss, gradient = _evaluate(student, teacher, weights, rntk_weight, temperature, mean, want_gradient=True)
+        loss, gradient = _evaluate(student, teacher, weights, rntk_weight, temperature, mean, numba, want_gradient=True)
         ctx.save_for_backward(gradient)
         return loss
 
@@ -134,7 +164,7 @@ class _ClosedForm(torch.autograd.Function):
         (upstream,) = grad_outputs
         if upstream.dim() == 1:
             upstream = upstream.unsqueeze(1)
-        return gradient * upstream, None, None, None, None, None
+        return gradient * upstream, None, None, None, None, None, None
 
 
 def _evaluate(
@@ -144,10 +174,15 @@ def _evaluate(
     rntk_weight: float,
     temperature: float,
     mean: bool,
+    numba: bool,
     *,
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss, mean or (B,), and the gradient of the sum over it (empty when it is not wanted)."""
+    """Return the loss, mean or (B,), and the gradient of the sum over it (perhaps empty when it is not wanted)."""
+    if numba:
+        from stillroom.losses.kernels.ldrld_numba import evaluate
+
+        return evaluate(student, teacher, weights, rntk_weight, temperature, mean)
     (batch, classes), depth = student.shape, weights.shape[0]
     slope = temperature / batch if mean else temperature
     gradient = student.new_empty(0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_temperature
-from stillroom.losses.kernels.ldrld import ldrld_closed_form
+from stillroom.losses.kernels.ldrld import Backend, check_backend, ldrld_closed_form
 from stillroom.losses.numerics import widen
 
 PUBLISHED_DEPTH = 7
@@ -85,6 +85,7 @@ def ldrld(
     llki: bool = True,
     rntk: bool = True,
     reduction: Literal["mean", "none"] = "mean",
+    backend: Backend = "torch",
 ) -> Tensor:
     """Compute Local Dense Relational Logit Distillation's loss.
 
@@ -121,6 +122,9 @@ def ldrld(
         llki: False drops LLKI.
         rntk: False drops RNTK, and its cost.
         reduction: "none" leaves the mean over the batch out, in one pass like the mean.
+        backend: "numba" computes float32 on the CPU in one compiled function (extra ``stillroom[numba]``), in less
+            time than PyTorch's own KL takes; the first call compiles it, once per installation. Other dtypes, devices
+            and torch.compile are served as with "torch", and values are the same up to rounding.
 
     Returns:
         A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
@@ -128,7 +132,7 @@ def ldrld(
     Raises:
         ValueError: depth is below 2 or above C; the logits disagree in shape or device, are not (B, C)
             floating, B = 0 or C < 2; temperature or epsilon is out of range; a weight is not
-            finite; or the reduction is unknown.
+            finite; the reduction is unknown; or so is the backend, or it is not installed.
 
     Reference:
         "Local Dense Relational Logit Distillation", ICCV 2025, arXiv 2507.15911.
@@ -145,6 +149,8 @@ def ldrld(
     check_finite(alpha=alpha, beta=beta)
     depth = min(PUBLISHED_DEPTH, student_logits.shape[1]) if depth is None else depth
     _check_settings(depth, delta, epsilon, decay)
+    if backend != "torch":
+        check_backend(backend)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
     if depth > student_logits.shape[1]:
@@ -157,7 +163,7 @@ def ldrld(
     table = _scaled_weights if torch.compiler.is_compiling() else _kept_weights
     shares = (local if pairs else 0.0, local if llki else 0.0)
     weights = table(depth, *shares, delta, epsilon, decay, irw, erd, student.dtype, student.device)
-    return ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature, reduction)
+    return ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature, reduction, backend)
 
 
 def ldrld_terms(
@@ -240,8 +246,10 @@ class LDRLD(nn.Module):
         erd: bool = True,
         llki: bool = True,
         rntk: bool = True,
+        backend: Backend = "torch",
     ) -> None:
         super().__init__()
+        check_backend(backend)
         check_temperature(temperature)
         check_finite(alpha=alpha, beta=beta)
         _check_settings(PUBLISHED_DEPTH if depth is None else depth, delta, epsilon, decay)
@@ -259,6 +267,7 @@ class LDRLD(nn.Module):
             "erd": erd,
             "llki": llki,
             "rntk": rntk,
+            "backend": backend,
         }
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

@@ -1,0 +1,207 @@
+"""LDRLD as one compiled function, for the CPU: a row's selection, loss and gradient while it is in the cache.
+
+Its mathematics is that of :mod:`stillroom.losses.kernels.ldrld`; what differs is that nothing is paid per operation.
+Numba compiles it at the first call, in a few seconds, and keeps the machine code on disk for later processes. One
+thread. Importing this module imports Numba.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+from numba import njit
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+# All that lets sums and polynomials run on whole vectors; infinities keep their meaning: they mark what is left out.
+FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
+
+LOWEST = np.float32(-np.inf)
+LOWEST_POWER = np.float32(-125.0)  # of two, above the subnormal numbers
+ONE, TWO, ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.0)
+LOG2_E = np.float32(1.0 / math.log(2.0))
+# 2^f = sum_k (f ln 2)^k / k!, for |f| <= 1/2 to 5e-9.
+EXP2 = tuple(np.float32(math.log(2.0) ** k / math.factorial(k)) for k in range(8))
+# log(1 + e) = 2 artanh(s) = sum_k 2 s^(2k + 1) / (2k + 1) at s = e / (2 + e) <= 1/3, to 1e-8 of itself.
+ARTANH = tuple(np.float32(2.0 / (2 * k + 1)) for k in range(7))
+
+
+def evaluate(
+    student: Tensor, teacher: Tensor, weights: Tensor, rntk_weight: float, temperature: float, mean: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the loss, mean or (B,), and the gradient of the sum over it.
+
+    Args:
+        student: (B, C), float32, on the CPU.
+        teacher: same.
+        weights: (d, d) float32, symmetric: W_ij of the pairs off the diagonal, w_llki all along it; 2 <= d <= C.
+        rntk_weight: weight of the KL over the C - d others.
+        temperature: above 0.
+        mean: over the batch, in loss and gradient.
+    """
+    batch, classes = student.shape
+    loss = student.new_empty(1 if mean else batch)
+    gradient = torch.empty_like(student, memory_format=torch.contiguous_format)
+    # One remaining class has probability 1 under both networks: nothing to compare.
+    rest = rntk_weight if weights.shape[0] < classes - 1 else 0.0
+    scale = temperature**2 / batch if mean else temperature**2
+    tensors = (student.detach().contiguous(), teacher.contiguous(), weights, loss, gradient)
+    _rows(*(tensor.numpy() for tensor in tensors), np.float32(rest), np.float32(1.0 / temperature), np.float32(scale))
+    return loss[0] if mean else loss, gradient
+
+
+@njit(fastmath=FAST)
+def _exp(x: np.float32) -> np.float32:
+    """e^x for x <= 0; 0 below -86, -inf included."""
+    power = x * LOG2_E
+    whole = np.rint(power)
+    rest = power - whole
+    value = EXP2[7]
+    for k in (6, 5, 4, 3, 2, 1, 0):
+        value = value * rest + EXP2[k]
+    exponent = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))
+    return value * exponent.view(np.float32) if power > LOWEST_POWER else ZERO
+
+
+@njit(fastmath=FAST)
+def _log1p(e: np.float32) -> np.float32:
+    """log(1 + e) for 0 <= e <= 1."""
+    s = e / (TWO + e)
+    square = s * s
+    value = ARTANH[6]
+    for k in (5, 4, 3, 2, 1, 0):
+        value = value * square + ARTANH[k]
+    return s * value
+
+
+@njit(fastmath=FAST)
+def _select(logits: Floats, values: Floats, classes: Ints) -> None:
+    """The largest logits and their classes, in order; of equal ones the lower class goes first."""
+    last = len(values) - 1
+    values[:] = LOWEST
+    for c in range(len(logits)):
+        logit = logits[c]
+        if logit > values[last]:
+            rank = last
+            while rank > 0 and logit > values[rank - 1]:
+                values[rank], classes[rank] = values[rank - 1], classes[rank - 1]
+                rank -= 1
+            values[rank], classes[rank] = logit, c
+
+
+@njit(fastmath=FAST)
+def _pairs(
+    student: Floats, teacher: Floats, weights: Floats, inverse: np.float32, x: Floats, y: Floats, gradient: Floats
+) -> np.float32:
+    """The weighted sum of the KLs of all two-way softmaxes; x and y are room for a value per pair."""
+    depth = len(student)
+    pair = 0
+    for i in range(depth):
+        for j in range(i + 1, depth):
+            x[pair], y[pair] = (student[i] - student[j]) * inverse, (teacher[i] - teacher[j]) * inverse
+            pair += 1
+    loss = ZERO
+    for pair in range(len(x)):
+        # The student's gap is never negative, the teacher's may be: then the two outcomes change places.
+        gap_q, gap_p = x[pair], y[pair]
+        small_q, small_p = _exp(-gap_q), _exp(-abs(gap_p))
+        q, p = ONE / (ONE + small_q), ONE / (ONE + small_p)
+        log_q, log_p = -_log1p(small_q), -_log1p(small_p)
+        p = p if gap_p >= ZERO else small_p * p
+        log_p = log_p if gap_p >= ZERO else log_p + gap_p
+        loss += weights[pair] * (p * (log_p - log_q) + (ONE - p) * ((log_p - gap_p) - (log_q - gap_q)))
+        x[pair] = weights[pair] * (q - p)
+    gradient[:] = ZERO
+    pair = 0
+    for i in range(depth):
+        for j in range(i + 1, depth):
+            gradient[i] += x[pair]
+            gradient[j] -= x[pair]
+            pair += 1
+    return loss
+
+
+@njit(fastmath=FAST)
+def _whole(student: Floats, teacher: Floats, weight: np.float32, inverse: np.float32) -> np.float32:
+    """The weighted KL of two softmaxes; -inf in both leaves a class out. ``student`` becomes the gradient."""
+    largest_q, largest_p = _largest(student), _largest(teacher)
+    sum_q, sum_p, gaps = ZERO, ZERO, ZERO
+    for c in range(len(student)):
+        z_q, z_p = (student[c] - largest_q) * inverse, (teacher[c] - largest_p) * inverse
+        power_q, power_p = _exp(z_q), _exp(z_p)
+        sum_q += power_q
+        sum_p += power_p
+        gaps += power_p * (z_p - z_q if power_p > ZERO else ZERO)
+        student[c], teacher[c] = power_q, power_p
+    # So written, and not as a difference of two quotients, it is exactly 0 where the networks agree.
+    scale, ratio = weight / sum_q, sum_q / sum_p
+    for c in range(len(student)):
+        student[c] = (student[c] - teacher[c] * ratio) * scale
+    return weight * (gaps / sum_p + math.log(ratio))
+
+
+@njit(fastmath=FAST | {"nnan"})
+def _largest(values: Floats) -> np.float32:
+    largest = LOWEST
+    for value in values:
+        largest = max(value, largest)
+    return largest
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _rows(
+    student: Floats,
+    teacher: Floats,
+    weights: Floats,
+    loss: Floats,
+    gradient: Floats,
+    rntk_weight: np.float32,
+    inverse: np.float32,
+    scale: np.float32,
+) -> None:
+    """Fill in the losses of the rows, or their sum where there is room for one, and the gradient.
+
+    ``inverse`` is 1 / T, ``scale`` T^2, over the batch size for a mean.
+    """
+    (batch, classes), depth = student.shape, len(weights)
+    top, local = np.empty(depth, np.int64), np.empty((3, depth), np.float32)
+    local_student, local_teacher, local_gradient = local[0], local[1], local[2]
+    pairs = np.empty((3, depth * (depth - 1) // 2), np.float32)
+    x, y, pair_weights = pairs[0], pairs[1], pairs[2]
+    rest = np.empty((2, classes), np.float32)
+    rest_student, rest_teacher = rest[0], rest[1]
+    pair = 0
+    for i in range(depth):
+        for j in range(i + 1, depth):
+            pair_weights[pair] = weights[i, j]
+            pair += 1
+    slope, total = scale * inverse, 0.0
+    for row in range(batch):
+        _select(student[row], local_student, top)
+        for rank in range(depth):
+            local_teacher[rank] = teacher[row, top[rank]]
+        value = _pairs(local_student, local_teacher, pair_weights, inverse, x, y, local_gradient)
+        value += _whole(local_student, local_teacher, weights[0, 0], inverse)
+        if rntk_weight != ZERO:
+            rest_student[:], rest_teacher[:] = student[row], teacher[row]
+            for rank in range(depth):
+                rest_student[top[rank]] = rest_teacher[top[rank]] = LOWEST
+            value += _whole(rest_student, rest_teacher, rntk_weight, inverse)
+            for c in range(classes):
+                gradient[row, c] = rest_student[c] * slope
+        else:
+            gradient[row] = ZERO
+        for rank in range(depth):
+            gradient[row, top[rank]] = (local_gradient[rank] + local_student[rank]) * slope
+        total += value
+        if len(loss) == batch:
+            loss[row] = scale * value
+    if len(loss) != batch:
+        loss[0] = scale * total
