@@ -11,7 +11,7 @@ from torch import nn
 from stillroom.data import DataSet
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
-from stillroom.models import build_model, load_weights
+from stillroom.models import ZOO, build_model, load_weights
 from stillroom.models.reuse import ReusedHead, from_plan
 
 ModelLike = str | nn.Module
@@ -34,6 +34,11 @@ def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrai
 def is_run(model: str) -> bool:
     """Whether a model's name is the folder of a run, finished or not."""
     return (Path(model) / "config.yaml").is_file()
+
+
+def was_handed_in(model: str) -> bool:
+    """Whether a run's model is the class name of a module handed in from Python, by which nothing can be built."""
+    return ":" not in model and model not in ZOO and not is_run(model)
 
 
 def _is_function(model: str) -> bool:
@@ -72,7 +77,13 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
         raise InputError(
             f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
         )
-    model = build(role, config["model"] if "model" in config else config["student"], data, None, pretrained=False)
+    name = config["model"] if "model" in config else config["student"]
+    if was_handed_in(name):
+        raise InputError(
+            f"{role}={run.path}: its model was handed in as a module ({name}), which a name cannot build again; give the "
+            "module itself where Python takes one, or train by the name of a function, package.module:function"
+        )
+    model = build(role, name, data, None, pretrained=False)
     if config.get("reused_head") and not isinstance(model, ReusedHead):  # which the student of another run may be
         model = from_plan(model, config["reused_head"], len(asked))
     try:

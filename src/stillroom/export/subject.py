@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
-from stillroom.models import ZOO, load_weights
+from stillroom.models import load_weights
 from stillroom.models.reuse import from_plan
-from stillroom.networks import fingerprint
+from stillroom.networks import fingerprint, was_handed_in
 from stillroom.report.answers import pictures_of, student_of, teacher_of
 
 BATCH = 64
@@ -119,7 +119,7 @@ def teacher_or_reason(subject: Subject) -> tuple[nn.Module | None, str]:
 
 def _check_name(run: RunFolder, model: str) -> None:
     """Refuse a module that was handed in as an object, before any picture is read."""
-    if ":" not in model and model not in ZOO:
+    if was_handed_in(model):
         raise InputError(
             f"{run.path}: its student was handed in as a module ({model}), which a name cannot build again; from "
             "Python call stillroom.export.export(run, student=MODULE) with a module built as that one was"
