@@ -80,8 +80,8 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
     name = config["model"] if "model" in config else config["student"]
     if was_handed_in(name):
         raise InputError(
-            f"{role}={run.path}: its model was handed in as a module ({name}), which a name cannot build again; give the "
-            "module itself where Python takes one, or train by the name of a function, package.module:function"
+            f"{role}={run.path}: its model was handed in as a module ({name}), which a name cannot build again; give "
+            "the module itself where Python takes one, or train by the name of a function, package.module:function"
         )
     model = build(role, name, data, None, pretrained=False)
     if config.get("reused_head") and not isinstance(model, ReusedHead):  # which the student of another run may be
