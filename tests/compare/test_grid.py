@@ -146,6 +146,29 @@ def test_a_later_student_of_the_same_short_name_leaves_the_first_one_its_runs(tm
     assert {cell.name for cell in first.cells} < {cell.name for cell in both.cells}
 
 
+@pytest.mark.parametrize("second", ["torchvision:resnet18", "elsewhere/resnet18"])
+def test_a_later_teacher_of_the_same_short_name_leaves_the_first_one_its_runs(second, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if "/" in second:
+        for place in (second, "here/resnet18"):
+            Path(place).mkdir(parents=True)
+            (Path(place) / "config.yaml").write_text("{}")
+    start = {"students": "resnet8", "methods": "kd", "seeds": 1}
+    one = "here/resnet18" if "/" in second else "timm:resnet18"
+    first = grid_of(tmp_path, teachers=one, **start)
+    write_record(first.folder, joined_record(first))
+    if "/" not in second:
+        (first.folder / "resnet18-s0").mkdir()
+        (first.folder / "resnet18-s0" / "inputs.json").write_text("{}")
+        (first.folder / "resnet18-s0" / "config.yaml").write_text(f"model: {one}")
+    for teachers in (f"{one},{second}", second):
+        later = joined_record(grid_of(tmp_path, teachers=teachers, **start))["teachers"]
+        assert later["resnet18"] == first.record["teachers"]["resnet18"]
+        assert len(later) == 2
+    both = grid_of(tmp_path, teachers=f"{one},{second}", **start)
+    assert {cell.name for cell in first.cells} < {cell.name for cell in both.cells}
+
+
 COMPARISONS = Path(__file__).parents[2] / "benchmarks" / "comparisons"
 
 

@@ -18,6 +18,7 @@ from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError, first_line
 from stillroom.methods import parse_method
+from stillroom.networks import is_run
 from stillroom.prepare import with_picture_size
 from stillroom.report.description import NAME, read_description, write_description
 
@@ -88,7 +89,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         InputError: for anything that cannot work.
     """
     _check(options)
-    teachers, students = _shortened(models_of(options, "teachers"), {}), models_of(options, "students")
+    teachers, students = models_of(options, "teachers"), models_of(options, "students")
     methods = methods_of(options)
     seeds = seeds_of(options)
     if options.reference is not None and options.reference not in methods:
@@ -99,12 +100,14 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         )
     settings = {"epochs": RunOptions.epochs, **settings}
     name = settings.pop("name", None) or "-".join(
-        slug(part) for part in ("compare", *teachers, Path(str(settings.get("data", ""))).name)
+        slug(part) for part in ("compare", *_shortened(teachers, {}), Path(str(settings.get("data", ""))).name)
     )
     if not PORTABLE.fullmatch(name):
         raise InputError(f"name={name}: give {PORTABLE_WORDS}")
     folder = Path(settings.pop("runs", None) or RunOptions.runs) / name
-    students = _shortened(students, read_description(folder).students)
+    there = read_description(folder)
+    teachers = _shortened(teachers, _as_given(folder, there.teachers))
+    students = _shortened(students, there.students)
     settings = {**settings, "runs": str(folder), "bank": settings.get("bank") or str(folder / "bank")}
 
     trained = {label: _teacher_cell(options, text, label, settings) for label, text in teachers.items()}
@@ -232,7 +235,7 @@ def _check_recipes(cells: Sequence[Cell]) -> None:
 def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict[str, Any]) -> Cell | None:
     """The run that trains a teacher; None for one that is there."""
     as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
-    if as_it_is or (Path(text) / "config.yaml").is_file():
+    if as_it_is or is_run(text):
         return None
     if os.sep in text and ":" not in text:  # timm:hf-hub:someone/model is no folder
         raise InputError(f"teachers={text}: there is no finished run folder of that name")
@@ -241,6 +244,13 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     if epochs != settings["epochs"]:
         own.pop("milestones", None)  # they are the students'
     return Cell(f"{slug(label)}-s0", "train", own | {"model": text, "epochs": epochs, "seed": 0})
+
+
+def _as_given(folder: Path, teachers: Mapping[str, str]) -> dict[str, str]:
+    """An earlier call's teachers as they were given to it, where its record says in which run they were trained."""
+    runs = {label: folder / place for label, place in teachers.items()}
+    own = {label: path for label, path in runs.items() if path.parent == folder and is_run(str(path))}
+    return {**teachers, **{label: str(RunFolder(path).config()["model"]) for label, path in own.items()}}
 
 
 def _shortened(models: dict[str, str], there: Mapping[str, str]) -> dict[str, str]:
