@@ -171,7 +171,7 @@ def _rows(
     ``inverse`` is 1 / T, ``scale`` T^2, over the batch size for a mean.
     """
     (batch, classes), depth = student.shape, len(weights)
-    top, local = np.empty(depth, np.int64), np.empty((3, depth), np.float32)
+    top, local = np.zeros(depth, np.int64), np.empty((3, depth), np.float32)  # zeros: a class, whatever the logits are
     local_student, local_teacher, local_gradient = local[0], local[1], local[2]
     pairs = np.empty((3, depth * (depth - 1) // 2), np.float32)
     x, y, pair_weights = pairs[0], pairs[1], pairs[2]
