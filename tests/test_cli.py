@@ -188,6 +188,11 @@ def test_lists_name_what_there_is(arguments, there, not_there, capsys):
     assert not any(name in out for name in not_there)
 
 
+def test_brackets_in_a_docstring_are_shown(capsys):
+    assert main(["list", "methods", "ldrld"]) == 0
+    assert "stillroom[numba]" in capsys.readouterr().out
+
+
 def test_one_method_is_told_in_full(capsys):
     assert main(["list", "methods", "crd"]) == 0
     out = " ".join(capsys.readouterr().out.split())

@@ -266,21 +266,23 @@ def _list(options: Namespace) -> int:
 
 
 def _print(content: Any) -> None:
-    from rich.console import Console
+    from stillroom.engine.progress import make_console
 
-    console = Console()
+    console = make_console(stderr=False)
     if not console.is_terminal:  # a pipe or a file gets whole lines, however long
-        console = Console(width=200)
+        console.width = 200
     console.print(content, soft_wrap=isinstance(content, str))
 
 
 @contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
     """A line that says what is being done, for as long as it takes; only where somebody sits before it."""
-    from rich.console import Console
+    from rich.text import Text
 
-    with Console(stderr=True).status("") as line:
-        yield line.update
+    from stillroom.engine.progress import make_console
+
+    with make_console(stderr=True).status("") as line:
+        yield lambda words: line.update(Text(words))
 
 
 def _in_words(error: Exception, asked: Sequence[str]) -> str:

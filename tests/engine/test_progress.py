@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from stillroom.engine.progress import Lines, Live
+from stillroom.engine.progress import Lines, Live, make_console
 
 ROW = {"epoch": 1, "terms": {"ce": 1.25, "kd": 0.5}, "train_top1": 40.0, "val_top1": 50.0, "images_per_second": 900.0}
 
@@ -38,3 +38,17 @@ def test_a_terminal_shows_epoch_speed_losses_and_accuracy():
         assert text in shown
     assert "9.75" not in shown
     assert reporter._bar.tasks[0].completed == 2
+
+
+def test_brackets_and_colons_in_a_name_are_no_markup(capsys):
+    reporter = Live(make_console(stderr=True))
+    reporter.say("photos [new]/:car: [/tmp] are read")
+    console = Console(file=io.StringIO(), force_terminal=True, width=150)
+    reporter = Live(console)
+    reporter.start("[red]", 2, 2, 0)
+    reporter._shown -= 1
+    reporter.step(1, 64, lambda: {"mine[/a]": 1.25})
+    reporter.close()
+    assert "photos [new]/:car: [/tmp] are read" in capsys.readouterr().err
+    assert "[red]" in console.file.getvalue()
+    assert "mine[/a] 1.250" in console.file.getvalue()

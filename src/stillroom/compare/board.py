@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stillroom.compare.grid import Cell, Grid
+from stillroom.engine.progress import make_console
 from stillroom.errors import InputError
 from stillroom.report.table import duration
 
@@ -153,7 +154,7 @@ class Screen:
 
 def make_board(grid: Grid) -> Board:
     """A board on a terminal, lines elsewhere."""
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if console.is_terminal:
         return Screen(grid, console)
     return Lines(grid, lambda text: print(text, file=sys.stderr, flush=True))

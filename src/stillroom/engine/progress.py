@@ -96,12 +96,12 @@ class Live:
 
     def __init__(self, console: Console) -> None:
         self._bar = Progress(
-            TextColumn("{task.description:<8}"),
+            TextColumn("{task.description:<8}", markup=False),
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[speed]:>6.0f} images/s"),
-            TextColumn("[dim]{task.fields[losses]}"),
-            TextColumn("[bold]{task.fields[accuracy]}"),
+            TextColumn("{task.fields[losses]}", style="dim", markup=False),
+            TextColumn("{task.fields[accuracy]}", style="bold"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
@@ -153,11 +153,16 @@ class Live:
         self._bar.stop()
 
 
+def make_console(*, stderr: bool) -> Console:
+    """A console that prints names as they are: brackets and colons in them are no markup."""
+    return Console(stderr=stderr, markup=False, emoji=False)
+
+
 def make_reporter(show: bool = True) -> Reporter:
     """A live bar on a terminal, lines elsewhere, nothing when told so."""
     if not show:
         return Silent()
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     if console.is_terminal:
         return Live(console)
     return Lines(lambda text: print(text, file=sys.stderr, flush=True))

@@ -122,8 +122,8 @@ def ldrld(
         llki: False drops LLKI.
         rntk: False drops RNTK, and its cost.
         reduction: "none" leaves the mean over the batch out, in one pass like the mean.
-        backend: "numba" computes float32 on the CPU in one compiled function (extra ``stillroom[numba]``), in less
-            time than PyTorch's own KL takes; the first call compiles it, once per installation. Other dtypes, devices
+        backend: "numba" computes float32 on the CPU in one compiled function (extra ``stillroom[numba]``), in the
+            time of PyTorch's own KL or less; the first call compiles it, once per installation. Other dtypes, devices
             and torch.compile are served as with "torch", and values are the same up to rounding.
 
     Returns:
