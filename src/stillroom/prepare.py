@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from stillroom.errors import InputError
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
+from stillroom.models.norms import USUAL_BN_MOMENTUM, bn_window, set_bn_momentum
 from stillroom.models.reuse import ReusedHead
 from stillroom.networks import build, fingerprint, identity, is_run, require_weights
 from stillroom.records import Batch
@@ -76,6 +78,12 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         reporter.say(f"left out: {line}")
     fitted = fit(recipe, inputs, data)
     data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
+    steps, window = math.ceil(len(data.train) / recipe.run.batch_size), bn_window(joint.student)
+    if window > max(steps, 1 / USUAL_BN_MOMENTUM):
+        reporter.say(
+            f"note: the student's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so its "
+            f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
+        )
     weights: str | None = None
     key: BankKey | None = None
     if teacher is not None:
@@ -121,6 +129,8 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
         teacher = build(
             "teacher", inputs.teacher or models.teacher, data, models.teacher_checkpoint, models.teacher_pretrained
         )
+    if recipe.optim.bn_momentum is not None:
+        set_bn_momentum(student, recipe.optim.bn_momentum)
     for model in (student, teacher):
         if model is not None:
             model.cpu()  # connectors start from the same weights on every device; the loop moves everything
