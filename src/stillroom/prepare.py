@@ -78,12 +78,8 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         reporter.say(f"left out: {line}")
     fitted = fit(recipe, inputs, data)
     data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
-    steps, window = math.ceil(len(data.train) / recipe.run.batch_size), bn_window(joint.student)
-    if window > max(steps, 1 / USUAL_BN_MOMENTUM):
-        reporter.say(
-            f"note: the student's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so its "
-            f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
-        )
+    for note in notes(fitted, recipe):
+        reporter.say(f"note: {note}")
     weights: str | None = None
     key: BankKey | None = None
     if teacher is not None:
@@ -136,6 +132,17 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
             model.cpu()  # connectors start from the same weights on every device; the loop moves everything
     joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
     return Fitted(data, method, joint, teacher)
+
+
+def notes(fitted: Fitted, recipe: Recipe) -> list[str]:
+    """What is no mistake but good to know before training begins."""
+    steps, window = math.ceil(len(fitted.data.train) / recipe.run.batch_size), bn_window(fitted.joint.student)
+    if window <= max(steps, 1 / USUAL_BN_MOMENTUM):
+        return []
+    return [
+        f"the student's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so its validation "
+        f"accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
+    ]
 
 
 def check_names(recipe: Recipe, inputs: Inputs) -> None:

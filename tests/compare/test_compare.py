@@ -14,6 +14,9 @@ import yaml
 from safetensors.torch import load_file
 
 from stillroom.cli import main
+from stillroom.compare.check import check
+from stillroom.compare.grid import make_grid
+from stillroom.compare.options import CompareOptions
 from stillroom.engine.runs import RunFolder
 from tests.conftest import colour_folder
 from tests.durability.whole import differences, files
@@ -95,6 +98,21 @@ def test_after_two_kills_a_comparison_is_the_one_that_was_never_disturbed(compar
         assert all((one[key] == other[key]).all() for key in one), name
         rows = [RunFolder(folder / name).epochs() for folder in (compared, tmp_path / "c")]
         assert not differences(*rows)
+
+
+def test_the_check_says_whose_batch_norms_lag_behind(photos, tmp_path):
+    options = CompareOptions(
+        teachers="stillroom.models.compact:medium",
+        students="stillroom.models.compact:small,torchvision:mobilenet_v3_small",
+        methods="ce,kd",
+        seeds=1,
+    )
+    for momentum, lagging in ((None, ["mobilenet_v3_small"]), (0.1, [])):
+        settings = {"data": str(photos), "runs": str(tmp_path), "batch_size": 8, "bn_momentum": momentum}
+        grid = make_grid(options, settings)
+        notes = check(grid, [cell for cell in grid.cells if cell.command == "distill"])
+        assert [note.partition(":")[0] for note in notes] == lagging
+        assert all("average over some 100 steps" in note for note in notes)
 
 
 def test_a_finished_comparison_runs_nothing_and_a_new_seed_only_itself(compared, photos, capsys):

@@ -11,10 +11,10 @@ from torch import nn
 from stillroom.compare.grid import Cell, Grid
 from stillroom.errors import InputError
 from stillroom.networks import build
-from stillroom.prepare import Inputs, check_names, fit, load_pictures
+from stillroom.prepare import Inputs, check_names, fit, load_pictures, notes
 
 
-def check(grid: Grid, cells: Sequence[Cell]) -> None:
+def check(grid: Grid, cells: Sequence[Cell]) -> list[str]:
     """Build each pair with each method once, on the real pictures, so that a mistake shows before time is spent.
 
     Teachers that are not trained yet stand in with random weights.
@@ -22,6 +22,9 @@ def check(grid: Grid, cells: Sequence[Cell]) -> None:
     Args:
         grid: the comparison.
         cells: those that are still to do.
+
+    Returns:
+        What is good to know of each student before training begins.
 
     Raises:
         InputError: naming the run that cannot work and what to change.
@@ -33,6 +36,7 @@ def check(grid: Grid, cells: Sequence[Cell]) -> None:
         with _naming(cell):
             check_names(recipes[cell.name], Inputs(teacher=nn.Identity() if cell.waits_for in to_train else None))
     options, data = None, None
+    found: list[str] = []
     stand_ins: dict[str, nn.Module] = {}
     with torch.random.fork_rng():
         for cell in kinds.values():
@@ -45,7 +49,9 @@ def check(grid: Grid, cells: Sequence[Cell]) -> None:
                     model = to_train[cell.waits_for].settings["model"]
                     teacher = stand_ins.get(model) or build("teacher", model, data, None, pretrained=False)
                     stand_ins[model] = teacher
-                fit(recipe, Inputs(teacher=teacher), data)
+                fitted = fit(recipe, Inputs(teacher=teacher), data)
+            found += [f"{cell.student}: {note}" for note in notes(fitted, recipe)]
+    return list(dict.fromkeys(found))
 
 
 @contextmanager

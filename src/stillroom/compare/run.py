@@ -57,13 +57,15 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
     grid = make_grid(options, settings)
     record = joined_record(grid)
     todo = [cell for cell in grid.cells if not is_done(grid, cell)]
-    if todo:
-        check(grid, todo)
+    notes = check(grid, todo) if todo else []
     write_record(grid.folder, record)
     failed: dict[str, str] = {}
     with locked(grid.folder / ".lock"), listen() as stop:
         if todo:
-            failed = _work(grid, options, len(todo), stop, make(grid))
+            board = make(grid)
+            for note in notes:
+                board.say(f"note: {note}")
+            failed = _work(grid, options, len(todo), stop, board)
         if stop.signal_number:
             raise Stopped(
                 f"stopped; everything is saved in {grid.folder}. The same command goes on from there",
