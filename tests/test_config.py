@@ -35,6 +35,20 @@ def test_depthwise_students_have_a_fifth_of_the_rate_as_published():
     assert make_recipe("train", {"data": "glyphs100", "model": "MobileNetV2"}).optim.lr == 0.01
 
 
+@pytest.mark.parametrize(
+    ("student", "rate"),
+    [
+        ("torchvision:mobilenet_v3_small", 0.01),
+        ("torchvision.models.mobilenetv3.MobileNetV3", 0.01),
+        ("timm:tf_efficientnet_lite0", 0.01),
+        ("timm:resnet18", 0.05),
+        ("shuffled/resnet20", 0.05),
+    ],
+)
+def test_so_have_those_of_other_libraries(student, rate):
+    assert make_recipe("distill", PAIR | {"student": student}).optim.lr == rate
+
+
 def test_flat_settings_make_the_same_recipe_again():
     recipe = make_recipe("distill", PAIR | {"method": "kd", "lr": 0.1, "mean": [0.5] * 3, "std": [0.2] * 3})
     assert make_recipe("distill", recipe.flat()) == recipe
