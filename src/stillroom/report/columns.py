@@ -223,6 +223,11 @@ def short_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def short_nats(divergence: float) -> str:
+    """A divergence in three decimals; that of a student gone astray, which knows no bound, as 5.2e+12."""
+    return f"{divergence:.3f}" if divergence < 1000 else f"{divergence:.1e}"
+
+
 COSTS = (
     Column(
         "agreement %",
@@ -232,7 +237,7 @@ COSTS = (
     Column(
         "KL to teacher",
         "mean divergence of the student's probabilities from the teacher's, in nats",
-        lambda line: _mean((one.kl_to_teacher for one in line.measures), "{:.3f}".format),
+        lambda line: _mean((one.kl_to_teacher for one in line.measures), short_nats),
     ),
     Column(
         "ECE %",

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+from stillroom.report.columns import short_count, short_nats
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (512, "512"), (999.6, "1 k"), (20_588, "20.6 k"), (1_233_540, "1.23 M"), (4.1e9, "4.1 G")],
+)
+def test_counts_have_three_digits(count, text):
+    assert short_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("nats", "text"), [(0.0, "0.000"), (0.0807, "0.081"), (12.34567, "12.346"), (5.22e12, "5.2e+12")]
+)
+def test_divergences_stay_short(nats, text):
+    assert short_nats(nats) == text
