@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import pytest
@@ -31,7 +32,6 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "kd": lambda classes: losses.KD(),
     "dkd": lambda classes: losses.DKD(),
     "ldrld": lambda classes: losses.LDRLD(depth=min(7, classes)),
-    "ldrld numba": lambda classes: losses.LDRLD(depth=min(7, classes), backend="numba"),
     "nkd": lambda classes: losses.NKD(),
     "dist": lambda classes: losses.DIST(),
     "ttm": lambda classes: losses.TTM(),
@@ -57,6 +57,8 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "sdd dkd": lambda classes: Regions(losses.DKD()),
     "sdd standardized nkd": lambda classes: Regions(losses.Standardized(losses.NKD())),
 }
+if find_spec("numba") is not None:  # an extra
+    LOGIT_LOSSES["ldrld numba"] = lambda classes: losses.LDRLD(depth=min(7, classes), backend="numba")
 # Squares without a scale: beyond float32 where the input is beyond its root. They say so.
 SQUARES = {"revision", "fitnet", "simkd", "reviewkd", "cc", "fsp", "vid", "ab", "ofd", "catkd plain", "ft_initial"}
 

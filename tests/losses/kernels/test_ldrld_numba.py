@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from typing import Any, Literal
 
 import pytest
@@ -13,11 +15,12 @@ from torch import Tensor
 
 from stillroom.losses import LDRLD, ldrld
 from stillroom.losses.kernels import ldrld as kernel
-from stillroom.losses.kernels import ldrld_numba
 from stillroom.losses.logit.ldrld import adaptive_decay_weights
 from stillroom.methods import parse_method
 from tests.golden import Golden, cases
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
+
+ldrld_numba = pytest.importorskip("stillroom.losses.kernels.ldrld_numba")  # without the extra there is no Numba
 
 
 def both(student: Tensor, teacher: Tensor, **settings: Any) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -160,9 +163,6 @@ def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_importing_the_losses_does_not_import_numba() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, stillroom.losses; stillroom.losses.LDRLD(); sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
