@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stillroom.engine.evaluate import agreement, predict, score
+from stillroom.engine.evaluate import agreement, hardly_learned, predict, score, what_to_try
 from stillroom.records import Batch
 
 
@@ -37,3 +37,15 @@ def test_predicting_uses_evaluation_mode_and_puts_the_mode_back():
     assert torch.equal(logits, model[2](images.flatten(1)))
     assert labels.tolist() == [0, 0, 0, 1, 1]
     assert model.training
+
+
+@pytest.mark.parametrize(
+    ("top1", "classes", "hardly"), [(95.0, 2, False), (52.0, 2, True), (9.2, 20, True), (13.0, 20, False)]
+)
+def test_what_counts_as_guessing_depends_on_the_classes(top1, classes, hardly):
+    assert bool(hardly_learned(top1, classes)) == hardly
+
+
+def test_a_loss_that_rose_asks_for_a_lower_rate():
+    assert what_to_try(10.7, 12.4, 0.05) == "the loss rose, try a lower rate (lr=0.01)"
+    assert what_to_try(3.0, 3.01, 0.05) == "train for more epochs, or at another rate"

@@ -220,6 +220,16 @@ def test_an_untrained_teacher_is_called_out(tmp_path, tiny_data):
     assert any("teacher's accuracy is 25.0 %" in line for line in said)
 
 
+@pytest.mark.parametrize(("lr", "warnings"), [(1e-6, 1), (0.1, 0)])
+def test_a_student_that_learned_nothing_is_called_out(lr, warnings, tmp_path, tiny_data):
+    said = []
+    reporter = Silent()
+    reporter.say = said.append
+    run(tmp_path, tiny_data, reporter=reporter, lr=lr, epochs=6)
+    assert len(said) == warnings
+    assert all("accuracy ended at" in line and "(chance is 25.0 %)" in line for line in said)
+
+
 def test_bf16_autocast_trains(tmp_path, tiny_data, teacher):
     _, record = run(tmp_path, tiny_data, teacher, precision="bf16")
     assert record.epochs()[-1]["loss"] < record.epochs()[0]["loss"]

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from stillroom.models import logits_of
 from stillroom.records import Batch
 
+HARDLY = 0.06  # of what guessing leaves; students that had diverged ended between 0.01 and 0.05 of it
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -62,3 +64,25 @@ def score(logits: Tensor, labels: Tensor) -> Evaluation:
 def agreement(logits: Tensor, others: Tensor) -> float:
     """Share of pictures on which two models name the same class, in percent; both logits are (N, C)."""
     return 100 * float((logits.argmax(1) == others.argmax(1)).double().mean())
+
+
+def hardly_learned(top1: float, classes: int) -> str:
+    """An accuracy in percent beside that of guessing, in words, if it is hardly better; else nothing.
+
+    Example:
+        >>> hardly_learned(9.2, 20), hardly_learned(95.0, 2)
+        ('9.2 % (chance is 5.0 %)', '')
+    """
+    chance = 100 / classes
+    return "" if top1 - chance > HARDLY * (100 - chance) else f"{top1:.1f} % (chance is {chance:.1f} %)"
+
+
+def what_to_try(first_loss: float, last_loss: float, lr: float) -> str:
+    """Advice for a run that learned hardly anything: a lower rate where its loss rose from first to last epoch.
+
+    Example:
+        >>> what_to_try(10.7, 12.4, 0.05)
+        'the loss rose, try a lower rate (lr=0.01)'
+    """
+    rose = last_loss > 1.01 * first_loss  # more than chance makes of it
+    return f"the loss rose, try a lower rate (lr={lr / 5:g})" if rose else "train for more epochs, or at another rate"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.engine import checkpoint, together
-from stillroom.engine.evaluate import Evaluation, agreement, predict, score
+from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, predict, score, what_to_try
 from stillroom.engine.job import Job
 from stillroom.engine.loaders import make_loaders
 from stillroom.engine.memory import PeakMemory
@@ -252,6 +252,11 @@ class Loop:
         if job.machine.first:
             job.run.write_student(job.student)
             job.run.write_summary(summary)
+        # The one falls behind in a short run, the other where batch norms average over a long one.
+        accuracy = max(rows[-1]["train_top1"], rows[-1]["val_top1"])
+        if words := hardly_learned(accuracy, len(job.data.train.classes)):
+            fix = what_to_try(rows[0]["loss"], rows[-1]["loss"], job.recipe.optim.lr or 0.0)
+            self.reporter.say(f"warning: accuracy ended at {words}; {fix}")
         return summary
 
     def _score_teacher(self) -> Evaluation | None:
@@ -260,11 +265,9 @@ class Loop:
             return None
         self.teacher_logits, labels = self.teaching.about_all(self.val_loader)
         result = self._overall(score(self.teacher_logits, labels))
-        chance = 100 / self.teacher_logits.shape[1]
-        if result.top1 < 2 * chance:
+        if words := hardly_learned(result.top1, self.teacher_logits.shape[1]):
             self.reporter.say(
-                f"warning: the teacher's accuracy is {result.top1:.1f} % (chance is {chance:.1f} %); "
-                "check its weights, the order of the classes, and mean/std"
+                f"warning: the teacher's accuracy is {words}; check its weights, the order of the classes, and mean/std"
             )
         return result
 
