@@ -38,7 +38,7 @@ def is_run(model: str) -> bool:
 
 def was_handed_in(model: str) -> bool:
     """Whether a run's model is the class name of a module handed in from Python, by which nothing can be built."""
-    return ":" not in model and model not in ZOO and not is_run(model)
+    return not any(mark in model for mark in ":/\\") and model not in ZOO and not is_run(model)
 
 
 def _is_function(model: str) -> bool:

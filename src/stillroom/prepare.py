@@ -140,8 +140,8 @@ def notes(fitted: Fitted, recipe: Recipe) -> list[str]:
     if window <= max(steps, 1 / USUAL_BN_MOMENTUM):
         return []
     return [
-        f"the student's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so its validation "
-        f"accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
+        f"the trained model's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so that "
+        f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
     ]
 
 

@@ -55,7 +55,7 @@ def test_statistics_that_lag_are_said_and_mended(tmp_path, tiny_data, capsys):
 
 def test_a_student_without_batch_norms_cannot_have_their_momentum(tmp_path, tiny_data):
     plain = nn.Sequential(nn.Flatten(), nn.Linear(tiny_data.train.images[0].numel(), len(tiny_data.train.classes)))
-    with pytest.raises(InputError, match=r"bn_momentum=0.1: the student has no batch norms"):
+    with pytest.raises(InputError, match=r"bn_momentum=0.1: the trained model has no batch norms"):
         stillroom.train(model=plain, data=tiny_data, runs=str(tmp_path), bn_momentum=0.1, **FAST)
     with pytest.raises(InputError, match=r"bn_momentum=0.0: give above 0 and at most 1"):
         stillroom.train(model=plain, data=tiny_data, runs=str(tmp_path), bn_momentum=0.0, **FAST)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from stillroom.report.columns import short_count, short_nats
+from stillroom.report.columns import short_count
+from stillroom.report.table import short_nats
 
 
 @pytest.mark.parametrize(

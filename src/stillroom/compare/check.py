@@ -50,7 +50,7 @@ def check(grid: Grid, cells: Sequence[Cell]) -> list[str]:
                     teacher = stand_ins.get(model) or build("teacher", model, data, None, pretrained=False)
                     stand_ins[model] = teacher
                 fitted = fit(recipe, Inputs(teacher=teacher), data)
-            found += [f"{cell.student}: {note}" for note in notes(fitted, recipe)]
+            found += [f"{cell.student or cell.name}: {note}" for note in notes(fitted, recipe)]
     return list(dict.fromkeys(found))
 
 

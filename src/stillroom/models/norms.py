@@ -23,7 +23,7 @@ def set_bn_momentum(model: nn.Module, momentum: float) -> None:
     norms = _norms(model)
     if not norms:
         raise InputError(
-            f"bn_momentum={momentum}: the student has no batch norms with running statistics; leave it out"
+            f"bn_momentum={momentum}: the trained model has no batch norms with running statistics; leave it out"
         )
     for norm in norms:
         norm.momentum = momentum

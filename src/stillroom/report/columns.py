@@ -11,7 +11,7 @@ from stillroom.report.charts import shortened
 from stillroom.report.measures import Measures
 from stillroom.report.statistics import Difference
 from stillroom.report.summary import MethodSummary, PairSummary
-from stillroom.report.table import duration, signed
+from stillroom.report.table import duration, short_nats, signed
 
 NONE = "–"
 
@@ -221,11 +221,6 @@ def short_count(count: float) -> str:
         if count >= 0.9995 * size:
             return f"{count / size:.3g}{unit}"
     return f"{count:.0f}"
-
-
-def short_nats(divergence: float) -> str:
-    """A divergence in three decimals; that of a student gone astray, which knows no bound, as 5.2e+12."""
-    return f"{divergence:.3f}" if divergence < 1000 else f"{divergence:.1e}"
 
 
 COSTS = (

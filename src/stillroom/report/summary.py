@@ -13,7 +13,7 @@ from stillroom.report.groups import Cell, Comparison, Pair
 from stillroom.report.making import apart
 from stillroom.report.measures import Measures, measure
 from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
-from stillroom.report.table import duration, signed
+from stillroom.report.table import duration, short_nats, signed
 
 
 @dataclass(frozen=True)
@@ -298,13 +298,13 @@ def _row(method: MethodSummary, reference: str) -> list[str]:
         points,
         p,
         word,
-        _mean([one.agreement for one in method.measures], 2),
-        _mean([one.kl_to_teacher for one in method.measures], 3),
-        _mean([one.ece for one in method.measures], 2),
+        _mean([one.agreement for one in method.measures], "{:.2f}".format),
+        _mean([one.kl_to_teacher for one in method.measures], short_nats),
+        _mean([one.ece for one in method.measures], "{:.2f}".format),
         duration(statistics.fmean(one.seconds for one in method.measures)),
     ]
 
 
-def _mean(values: Sequence[float | None], digits: int) -> str:
+def _mean(values: Sequence[float | None], text: Callable[[float], str]) -> str:
     there = [value for value in values if value is not None]
-    return f"{statistics.fmean(there):.{digits}f}" if there else "–"
+    return text(statistics.fmean(there)) if there else "–"

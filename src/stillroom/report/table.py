@@ -77,6 +77,11 @@ def summary_table(runs: Sequence[RunFolder]) -> Table:
     return table
 
 
+def short_nats(divergence: float) -> str:
+    """A divergence in three decimals; that of a student gone astray, which knows no bound, as 5.2e+12."""
+    return f"{divergence:.3f}" if divergence < 1000 else f"{divergence:.1e}"
+
+
 def signed(value: float, digits: int) -> str:
     """A number with its sign, the minus as wide as the plus."""
     return f"{value:+.{digits}f}".replace("-", "−")
