@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from stillroom.report.columns import short_count
-from stillroom.report.table import short_nats
 
 
 @pytest.mark.parametrize(
@@ -12,10 +11,3 @@ from stillroom.report.table import short_nats
 )
 def test_counts_have_three_digits(count, text):
     assert short_count(count) == text
-
-
-@pytest.mark.parametrize(
-    ("nats", "text"), [(0.0, "0.000"), (0.0807, "0.081"), (12.34567, "12.346"), (5.22e12, "5.2e+12")]
-)
-def test_divergences_stay_short(nats, text):
-    assert short_nats(nats) == text

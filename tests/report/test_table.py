@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillroom.report.table import duration, read_row, summary_table
+from stillroom.report.table import duration, read_row, short_nats, summary_table
 from tests.report.pages import made_run
 
 
@@ -19,3 +19,10 @@ def test_the_terminal_table_has_every_run(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(8.26, "8.3 s"), (245, "4:05"), (3723, "1:02:03")])
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("nats", "text"), [(0.0, "0.000"), (0.0807, "0.081"), (12.34567, "12.346"), (5.22e12, "5.2e+12")]
+)
+def test_divergences_stay_short(nats, text):
+    assert short_nats(nats) == text
