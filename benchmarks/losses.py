@@ -55,20 +55,10 @@ def flagship(rounds: int, least: float) -> None:
                 faster.text(), verdict(f"≥ {FASTER:g}", faster.median >= FASTER),
                 of_kl.text(), verdict(f"≤ {most:g}", of_kl.median <= most),
             ])  # fmt: skip
-    print_table(
-        [
-            "B x C",
-            "backend",
-            "LDRLD, us",
-            "recursion, us",
-            "KL, us",
-            "recursion / LDRLD",
-            "target",
-            "LDRLD / KL",
-            "target",
-        ],
-        rows,
-    )
+    print_table([
+        "B x C", "backend", "LDRLD, us", "recursion, us", "KL, us",
+        "recursion / LDRLD", "target", "LDRLD / KL", "target",
+    ], rows)  # fmt: skip
 
 
 def every(rounds: int, least: float) -> None:

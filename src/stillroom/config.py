@@ -17,8 +17,8 @@ from typing import Any, Literal
 from stillroom.errors import InputError, did_you_mean
 
 PORTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
-# In the names of networks that published recipes train with a fifth of the usual rate; at the usual one LDRLD teaches
-# them next to nothing (benchmarks/results/mobilenet.md).
+# In the names of light networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual rate; at
+# the usual one LDRLD teaches those that were tried next to nothing (benchmarks/results/mobilenet.md).
 DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
 PORTABLE_WORDS = "letters, digits, . - _ only, a letter or digit first, at most 120"
 
@@ -105,7 +105,7 @@ class OptimOptions:
 
     Attributes:
         optimizer: sgd as the published recipes use it, or adamw.
-        lr: peak learning rate; default 0.05 for sgd (as published, 0.01 for students called MobileNet, ShuffleNet,
+        lr: peak learning rate; default 0.05 for sgd (0.01 for students called MobileNet or ShuffleNet, as published,
             EfficientNet or MNASNet), 0.001 for adamw.
         weight_decay: default 0.0005 for sgd, 0.05 for adamw.
         momentum: of sgd.

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stillroom.data import DataSet
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.models import ZOO, build_model, load_weights
 from stillroom.models.reuse import ReusedHead, from_plan
@@ -31,8 +31,8 @@ def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrai
         )
 
 
-def is_run(model: str) -> bool:
-    """Whether a model's name is the folder of a run, finished or not."""
+def is_run(model: str | Path) -> bool:
+    """Whether a model's name, or a path, is the folder of a run, finished or not."""
     return (Path(model) / "config.yaml").is_file()
 
 
@@ -77,7 +77,7 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
         raise InputError(
             f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
         )
-    name = config["model"] if "model" in config else config["student"]
+    name = trained_model(config)
     if was_handed_in(name):
         raise InputError(
             f"{role}={run.path}: its model was handed in as a module ({name}), which a name cannot build again; give "

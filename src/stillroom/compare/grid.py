@@ -249,7 +249,7 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
 def _as_given(folder: Path, teachers: Mapping[str, str]) -> dict[str, str]:
     """An earlier call's teachers as they were given to it, where its record says in which run they were trained."""
     runs = {label: folder / place for label, place in teachers.items()}
-    own = {label: path for label, path in runs.items() if path.parent == folder and is_run(str(path))}
+    own = {label: path for label, path in runs.items() if path.parent == folder and is_run(path)}
     return {**teachers, **{label: str(RunFolder(path).config()["model"]) for label, path in own.items()}}
 
 

@@ -9,7 +9,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -109,6 +109,15 @@ class RunFolder:
                 with suppress(OSError):  # not there yet
                     remove_half_written(folder.iterdir(), None if alone else ABANDONED_SECONDS)
             yield
+
+
+def trained_model(config: Mapping[str, Any]) -> str:
+    """The model that a run trains, as it was given: the model of a training run, else the student.
+
+    Args:
+        config: from :meth:`RunFolder.config`.
+    """
+    return str(config["model"] if "model" in config else config["student"])
 
 
 def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> RunFolder:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.config import OptimOptions, RunOptions
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.export.restore import FORMAT, Architecture
 from stillroom.export.subject import Subject, architecture_name
+from stillroom.networks import is_run
 
 # Where a run lay and what it was spread over say nothing about the student.
 _PLACES = {"runs", "name", "bank", "bank_gb", "shard_teacher", "checkpoint_every"}
@@ -58,8 +59,8 @@ def training(subject: Subject) -> dict[str, Any]:
 
 def _beginning(config: dict[str, Any]) -> str:
     """Which weights training began from."""
-    name = str(config["model"] if "model" in config else config["student"])
-    if (Path(name) / "config.yaml").is_file():
+    name = trained_model(config)
+    if is_run(name):
         return f"the student of the run {Path(name).name}"
     start = config.get("student_checkpoint") or config.get("checkpoint")
     if start:
@@ -72,7 +73,7 @@ def teacher_name(subject: Subject) -> str:
     """The teacher's architecture, or what the run called it where its folder is gone."""
     name = str(subject.config["teacher"])
     for folder in (Path(name), subject.run.path.parent / Path(name).name):
-        if (folder / "config.yaml").is_file():
+        if is_run(folder):
             try:
                 return architecture_name(RunFolder(folder))
             except (InputError, KeyError):

@@ -9,11 +9,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from stillroom.data import DataSet, MemoryLoader
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.models import load_weights
 from stillroom.models.reuse import from_plan
-from stillroom.networks import fingerprint, was_handed_in
+from stillroom.networks import fingerprint, is_run, was_handed_in
 from stillroom.report.answers import pictures_of, student_of, teacher_of
 
 BATCH = 64
@@ -99,9 +99,8 @@ def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) 
 
 def architecture_name(run: RunFolder) -> str:
     """The name of a run's model, also where the run began from the model of another run."""
-    config = run.config()
-    name = str(config["model"] if "model" in config else config["student"])
-    return architecture_name(RunFolder(Path(name))) if (Path(name) / "config.yaml").is_file() else name
+    name = trained_model(run.config())
+    return architecture_name(RunFolder(Path(name))) if is_run(name) else name
 
 
 def teacher_or_reason(subject: Subject) -> tuple[nn.Module | None, str]:

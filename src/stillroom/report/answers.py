@@ -23,7 +23,7 @@ from stillroom.engine.loaders import val_batch
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
-from stillroom.networks import build, fingerprint
+from stillroom.networks import build, fingerprint, is_run
 from stillroom.prepare import as_asked, load_pictures
 
 STORED = "validation.safetensors"
@@ -126,7 +126,7 @@ def teacher_run_of(run: RunFolder) -> RunFolder | None:
     if not name:
         return None
     places = [Path(name), *([run.path.parent / Path(name).name] if _is_path(name) else [])]
-    return next((RunFolder(place) for place in places if (place / "config.yaml").is_file()), None)
+    return next((RunFolder(place) for place in places if is_run(place)), None)
 
 
 def _is_path(name: str) -> bool:

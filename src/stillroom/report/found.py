@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.errors import InputError
+from stillroom.networks import is_run
 from stillroom.report.answers import teacher_run_of
 from stillroom.report.description import Description, read_description
 
@@ -23,16 +24,12 @@ def run_folders(paths: Sequence[Path]) -> list[RunFolder]:
     for path in map(Path, paths):
         if not path.is_dir():
             raise InputError(f"{path} is no folder; give run folders, or folders that hold them")
-        inside = [path] if _is_run(path) else sorted(child for child in path.iterdir() if _is_run(child))
+        inside = [path] if is_run(path) else sorted(child for child in path.iterdir() if is_run(child))
         if not inside:
             raise InputError(f"{path} holds no run folders; give the folder of a run or of a comparison")
         for folder in inside:
             folders.setdefault(folder.resolve(), RunFolder(folder))
     return list(folders.values())
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file()
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class FoundRun:
     @property
     def student(self) -> str:
         """The trained model as it was given."""
-        return str(self.config["model"] if "model" in self.config else self.config["student"])
+        return trained_model(self.config)
 
     @property
     def seed(self) -> int:
@@ -98,8 +95,7 @@ class FoundRun:
         """Short name of the teacher's model, whether it came by name or from a run."""
         if self.teacher_run is None:
             return short_name(str(self.config.get("teacher") or NO_TEACHER))
-        config = self.teacher_run.config()
-        return short_name(str(config["model"] if "model" in config else config["student"]))
+        return short_name(trained_model(self.teacher_run.config()))
 
     @property
     def teacher_names(self) -> tuple[str, ...]:

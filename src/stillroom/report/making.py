@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.config import OptimOptions
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.report.groups import Pair
 
 OWN = {"name", "runs", "seed", "method", "classes", "val_pictures", "train_pictures", "picture_shape", "teacher_bank"}
@@ -96,7 +96,7 @@ def _models(pair: Pair) -> dict[str, str]:
     if config.get("teacher"):
         trained = pair.teacher_run.config().get("model", "") if pair.teacher_run else ""
         models["teacher"] = f"{trained}, run {Path(config['teacher']).name}" if trained else str(config["teacher"])
-    return models | {"student": str(student.get("student") or student.get("model"))}
+    return models | {"student": trained_model(student)}
 
 
 def _all(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
