@@ -78,7 +78,7 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
 
 def _work(grid: Grid, options: CompareOptions, todo: int, stop: StopRequest, board: Board) -> dict[str, str]:
     count = min(todo, options.jobs or jobs_here())
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = threads_for(count)
     workers: Workers = Processes(count) if options.ray is None else Cluster(options.ray, count, threads)
     schedule = Schedule(grid, workers, count=count, threads=threads, retries=options.retries, board=board)
     try:
@@ -91,7 +91,25 @@ def _work(grid: Grid, options: CompareOptions, todo: int, stop: StopRequest, boa
 
 
 def jobs_here() -> int:
-    """How many runs this machine works on at a time: one a GPU, else one a core as far as memory reaches."""
+    """How many runs this process may work on at a time: one a GPU, else one a core as far as memory reaches."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    return max(1, min(psutil.cpu_count(logical=False) or 1, int(psutil.virtual_memory().available // BYTES_PER_RUN)))
+    return max(1, min(_cores(physical=True), int(psutil.virtual_memory().available // BYTES_PER_RUN)))
+
+
+def threads_for(count: int) -> int:
+    """Threads of each of so many runs: as many as the user asked for, else an equal part of the cores.
+
+    Args:
+        count: runs at the same time, >= 1.
+    """
+    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        return torch.get_num_threads()  # PyTorch has read it, as it does for `stillroom train`
+    return max(1, _cores(physical=False) // count)
+
+
+def _cores(*, physical: bool) -> int:
+    """Cores that this process may use, which its affinity or its container may make fewer than the machine has."""
+    import joblib
+
+    return int(joblib.cpu_count(only_physical_cores=physical))
