@@ -38,6 +38,30 @@ def test_other_settings_are_refused_and_named(tmp_path):
         open_run(tmp_path / "run", CONFIG, {"classes": ["a"]}, 0)
 
 
+def test_the_same_places_spelled_otherwise_and_other_saving_are_the_same_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    one = CONFIG | {"data": "photos", "teacher": "old/c/t", "teacher_checkpoint": "a/w.pt", "checkpoint_every": 1}
+    run = open_run(tmp_path / "run", one, INPUTS | {"teacher_weights": "abc"}, 0)
+    for data in ("./photos", "photos/", str(tmp_path / "photos"), "link"):
+        moved = one | {"data": data, "teacher": "/new/c/t", "teacher_checkpoint": "b/w.pt", "checkpoint_every": 3}
+        assert open_run(tmp_path / "run", moved, INPUTS | {"teacher_weights": "abc"}, 0).path == run.path
+    for changed in ({"data": "elsewhere"}, {"teacher": "resnet56"}):
+        with pytest.raises(InputError, match=next(iter(changed))):
+            open_run(tmp_path / "run", one | changed, INPUTS | {"teacher_weights": "abc"}, 0)
+    with pytest.raises(InputError, match="teacher_weights"):
+        open_run(tmp_path / "run", one | {"teacher": "/new/c/t"}, INPUTS | {"teacher_weights": "xyz"}, 0)
+
+
+def test_a_damaged_record_of_the_epochs_is_one_line(tmp_path):
+    run = open_run(tmp_path / "run", CONFIG, INPUTS, 0)
+    for text in ('{"epoch": 1}\n{"epo', "[1]\n", "\x00\x00"):
+        (run.path / "metrics.jsonl").write_text(text)
+        with pytest.raises(InputError, match=r"metrics\.jsonl cannot be read"):
+            run.epochs()
+
+
 def test_a_folder_with_foreign_files_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match="holds other files"):

@@ -65,9 +65,12 @@ class RunFolder:
         return _read_mapping(self.path / "summary.json")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """One row of numbers an epoch, in order."""
-        text: str = _read(self.path / "metrics.jsonl", str)
-        return [json.loads(line) for line in text.splitlines()]
+        """One row of numbers an epoch, in order.
+
+        Raises:
+            InputError: the file is missing, damaged or cut short.
+        """
+        return list(_read(self.path / "metrics.jsonl", _rows))
 
     @property
     def finished(self) -> bool:
@@ -189,18 +192,52 @@ def _check_room(run: RunFolder, needed_bytes: int) -> None:
 
 
 def _refuse_other(path: Path, there: dict[str, Any], config: dict[str, Any]) -> None:
-    # Where a run lies and what it is spread over do not change what it is.
-    place = {"runs", "name", "bank", "bank_gb", "shard_teacher"}
-    changed = [
-        f"{key} {there.get(key)!r} there, {config.get(key)!r} now"
-        for key in {**there, **config}
-        if key not in place and there.get(key) != config.get(key)
-    ]
+    changed = differing(there, config)
     if changed:
         raise InputError(
             f"run folder {path} holds a run with other settings ({'; '.join(changed[:3])}); "
             "nothing is overwritten: give another name=, or the same settings to go on with it"
         )
+
+
+# Where a run lies, how often it is saved and what it is spread over do not change what it is.
+PLACE = {"runs", "name", "bank", "bank_gb", "shard_teacher", "checkpoint_every"}
+PATHS = {"data", "root", "model", "checkpoint", "student", "student_checkpoint", "teacher", "teacher_checkpoint"}
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What makes two runs different ones, each setting with both of its values.
+
+    Args:
+        there: the configuration of a run.
+        here: the same names of another run.
+    """
+    weights = there.get("teacher_weights")
+    known = weights is not None and weights == here.get("teacher_weights")
+    return [
+        f"{key} {there.get(key)!r} there, {here.get(key)!r} now"
+        for key in {**there, **here}
+        if key not in PLACE
+        and not _same(key, there.get(key), here.get(key))
+        and not (known and _leads_to_weights(key, there.get(key), here.get(key)))
+    ]
+
+
+def _same(key: str, one: object, other: object) -> bool:
+    """Whether two values of a setting are equal, or lead to the same file or folder."""
+    if one == other:
+        return True
+    if key not in PATHS or one is None or other is None:
+        return False
+    with suppress(OSError, ValueError):
+        return Path(str(one)).samefile(str(other))
+    return False
+
+
+def _leads_to_weights(key: str, *values: object) -> bool:
+    """Whether a teacher's values are places, which may be other ones once the teacher was moved."""
+    folders = all(os.sep in str(value) and ":" not in str(value) for value in values)
+    return (key == "teacher" and folders) or (key == "teacher_checkpoint" and None not in values)
 
 
 def environment() -> dict[str, Any]:
@@ -258,6 +295,13 @@ def _read_mapping(path: Path, parse: Callable[[str], Any] = json.loads) -> dict[
     if not isinstance(content, dict):
         raise InputError(f"{path} cannot be read (it holds a {type(content).__name__} and no names with values)")
     return content
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in text.splitlines()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line holds no names with values")
+    return rows
 
 
 def _read(path: Path, parse: Callable[[str], Any]) -> Any:
