@@ -1,16 +1,25 @@
 import io
+import os
+import tracemalloc
+from contextlib import suppress
 from random import Random
 
 import numpy as np
-import psutil
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from stillroom.data import decode
-from stillroom.data.decode import check_broken, decode_all, decode_picture, resize_all
+from stillroom.data.content import digest_of
+from stillroom.data.decode import check_broken, decode_picture, move_to_front, size_of_first
 from stillroom.errors import InputError
 from tests.data.pictures import as_array, png
+
+
+def decode_all(chunks, count, image_size, where):
+    """As a listing decodes its images."""
+    size = size_of_first(chunks) if image_size is None else (image_size, image_size)
+    return decode.decode_all(chunks, count, size, where, resize=image_size is not None)
 
 
 def encoded(image, kind, **options):
@@ -115,17 +124,6 @@ def test_two_sizes_need_a_size(picture):
     assert decode_all([sources], 2, 4, "here").images.shape == (2, 3, 4, 4)
 
 
-def test_set_that_does_not_fit_is_refused_before_decoding(monkeypatch, picture):
-    class Memory:
-        available = 1000 * 3 * 64
-
-    monkeypatch.setattr(psutil, "virtual_memory", Memory)
-    later = iter(["not reached"])
-    with pytest.raises(InputError, match=r"1000 pictures of here need 0\.0 GB .* lower image_size"):
-        decode_all(iter([[png(picture(0))], later]), 1000, None, "here")
-    assert next(later) == "not reached"
-
-
 def test_broken_are_counted_and_the_first_named():
     names = [f"{number}.png" for number in range(5)]
     with pytest.raises(InputError, match=r"5 of 100 .*: 0\.png, 1\.png, 2\.png and 2 more; .*skip_broken=0\.05"):
@@ -134,13 +132,6 @@ def test_broken_are_counted_and_the_first_named():
         check_broken(names, 5, 0.5)  # to skip all of them is no way out
     check_broken(names, 100, 0.05)
     check_broken([], 100, 0.0)
-
-
-def test_resize_all():
-    images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
-    assert resize_all(images, 8) is images
-    flat = torch.full((2, 3, 8, 8), 77, dtype=torch.uint8)
-    assert torch.equal(resize_all(flat, 20), torch.full((2, 3, 20, 20), 77, dtype=torch.uint8))
 
 
 def test_pictures_are_decoded_from_files(tmp_path, picture):
@@ -168,8 +159,6 @@ def test_the_reason_is_given_in_a_few_words(content, reason):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked():
-    import tracemalloc
-
     bomb = encoded(Image.new("1", (20000, 20000)), "PNG")
     tracemalloc.start()
     with pytest.raises(OSError, match="too many pixels"):
@@ -240,3 +229,74 @@ def test_numbers_where_sizes_are_expected_are_refused_not_raised():
     data[entry + 2 : entry + 4] = (11).to_bytes(2, "little")  # float
     with pytest.raises(OSError, match=r"."):
         decode_picture(bytes(data))
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\n%%EOF\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the stand-in for Ghostscript is a shell script")
+def test_an_eps_called_png_starts_no_ghostscript(tmp_path, monkeypatch):
+    marker, program = tmp_path / "was started", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{marker}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow remembers whether it found one
+    (tmp_path / "x.png").write_bytes(EPS)
+    for source in (tmp_path / "x.png", EPS):
+        with pytest.raises(OSError, match="not a picture"):
+            decode_picture(source)
+        assert size_of_first([[source]]) is None
+    assert not marker.exists()
+    with Image.open(tmp_path / "x.png") as image, suppress(Exception):
+        image.load()
+    assert marker.exists()  # so the test above could have failed
+
+
+@pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "SGI", "DDS", "ICNS", "JPEG2000", "SPIDER", "PDF"])
+def test_other_readers_of_pillow_are_never_asked(kind):
+    image = noise((32, 32)).convert("F") if kind == "SPIDER" else noise((32, 32))
+    with pytest.raises(OSError, match="not a picture"):
+        decode_picture(encoded(image, kind))
+
+
+def test_a_camera_s_jpeg_with_two_images_gives_the_first(picture):
+    data = encoded(picture(0), "MPO", save_all=True, append_images=[picture(30)])
+    np.testing.assert_array_equal(decode_picture(data), as_array(Image.open(io.BytesIO(data))))
+
+
+def test_an_image_has_the_hash_of_its_file_whatever_its_size(tmp_path, picture):
+    for number in range(3):
+        picture(number, (20, 14)).save(tmp_path / f"{number}.png")
+    paths = sorted(tmp_path.glob("*.png"))
+    (tmp_path / "3.png").write_bytes(b"broken")
+    held = [path.read_bytes() for path in paths]
+    expected = [digest_of(content) for content in held]
+    assert len(set(expected)) == 3
+    for size in (None, 4, 12):
+        assert decode_all([[*paths, tmp_path / "3.png"]], 4, size, "here").digests.tolist() == expected
+        assert decode_all([held], 3, size, "here").digests.tolist() == expected
+
+
+def test_rows_move_to_the_front_in_their_order():
+    for seed in range(20):
+        chosen = np.flatnonzero(np.random.default_rng(seed).random(300) < 0.1 * (seed % 10 + 1))
+        rows = np.arange(300)[:, None].repeat(3, 1)
+        move_to_front(rows, chosen)
+        np.testing.assert_array_equal(rows[: len(chosen), 1], chosen)
+
+
+def test_the_size_is_that_of_the_first_that_can_be_read(picture):
+    chunks = [[None, b"", b"text"], [png(picture(0, (9, 7))), png(picture(1))]]
+    assert size_of_first(chunks) == (7, 9)
+    assert size_of_first([[b"text"]]) is None
+
+
+def test_images_do_not_pile_up_while_they_are_decoded():
+    """A chunk of large images, decoded before the first is put in its place, once filled the memory."""
+    sources = [png(Image.new("RGB", (8, 8)))] * 64
+    tracemalloc.start()
+    result = decode_all([sources], 64, 256, "here")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.3 * result.images.numel()

@@ -1,37 +1,29 @@
 import numpy as np
-import pytest
+import torch
 
+from stillroom.data.decode import Decoded
 from stillroom.data.listing import Listing
-from stillroom.errors import InputError
 
 
-def listing(labels, names=None):
-    names = names or [f"{label}/{place}" for place, label in enumerate(labels)]
+def listing(labels):
+    names = [f"{number}.png" for number in range(len(labels))]
     classes = tuple(str(label) for label in range(max(labels) + 1))
-    return Listing("here", names, np.asarray(labels), classes, lambda: iter(()))
+    return Listing("here", names, np.array(labels), classes, lambda: iter([]))
 
 
-def test_same_share_of_every_class():
-    labels = np.repeat([0, 1, 2], [50, 30, 4]).tolist()
-    chosen = listing(labels).held_out(0.1, 0)
-    assert np.bincount(np.asarray(labels)[chosen]).tolist() == [5, 3, 1]
+def test_a_split_keeps_every_image_with_its_label_and_id():
+    labels = [0, 1] * 100
+    images = torch.arange(200, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 2, 2)
+    places = np.delete(np.arange(200), [0, 7, 150])  # broken ones
+    digests = torch.arange(200)[places]
+    one, other = listing(labels).split(Decoded(images[places], digests, places, (0, 7, 150)), 0.3, 0)
+    assert sorted(one.ids.tolist() + other.ids.tolist()) == places.tolist()
+    for side in (one, other):
+        assert side.images[:, 0, 0, 0].tolist() == side.ids.tolist() == side.content().tolist()
+        assert side.labels.tolist() == [i % 2 for i in side.ids.tolist()]
+        assert side.ids.tolist() == sorted(side.ids.tolist())
 
 
-def test_choice_follows_the_name_not_the_place():
-    one = listing([0] * 10 + [1] * 10)
-    turned = Listing("here", one.names[::-1], one.labels[::-1], one.classes, one.chunks)
-    pick = {name for name, out in zip(one.names, one.held_out(0.3, 4), strict=True) if out}
-    again = {name for name, out in zip(turned.names, turned.held_out(0.3, 4), strict=True) if out}
-    assert pick == again
-    assert pick != {name for name, out in zip(one.names, one.held_out(0.3, 5), strict=True) if out}
-
-
-@pytest.mark.parametrize("fraction", [0.001, 0.999])
-def test_every_class_has_both(fraction):
-    chosen = listing([0, 0, 1, 1]).held_out(fraction, 0)
-    assert chosen[:2].sum() == chosen[2:].sum() == 1
-
-
-def test_class_of_one_picture_cannot_be_split():
-    with pytest.raises(InputError, match="1 class of here with one picture cannot be split: 1"):
-        listing([0, 0, 1]).held_out(0.5, 0)
+def test_classes_of_one_image_are_named():
+    assert listing([0, 0, 1]).too_small_to_split().startswith("1 class of here with one image cannot be split: 1;")
+    assert listing([0, 0, 1, 1]).too_small_to_split() == ""

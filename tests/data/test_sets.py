@@ -1,4 +1,5 @@
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -50,22 +51,65 @@ def test_image_folder_with_splits(image_folder, picture):
     assert data.broken == ()
 
 
+def contents(images):
+    return set(images.content().tolist())
+
+
 def test_one_level_of_classes_is_split(image_folder):
-    root = image_folder(count=10)
+    root = image_folder(count=36)
     one, again, other = (
         load_data(root, val_fraction=0.3),
         load_data(root, val_fraction=0.3),
-        load_data(root, seed=1),
+        load_data(root, val_fraction=0.3, seed=1),
     )
-    assert torch.bincount(one.val.labels).tolist() == [3, 3]
-    assert torch.bincount(one.train.labels).tolist() == [7, 7]
-    assert sorted(one.train.ids.tolist() + one.val.ids.tolist()) == list(range(20))
+    assert 10 <= len(one.val) <= 34
+    assert sorted(one.train.ids.tolist() + one.val.ids.tolist()) == list(range(72))
     assert torch.equal(one.val.ids, again.val.ids)
-    assert len(other.val) == 2
+    assert not torch.equal(one.val.ids, other.val.ids)
     whole = load_data(root, val_fraction=0.01)
     place = {int(i): image for split in (one.train, one.val) for i, image in zip(split.ids, split.images, strict=True)}
     for i, image in zip(whole.train.ids, whole.train.images, strict=True):
         assert torch.equal(image, place[int(i)])
+
+
+def test_the_split_stays_when_images_come_go_and_are_renamed(image_folder, picture):
+    root = image_folder(count=36)
+    before = load_data(root, val_fraction=0.3)
+    for place, file in enumerate(sorted(root.rglob("*.png"))[::5]):
+        file.unlink() if place % 2 else file.rename(file.with_name(f"renamed-{place}.png"))
+    for number in range(200, 260):
+        picture(number, (8, 8)).save(root / "bee" / f"0{number}.png")
+    (root / "ant").rename(root / "zebra")
+    after = load_data(root, val_fraction=0.3, image_size=12)
+    assert not contents(after.val) & contents(before.train)
+    assert not contents(after.train) & contents(before.val)
+    assert len(contents(after.val) & contents(before.val)) > 0.7 * len(before.val)
+
+
+def test_the_split_is_that_of_the_images_wherever_they_lie(image_folder, tmp_path, parquet_file):
+    """The same images as files and as rows are held out, and so a teacher on the one fits a student on the other."""
+    folder = load_data(image_folder(where="folder", count=20) / "folder", val_fraction=0.3)
+    files = sorted((tmp_path / "folder").rglob("*.png"))
+    labels = [int(file.parent.name == "bee") for file in files]
+    rows = tmp_path / "rows"
+    parquet_file(rows / "train.parquet", labels[::-1], encoded=[file.read_bytes() for file in files[::-1]])
+    assert contents(load_data(rows, val_fraction=0.3).val) == contents(folder.val)
+
+
+def test_copies_of_an_image_lie_on_one_side_and_official_splits_that_share_some_are_known(image_folder, tmp_path):
+    root = image_folder(where="one", count=20) / "one"
+    for file in list(root.rglob("*.png")):
+        shutil.copy(file, file.with_name(f"copy-{file.name}"))
+    data = load_data(root, val_fraction=0.4)
+    assert len(data.train) + len(data.val) == 80
+    assert data.repeated == frozenset()
+    for place, file in enumerate(sorted(root.rglob("*.png"))):
+        there = tmp_path / "two" / ("val" if place % 3 == 0 else "train") / file.parent.name / file.name
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, there)
+    split = load_data(tmp_path / "two", image_size=4, per_class=1)
+    assert split.repeated == contents(load_data(tmp_path / "two").train) & contents(split.val)
+    assert len(split.repeated) > 5
 
 
 def test_parquet(tmp_path, parquet_file, picture):
@@ -78,9 +122,10 @@ def test_parquet(tmp_path, parquet_file, picture):
 
 
 def test_parquet_without_validation_is_split(tmp_path, parquet_file):
-    parquet_file(tmp_path / "train.parquet", [0, 1] * 10)
-    data = load_data(tmp_path, val_fraction=0.2)
-    assert torch.bincount(data.val.labels).tolist() == [2, 2]
+    parquet_file(tmp_path / "train.parquet", [0, 1] * 18)
+    data = load_data(tmp_path, val_fraction=0.4)
+    assert sorted(data.train.ids.tolist() + data.val.ids.tolist()) == list(range(36))
+    assert min(torch.bincount(data.val.labels).tolist()) >= 2
 
 
 def test_selection_shortens_training_only_and_keeps_statistics(image_folder):
@@ -143,7 +188,9 @@ def test_glyphs_by_name(few_glyphs):
     data = load_data("glyphs100", first_classes=10, per_class=2)
     assert len(data.train) == len(data.val) == 20
     assert not data.augment.flip
-    assert load_data("glyphs100", image_size=16).val.images.shape == (200, 3, 16, 16)
+    small = load_data("glyphs100", image_size=16)
+    assert small.val.images.shape == (200, 3, 16, 16)
+    assert contents(small.val) == contents(load_data("glyphs100").val)
 
 
 def test_cifar10(cifar):

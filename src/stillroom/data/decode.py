@@ -1,4 +1,4 @@
-"""Picture files become arrays: decoded in threads, made RGB, brought to one size, broken ones reported."""
+"""Image files become arrays: decoded in threads, made RGB, brought to one size, broken ones reported."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ import os
 import stat
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-import psutil
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from stillroom.data.content import NO_CONTENT, digest_of
 from stillroom.data.report import first_few
 from stillroom.errors import InputError
 from stillroom.files import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
 Source = Path | bytes | None  # None: the set names a picture but does not hold it
 
-_SPARE = 0.8  # share of the free memory a set may take: batches, models and the rest live there too
+# What may open an image, whatever it is called: Pillow's other readers run programs (Ghostscript for EPS) or are
+# hardly ever used, and so hardly ever tried by an attack.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+
 _GROUP = 64  # pictures a thread takes at a time
 _ROWS = 256  # of a picture of numbers, scaled at a time
 
@@ -41,6 +44,7 @@ class Decoded:
 
     Attributes:
         images: uint8 tensor (n, 3, H, W), the readable pictures in their order.
+        digests: int64 tensor (n,), the hash of each one's file.
         places: int64 array (n,), the place of each in the split as it was listed.
         broken: places of the unreadable ones.
         reasons: why each of them cannot be read, in a few words.
@@ -48,6 +52,7 @@ class Decoded:
     """
 
     images: Tensor
+    digests: Tensor
     places: NDArray[np.int64]
     broken: tuple[int, ...]
     reasons: tuple[str, ...] = ()
@@ -72,29 +77,45 @@ def decode_picture(source: Source, image_size: int | None = None) -> NDArray[np.
         OSError: the picture is broken, is no ordinary file, or has so many pixels that it looks like an attack.
             The message says which in a few words.
     """
+    return _decode_and_hash(source, image_size)[0]
+
+
+def _decode_and_hash(source: Source, image_size: int | None) -> tuple[NDArray[np.uint8], int]:
+    """Decode one image and hash the bytes of its file, from which it is decoded."""
     try:
-        return _decode(source, image_size)
+        with _opened(source) as (file, image):
+            picture = _pixels(image, image_size)
+            return picture, digest_of(source if isinstance(source, bytes) else file)
     except Exception as error:  # a damaged file can lead PIL's readers to raise anything
         raise OSError(_reason(error)) from error
 
 
-def _decode(source: Source, image_size: int | None) -> NDArray[np.uint8]:
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[IO[bytes], Image.Image]]:
+    """Open an image of one of our formats: its header is read, and no pixel."""
     if not source:
         raise OSError("empty")
     if isinstance(source, Path):
         _check_file(source)
-    with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as image:
+    with (
+        source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file,
+        Image.open(file, formats=FORMATS) as image,
+    ):
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError
-        if image_size is not None:
-            # JPEG decodes straight to a smaller size; twice the target keeps the resize clean.
-            image.draft("RGB", (2 * image_size, 2 * image_size))
-        picture = _to_rgb(image)
-        if 0 in picture.size:
-            raise OSError("no pixels")
-        if image_size is not None and picture.size != (image_size, image_size):
-            picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
-        return np.asarray(picture).transpose(2, 0, 1)
+        yield file, image
+
+
+def _pixels(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
+    if image_size is not None:
+        # JPEG decodes straight to a smaller size; twice the target keeps the resize clean.
+        image.draft("RGB", (2 * image_size, 2 * image_size))
+    picture = _to_rgb(image)
+    if 0 in picture.size:
+        raise OSError("no pixels")
+    if image_size is not None and picture.size != (image_size, image_size):
+        picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(picture).transpose(2, 0, 1)
 
 
 def _check_file(path: Path) -> None:
@@ -135,79 +156,92 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def decode_all(chunks: Iterable[Sequence[Source]], count: int, image_size: int | None, where: str) -> Decoded:
-    """Decode a split, a chunk at a time, in as many threads as there are cores.
+def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
+    """Return height and width of the first image whose header can be read, or None where there is none."""
+    with _pillow_silent():
+        for chunk in chunks:
+            for source in chunk:
+                try:
+                    with _opened(source) as (_, image):
+                        if 0 not in image.size:
+                            return image.height, image.width
+                except Exception:  # noqa: BLE001, S112  damage can raise anything; decoding says what is wrong
+                    continue
+    return None
+
+
+def decode_all(
+    chunks: Iterable[Sequence[Source]], count: int, size: tuple[int, int] | None, where: str, *, resize: bool
+) -> Decoded:
+    """Decode a split, a chunk at a time, in as many threads as there are cores, each straight into its place.
 
     Args:
         chunks: the pictures, in order; not more than one chunk is held at a time.
         count: how many pictures there are in all.
-        image_size: as in :func:`decode_picture`; None asks that all have one size.
+        size: height and width of all; None where not even one header can be read.
         where: the split, as messages shall call it.
-
-    Raises:
-        InputError: the set does not fit into memory. Sizes that differ, where none was asked for, end decoding
-            after the chunk and stand in the result's ``complaint``.
+        resize: whether to bring images to ``size``, which is square then. Otherwise one of another size ends
+            decoding after its chunk, and the sizes stand in the result's ``complaint``.
     """
-    images: NDArray[np.uint8] | None = None
+    images = np.empty((count, 3, *(size or (1, 1))), dtype=np.uint8)
+    digests = np.full(count, NO_CONTENT, dtype=np.int64)
     broken: dict[int, str] = {}
     complaint = ""
     place = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PIL warns about odd metadata and bombs; the latter are handled
+
+    def decode(start: int, group: Sequence[Source]) -> list[str | tuple[int, ...]]:
+        return [into(start + offset, source) for offset, source in enumerate(group)]
+
+    def into(place: int, source: Source) -> str | tuple[int, ...]:
+        """Put one image in its place; return why there is none, or its shape."""
+        try:
+            picture, digest = _decode_and_hash(source, images.shape[-1] if resize else None)
+        except OSError as error:
+            return str(error)
+        if picture.shape == images.shape[1:]:
+            images[place], digests[place] = picture, digest
+        return picture.shape
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _pillow_silent():
         for chunk in chunks:
-            groups = [chunk[start : start + _GROUP] for start in range(0, len(chunk), _GROUP)]
-            decoded = pool.map(lambda group: [_try(source, image_size) for source in group], groups)
-            for picture in itertools.chain.from_iterable(decoded):
-                if isinstance(picture, str):
-                    broken[place] = picture
-                elif images is None:
-                    check_memory(count * picture.size, f"{count} pictures of {where}")
-                    images = np.empty((count, *picture.shape), dtype=np.uint8)
-                    images[place] = picture
-                elif picture.shape == images.shape[1:]:
-                    images[place] = picture
-                elif not complaint:
-                    complaint = _two_sizes(where, images.shape[1:], picture.shape)
-                place += 1
+            starts = range(0, len(chunk), _GROUP)
+            groups = [chunk[start : start + _GROUP] for start in starts]
+            found = pool.map(decode, [place + start for start in starts], groups)
+            for number, outcome in enumerate(itertools.chain.from_iterable(found), start=place):
+                if isinstance(outcome, str):
+                    broken[number] = outcome
+                elif outcome != images.shape[1:]:
+                    complaint = complaint or _two_sizes(where, images.shape[1:], outcome)
+            place += len(chunk)
             if complaint:
                 break
     assert place == count or complaint
     places = np.delete(np.arange(count), list(broken))
-    if images is None:
-        images = np.empty((0, 3, image_size or 1, image_size or 1), dtype=np.uint8)
-    readable = torch.from_numpy(images[places] if broken and len(images) else images)
-    return Decoded(readable, places, tuple(broken), tuple(broken.values()), complaint)
+    move_to_front(images, places)
+    return Decoded(
+        torch.from_numpy(images[: len(places)]), torch.from_numpy(digests[places]), places, tuple(broken),
+        tuple(broken.values()), complaint,
+    )  # fmt: skip
 
 
-def _try(source: Source, image_size: int | None) -> NDArray[np.uint8] | str:
-    """Return the picture, or why there is none."""
-    try:
-        return decode_picture(source, image_size)
-    except OSError as error:
-        return str(error)
+@contextmanager
+def _pillow_silent() -> Iterator[None]:
+    """Without Pillow's remarks about odd metadata, and about bombs, which are handled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def move_to_front(images: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
+    """Move the rows at ``places``, which ascend, to the front of an array in their order: a copy would double it."""
+    first = int((places == np.arange(len(places))).sum())  # these rows, none before them missing, stay
+    for start in range(first, len(places), _GROUP):
+        images[start : min(start + _GROUP, len(places))] = images[places[start : start + _GROUP]]
 
 
 def _two_sizes(where: str, first: tuple[int, ...], second: tuple[int, ...]) -> str:
     sizes = " and ".join(f"{shape[2]}x{shape[1]}" for shape in (first, second))
     return f"image_size is None but pictures of {where} differ in size ({sizes}); give image_size, such as 64"
-
-
-def check_memory(needed: int, what: str) -> None:
-    """Refuse a set that would not fit into memory.
-
-    Args:
-        needed: bytes.
-        what: what needs them, for the message.
-
-    Raises:
-        InputError: more is needed than is free.
-    """
-    free = psutil.virtual_memory().available * _SPARE
-    if needed > free:
-        raise InputError(
-            f"{what} need {needed / 1e9:.1f} GB of memory and {free / 1e9:.1f} GB can be used; "
-            "lower image_size, or keep fewer classes or pictures in the folder"
-        )
 
 
 def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons: Sequence[str] = ()) -> None:
@@ -229,24 +263,3 @@ def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons:
     raise InputError(
         f"{len(broken)} of {total} pictures cannot be read: {first_few(told)}; repair or remove them{skip}"
     )
-
-
-def resize_all(images: Tensor, image_size: int) -> Tensor:
-    """Resize pictures that are in memory already.
-
-    Args:
-        images: uint8 tensor (N, C, H, W), square.
-        image_size: the new side.
-
-    Returns:
-        uint8 tensor (N, C, image_size, image_size).
-    """
-    if images.shape[-1] == image_size:
-        return images
-    check_memory(len(images) * images.shape[1] * image_size**2, f"{len(images)} pictures")
-    size = (image_size, image_size)
-    resized = [
-        F.interpolate(part.float(), size=size, mode="bicubic", antialias=True).round().clamp(0, 255).to(torch.uint8)
-        for part in torch.split(images, 1024)
-    ]
-    return torch.cat(resized)

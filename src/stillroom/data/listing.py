@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stillroom.data.decode import Decoded, Source, decode_all
+from stillroom.data.decode import Decoded, Source, decode_all, move_to_front, size_of_first
 from stillroom.data.memory import ImageSet
 from stillroom.data.report import counted, first_few
-from stillroom.errors import InputError
+from stillroom.data.split import held_out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +26,7 @@ class Listing:
         classes: the names of the classes.
         chunks: makes an iterator over the pictures in order, some at a time.
         complaints: what was found wrong with the split so far; with any, it cannot be used.
+        notes: what is good to know of it.
     """
 
     where: str
@@ -35,56 +35,64 @@ class Listing:
     classes: tuple[str, ...]
     chunks: Callable[[], Iterator[Sequence[Source]]]
     complaints: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def size(self, image_size: int | None) -> tuple[int, int] | None:
+        """Return height and width of the images once decoded; None where not even one header can be read.
+
+        Args:
+            image_size: side of the square to bring all to; None reads the header of the first.
+        """
+        return size_of_first(self.chunks()) if image_size is None else (image_size, image_size)
 
     def decode(self, image_size: int | None) -> Decoded:
         """Decode all pictures; see :func:`stillroom.data.decode.decode_all`."""
-        return decode_all(self.chunks(), len(self.names), image_size, self.where)
+        size = self.size(image_size)
+        return decode_all(self.chunks(), len(self.names), size, self.where, resize=image_size is not None)
 
-    def image_set(self, decoded: Decoded, places: NDArray[np.int64] | None = None) -> ImageSet:
-        """Put pictures and labels together.
+    def image_set(self, decoded: Decoded) -> ImageSet:
+        """Put images and labels together.
 
         Args:
             decoded: what :meth:`decode` returned.
-            places: keep only the pictures listed at these places, ascending; None keeps all.
 
         Returns:
-            A set whose ids are the places in the listing, broken pictures counted, so that ids stay when a
-            picture is repaired.
+            A set whose ids are the places in the listing, broken images counted, so that ids stay when an image is
+            repaired.
         """
-        kept = np.arange(len(decoded.places)) if places is None else np.isin(decoded.places, places).nonzero()[0]
-        ids = decoded.places[kept]
-        return ImageSet(
-            images=decoded.images if places is None else decoded.images[torch.from_numpy(kept)],
-            labels=torch.from_numpy(self.labels[ids]),
-            ids=torch.from_numpy(ids),
-            classes=self.classes,
-        )
+        labels = torch.from_numpy(self.labels[decoded.places])
+        return ImageSet(decoded.images, labels, torch.from_numpy(decoded.places), self.classes, decoded.digests)
 
-    def held_out(self, val_fraction: float, seed: int) -> NDArray[np.bool_]:
-        """Choose the pictures to validate on: the same share of each class, decided by seed and name.
+    def split(self, decoded: Decoded, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
+        """Put images and labels together and hold some out for validation.
 
         Args:
-            val_fraction: in (0, 1); every class gives at least one picture and keeps at least one.
-            seed: another seed chooses others.
+            decoded: what :meth:`decode` returned; its tensor is used up, so that only what is held out is in memory
+                twice.
+            val_fraction: see :func:`stillroom.data.split.held_out`.
+            seed: of the choice.
 
         Returns:
-            bool array (n,).
-
-        Raises:
-            InputError: classes with a single picture.
+            The training and the validation set, with ids as in :meth:`image_set`.
         """
-        digests = [hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest() for name in self.names]
-        chosen = np.zeros(len(self.names), dtype=bool)
-        single: list[str] = []
-        for label, name in enumerate(self.classes):
-            members = sorted((self.labels == label).nonzero()[0], key=lambda place: digests[place])
-            if len(members) == 1:
-                single.append(name)
-            count = min(max(1, round(val_fraction * len(members))), len(members) - 1)
-            chosen[members[: max(count, 0)]] = True
-        if single:
-            raise InputError(
-                f"{counted(len(single), 'class')} of {self.where} with one picture cannot be split: "
-                f"{first_few(single)}; add pictures or make train and val folders"
-            )
-        return chosen
+        whole = self.image_set(decoded)
+        held = held_out(whole.labels.numpy(), whole.content().numpy(), val_fraction, seed)
+        val = whole.at(torch.from_numpy(np.flatnonzero(held)))
+        kept = np.flatnonzero(~held)
+        move_to_front(whole.images.numpy(), kept)
+        places = torch.from_numpy(kept)
+        train = ImageSet(
+            whole.images[: len(kept)], whole.labels[places], whole.ids[places], self.classes, whole.content()[places]
+        )
+        return train, val
+
+    def too_small_to_split(self) -> str:
+        """Return a complaint about classes of a single image, of which none can be held out, or nothing."""
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
+        single = [self.classes[label] for label in np.flatnonzero(counts == 1)]
+        if not single:
+            return ""
+        return (
+            f"{counted(len(single), 'class')} of {self.where} with one image cannot be split: "
+            f"{first_few(single)}; add images or make train and val folders"
+        )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from stillroom.data.augment import Augment, Purpose, apply, draw_choices, random_table
+from stillroom.data.content import digests_of
 from stillroom.errors import InputError
 from stillroom.records import Batch
 
@@ -29,6 +30,8 @@ class ImageSet:
         labels: int64 tensor (N,), values in [0, len(classes)).
         ids: int64 tensor (N,), the place of each picture in the full set, without repeats.
         classes: the names of the classes.
+        digests: int64 tensor (N,), a hash of the file each image was decoded from; None where it never was a file
+            (:meth:`content` hashes the pixels then).
 
     Raises:
         InputError: a tensor of another type or shape, or a label without a class.
@@ -38,12 +41,15 @@ class ImageSet:
     labels: Tensor
     ids: Tensor
     classes: tuple[str, ...]
+    digests: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             found = f"{self.images.dtype} {tuple(self.images.shape)}"
             raise InputError(f"images is {found}; give a uint8 tensor of shape (N, C, H, W)")
-        for name, values in (("labels", self.labels), ("ids", self.ids)):
+        for name, values in (("labels", self.labels), ("ids", self.ids), ("digests", self.digests)):
+            if values is None:
+                continue
             if values.dtype != torch.int64 or values.shape != (len(self.images),):
                 found = f"{values.dtype} {tuple(values.shape)}"
                 raise InputError(f"{name} is {found}; give an int64 tensor of shape ({len(self.images)},)")
@@ -74,7 +80,16 @@ class ImageSet:
         kept = order[self.labels[order] < count]
         if per_class is not None:
             kept = self._first_of_each(kept, count, per_class)
-        return ImageSet(self.images[kept], self.labels[kept], self.ids[kept], self.classes[:count])
+        return replace(self.at(kept), classes=self.classes[:count])
+
+    def at(self, places: Tensor) -> ImageSet:
+        """Return the images at some places, int64 (n,), as a set of its own."""
+        digests = None if self.digests is None else self.digests[places]
+        return ImageSet(self.images[places], self.labels[places], self.ids[places], self.classes, digests)
+
+    def content(self) -> Tensor:
+        """Return what tells equal images, int64 (N,): a hash of each one's file, or of its pixels."""
+        return digests_of(self.images) if self.digests is None else self.digests
 
     def _first_of_each(self, kept: Tensor, classes: int, per_class: int) -> Tensor:
         labels = self.labels[kept]

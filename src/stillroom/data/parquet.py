@@ -22,6 +22,7 @@ _IMAGE = ("image", "img")
 _LABEL = ("label", "labels", "fine_label")
 _VAL = ("validation", "val", "test")
 _CHUNK = 2048
+_BYTES_AT_ONCE = 2**27  # of encoded images, before the row that goes beyond
 
 _Labels = NDArray[np.int64]
 
@@ -184,11 +185,18 @@ def _stored_names(file: _File) -> tuple[str, ...] | None:
     return tuple(str(name) for name in names) if isinstance(names, list) and names else None
 
 
+def _rows_at_once(file: _File) -> int:
+    """How many rows to read at a time: large photographs would fill the memory in their thousands."""
+    metadata = file.file.metadata
+    size = sum(int(metadata.row_group(number).total_byte_size) for number in range(metadata.num_row_groups))
+    return max(1, min(_CHUNK, _BYTES_AT_ONCE * int(metadata.num_rows) // max(1, size)))
+
+
 def _listing(files: Sequence[_File], classes: tuple[str, ...], complaints: tuple[str, ...] = ()) -> Listing:
     def chunks() -> Iterator[Sequence[Source]]:
         for file in files:
             try:
-                for batch in file.file.iter_batches(_CHUNK, columns=[f"{file.image}.bytes"]):
+                for batch in file.file.iter_batches(_rows_at_once(file), columns=[f"{file.image}.bytes"]):
                     yield batch.column(0).field(0).to_pylist()
             except _unreadable_errors() as error:
                 raise _unreadable(file.path, error) from None

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stillroom.data.augment import Augment
 from stillroom.data.cifar import load_cifar
-from stillroom.data.decode import Decoded, check_broken, resize_all
+from stillroom.data.decode import Decoded, check_broken
 from stillroom.data.folder import list_image_folder
 from stillroom.data.glyphs import glyphs100
 from stillroom.data.listing import Listing
 from stillroom.data.memory import ImageSet
 from stillroom.data.parquet import find_parquet, list_parquet
 from stillroom.data.report import Report, counted, first_few
+from stillroom.data.resize import resize_all
+from stillroom.data.room import check_memory, copies_here
 from stillroom.data.statistics import PUBLISHED, channel_statistics
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError
@@ -37,6 +41,8 @@ class DataSet:
         std: of each channel on [0, 1].
         augment: the augmentation that suits the set; the published one where there is one.
         broken: paths or rows of pictures that were skipped.
+        notes: what is good to know of the set before training on it.
+        repeated: hashes of validation images that lie among the training images as well, before any selection.
     """
 
     name: str
@@ -46,6 +52,8 @@ class DataSet:
     std: tuple[float, ...]
     augment: Augment
     broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    repeated: frozenset[int] = frozenset()
 
 
 class SetDescription(NamedTuple):
@@ -68,13 +76,22 @@ class SetDescription(NamedTuple):
 class _Options:
     root: Path
     image_size: int | None
+    first_classes: int | None
+    per_class: int | None
     val_fraction: float
     seed: int
     skip_broken: float
     download: bool
+    copies: int
 
 
-Loaded = tuple[ImageSet, ImageSet, tuple[str, ...]]
+class _Loaded(NamedTuple):
+    """Both splits, whole, with the names of what was left out and what is good to know."""
+
+    train: ImageSet
+    val: ImageSet
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load_data(
@@ -88,6 +105,7 @@ def load_data(
     seed: int = 0,
     skip_broken: float = 0.0,
     download: bool = True,
+    copies: int | None = None,
 ) -> DataSet:
     """Load a set into memory.
 
@@ -97,10 +115,12 @@ def load_data(
         image_size: side of the pictures; None takes their own, which must then be one.
         first_classes: keep the first so many classes of both splits, >= 2.
         per_class: keep the first so many training pictures of each class, >= 1.
-        val_fraction: in (0, 1); share of each class to validate on where the set has no split of its own.
+        val_fraction: in (0, 1); about this fraction is held out where the set has no validation split of its own, see
+            :func:`stillroom.data.split.held_out`.
         seed: >= 0; decides that split.
         skip_broken: in [0, 1]; share of unreadable pictures to put up with.
         download: whether a named set may be fetched.
+        copies: how many processes of this machine are to hold the set at the same time; None asks torchrun.
 
     Returns:
         The set; ``per_class`` shortens only its training split.
@@ -110,17 +130,21 @@ def load_data(
             names everything that is wrong with it.
     """
     _check(image_size, val_fraction, seed, skip_broken)
-    options = _Options(Path(root), image_size, val_fraction, seed, skip_broken, download)
+    options = _Options(
+        Path(root), image_size, first_classes, per_class, val_fraction, seed, skip_broken, download,
+        copies_here() if copies is None else copies,
+    )  # fmt: skip
     known = _SETS.get(str(name_or_path))
     if known is not None:
         name = known.description.name
-        train, val, broken = known.load(options)
+        loaded = known.load(options)
     else:
         folder = _existing_folder(name_or_path)
         name = folder.resolve().name
-        train, val, broken = _load_folder(folder, options)
+        loaded = _load_folder(folder, options)
+    train, val = loaded.train, loaded.val
     mean, std = PUBLISHED.get(name if known else "") or channel_statistics(train.images)
-    augment = known.augment if known else Augment(pad=max(1, train.images.shape[-1] // 8))
+    augment = known.augment if known else Augment(pad=max(1, min(train.images.shape[2:]) // 8))
     return DataSet(
         name=name,
         train=train.select(first_classes, per_class),
@@ -128,7 +152,9 @@ def load_data(
         mean=mean,
         std=std,
         augment=augment,
-        broken=broken,
+        broken=loaded.broken,
+        notes=loaded.notes,
+        repeated=frozenset(np.intersect1d(train.content().numpy(), val.content().numpy()).tolist()),
     )
 
 
@@ -163,7 +189,7 @@ def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
     raise InputError(f"data is {given}, which is neither a folder nor one of {names}; give one of these")
 
 
-def _load_folder(folder: Path, options: _Options) -> Loaded:
+def _load_folder(folder: Path, options: _Options) -> _Loaded:
     try:
         files = find_parquet(folder)
         if files is not None:
@@ -176,28 +202,60 @@ def _load_folder(folder: Path, options: _Options) -> Loaded:
         raise InputError(f"{shown(folder)} cannot be opened ({reason}); allow it") from None
 
 
-def _load_listings(folder: Path, train: Listing, val: Listing | None, *, options: _Options) -> Loaded:
+def _load_listings(folder: Path, train: Listing, val: Listing | None, *, options: _Options) -> _Loaded:
     """Decode both splits and report together what is wrong with them."""
     listings = [train] if val is None else [train, val]
     report = Report(str(folder), [complaint for listing in listings for complaint in listing.complaints])
-    held_out = np.zeros(0, dtype=bool)
-    if val is None and train.labels.min(initial=0) >= 0:  # wrong labels would tell nothing about the classes
-        with report.catching():
-            held_out = train.held_out(options.val_fraction, options.seed)
-    decoded: list[Decoded] = []
-    for listing in listings:
-        with report.catching():
-            decoded.append(listing.decode(options.image_size))
-        if len(decoded) < len(listings) and (not decoded or decoded[-1].complaint):
-            break  # the other split would only say the same
-    broken = _broken(listings, decoded, report, options.skip_broken)
+    if val is None:
+        report.add(train.too_small_to_split())
+    with report.catching():
+        _check_room(folder, listings, options)
+        decoded: list[Decoded] = []
+        for listing in listings:
+            with report.catching():
+                decoded.append(listing.decode(options.image_size))
+            if len(decoded) < len(listings) and (not decoded or decoded[-1].complaint):
+                break  # the other split would only say the same
+        broken = _broken(listings, decoded, report, options.skip_broken)
     report.close()
     if val is None:
-        sets = tuple(train.image_set(decoded[0], np.flatnonzero(side)) for side in (~held_out, held_out))
+        sets = train.split(decoded[0], options.val_fraction, options.seed)
     else:
         sets = train.image_set(decoded[0]), val.image_set(decoded[1])
     _check_sets(train, sets)
-    return sets[0], sets[1], broken
+    return _Loaded(*sets, broken, tuple(note for listing in listings for note in listing.notes))
+
+
+def _check_room(folder: Path, listings: Sequence[Listing], options: _Options) -> None:
+    """Refuse images that would not fit into memory, before the first is decoded."""
+    size = next((size for listing in listings if (size := listing.size(options.image_size))), None)
+    labels = [listing.labels for listing in listings]
+    copied = math.ceil(options.val_fraction * len(labels[0])) if len(listings) == 1 else 0
+    if size is not None:
+        _refuse_too_many(labels, copied, (3, *size), str(folder), options)
+
+
+def _refuse_too_many(
+    labels: Sequence[NDArray[np.int64]], copied: int, shape: tuple[int, ...], where: str, options: _Options
+) -> None:
+    """Refuse images that would not fit, counting what is in memory twice while some of them are selected.
+
+    Args:
+        labels: of all images of the training split, and of the validation split where there is one.
+        copied: how many are in memory twice for another reason.
+        shape: channels, height and width of one.
+        where: the set, for the message.
+        options: how many classes and images of each are selected, and for how many processes.
+    """
+    count = sum(len(own) for own in labels)
+    if options.first_classes is not None or options.per_class is not None:
+        limits = (options.per_class, *[None] * (len(labels) - 1))
+        copied += sum(
+            int(np.minimum(np.bincount(own[own >= 0])[: options.first_classes], limit or len(own)).sum())
+            for own, limit in zip(labels, limits, strict=True)
+        )
+    what = f"{count:,} images of {shown(where)} at {shape[2]}x{shape[1]} pixels"
+    check_memory((count + copied) * math.prod(shape), what, options.copies)
 
 
 def _broken(
@@ -232,23 +290,27 @@ def _check_sets(listing: Listing, sets: Sequence[ImageSet]) -> None:
         raise InputError(f"image_size is None but training and validation pictures differ ({both}); give image_size")
 
 
-def _load_glyphs(options: _Options) -> Loaded:
-    train, val = glyphs100()
-    return _resized(train, options), _resized(val, options), ()
+def _load_glyphs(options: _Options) -> _Loaded:
+    return _resized("glyphs100", *glyphs100(), options)
 
 
-def _resized(images: ImageSet, options: _Options) -> ImageSet:
-    if options.image_size is None:
-        return images
-    return ImageSet(resize_all(images.images, options.image_size), images.labels, images.ids, images.classes)
+def _load_cifar(kind: str, options: _Options) -> _Loaded:
+    return _resized(kind, *load_cifar(kind, options.root, options.download), options)
 
 
-def _load_cifar(kind: str, options: _Options) -> Loaded:
-    train, test = load_cifar(kind, options.root, options.download)
-    return _resized(train, options), _resized(test, options), ()
+def _resized(name: str, train: ImageSet, val: ImageSet, options: _Options) -> _Loaded:
+    """Bring both splits to the size that is asked for, if any."""
+    side, sets = options.image_size, (train, val)
+    if side is None or side == train.images.shape[-1]:
+        return _Loaded(train, val)
+    shape = (train.images.shape[1], side, side)
+    _refuse_too_many([images.labels.numpy() for images in sets], 0, shape, name, options)
+    # Resized or not, an image is the same one.
+    train, val = (replace(own, images=resize_all(own.images, side), digests=own.content()) for own in sets)
+    return _Loaded(train, val)
 
 
-def _load_tiny_imagenet(options: _Options) -> Loaded:
+def _load_tiny_imagenet(options: _Options) -> _Loaded:
     for folder in (options.root, options.root / "tiny-imagenet-200"):
         if is_tiny_imagenet(folder):
             return _load_listings(folder, *list_tiny_imagenet(folder), options=options)
@@ -262,7 +324,7 @@ def _load_tiny_imagenet(options: _Options) -> Loaded:
 class _Known:
     description: SetDescription
     augment: Augment
-    load: Callable[[_Options], Loaded]
+    load: Callable[[_Options], _Loaded]
 
 
 _SETS = {
