@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from stillroom.config import make_recipe
@@ -23,6 +26,14 @@ def test_milestones_scale_with_the_epochs():
     assert make_recipe("train", MINIMAL | {"epochs": 16}).optim.milestones == [10, 12, 14]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "milestones"),
+    [(1, []), (2, [1]), (3, [2]), (4, [2, 3]), (5, [3, 4]), (6, [4, 5]), (7, [4, 5, 6]), (240, [150, 180, 210])],
+)
+def test_no_two_default_milestones_of_a_short_run_coincide(epochs, milestones):
+    assert make_recipe("train", MINIMAL | {"epochs": epochs}).optim.milestones == milestones
+
+
 def test_adamw_brings_its_own_defaults():
     optim = make_recipe("train", MINIMAL | {"optimizer": "adamw"}).optim
     assert (optim.lr, optim.weight_decay, optim.schedule) == (1e-3, 0.05, "cosine")
@@ -41,12 +52,27 @@ def test_depthwise_students_have_a_fifth_of_the_rate_as_published():
         ("torchvision:mobilenet_v3_small", 0.01),
         ("torchvision.models.mobilenetv3.MobileNetV3", 0.01),
         ("timm:tf_efficientnet_lite0", 0.01),
+        ("timm:hf-hub:shuffle/mobilenetv3_large_100.ra_in1k", 0.01),
+        ("mine.nets:MobileNet.small", 0.01),
         ("timm:resnet18", 0.05),
-        ("shuffled/resnet20", 0.05),
+        # Folders, packages and modules say nothing of what a model is.
+        ("runs/shuffled-labels", 0.05),
+        ("mobilenet.nets:residual", 0.05),
+        ("tests.test_shuffle.test_mobilenet.<locals>.Net", 0.05),
+        ("timm:hf-hub:mobilenets/resnet18", 0.05),
+        ("timm:local-dir:models/mobilenet", 0.05),
     ],
 )
-def test_so_have_those_of_other_libraries(student, rate):
+def test_a_models_own_name_decides_its_learning_rate(student, rate):
     assert make_recipe("distill", PAIR | {"student": student}).optim.lr == rate
+
+
+@pytest.mark.parametrize(("model", "rate"), [("resnet20", 0.05), ("MobileNetV2", 0.01)])
+def test_a_run_folder_learns_as_what_it_trains_whatever_it_is_called(tmp_path, model, rate):
+    for name, trained in (("shuffle-mobilenet", model), ("resnet", tmp_path / "shuffle-mobilenet")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(f"student: {trained}\n")
+        assert make_recipe("train", MINIMAL | {"model": str(tmp_path / name)}).optim.lr == rate
 
 
 def test_flat_settings_make_the_same_recipe_again():
@@ -79,6 +105,45 @@ def test_impossible_values_are_named(wrong, says):
     with pytest.raises(InputError, match=says.replace("[", r"\[")) as caught:
         make_recipe("train", MINIMAL | wrong)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"epochs": "3"}, "epochs='3': give a whole number"),
+        ({"epochs": 3.0}, "epochs=3.0: give a whole number"),
+        ({"epochs": True}, "epochs=True: give a whole number"),
+        ({"epochs": None}, "epochs=None: give a whole number"),
+        ({"lr": "0.1"}, "lr='0.1': give a number"),
+        ({"lr": 10**400}, "give a number"),
+        ({"flip": 1}, "flip=1: give true or false"),
+        ({"mean": 0.5}, r"mean=0.5: give a list of numbers such as [0.5, 0.5]"),
+        ({"mean": "0.5"}, "mean='0.5': give a list of numbers"),
+        ({"milestones": [1, "2"]}, "milestones=[1, '2']: give a list of whole numbers"),
+        ({"runs": b"runs"}, "runs=b'runs': give text"),
+        ({"optimizer": "SGD"}, "optimizer='SGD': give sgd or adamw; did you mean sgd?"),
+        ({"accelerator": "gpu"}, "accelerator='gpu': give auto or cpu or cuda or mps"),
+        ({"precision": 16}, "precision=16: give auto or 32 or bf16"),
+    ],
+)
+def test_values_of_the_wrong_type_are_named(wrong, says):
+    with pytest.raises(InputError) as caught:
+        make_recipe("train", MINIMAL | wrong)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_means_the_same_is_taken_as_the_settings_type():
+    given = {
+        "epochs": np.int64(3), "lr": 1, "gamma": np.float64(0.5), "flip": np.bool_(True), "precision": 32,
+        "mean": np.array([0.5, 0.25]), "std": (1, 1), "milestones": (np.int32(1), 2), "runs": Path("a/b"),
+    }  # fmt: skip
+    flat = make_recipe("train", MINIMAL | given).flat()
+    wanted = {
+        "epochs": 3, "lr": 1.0, "gamma": 0.5, "flip": True, "precision": "32", "mean": [0.5, 0.25], "std": [1.0, 1.0],
+        "milestones": [1, 2], "runs": str(Path("a/b")),
+    }  # fmt: skip
+    assert {key: (flat[key], type(flat[key])) for key in wanted} == {k: (v, type(v)) for k, v in wanted.items()}
 
 
 def test_run_names_are_portable_and_tell_runs_apart():

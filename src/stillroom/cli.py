@@ -14,7 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from stillroom.compare.options import CompareOptions
 from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, make_recipe
 from stillroom.errors import Diverged, InputError, Stopped
-from stillroom.wording import plain
+from stillroom.wording import no_command, plain
 
 USAGE_ERROR, FAILED = 2, 1
 
@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked = sys.argv[1:] if arguments is None else arguments
     parser = make_parser(asked[0] if asked else "")
     try:
+        if not asked or asked[0] not in (*COMMANDS, "-h", "--help", "--version"):
+            raise InputError(no_command(asked[0] if asked else "", list(COMMANDS)))
         options = parser.parse_args(arguments)
         return COMMANDS[options.command].run(options[options.command])
     except (ArgumentError, InputError) as error:
@@ -57,6 +59,7 @@ def make_parser(command: str) -> ArgumentParser:
         prog="stillroom",
         description="Distil a big image classifier into a small one that keeps its accuracy.",
         exit_on_error=False,
+        allow_abbrev=False,
         version=_version(),
     )
     commands = parser.add_subcommands(required=True, dest="command")
@@ -67,7 +70,8 @@ def make_parser(command: str) -> ArgumentParser:
 
 
 def _sub(description: str) -> ArgumentParser:
-    return ArgumentParser(description=description, exit_on_error=False)
+    # Abbreviations are refused, as in Python and in files: a setting has one name.
+    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
 
 
 def _demo_parser() -> ArgumentParser:

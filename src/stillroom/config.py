@@ -12,14 +12,13 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
+from stillroom.defaults import usual_lr, usual_milestones
 from stillroom.errors import InputError, did_you_mean
+from stillroom.kinds import as_kind
 
 PORTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
-# In the names of light networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual rate; at
-# the usual one LDRLD teaches those that were tried next to nothing (benchmarks/results/mobilenet.md).
-DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
 PORTABLE_WORDS = "letters, digits, . - _ only, a letter or digit first, at most 120"
 
 
@@ -30,8 +29,8 @@ class TrainModel:
     Attributes:
         model: a name from ``stillroom list models``, timm:NAME, torchvision:NAME, package.module:function, or the
             folder of a finished run.
-        checkpoint: file with weights to start from (.safetensors, .pt, .pth).
-        pretrained: start from the published weights of a timm or torchvision model.
+        checkpoint: file with weights to start from (.safetensors, .pt, .pth); with a run folder, in place of the run's.
+        pretrained: start from the published weights of a timm or torchvision model; refused with any other.
     """
 
     model: str
@@ -48,10 +47,11 @@ class DistillModels:
             package.module:function.
         student: as teacher; it starts from random weights unless told otherwise.
         method: the losses, for example ldrld, "ldrld(depth=5)" or "0.1*ce + 0.9*kd(temperature=4)".
-        teacher_checkpoint: file with the teacher's weights (.safetensors, .pt, .pth).
-        teacher_pretrained: use the published weights of a timm or torchvision teacher.
-        student_checkpoint: file with weights for the student to start from.
-        student_pretrained: start from the published weights of a timm or torchvision student.
+        teacher_checkpoint: file with the teacher's weights (.safetensors, .pt, .pth); with a run folder, in place of
+            the run's.
+        teacher_pretrained: use the published weights of a timm or torchvision teacher; refused with any other.
+        student_checkpoint: file with weights for the student to start from, as for the teacher.
+        student_pretrained: start from the published weights of a timm or torchvision student; refused with any other.
     """
 
     teacher: str
@@ -105,13 +105,14 @@ class OptimOptions:
 
     Attributes:
         optimizer: sgd as the published recipes use it, or adamw.
-        lr: peak learning rate; default 0.05 for sgd (0.01 for students called MobileNet or ShuffleNet, as published,
-            EfficientNet or MNASNet), 0.001 for adamw.
+        lr: peak learning rate; default 0.05 for sgd (0.01 for a MobileNet or ShuffleNet, as published, EfficientNet or
+            MNASNet, by the name of the model, function or class, or of what its run folder trained), 0.001 for adamw.
         weight_decay: default 0.0005 for sgd, 0.05 for adamw.
         momentum: of sgd.
         nesterov: Nesterov momentum for sgd.
         schedule: milestones (steps down) or cosine; default milestones for sgd, cosine for adamw.
-        milestones: epochs after which the rate falls; default at 5/8, 6/8 and 7/8 of the epochs (150, 180, 210 of 240).
+        milestones: epochs after which the learning rate falls; default 5/8, 6/8 and 7/8 of the epochs (150, 180, 210
+            of 240), fewer in runs below 7 epochs, where some of these coincide or come with the end (4, 5 of 6).
         gamma: the factor at each milestone.
         warmup_epochs: linear warm-up of the learning rate, step by step with cosine, epoch by epoch with milestones (as
             published: the first of k epochs has a k-th of the rate).
@@ -214,7 +215,7 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
         settings: names and values, a subset of the fields of the four groups.
 
     Raises:
-        InputError: for an unknown name, a missing one, or an impossible value.
+        InputError: for an unknown name, a missing one, a value of the wrong type, or an impossible one.
     """
     groups = {"models": GROUPS[command], "data": DataOptions, "optim": OptimOptions, "run": RunOptions}
     fields = {name: [f.name for f in dataclasses.fields(group)] for name, group in groups.items()}
@@ -227,7 +228,8 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
             if f.default is dataclasses.MISSING and settings.get(f.name) is None:
                 raise InputError(f"{f.name} is missing: say which {f.name} to use")
     parts: dict[str, Any] = {
-        name: group(**{key: settings[key] for key in fields[name] if key in settings}) for name, group in groups.items()
+        name: group(**{key: as_kind(key, settings[key], kind) for key, kind in kinds.items() if key in settings})
+        for (name, group), kinds in zip(groups.items(), map(get_type_hints, groups.values()), strict=True)
     }
     recipe = Recipe(**parts)
     recipe = dataclasses.replace(recipe, optim=_resolve(recipe))
@@ -247,14 +249,13 @@ def _resolve(recipe: Recipe) -> OptimOptions:
     models, optim, epochs = recipe.models, recipe.optim, recipe.run.epochs
     sgd = optim.optimizer == "sgd"
     trained = models.model if isinstance(models, TrainModel) else models.student
-    sgd_rate = 0.01 if any(kind in Path(trained).name.lower() for kind in DEPTHWISE) else 0.05
     schedule = optim.schedule or ("milestones" if sgd else "cosine")
     milestones = optim.milestones
     if milestones is None:
-        milestones = [round(epochs * part / 8) for part in (5, 6, 7)] if schedule == "milestones" else []
+        milestones = list(usual_milestones(epochs)) if schedule == "milestones" else []
     return dataclasses.replace(
         optim,
-        lr=(sgd_rate if sgd else 1e-3) if optim.lr is None else optim.lr,
+        lr=usual_lr(optim.optimizer, trained) if optim.lr is None else optim.lr,
         weight_decay=(5e-4 if sgd else 0.05) if optim.weight_decay is None else optim.weight_decay,
         schedule=schedule,
         milestones=milestones,
