@@ -75,6 +75,14 @@ def test_a_recipe_file_is_read_and_flags_win(photos, tmp_path):
     assert (config["epochs"], config["lr"]) == (1, 0.02)
 
 
+def test_milestones_that_the_run_does_not_reach_are_said(photos, tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"model": "resnet8", "data": str(photos), "milestones": [1, 150, 180]}))
+    assert main(["train", "--config", str(recipe), "--runs", str(tmp_path), *SMALL]) == 0
+    said = "note: milestones: the run ends with epoch 2, so that the learning rate does not fall at 150, 180; give"
+    assert said in capsys.readouterr().err
+
+
 def test_the_config_of_a_run_is_a_recipe(photos, trained, capsys):
     arguments = ["train", "--config", str(trained / "config.yaml")]
     assert main(arguments) == 0

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from stillroom.amounts import counted
 from stillroom.compare.options import CompareOptions
 from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, make_recipe
 from stillroom.errors import Diverged, InputError, Stopped
@@ -183,7 +184,8 @@ def _evaluate(options: Namespace) -> int:
     from stillroom.api import evaluate
 
     result = evaluate(**_settings(options))
-    print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {result.count} pictures")
+    images = counted(result.count, "image")
+    print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {images}")
     return 0
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stillroom.amounts import duration
 from stillroom.api import Result, run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import DataSet, load_data
@@ -19,7 +20,7 @@ from stillroom.report.description import write_description
 from stillroom.report.groups import read_comparison
 from stillroom.report.page import write_report
 from stillroom.report.summary import summarize
-from stillroom.report.table import duration, summary_table
+from stillroom.report.table import summary_table
 
 STUDENT = "stillroom.models.compact:small"
 METHODS = {

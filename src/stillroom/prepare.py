@@ -136,13 +136,27 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
 
 def notes(fitted: Fitted, recipe: Recipe) -> list[str]:
     """What is no mistake but good to know before training begins."""
-    steps, window = math.ceil(len(fitted.data.train) / recipe.run.batch_size), bn_window(fitted.joint.student)
-    if window <= max(steps, 1 / USUAL_BN_MOMENTUM):
-        return []
-    return [
-        f"the trained model's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so that "
-        f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
-    ]
+    steps, batch = math.ceil(len(fitted.data.train) / recipe.run.batch_size), recipe.run.batch_size
+    found = []
+    if steps == 1:
+        found.append(
+            f"batch_size={batch} takes all {len(fitted.data.train):,} training images at once, so that an epoch is 1 "
+            "step; a smaller batch size learns faster"
+        )
+    epochs, milestones = recipe.run.epochs, recipe.optim.milestones or []
+    late = [str(milestone) for milestone in milestones if milestone >= epochs]
+    if late and recipe.optim.schedule == "milestones":
+        found.append(
+            f"milestones: the run ends with epoch {epochs}, so that the learning rate does not fall at "
+            f"{', '.join(late)}; give milestones for this number of epochs"
+        )
+    window = bn_window(fitted.joint.student)
+    if window > max(steps, 1 / USUAL_BN_MOMENTUM):
+        found.append(
+            f"the trained model's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so that "
+            f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
+        )
+    return found
 
 
 def check_names(recipe: Recipe, inputs: Inputs) -> None:

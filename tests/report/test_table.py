@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillroom.report.table import duration, read_row, short_nats, summary_table
+from stillroom.report.table import read_row, short_nats, summary_table
 from tests.report.pages import made_run
 
 
@@ -14,11 +14,6 @@ def test_rows_hold_best_last_and_median_speed(tmp_path):
 def test_the_terminal_table_has_every_run(tmp_path):
     table = summary_table([made_run(tmp_path, name, ["a", "b"]) for name in ("a", "b")])
     assert table.row_count == 2
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(8.26, "8.3 s"), (245, "4:05"), (3723, "1:02:03")])
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from stillroom.amounts import counted, duration
 from stillroom.compare.grid import Cell, Grid
 from stillroom.engine.progress import make_console
 from stillroom.errors import InputError
-from stillroom.report.table import duration
 
 
 class Board(Protocol):
@@ -124,7 +124,7 @@ class Screen:
         """Draw it."""
         cells, epochs = self._grid.cells, self._clock.epochs_done()
         finished = sum(self._grid.run(cell).finished for cell in cells)
-        head = Text(f"{finished} of {len(cells)} runs done  {self._clock.left(epochs)}")
+        head = Text(f"{finished} of {counted(len(cells), 'run')} done  {self._clock.left(epochs)}")
         if failed:
             head.append(f"  {len(failed)} failed", style="bold red")
         table = Table.grid(padding=(0, 2))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stillroom.amounts import counted
 from stillroom.data.listing import Listing
-from stillroom.data.report import counted, first_few
+from stillroom.data.report import first_few
 from stillroom.data.scan import Scan
 
 VAL_NAMES = ("val", "validation", "valid", "test")

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stillroom.amounts import counted
 from stillroom.data.decode import Decoded, Source, decode_all, move_to_front, size_of_first
 from stillroom.data.memory import ImageSet
-from stillroom.data.report import counted, first_few
+from stillroom.data.report import first_few
 from stillroom.data.split import held_out
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stillroom.amounts import counted
 from stillroom.data.decode import Source
 from stillroom.data.listing import Listing
-from stillroom.data.report import Report, counted, first_few
+from stillroom.data.report import Report, first_few
 from stillroom.errors import InputError
 from stillroom.files import shown
 

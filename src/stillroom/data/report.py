@@ -54,8 +54,3 @@ def first_few(names: Sequence[str]) -> str:
     """Return the first few of some names, each fit to be printed, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(shown(name) for name in names[:_SHOWN]) + more
-
-
-def counted(count: int, what: str) -> str:
-    """Return "1 folder" or "3 folders"; the plural is the last word's with an s or es."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"

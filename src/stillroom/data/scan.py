@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from stillroom.data.report import counted, first_few
+from stillroom.amounts import counted
+from stillroom.data.report import first_few
 
 PICTURES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 

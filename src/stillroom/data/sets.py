@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stillroom.amounts import counted
 from stillroom.data.augment import Augment
 from stillroom.data.cifar import load_cifar
 from stillroom.data.decode import Decoded, check_broken
@@ -20,7 +21,7 @@ from stillroom.data.glyphs import glyphs100
 from stillroom.data.listing import Listing
 from stillroom.data.memory import ImageSet
 from stillroom.data.parquet import find_parquet, list_parquet
-from stillroom.data.report import Report, counted, first_few
+from stillroom.data.report import Report, first_few
 from stillroom.data.resize import resize_all
 from stillroom.data.room import check_memory, copies_here
 from stillroom.data.statistics import PUBLISHED, channel_statistics

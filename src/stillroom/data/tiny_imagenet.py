@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from stillroom.amounts import counted
 from stillroom.data.folder import from_files, list_classes
 from stillroom.data.listing import Listing
-from stillroom.data.report import counted, first_few
+from stillroom.data.report import first_few
 from stillroom.data.scan import Scan
 from stillroom.errors import InputError
 

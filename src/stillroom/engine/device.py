@@ -14,6 +14,7 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from stillroom.amounts import counted
 from stillroom.errors import InputError
 
 PATIENCE = timedelta(minutes=30)  # how long a process waits for the others before it gives up
@@ -71,7 +72,7 @@ def make_machine(accelerator: str, precision: str) -> Machine:
         return Machine(torch.device(kind), precision, rank, max(world_size, 1))
     if place >= torch.cuda.device_count():
         raise InputError(
-            f"torchrun started {place + 1} or more processes here but there are {torch.cuda.device_count()} GPUs; "
+            f"torchrun started {place + 1} or more processes here for {counted(torch.cuda.device_count(), 'GPU')}; "
             "lower --nproc-per-node, one process uses one GPU"
         )
     torch.cuda.set_device(place)

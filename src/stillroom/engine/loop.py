@@ -16,6 +16,7 @@ from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, pre
 from stillroom.engine.job import Job
 from stillroom.engine.loaders import make_loaders
 from stillroom.engine.memory import PeakMemory
+from stillroom.engine.opening import opening
 from stillroom.engine.optim import build_optimizer, lr_at
 from stillroom.engine.progress import Reporter
 from stillroom.engine.resume import Progress, restore_progress, save_progress
@@ -97,7 +98,8 @@ class Loop:
             together.agree((self.progress.epoch, self.progress.step), f"the place to go on from in {self.job.run.path}")
         teacher = self._score_teacher()
         done = (self.progress.epoch - 1) * self.steps + self.progress.step
-        self.reporter.start(self.job.run.path.name, self.options.epochs, self.steps, done)
+        about = opening(self.job, self.steps, done)
+        self.reporter.start(self.job.run.path.name, self.options.epochs, self.steps, done, about)
         try:
             with listen() as stop, self._joined():
                 while self.progress.epoch <= self.options.epochs:

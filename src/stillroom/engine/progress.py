@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from stillroom.amounts import duration
 
 Values = Callable[[], Mapping[str, float]]
 
@@ -16,8 +18,8 @@ Values = Callable[[], Mapping[str, float]]
 class Reporter(Protocol):
     """What the loop tells; implementations only show it."""
 
-    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
-        """A run begins, or goes on with ``done`` steps behind it."""
+    def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
+        """A run begins, or goes on with ``done`` steps behind it; ``about`` describes it, in lines."""
 
     def step(self, epoch: int, images: int, values: Values) -> None:
         """A step is done; ``values`` reads the losses off the device, so it is called only when they are shown."""
@@ -35,7 +37,7 @@ class Reporter(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
+    def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
         """Ignore."""
 
     def step(self, epoch: int, images: int, values: Values) -> None:
@@ -52,7 +54,7 @@ class Silent:
 
 
 class Lines:
-    """One plain line an epoch, for logs and pipes.
+    """What a run is, then one plain line an epoch with the time left, for logs and pipes.
 
     Args:
         write: receives each line.
@@ -61,12 +63,19 @@ class Lines:
     def __init__(self, write: Callable[[str], object] = print) -> None:
         self._write = write
         self._name, self._epochs = "", 0
+        self._left: Callable[[int], float] = lambda epoch: 0.0  # noqa: ARG005
 
-    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
+    def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
         """Say what begins."""
         self._name, self._epochs = name, epochs
-        resumed = f", going on after step {done}" if done else ""
-        self._write(f"{name}: {epochs} epochs of {steps} steps{resumed}")
+        begin, behind = time.monotonic(), done / steps
+
+        def left(epoch: int) -> float:
+            return (time.monotonic() - begin) / (epoch - behind) * (epochs - epoch)
+
+        self._left = left
+        for line in about:
+            self._write(f"{name}: {line}")
 
     def step(self, epoch: int, images: int, values: Values) -> None:
         """Stay quiet inside an epoch."""
@@ -74,9 +83,11 @@ class Lines:
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Print the epoch's numbers."""
         terms = "  ".join(f"{name} {value:.4g}" for name, value in row["terms"].items())
+        left = self._left(row["epoch"])
         self._write(
             f"{self._name}: epoch {row['epoch']}/{self._epochs}  {terms}  train {row['train_top1']:.2f} %  "
             f"val {row['val_top1']:.2f} %  {row['images_per_second']:.0f} images/s"
+            + (f"  about {duration(left)} left" if row["epoch"] < self._epochs else "")
         )
 
     def say(self, text: str) -> None:
@@ -111,10 +122,12 @@ class Live:
         self._waiting = self._images = 0
         self._shown = 0.0
 
-    def start(self, name: str, epochs: int, steps: int, done: int) -> None:
-        """Draw a bar over all steps of the run."""
+    def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
+        """Say what begins, and draw a bar over all steps of the run."""
         for finished in self._bar.task_ids:  # the run before this one stays printed above
             self._bar.remove_task(finished)
+        for line in about:
+            self.say(f"{name}: {line}")
         self._bar.start()
         self._task = self._bar.add_task(
             name, total=epochs * steps, completed=done, epoch=done // steps + 1, epochs=epochs,

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from stillroom.amounts import counted
 from stillroom.engine import checkpoint, together
 from stillroom.engine.job import Job
 from stillroom.engine.progress import Reporter
@@ -98,7 +99,7 @@ def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Prog
         checkpoint.seed_anew(*now.place(job.recipe.run.seed), machine.rank)
         if machine.first:
             reporter.say(
-                f"note: this run was begun with {len(state['random'])} processes and goes on with "
+                f"note: this run was begun with {counted(len(state['random']), 'process')} and goes on with "
                 f"{machine.world_size}: the same pictures, steps and weights, but new random numbers for dropout"
             )
     return now

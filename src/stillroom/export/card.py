@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from stillroom.amounts import counted
 from stillroom.export.graph import OPSET, Parity
 from stillroom.export.latency import Timing
 from stillroom.export.restore import Architecture
@@ -176,10 +177,11 @@ def _shown_classes(classes: Sequence[str]) -> str:
 
 
 def _recipe(training: Mapping[str, Any]) -> str:
+    steps_down = training["schedule"] == "milestones" and training["milestones"]
+    falls = f" {training['milestones']} (factor {training['gamma']:g})" if steps_down else ""
     parts = [
-        f"{training['epochs']} epochs of batches of {training['batch_size']}",
-        f"{training['optimizer']} with learning rate {training['lr']:g}, {training['schedule']} schedule"
-        + (f" {training['milestones']} (factor {training['gamma']:g})" if training["schedule"] == "milestones" else ""),
+        f"{counted(training['epochs'], 'epoch')} of batches of {training['batch_size']}",
+        f"{training['optimizer']} with learning rate {training['lr']:g}, {training['schedule']} schedule{falls}",
         f"weight decay {training['weight_decay']:g}",
         f"precision {training['precision']}",
         f"begun from {plain(training['started_from'])}",

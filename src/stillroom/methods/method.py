@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillroom.amounts import counted
 from stillroom.errors import InputError
 from stillroom.losses.needs import connect_needs_of, needs_of
 from stillroom.models.anatomy import PARTS
@@ -215,8 +216,8 @@ class Method(nn.Module):
         """
         if self.initial_epochs >= epochs:
             raise InputError(
-                f"method={self.text!r}: its initial stage takes {self.initial_epochs} of {epochs} epochs; lower its "
-                "initial_epochs or raise epochs"
+                f"method={self.text!r}: its initial stage takes {self.initial_epochs} of {counted(epochs, 'epoch')}; "
+                "lower its initial_epochs or raise epochs"
             )
         logits = torch.linspace(-1, 1, 2 * num_classes).reshape(2, num_classes)
         made_up: dict[str, Any] = {f"{side}_{part}": logits for side in SIDES for part in ("logits", "logits_strong")}

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from stillroom.amounts import counted, duration
 from stillroom.engine.checkpoint import size_in_words
 from stillroom.report.charts import shortened
 from stillroom.report.measures import Measures
 from stillroom.report.statistics import Difference
 from stillroom.report.summary import MethodSummary, PairSummary
-from stillroom.report.table import duration, short_nats, signed
+from stillroom.report.table import short_nats, signed
 
 NONE = "–"
 
@@ -168,7 +169,8 @@ def _points(difference: Difference) -> Entry:
     text = signed(difference.mean, 2)
     if difference.low is not None and difference.high is not None:
         text += f" [{signed(difference.low, 2)}, {signed(difference.high, 2)}]"
-    basis = f"{difference.seeds} seeds in common" if difference.basis == "seeds" else "one seed, over its pictures"
+    seeds = f"{counted(difference.seeds, 'seed')} in common"
+    basis = seeds if difference.basis == "seeds" else "one seed, over its pictures"
     return Entry(text, difference.mean, basis)
 
 

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from stillroom.amounts import counted
 from stillroom.errors import InputError, did_you_mean
 
 # What the inputs of a loss are called in the list.
@@ -155,7 +156,7 @@ def _needs(loss: Any) -> Iterable[tuple[str, str]]:
     if connect_needs_of(loss):
         yield "trains with it", "connectors or a memory of its own, kept in checkpoints"
     if getattr(loss, "initial_epochs", 0):
-        yield "initial stage", f"{loss.initial_epochs} epochs in which only this loss is trained"
+        yield "initial stage", f"{counted(loss.initial_epochs, 'epoch')} in which only this loss is trained"
 
 
 def _data(filters: Filters) -> Table:

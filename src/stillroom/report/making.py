@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from stillroom.amounts import counted
 from stillroom.config import OptimOptions
 from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.report.groups import Pair
@@ -53,12 +54,12 @@ def making_of(pair: Pair) -> Making:
     first = configs[pair.cells[0].run.path.name]
     return Making(
         data=(
-            f"{first['data']}: {len(first['classes'])} classes, {first['train_pictures']:,} training and "
+            f"{first['data']}: {counted(len(first['classes']), 'class')}, {first['train_pictures']:,} training and "
             f"{first['val_pictures']:,} validation pictures"
         ),
         models=_models(pair),
         schedule=(
-            f"{first['epochs']} epochs of batch {first['batch_size']}, {_all(configs, 'optimizer')}, "
+            f"{counted(first['epochs'], 'epoch')} of batch {first['batch_size']}, {_all(configs, 'optimizer')}, "
             f"peak rate {_all(configs, 'lr')}, {_all(configs, 'schedule')}, "
             f"weight decay {_all(configs, 'weight_decay')}, seeds "
             + ", ".join(map(str, sorted({cell.seed for cell in pair.cells})))
@@ -154,7 +155,7 @@ def _machine(found: Mapping[str, Any]) -> str:
 
 
 def _threads(count: object) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+    return counted(count, "thread") if isinstance(count, int) else "threads unknown"
 
 
 def _versions(found: Mapping[str, Any]) -> str:

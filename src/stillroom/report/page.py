@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from stillroom.amounts import duration
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_text
@@ -31,7 +32,7 @@ from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.groups import Comparison, Pair
 from stillroom.report.making import Making, making_of
 from stillroom.report.summary import PairSummary, verdict
-from stillroom.report.table import duration, signed
+from stillroom.report.table import signed
 
 EACH_WAY = 6  # classes with the largest gains, and as many with the largest losses
 UNITS = ((5400, 3600, "hours"), (90, 60, "minutes"), (0, 1, "seconds"))

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from stillroom.amounts import counted, duration
 from stillroom.report.answers import answers, teacher_trouble
 from stillroom.report.groups import Cell, Comparison, Pair
 from stillroom.report.making import apart
 from stillroom.report.measures import Measures, measure
 from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
-from stillroom.report.table import duration, short_nats, signed
+from stillroom.report.table import short_nats, signed
 
 
 @dataclass(frozen=True)
@@ -188,15 +189,11 @@ def _ranking(summary: PairSummary, ranked: Sequence[MethodSummary]) -> str:
 
 
 def _accuracy(method: MethodSummary) -> str:
-    return f"{_with_spread(method.last_mean, method.last_sd)} % ({_counted(len(method.seeds), 'seed')})"
+    return f"{_with_spread(method.last_mean, method.last_sd)} % ({counted(len(method.seeds), 'seed')})"
 
 
 def _with_spread(mean: float, deviation: float | None) -> str:
     return f"{mean:.2f}" if deviation is None else f"{mean:.2f} ± {deviation:.2f}"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _named(label: str, difference: Difference) -> str:
@@ -208,9 +205,7 @@ def _named(label: str, difference: Difference) -> str:
         facts.append(f"{signed(difference.low, 2)} to {signed(difference.high, 2)}")
     p = difference.p if difference.p_adjusted is None else difference.p_adjusted
     facts.append("no test" if p is None else p_text(p))
-    facts.append(
-        "one seed, over its pictures" if difference.basis == "pictures" else _counted(difference.seeds, "seed")
-    )
+    facts.append("one seed, over its pictures" if difference.basis == "pictures" else counted(difference.seeds, "seed"))
     return f"{label} ({', '.join(facts)})"
 
 
@@ -229,7 +224,7 @@ def _basis(differences: Sequence[Difference]) -> list[str]:
         lines.append(
             "Differences are of the last epoch's accuracy, paired over the seeds that both methods have: paired "
             "t-test with its 95 % interval. The exact permutation test stands beside it; "
-            f"with {fewest} seeds it cannot go below p {2 / 2**fewest:.3g}."
+            f"with {counted(fewest, 'seed')} it cannot go below p {2 / 2**fewest:.3g}."
         )
     if any(difference.basis == "pictures" for difference in tested):
         lines.append(

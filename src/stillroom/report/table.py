@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from stillroom.amounts import duration
 from stillroom.engine.runs import RunFolder
 
 COLUMNS = ("run", "parameters", "best %", "last %", "agreement %", "train time", "images/s")
@@ -90,12 +91,3 @@ def signed(value: float, digits: int) -> str:
 def plain(text: object) -> str:
     """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 8.3 s, 4:05 or 1:02:03."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
