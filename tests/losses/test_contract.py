@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stillroom import losses
-from stillroom.losses.needs import needs_of
+from stillroom.losses.needs import needs_of, settings_of
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 
 MODULES: dict[str, Callable[[int], nn.Module]] = {
@@ -317,3 +317,13 @@ def test_refused_logits(name: str, student: Tensor, teacher: Tensor, message: st
 def test_refused_temperatures(module: type[nn.Module], temperature: float) -> None:
     with pytest.raises(ValueError, match=f"temperature is {temperature}"):
         module(temperature=temperature)
+
+
+CLASSES = [value for name in losses.__all__ if inspect.isclass(value := getattr(losses, name))]
+
+
+@pytest.mark.parametrize("module", CLASSES)
+def test_every_class_describes_its_own_parameters(module: type[nn.Module]) -> None:
+    described = (inspect.getdoc(module) or "").split("\n\nArgs:\n")[-1].split("\n\n")[0]
+    for parameter in settings_of(module):
+        assert f"    {parameter}: " in described, f"{module.__name__} does not say what {parameter} is"

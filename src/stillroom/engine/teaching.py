@@ -130,7 +130,10 @@ def watch(model: nn.Module | None, view: Anatomy | None, method: Method, side: s
 
 
 def answer(model: nn.Module, watch: Watch | None, batch: Batch) -> Output:
-    """What a model says about a batch, and about its strong view if it has one."""
+    """What a model says about a batch, and about its strong view if it has one.
+
+    Logits and features are float32 whatever the pass computes in, so that losses and their layers are.
+    """
     logits = logits_of(model(batch.images)).float()
     parts = {} if watch is None else watch.read()
     if batch.strong is not None:

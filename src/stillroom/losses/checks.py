@@ -1,6 +1,10 @@
-"""What every loss checks at its door: shapes, dtypes, devices, ranges, and on a CPU that every value is finite.
+"""What every loss checks at its door: shapes, dtypes, devices, ranges, and on a CPU the values themselves.
 
 Nothing here reads the data of a tensor on an accelerator, so a check costs no device synchronisation; all compile away.
+
+One rule for logits of more than two dimensions, such as the (B, T, V) of a language model: a loss that is a mean over
+samples takes any leading dimensions and counts every position as a sample, which is the same as flattening them. A loss
+that relates the samples of a batch to each other refuses them, because which samples those are is its user's to decide.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stillroom.losses.finite import check_values
+from stillroom.losses.finite import can_look_at, check_values
+from stillroom.losses.tensors import check_levels, check_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,16 +23,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
+def check_logits(student_logits: Tensor, teacher_logits: Tensor, *, leading: bool = False) -> None:
     """Refuse logits that no logit loss can compare.
 
     Args:
-        student_logits: expected (B, C), floating, B >= 1, C >= 2.
+        student_logits: expected (B, C), floating, B >= 1, C >= 2; with ``leading`` (..., C).
         teacher_logits: expected the same shape and device; its floating dtype may differ.
+        leading: whether the loss is a mean over samples, which any number of leading dimensions may count.
 
     Raises:
-        ValueError: an argument is not two-dimensional, not floating, empty, has fewer than two classes, or the
-            two disagree in shape or device.
+        ValueError: an argument is no tensor, not two-dimensional (or more, with ``leading``), not floating, empty, has
+            fewer than two classes, or the two disagree in shape or device.
         NotFinite: one holds NaN or infinite values (CPU only, see :mod:`stillroom.losses.finite`); a ValueError too.
 
     Example:
@@ -37,10 +43,17 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
         ValueError: teacher_logits has shape (4, 100) but student_logits has shape (4, 10): both need (B, C) ...
     """
     for name, logits in (("student_logits", student_logits), ("teacher_logits", teacher_logits)):
+        check_tensor(name, logits)
         if not logits.is_floating_point():
             raise ValueError(f"{name} has dtype {logits.dtype}: logits must be floating, convert with .float()")
-        if logits.dim() != 2:
+        if logits.dim() < 2:
             raise ValueError(f"{name} has shape {tuple(logits.shape)}: logits must be two-dimensional (B, C)")
+        if logits.dim() > 2 and not leading:
+            raise ValueError(
+                f"{name} has shape {tuple(logits.shape)}: logits must be two-dimensional (B, C), because this loss "
+                "relates the samples of a batch; to count every position as a sample, flatten the leading dimensions "
+                "of all arguments yourself: logits.flatten(0, -2), target.flatten()"
+            )
     if student_logits.shape != teacher_logits.shape:
         raise ValueError(
             f"teacher_logits has shape {tuple(teacher_logits.shape)} but student_logits has shape "
@@ -51,24 +64,28 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor) -> None:
             f"teacher_logits is on {teacher_logits.device} but student_logits is on "
             f"{student_logits.device}: move one with .to(device)"
         )
-    if student_logits.shape[0] == 0:
-        raise ValueError("student_logits has batch size 0: the mean over an empty batch is undefined, skip it")
-    if student_logits.shape[1] < 2:
-        raise ValueError(f"student_logits has {student_logits.shape[1]} class: distillation needs C >= 2")
+    if 0 in student_logits.shape[:-1]:
+        size = "batch size 0" if student_logits.dim() == 2 else f"shape {tuple(student_logits.shape)}"
+        raise ValueError(f"student_logits has {size}: the mean over an empty batch is undefined, skip it")
+    if student_logits.shape[-1] < 2:
+        shape = "" if student_logits.dim() == 2 else f"shape {tuple(student_logits.shape)}, "
+        raise ValueError(f"student_logits has {shape}{student_logits.shape[-1]} class: distillation needs C >= 2")
     check_values("student_logits", student_logits)
     if teacher_logits is not student_logits:
         check_values("teacher_logits", teacher_logits)
 
 
 def check_target(target: Tensor, student_logits: Tensor) -> None:
-    """Refuse labels that do not fit the logits; that each lies in [0, C) is the caller's to know.
+    """Refuse labels that do not fit the logits.
 
     Args:
-        target: expected (B,), int64.
-        student_logits: (B, C), already checked.
+        target: expected (B,), int64, each in [0, C); or the leading dimensions of the logits, whatever they are.
+        student_logits: (B, C) or (..., C), already checked.
 
     Raises:
-        ValueError: the shape, dtype or device of ``target`` does not fit.
+        ValueError: ``target`` is no tensor; its shape, dtype or device does not fit; or a label is outside [0, C),
+            which is looked at on the CPU and outside compiled code only: elsewhere it would wait for the device, and
+            the indexing kernel refuses such a label in words of its own.
 
     Example:
         >>> check_target(torch.zeros(3), torch.zeros(3, 10))
@@ -76,9 +93,10 @@ def check_target(target: Tensor, student_logits: Tensor) -> None:
         ...
         ValueError: target has dtype torch.float32: class indices must be torch.int64, convert with .long()
     """
+    check_tensor("target", target)
     if target.dtype != torch.int64:
         raise ValueError(f"target has dtype {target.dtype}: class indices must be torch.int64, convert with .long()")
-    if target.dim() != 1 or target.shape[0] != student_logits.shape[0]:
+    if target.shape != student_logits.shape[:-1]:
         raise ValueError(
             f"target has shape {tuple(target.shape)}: it must hold one class index per row of student_logits, "
             f"which has shape {tuple(student_logits.shape)}"
@@ -86,6 +104,26 @@ def check_target(target: Tensor, student_logits: Tensor) -> None:
     if target.device != student_logits.device:
         raise ValueError(
             f"target is on {target.device} but student_logits is on {student_logits.device}: move one with .to(device)"
+        )
+    if can_look_at(target):
+        _check_range(target, student_logits.shape[-1])
+
+
+def _check_range(target: Tensor, classes: int) -> None:
+    """Refuse a label that names no class."""
+    try:
+        lowest, highest = (int(end) for end in target.aminmax())
+    except RuntimeError:  # under vmap, and in fake tensors, there is no number
+        return
+    if lowest < 0:
+        raise ValueError(
+            f"target holds {lowest}: class indices must lie in [0, {classes}); drop rows without a label first: "
+            "keep = target >= 0, then logits[keep] of both networks and target[keep]"
+        )
+    if highest >= classes:
+        raise ValueError(
+            f"target holds {highest}: class indices must lie in [0, {classes}) for logits of {classes} classes; "
+            "count labels from 0, or drop such rows from all arguments"
         )
 
 
@@ -164,6 +202,8 @@ def check_maps(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -
         ...
         ValueError: student_maps has 1 and teacher_maps 0 levels: give as many maps of both, at least one
     """
+    check_levels("student_maps", student_maps)
+    check_levels("teacher_maps", teacher_maps)
     if len(student_maps) != len(teacher_maps) or not student_maps:
         raise ValueError(
             f"student_maps has {len(student_maps)} and teacher_maps {len(teacher_maps)} levels: "
@@ -206,13 +246,16 @@ def check_feature(name: str, feature: Tensor, *, dimensions: int, shape: str) ->
         shape: how to write the expected shape.
 
     Raises:
-        ValueError: naming the argument and what is wrong.
+        ValueError: naming the argument and what is wrong; also where it is no tensor.
         NotFinite: it holds NaN or infinite values (CPU only).
     """
+    check_tensor(name, feature)
     if not feature.is_floating_point():
         raise ValueError(f"{name} has dtype {feature.dtype}: features must be floating, convert with .float()")
     if feature.dim() != dimensions:
-        raise ValueError(f"{name} has shape {tuple(feature.shape)}: it must be {shape}")
+        positions = dimensions == 2 and feature.dim() == 3
+        hint = "; to count every position as a sample, flatten it yourself: .flatten(0, 1)" if positions else ""
+        raise ValueError(f"{name} has shape {tuple(feature.shape)}: it must be {shape}{hint}")
     if 0 in feature.shape:
         raise ValueError(f"{name} has shape {tuple(feature.shape)}: it is empty, skip it")
     check_values(name, feature)

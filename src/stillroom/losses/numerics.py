@@ -33,6 +33,23 @@ def widen(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tenso
     return student_logits.to(dtype), teacher_logits.detach().to(dtype)
 
 
+def as_rows(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring both logits to rows of one dtype, as :func:`widen`: every position before the last dimension is a row.
+
+    Args:
+        student_logits: (..., C), at least two-dimensional, any floating dtype.
+        teacher_logits: (..., C), any floating dtype.
+
+    Returns:
+        Both as (N, C); two-dimensional logits keep their shape.
+
+    Example:
+        >>> as_rows(torch.zeros(2, 3, 5), torch.zeros(2, 3, 5))[0].shape
+        torch.Size([6, 5])
+    """
+    return widen(student_logits.flatten(0, -2), teacher_logits.flatten(0, -2))
+
+
 def log_softmax_outside(logits: Tensor, excluded: Tensor) -> Tensor:
     """Log-softmax over the classes that are not excluded, with 0 written at those that are.
 

@@ -91,15 +91,15 @@ def _look(model: nn.Module, anatomy: Anatomy | None, parts: tuple[str, ...], exa
     with evaluating(model), torch.no_grad():
         if anatomy is None:
             found: dict[str, Any] = {}
-            logits = logits_of(model(examples.images))
+            logits = logits_of(model(examples.images)).float()
         else:
             watch = Watch(model, anatomy, parts)
             try:
-                logits, found = logits_of(model(examples.images)), watch.read()
+                logits, found = logits_of(model(examples.images)).float(), watch.read()
             finally:
                 watch.close()
         if examples.strong is not None:
-            found["logits_strong"] = logits_of(model(examples.strong))
+            found["logits_strong"] = logits_of(model(examples.strong)).float()
     return Output(logits, found)
 
 

@@ -31,8 +31,14 @@ class Watch:
         self._tap = FeatureTap(model, points)
 
     def read(self) -> dict[str, Any]:
-        """The parts from the latest pass, by name, attached to its graph."""
-        tensors = dict(zip(self._points, self._tap.features(), strict=True))
+        """The parts from the latest pass, by name, attached to its graph.
+
+        Tensors are float32, whatever the pass computed in: a loss never has to know about autocast. Each is converted
+        once, however many parts show it, and its gradient goes back in the pass's own format. The head is the model's
+        own layer, with the weights it has.
+        """
+        found = zip(self._points, self._tap.features(), strict=True)
+        tensors = {point: value.float() if value.is_floating_point() else value for point, value in found}
         self._tap.release()
         return {part: self._read(part, tensors) for part in self._parts}
 

@@ -13,6 +13,7 @@ from torch.nn import functional
 from stillroom.losses.checks import check_embeddings, check_feature, check_pair, check_positive
 from stillroom.losses.connectors import check_whole
 from stillroom.losses.numerics import unit_rows
+from stillroom.losses.tensors import check_tensor
 
 # The public code's guard in the denominator; the mathematics does not need it, the published numbers contain it.
 EPSILON = 1e-7
@@ -250,6 +251,7 @@ class CRD(nn.Module):
                 "with example features first"
             )
         check_embeddings(student_embedding, teacher_embedding)
+        check_tensor("ids", ids)
         if ids.dtype != torch.int64 or ids.dim() != 1:
             raise ValueError(f"ids has shape {tuple(ids.shape)} and dtype {ids.dtype}: it must be (B,) torch.int64")
         check_pair("student_embedding", student_embedding, "ids", ids)

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from stillroom.losses.checks import check_feature, check_finite, check_pair
 from stillroom.losses.numerics import or_one, widen
+from stillroom.losses.tensors import check_tensor
 
 
 class RKDTerms(NamedTuple):
@@ -55,6 +56,7 @@ def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor) -> RKDTerms:
         (tensor(0.0717), tensor(0.1296))
     """
     for name, embedding in (("student_embedding", student_embedding), ("teacher_embedding", teacher_embedding)):
+        check_tensor(name, embedding)
         check_feature(name, embedding, dimensions=max(2, embedding.dim()), shape="(B, ...)")
     check_pair("student_embedding", student_embedding, "teacher_embedding", teacher_embedding)
     pair = widen(student_embedding.flatten(1), teacher_embedding.flatten(1))

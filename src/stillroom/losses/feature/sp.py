@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_feature, check_pair
 from stillroom.losses.numerics import or_one, unit_rows, widen
+from stillroom.losses.tensors import check_levels, check_tensor
 
 
 def sp(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
@@ -44,6 +45,7 @@ def sp(student_feature: Tensor, teacher_feature: Tensor) -> Tensor:
         tensor(0.)
     """
     for name, feature in (("student_feature", student_feature), ("teacher_feature", teacher_feature)):
+        check_tensor(name, feature)
         check_feature(name, feature, dimensions=max(2, feature.dim()), shape="(B, ...)")
     check_pair("student_feature", student_feature, "teacher_feature", teacher_feature)
     student, teacher = widen(student_feature.flatten(1), teacher_feature.flatten(1))
@@ -60,6 +62,8 @@ class SP(nn.Module):
 
     def forward(self, student_features: Sequence[Tensor], teacher_features: Sequence[Tensor]) -> Tensor:
         """Return :func:`sp` of the last of the (B, ...) features."""
+        check_levels("student_features", student_features)
+        check_levels("teacher_features", teacher_features)
         if not student_features or not teacher_features:
             raise ValueError(
                 f"student_features has {len(student_features)} and teacher_features {len(teacher_features)} levels: "

@@ -47,8 +47,8 @@ def ctkd(
     gradient is ``reversal`` times the derivative of KD, so that a negative one trains T to make the loss larger.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
         parameter: p, one floating element on the logits' device.
         reversal: the factor of p's gradient, published as :func:`curriculum` of the epoch.
         start: the lowest temperature, above 0.

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
-from stillroom.losses.numerics import class_gap, kl_binary, kl_rows, log_softmax_outside, widen
+from stillroom.losses.numerics import as_rows, class_gap, kl_binary, kl_rows, log_softmax_outside
 
 
 class DKDTerms(NamedTuple):
@@ -32,17 +32,17 @@ def dkd_terms(
     classes other than y; both are batch means times T^2, both >= 0. KD is TCKD + (1 - p_y) NCKD.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
         reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        Two scalars, or two (B,) with ``reduction="none"``; float32 (float64 if an input is).
+        Two scalars, or two (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; the
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; the
             temperature is not finite and above 0; or the reduction is unknown.
 
     Example:
@@ -52,18 +52,17 @@ def dkd_terms(
         >>> target, non_target
         (tensor(0.1067), tensor(0.0671))
     """
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     check_temperature(temperature)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
-    student, teacher = widen(student_logits, teacher_logits)
-    label = target.unsqueeze(1)
+    student, teacher = as_rows(student_logits, teacher_logits)
+    label = target.reshape(-1, 1)
     z_student, z_teacher = student / temperature, teacher / temperature
     binary = kl_binary(class_gap(z_student, label), class_gap(z_teacher, label))
     others = kl_rows(log_softmax_outside(z_student, label), log_softmax_outside(z_teacher, label))
-    if reduction == "mean":
-        binary, others = binary.mean(), others.mean()
+    binary, others = (part.mean() if reduction == "mean" else part.reshape(target.shape) for part in (binary, others))
     return DKDTerms(binary * temperature**2, others * temperature**2)
 
 
@@ -84,16 +83,16 @@ def dkd(
     the mathematics is: no log of a softmax, and an exact mask.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         alpha: weight of the target part.
         beta: weight of the non-target part; published per pair of networks, 0.5 to 8.
         temperature: T, above 0.
         reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
+        A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
         ValueError: as :func:`dkd_terms`, or alpha or beta is not finite.

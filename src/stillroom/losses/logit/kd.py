@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_temperature
 from stillroom.losses.finite import check_values
-from stillroom.losses.numerics import kl_rows, widen
+from stillroom.losses.numerics import as_rows, kl_rows
 
 
 def kd(
@@ -25,18 +25,18 @@ def kd(
     included.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
         temperature: T, above 0; the higher, the more the small probabilities count. A floating tensor with one
             element gets a gradient, through both networks' softmaxes and the T^2; its value is not checked, that
             would wait for the device.
         reduction: "mean" over the batch, or "none" for one loss per sample.
 
     Returns:
-        A scalar, or (B,) with reduction "none"; float32 (float64 if a network's logits are).
+        A scalar, or (B,) or (...,) with reduction "none"; float32 (float64 if a network's logits are).
 
     Raises:
-        ValueError: the logits disagree in shape or device, are not (B, C) floating, B = 0 or C < 2; the temperature
+        ValueError: the logits disagree in shape or device, are not (..., C) floating, B = 0 or C < 2; the temperature
             is not finite and above 0, or a tensor that is not one floating element on the logits' device; or the
             reduction is unknown.
 
@@ -51,10 +51,10 @@ def kd(
         >>> kd(teacher, teacher)
         tensor(0.)
     """
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
-    student, teacher = widen(student_logits, teacher_logits)
+    student, teacher = as_rows(student_logits, teacher_logits)
     if isinstance(temperature, Tensor):
         _check_learned_temperature(temperature, student)
         temperature = temperature.to(student.dtype).reshape(())
@@ -63,7 +63,7 @@ def kd(
     else:
         check_temperature(temperature)
     rows = kl_rows((student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)) * temperature**2
-    return rows.mean() if reduction == "mean" else rows
+    return rows.mean() if reduction == "mean" else rows.reshape(student_logits.shape[:-1])
 
 
 def _check_learned_temperature(temperature: Tensor, logits: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_temperature
 from stillroom.losses.kernels.ldrld import Backend, check_backend, ldrld_closed_form
-from stillroom.losses.numerics import widen
+from stillroom.losses.numerics import as_rows
 
 PUBLISHED_DEPTH = 7
 
@@ -104,8 +104,8 @@ def ldrld(
     goes first (up to depth 32, uncompiled), elsewhere torch.topk decides. Backward works once, not twice.
 
     Args:
-        student_logits: (B, C), any floating dtype, finite; computed in float32 at least.
-        teacher_logits: (B, C), finite; no gradient reaches it.
+        student_logits: (B, C) or (..., C), any floating dtype, finite; computed in float32 at least.
+        teacher_logits: the same shape, finite; no gradient reaches it.
         depth: d, how many of the student's largest logits are paired, 2 <= d <= C; None is the published 7, or C
             where there are fewer classes.
         temperature: T, above 0.
@@ -127,10 +127,10 @@ def ldrld(
             and torch.compile are served as with "torch", and values are the same up to rounding.
 
     Returns:
-        A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
+        A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: depth is below 2 or above C; the logits disagree in shape or device, are not (B, C)
+        ValueError: depth is below 2 or above C; the logits disagree in shape or device, are not (..., C)
             floating, B = 0 or C < 2; temperature or epsilon is out of range; a weight is not
             finite; the reduction is unknown; or so is the backend, or it is not installed.
 
@@ -144,26 +144,27 @@ def ldrld(
         >>> loss, student.grad
         (tensor(20.2540, grad_fn=<_ClosedFormBackward>), tensor([[ 8.5584, -8.5584,  3.4819, -3.4819]]))
     """
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     check_temperature(temperature)
     check_finite(alpha=alpha, beta=beta)
-    depth = min(PUBLISHED_DEPTH, student_logits.shape[1]) if depth is None else depth
+    depth = min(PUBLISHED_DEPTH, student_logits.shape[-1]) if depth is None else depth
     _check_settings(depth, delta, epsilon, decay)
     if backend != "torch":
         check_backend(backend)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
-    if depth > student_logits.shape[1]:
+    if depth > student_logits.shape[-1]:
         raise ValueError(
-            f"depth is {depth} but student_logits has C = {student_logits.shape[1]} classes: "
+            f"depth is {depth} but student_logits has C = {student_logits.shape[-1]} classes: "
             "lower depth, it pairs the top classes and needs 2 <= depth <= C"
         )
-    student, teacher = widen(student_logits, teacher_logits)
+    student, teacher = as_rows(student_logits, teacher_logits)
     local = alpha / (depth * (depth - 1) // 2 + 1) if average else alpha
     table = _scaled_weights if torch.compiler.is_compiling() else _kept_weights
     shares = (local if pairs else 0.0, local if llki else 0.0)
     weights = table(depth, *shares, delta, epsilon, decay, irw, erd, student.dtype, student.device)
-    return ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature, reduction, backend)
+    loss = ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature, reduction, backend)
+    return loss if reduction == "mean" else loss.reshape(student_logits.shape[:-1])
 
 
 def ldrld_terms(
@@ -219,7 +220,24 @@ def ldrld_terms(
 
 
 class LDRLD(nn.Module):
-    """:func:`ldrld` with its settings, one keyword each, all as there.
+    """:func:`ldrld` with its settings.
+
+    Args:
+        depth: d, how many of the student's largest logits are paired, 2 <= d <= C; None is the published 7, or C where
+            there are fewer classes.
+        temperature: T, above 0.
+        alpha: weight of the local term (pairs and LLKI).
+        beta: weight of RNTK.
+        delta: scale of the exponential rank decay.
+        epsilon: softens the inverse rank weighting, above -1.
+        decay: rate of the exponential rank decay.
+        average: divide the local term by d (d - 1) / 2 + 1, as the published weights assume.
+        pairs: False drops the pairs.
+        irw: False sets the inverse rank weighting to 1.
+        erd: False sets the exponential rank decay (delta included) to 1.
+        llki: False drops LLKI.
+        rntk: False drops RNTK, and its cost.
+        backend: "torch", or "numba" for one compiled function on the CPU (extra ``stillroom[numba]``).
 
     Raises:
         ValueError: a setting is out of range (a depth above C shows only at the call).

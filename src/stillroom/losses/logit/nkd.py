@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
-from stillroom.losses.numerics import log_softmax_outside, widen
+from stillroom.losses.numerics import as_rows, log_softmax_outside
 
 
 class NKDTerms(NamedTuple):
@@ -33,17 +33,17 @@ def nkd_terms(
     Both are cross-entropies, >= 0, and not 0 where the networks agree.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         temperature: T of the non-target part, above 0.
         reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        Two scalars, or two (B,) with ``reduction="none"``; float32 (float64 if an input is).
+        Two scalars, or two (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; the
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; the
             temperature is not finite and above 0; or the reduction is unknown.
 
     Example:
@@ -53,18 +53,17 @@ def nkd_terms(
         >>> target, non_target
         (tensor(0.3533), tensor(0.4325))
     """
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     check_temperature(temperature)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
-    student, teacher = widen(student_logits, teacher_logits)
-    label = target.unsqueeze(1)
+    student, teacher = as_rows(student_logits, teacher_logits)
+    label = target.reshape(-1, 1)
     log_q, log_p = (logits.log_softmax(1).gather(1, label) for logits in (student, teacher))
     log_q_others, log_p_others = (log_softmax_outside(logits / temperature, label) for logits in (student, teacher))
     own, others = -(log_p.exp() * log_q).squeeze(1), -(log_p_others.exp() * log_q_others).sum(1)
-    if reduction == "mean":
-        own, others = own.mean(), others.mean()
+    own, others = (part.mean() if reduction == "mean" else part.reshape(target.shape) for part in (own, others))
     return NKDTerms(own, others * temperature**2)
 
 
@@ -83,15 +82,15 @@ def nkd(
     included. Finite wherever the mathematics is: no log of a softmax, and an exact mask.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         gamma: weight of the non-target part.
         temperature: T of the non-target part, above 0; the target part is always at temperature 1.
         reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
+        A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
         ValueError: as :func:`nkd_terms`, or gamma is not finite.

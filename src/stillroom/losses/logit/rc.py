@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_target, check_temperature
 from stillroom.losses.logit.kd import kd
-from stillroom.losses.numerics import widen
+from stillroom.losses.numerics import as_rows
 
 
 def rc(student_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -21,15 +21,15 @@ def rc(student_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> T
     are negative it lowers the label. Logits with mean 0 per row (:func:`standardize`) avoid both.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
 
     Returns:
         A scalar, float32 (float64 if the input is).
 
     Raises:
-        ValueError: the logits are not (B, C) floating, B = 0 or C < 2; the target does not fit them; or the
+        ValueError: the logits are not (..., C) floating, B = 0 or C < 2; the target does not fit them; or the
             temperature is not finite and above 0.
 
     Reference:
@@ -43,10 +43,10 @@ def rc(student_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> T
         >>> rc(torch.tensor([[-2.0, -1.0, 0.0]]), torch.tensor([2]))
         tensor(0.)
     """
-    check_logits(student_logits, student_logits)
+    check_logits(student_logits, student_logits, leading=True)
     check_target(target, student_logits)
-    student, constant = widen(student_logits, student_logits)
-    label = target.unsqueeze(1)
+    student, constant = as_rows(student_logits, student_logits)
+    label = target.reshape(-1, 1)
     # A whole row may be shifted: less the maximum, the corrected logit of the label is the plain one. No sum of two
     # large logits is needed.
     corrected = (constant - constant.amax(1, keepdim=True)).scatter(1, label, constant.gather(1, label))

@@ -45,7 +45,7 @@ def revision_terms(
         Three scalars, float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or eta is not
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; or eta is not
             between 0 and 1.
 
     Example:

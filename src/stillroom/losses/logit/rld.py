@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_positive, check_target, check_temperature
-from stillroom.losses.numerics import class_gap, kl_binary, kl_rows, widen
+from stillroom.losses.numerics import as_rows, class_gap, kl_binary, kl_rows
 
 
 class RLDTerms(NamedTuple):
@@ -34,9 +34,9 @@ def rld_terms(
     there is none, or one, adds 0. Both are batch means, times T_c^2 and T^2, and >= 0.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
         confidence_temperature: T_c, above 0.
 
@@ -44,7 +44,7 @@ def rld_terms(
         Two scalars, float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or a
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; or a
             temperature is not finite and above 0.
 
     Example:
@@ -54,12 +54,12 @@ def rld_terms(
         >>> confidence, correlation
         (tensor(0.1067), tensor(0.0671))
     """
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     check_temperature(temperature)
     check_positive(confidence_temperature=confidence_temperature)
-    student, teacher = widen(student_logits, teacher_logits)
-    label = target.unsqueeze(1)
+    student, teacher = as_rows(student_logits, teacher_logits)
+    label = target.reshape(-1, 1)
     top = teacher.argmax(1, keepdim=True)
     confidence = kl_binary(
         class_gap(student / confidence_temperature, label), class_gap(teacher / confidence_temperature, top)
@@ -89,9 +89,9 @@ def rld(
     warm-up (min(epoch / 20, 1)) is included.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         alpha: weight of the confidence part.
         beta: weight of the correlation part; published per pair of networks.
         temperature: T of the correlation part, above 0.

@@ -90,8 +90,8 @@ def sdd(
         A scalar, in the dtype that ``rows`` returns.
 
     Raises:
-        ValueError: regions or target do not fit each other (shape, dtype, device), ``rows`` returns another shape, or
-            the weight is not finite.
+        ValueError: regions or target do not fit each other (shape, dtype, device, range), ``rows`` returns another
+            shape, or the weight is not finite.
 
     Reference:
         Wei, Luo and Luo, "Scale Decoupled Distillation", CVPR 2024, arXiv 2403.13512.
@@ -109,7 +109,7 @@ def sdd(
     check_pair("student_regions", student_regions, "teacher_regions", teacher_regions)
     fix = "both need (B, C, N) for the same samples, classes and grids"
     check_same_shape("student_regions", student_regions, "teacher_regions", teacher_regions, fix=fix)
-    check_target(target, student_regions)
+    check_target(target, student_regions[..., 0])
     check_finite(weight=weight)
     (batch, classes, count), teacher_regions = student_regions.shape, teacher_regions.detach()
     student, teacher = (regions.transpose(1, 2).reshape(-1, classes) for regions in (student_regions, teacher_regions))

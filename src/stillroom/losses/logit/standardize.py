@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits
 from stillroom.losses.needs import needs_of
+from stillroom.losses.tensors import check_tensor
 
 EPSILON = 1e-7  # added to the standard deviation, as published
 
@@ -20,13 +21,13 @@ def standardize(logits: Tensor) -> Tensor:
     constant row becomes zeros. Computed at the row's own scale, so large logits do not overflow.
 
     Args:
-        logits: (B, C), any floating dtype, C >= 2; computed in float32 at least.
+        logits: (B, C) or (..., C), any floating dtype, C >= 2; computed in float32 at least.
 
     Returns:
-        (B, C), float32 (float64 if the input is).
+        The same shape, float32 (float64 if the input is).
 
     Raises:
-        ValueError: logits is not of shape (B, C) with C >= 2.
+        ValueError: logits is no tensor of shape (B, C) or (..., C) with C >= 2.
 
     Reference:
         Sun et al., "Logit Standardization in Knowledge Distillation", CVPR 2024, arXiv 2403.01427.
@@ -35,16 +36,17 @@ def standardize(logits: Tensor) -> Tensor:
         >>> standardize(torch.tensor([[1.0, 2.0, 3.0]])).round(decimals=4)
         tensor([[-1.,  0.,  1.]])
     """
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise ValueError(f"logits has shape {tuple(logits.shape)}: give (B, C) with C >= 2")
+    check_tensor("logits", logits)
+    if logits.ndim < 2 or logits.shape[-1] < 2:
+        raise ValueError(f"logits has shape {tuple(logits.shape)}: give (B, C) or (..., C) with C >= 2")
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    scale = wide.detach().abs().amax(1, keepdim=True)
+    scale = wide.detach().abs().amax(-1, keepdim=True)
     scale = torch.where(scale > 0, scale, 1.0)
     relative = wide / scale
     # Of a large and constant row nothing but epsilon is left to divide by. Below the square of the rounding unit it is
     # of no account to any other row, and there it would take the gradient out of range before the scale brings it back.
     guard = (EPSILON / scale).clamp_min(torch.finfo(wide.dtype).eps ** 2)
-    return (relative - relative.mean(1, keepdim=True)) / (relative.std(1, keepdim=True) + guard)
+    return (relative - relative.mean(-1, keepdim=True)) / (relative.std(-1, keepdim=True) + guard)
 
 
 class Standardized(nn.Module):
@@ -96,7 +98,7 @@ class Standardized(nn.Module):
             ValueError: the logits do not fit each other, the inner loss needs labels and there are none, or it
                 refuses its input.
         """
-        check_logits(student_logits, teacher_logits)
+        check_logits(student_logits, teacher_logits, leading=True)
         extras = self._extras(target, epoch)
         loss: Tensor = self.loss(standardize(student_logits), standardize(teacher_logits.detach()), **extras)
         return loss
@@ -112,7 +114,7 @@ class Standardized(nn.Module):
         inner = getattr(self.loss, "rows", None)
         if inner is None:
             raise ValueError(f"loss is {type(self.loss).__name__}, which has no rows(): it is not a mean over samples")
-        check_logits(student_logits, teacher_logits)
+        check_logits(student_logits, teacher_logits, leading=True)
         extras = self._extras(target, epoch)
         return cast("Tensor", inner(standardize(student_logits), standardize(teacher_logits.detach()), **extras))
 

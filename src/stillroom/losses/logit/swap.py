@@ -28,17 +28,17 @@ def swap(
     the teacher took for it gets the label's. The cross-entropy with the labels is not included.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
         reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, or (B,) with ``reduction="none"``; float32 (float64 if an input is).
+        A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; the
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; the
             temperature is not finite and above 0; or the reduction is unknown.
 
     Reference:
@@ -51,12 +51,12 @@ def swap(
         >>> swap(right, wrong, torch.tensor([0]))
         tensor(0.)
     """
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
-    label = target.unsqueeze(1)
-    largest, top = teacher_logits.max(1, keepdim=True)
+    label = target.unsqueeze(-1)
+    largest, top = teacher_logits.max(-1, keepdim=True)
     # The label last: where it is the largest itself, both writes hit one class and must leave it alone.
-    swapped = teacher_logits.scatter(1, top, teacher_logits.gather(1, label)).scatter(1, label, largest)
+    swapped = teacher_logits.scatter(-1, top, teacher_logits.gather(-1, label)).scatter(-1, label, largest)
     return kd(student_logits, swapped, temperature=temperature, reduction=reduction)
 
 

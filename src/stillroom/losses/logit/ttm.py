@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_positive
-from stillroom.losses.numerics import kl_rows, widen
+from stillroom.losses.numerics import as_rows, kl_rows
 
 
 def ttm(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float = 0.1) -> Tensor:
@@ -17,15 +17,15 @@ def ttm(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float = 0.1) -
     the labels is not included.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
         gamma: the exponent, 1 / T in terms of a temperature, above 0; below 1 it softens.
 
     Returns:
         A scalar, float32 (float64 if an input is).
 
     Raises:
-        ValueError: the logits disagree in shape or device, are not (B, C) floating, B = 0 or C < 2; or gamma is
+        ValueError: the logits disagree in shape or device, are not (..., C) floating, B = 0 or C < 2; or gamma is
             not finite and above 0.
 
     Reference:
@@ -52,8 +52,8 @@ def wttm(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float = 0.1) 
     knows nothing. The cross-entropy with the labels is not included.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
         gamma: the exponent, above 0; below 1 it softens.
 
     Returns:
@@ -133,8 +133,8 @@ class WTTM(nn.Module):
 
 def _rows(student_logits: Tensor, teacher_logits: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
     """Return each sample's divergence and its power sum, two (B,)."""
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     check_positive(gamma=gamma)
-    student, teacher = widen(student_logits, teacher_logits)
+    student, teacher = as_rows(student_logits, teacher_logits)
     log_power = gamma * teacher.log_softmax(1)
     return kl_rows(student.log_softmax(1), log_power.log_softmax(1)), log_power.logsumexp(1).exp()

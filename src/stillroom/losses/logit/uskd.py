@@ -17,6 +17,7 @@ from stillroom.losses.checks import (
 )
 from stillroom.losses.connectors import cast_for, not_connected, place
 from stillroom.losses.numerics import log_softmax_outside, widen
+from stillroom.losses.tensors import check_levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ def uskd_terms(student_logits: Tensor, weak_logits: Tensor, target: Tensor) -> U
         Three scalars, float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2.
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2.
 
     Example:
         >>> student, weak = torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[2.0, 1.0, 1.0]])
@@ -186,6 +187,7 @@ class USKD(nn.Module):
         return uskd(student_logits, weak, target, alpha=self.alpha, beta=self.beta, mu=self.mu)
 
     def _middle(self, student_maps: Sequence[Tensor]) -> Tensor:
+        check_levels("student_maps", student_maps)
         levels = len(student_maps)
         if abs(self.layer) > levels:
             raise ValueError(

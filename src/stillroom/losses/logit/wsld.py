@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stillroom.losses.checks import check_logits, check_target, check_temperature
-from stillroom.losses.numerics import class_gap, widen
+from stillroom.losses.numerics import as_rows, class_gap
 
 EPSILON = 1e-7  # the published guard against a teacher without any loss
 
@@ -22,16 +22,16 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
     Neither the published factor alpha = 2.5 nor the cross-entropy with the labels is included.
 
     Args:
-        student_logits: (B, C), any floating dtype; computed in float32 at least.
-        teacher_logits: (B, C); no gradient reaches it.
-        target: (B,) int64 labels in [0, C).
+        student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
+        teacher_logits: the same shape; no gradient reaches it.
+        target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
 
     Returns:
         A scalar, float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device), B = 0 or C < 2; or the
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; or the
             temperature is not finite and above 0.
 
     Reference:
@@ -44,11 +44,11 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
         >>> wsld(student, teacher, torch.tensor([2]))
         tensor(3.4410)
     """
-    check_logits(student_logits, teacher_logits)
+    check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     check_temperature(temperature)
-    student, teacher = widen(student_logits, teacher_logits)
-    label = target.unsqueeze(1)
+    student, teacher = as_rows(student_logits, teacher_logits)
+    label = target.reshape(-1, 1)
     # A label's cross-entropy is softplus of minus its gap, which stays exact where it is far below 1e-7.
     ce_student, ce_teacher = (functional.softplus(-class_gap(logits, label)) for logits in (student.detach(), teacher))
     weights = -(-ce_student / (ce_teacher + EPSILON)).expm1()
