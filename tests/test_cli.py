@@ -20,7 +20,7 @@ from stillroom.recipes import published_recipes
 from tests.conftest import colour_folder
 from tests.engine.test_loop import At
 
-SMALL = ["--epochs", "2", "--batch_size", "16", "--lr", "0.05", "--accelerator", "cpu"]
+SMALL = ["--epochs", "2", "--batch_size", "16", "--lr", "0.05", "--accelerator", "cpu", "--precision", "32"]
 
 
 @pytest.fixture(scope="module")

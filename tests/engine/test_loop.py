@@ -13,7 +13,8 @@ from torch.nn import functional as F
 import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine.device import has_native_bf16, make_machine
+from stillroom.engine import device
+from stillroom.engine.device import make_machine
 from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
@@ -241,8 +242,10 @@ def test_compiling_the_student_changes_nothing_that_is_saved(tmp_path, tiny_data
     assert plain.state_dict().keys() == compiled.state_dict().keys()
 
 
-def test_automatic_precision_follows_the_processor():
-    assert make_machine("cpu", "auto").precision == ("bf16" if has_native_bf16("cpu") else "32")
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "32")])
+def test_automatic_precision_follows_the_processor(monkeypatch, native, precision):
+    monkeypatch.setattr(device, "has_native_bf16", lambda kind: native)
+    assert make_machine("cpu", "auto").precision == precision
 
 
 def test_the_callers_random_numbers_are_untouched(tmp_path, tiny_data):
