@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from torch import nn
 
 from stillroom.config import Recipe, make_recipe
 from stillroom.data import DataSet, MemoryLoader
+from stillroom.earlier import evaluation_notes
 from stillroom.engine.device import make_machine, processes_joined
 from stillroom.engine.evaluate import Evaluation, predict, score
 from stillroom.engine.loop import Loop
@@ -101,6 +104,7 @@ def evaluate(
     batch_size: int = 256,
     accelerator: str = "auto",
     precision: str = "32",
+    say: Callable[[str], object] = warnings.warn,
     **options: Any,
 ) -> Evaluation:
     """Measure a classifier on the validation pictures.
@@ -113,6 +117,7 @@ def evaluate(
         batch_size: pictures a step.
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 or auto.
+        say: told what is good to know, such as validation images that the model was trained on.
         **options: settings of the data, as in ``stillroom evaluate --help``.
 
     Raises:
@@ -123,6 +128,8 @@ def evaluate(
     pictures = data if isinstance(data, DataSet) else load_pictures(chosen)
     pictures = as_asked(pictures, chosen, _name(model))
     network = build("model", model, pictures, checkpoint, pretrained)
+    for note in evaluation_notes(model if checkpoint is None else "", pictures):
+        say(note)
     machine = make_machine(accelerator, precision)
     loader = MemoryLoader(
         pictures.val, batch_size=batch_size, mean=pictures.mean, std=pictures.std, shuffle=False, device=machine.device

@@ -183,7 +183,7 @@ def _run(command: Any, options: Namespace) -> int:
 def _evaluate(options: Namespace) -> int:
     from stillroom.api import evaluate
 
-    result = evaluate(**_settings(options))
+    result = evaluate(**_settings(options), say=lambda text: print(text, file=sys.stderr))
     images = counted(result.count, "image")
     print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {images}")
     return 0

@@ -72,6 +72,8 @@ class DataOptions:
         root: where named sets are stored and downloaded to.
         image_size: side in pixels to resize to; needed when the pictures differ in size. Default: that of the run which
             the teacher (or the trained model) comes from.
+        class_depth: levels from the folder, or its splits, down to the class folders: 2 where they lie in groups, as in
+            alphabet/character/image.
         first_classes: use only the first k classes, for quick work.
         per_class: use only the first n training pictures of each class, for quick work.
         val_fraction: share of the pictures kept for validation when the folder has no split of its own.
@@ -87,6 +89,7 @@ class DataOptions:
     data: str
     root: str = "data"
     image_size: int | None = None
+    class_depth: int = 1
     first_classes: int | None = None
     per_class: int | None = None
     val_fraction: float = 0.1
@@ -295,6 +298,7 @@ def _check(recipe: Recipe) -> None:
         ("milestones", optim.milestones, optim.milestones == sorted(optim.milestones), "increasing epochs"),
         ("milestones", optim.milestones, all(m >= 0 for m in optim.milestones), "epochs of at least 0"),
         ("image_size", data.image_size, data.image_size is None or data.image_size >= 8, "at least 8 pixels"),
+        ("class_depth", data.class_depth, data.class_depth >= 1, "at least 1"),
         ("first_classes", data.first_classes, data.first_classes is None or data.first_classes >= 2, "at least 2"),
         ("per_class", data.per_class, data.per_class is None or data.per_class >= 1, "at least 1"),
         ("val_fraction", data.val_fraction, 0 < data.val_fraction < 1, "between 0 and 1"),

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, MemoryLoader, load_data
+from stillroom.earlier import Earlier, earlier_runs, refuse_leak, set_notes
 from stillroom.engine.bank_key import BankKey, bank_key
 from stillroom.engine.device import Machine
 from stillroom.engine.job import Job
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder, open_run
+from stillroom.engine.samples import samples_bytes, write_samples
 from stillroom.engine.together import first_process_first
 from stillroom.errors import InputError
 from stillroom.methods import Method, parse_method
@@ -51,12 +53,14 @@ class Fitted:
         method: with its connectors.
         joint: student, teacher and what the method reads out of them.
         teacher: frozen, or None to train on labels only.
+        earlier: the runs that the weights come from, by role.
     """
 
     data: DataSet
     method: Method
     joint: Joint
     teacher: nn.Module | None
+    earlier: Earlier
 
 
 def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
@@ -78,8 +82,8 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         reporter.say(f"left out: {line}")
     fitted = fit(recipe, inputs, data)
     data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
-    for note in notes(fitted, recipe):
-        reporter.say(f"note: {note}")
+    for line in (*set_notes(data, fitted.earlier), *(f"note: {note}" for note in notes(fitted, recipe))):
+        reporter.say(line)
     weights: str | None = None
     key: BankKey | None = None
     if teacher is not None:
@@ -93,8 +97,13 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     path = Path(recipe.run.runs) / recipe.run_name
     with first_process_first(machine):
         run = open_run(
-            path, settings, _inputs(data, joint.student, weights, key), _disk_need(joint.student, method, recipe)
+            path,
+            settings,
+            _inputs(data, joint.student, weights, key),
+            _disk_need(joint.student, method, recipe) + samples_bytes(data),
         )
+    if machine.first and not run.finished:
+        write_samples(run, data, fitted.earlier.values())
     return Job(joint.student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
 
 
@@ -130,8 +139,10 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
     for model in (student, teacher):
         if model is not None:
             model.cpu()  # connectors start from the same weights on every device; the loop moves everything
+    earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
+    refuse_leak(earlier, data, recipe.data.val_fraction)
     joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
-    return Fitted(data, method, joint, teacher)
+    return Fitted(data, method, joint, teacher, earlier)
 
 
 def notes(fitted: Fitted, recipe: Recipe) -> list[str]:
@@ -203,16 +214,18 @@ def with_picture_size(recipe: Recipe) -> Recipe:
     return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
 
 
-def load_pictures(options: DataOptions) -> DataSet:
-    """Read the pictures that the options name."""
+def load_pictures(options: DataOptions, copies: int | None = None) -> DataSet:
+    """Read the pictures that the options name; ``copies`` as for :func:`stillroom.data.load_data`."""
     return load_data(
         options.data,
         root=options.root,
         image_size=options.image_size,
+        class_depth=options.class_depth,
         first_classes=options.first_classes,
         per_class=options.per_class,
         val_fraction=options.val_fraction,
         skip_broken=options.skip_broken,
+        copies=copies,
     )
 
 

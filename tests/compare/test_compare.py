@@ -111,7 +111,7 @@ def test_the_check_says_whose_batch_norms_lag_behind(photos, tmp_path):
         settings = {"data": str(photos), "runs": str(tmp_path), "batch_size": 8, "bn_momentum": momentum}
         grid = make_grid(options, settings)
         notes = check(grid, [cell for cell in grid.cells if cell.command == "distill"])
-        assert [note.partition(":")[0] for note in notes] == lagging
+        assert [note.split(": ")[1] for note in notes] == lagging
         assert all("average over some 100 steps" in note for note in notes)
 
 

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from stillroom.compare.grid import Cell, Grid
+from stillroom.earlier import set_notes
 from stillroom.errors import InputError
 from stillroom.networks import build
 from stillroom.prepare import Inputs, check_names, fit, load_pictures, notes
 
 
-def check(grid: Grid, cells: Sequence[Cell]) -> list[str]:
+def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
     """Build each pair with each method once, on the real pictures, so that a mistake shows before time is spent.
 
     Teachers that are not trained yet stand in with random weights.
@@ -22,9 +23,10 @@ def check(grid: Grid, cells: Sequence[Cell]) -> list[str]:
     Args:
         grid: the comparison.
         cells: those that are still to do.
+        copies: how many processes of this machine are to hold the images at the same time.
 
     Returns:
-        What is good to know of each student before training begins.
+        What is good to know of the images and of each student before training begins, each a line.
 
     Raises:
         InputError: naming the run that cannot work and what to change.
@@ -43,14 +45,15 @@ def check(grid: Grid, cells: Sequence[Cell]) -> list[str]:
             teacher, recipe = None, recipes[cell.name]
             if data is None or options != recipe.data:  # teachers from runs may have seen other sizes
                 options = recipe.data
-                data = load_pictures(options)
+                data = load_pictures(options, copies)
             with _naming(cell):
                 if cell.waits_for in to_train:
                     model = to_train[cell.waits_for].settings["model"]
                     teacher = stand_ins.get(model) or build("teacher", model, data, None, pretrained=False)
                     stand_ins[model] = teacher
                 fitted = fit(recipe, Inputs(teacher=teacher), data)
-            found += [f"{cell.student or cell.name}: {note}" for note in notes(fitted, recipe)]
+            found += set_notes(fitted.data, fitted.earlier)
+            found += [f"note: {cell.student or cell.name}: {note}" for note in notes(fitted, recipe)]
     return list(dict.fromkeys(found))
 
 

@@ -57,15 +57,16 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
     grid = make_grid(options, settings)
     record = joined_record(grid)
     todo = [cell for cell in grid.cells if not is_done(grid, cell)]
-    notes = check(grid, todo) if todo else []
+    count = min(len(todo), options.jobs or jobs_here())
+    notes = check(grid, todo, copies=count if options.ray in (None, "local") else 1) if todo else []
     write_record(grid.folder, record)
     failed: dict[str, str] = {}
     with locked(grid.folder / ".lock"), listen() as stop:
         if todo:
             board = make(grid)
             for note in notes:
-                board.say(f"note: {note}")
-            failed = _work(grid, options, len(todo), stop, board)
+                board.say(note)
+            failed = _work(grid, options, count, stop, board)
         if stop.signal_number:
             raise Stopped(
                 f"stopped; everything is saved in {grid.folder}. The same command goes on from there",
@@ -76,8 +77,7 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
     return Compared(grid.folder, read_comparison([grid.folder], options.reference), failed)
 
 
-def _work(grid: Grid, options: CompareOptions, todo: int, stop: StopRequest, board: Board) -> dict[str, str]:
-    count = min(todo, options.jobs or jobs_here())
+def _work(grid: Grid, options: CompareOptions, count: int, stop: StopRequest, board: Board) -> dict[str, str]:
     threads = threads_for(count)
     workers: Workers = Processes(count) if options.ray is None else Cluster(options.ray, count, threads)
     schedule = Schedule(grid, workers, count=count, threads=threads, retries=options.retries, board=board)

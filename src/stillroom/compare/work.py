@@ -69,7 +69,7 @@ def _run(cell: Cell) -> RunFolder:
     key = repr(recipe.data)
     if key not in _pictures:
         _pictures.clear()
-        _pictures[key] = load_pictures(recipe.data)
+        _pictures[key] = load_pictures(recipe.data, copies=1)  # all at once: check() has counted them
     patience = time.monotonic() + SECONDS_TO_SAVE
     while True:
         try:

@@ -35,7 +35,11 @@ def check_memory(needed: int, what: str, copies: int = 1) -> None:
     free = psutil.virtual_memory().available * _SPARE
     if needed * copies <= free:
         return
-    each, fewer = (f" in each of {copies} processes", "start fewer processes, ") if copies > 1 else ("", "")
+    each, fewer = (
+        (f" in each of {copies} processes", "start fewer processes (jobs= of a comparison), ")
+        if copies > 1
+        else ("", "")
+    )
     raise InputError(
         f"{what} need {needed / 1e9:.1f} GB of memory{each} and {free / 1e9:.1f} GB can be used; "
         f"lower image_size, {fewer}or keep fewer classes or images in the folder"

@@ -29,13 +29,22 @@ class Scan:
         self.split, self.root = split, root
         real = split.resolve()
         self._seen: dict[_Identity, Path] = {_identity(folder): split for folder in (real, *real.parents)}
+        self.outside: list[Path] = []
         self._closed: list[str] = []
         self._nowhere: list[str] = []
         self._elsewhere: list[str] = []
 
-    def class_folders(self) -> list[Path]:
-        """Return the sorted folders of the split, hidden ones left out."""
-        return sorted(path for path in self._entries(self.split)[0] if not path.name.startswith("."))
+    def class_folders(self, depth: int = 1) -> list[Path]:
+        """Return the sorted folders so many levels below the split, hidden ones left out.
+
+        Images on the way, which lie in no class folder, are added to ``outside``.
+        """
+        folders = [self.split]
+        for _ in range(depth):
+            entries = [self._entries(folder) for folder in folders]
+            folders = [path for found, _ in entries for path in found if not path.name.startswith(".")]
+            self.outside += [file for _, files in entries for file in files]
+        return sorted(folders)
 
     def pictures(self, folder: Path) -> list[Path]:
         """Return everything below a class folder that is called like a picture, sorted."""

@@ -77,6 +77,7 @@ class SetDescription(NamedTuple):
 class _Options:
     root: Path
     image_size: int | None
+    class_depth: int
     first_classes: int | None
     per_class: int | None
     val_fraction: float
@@ -100,6 +101,7 @@ def load_data(
     *,
     root: str | os.PathLike[str] = "data",
     image_size: int | None = None,
+    class_depth: int = 1,
     first_classes: int | None = None,
     per_class: int | None = None,
     val_fraction: float = 0.1,
@@ -114,6 +116,7 @@ def load_data(
         name_or_path: a name from :func:`describe_sets`, or a folder of pictures or Parquet files.
         root: where named sets lie or are downloaded to.
         image_size: side of the pictures; None takes their own, which must then be one.
+        class_depth: >= 1; how many levels below the folder, or its splits, the class folders lie.
         first_classes: keep the first so many classes of both splits, >= 2.
         per_class: keep the first so many training pictures of each class, >= 1.
         val_fraction: in (0, 1); about this fraction is held out where the set has no validation split of its own, see
@@ -132,10 +135,12 @@ def load_data(
     """
     _check(image_size, val_fraction, seed, skip_broken)
     options = _Options(
-        Path(root), image_size, first_classes, per_class, val_fraction, seed, skip_broken, download,
+        Path(root), image_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken, download,
         copies_here() if copies is None else copies,
     )  # fmt: skip
     known = _SETS.get(str(name_or_path))
+    if class_depth < 1 or (class_depth > 1 and known is not None):
+        raise InputError(f"class_depth is {class_depth}; give 1 or more, and more than 1 only for class folders")
     if known is not None:
         name = known.description.name
         loaded = known.load(options)
@@ -193,11 +198,15 @@ def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
 def _load_folder(folder: Path, options: _Options) -> _Loaded:
     try:
         files = find_parquet(folder)
+        if options.class_depth > 1 and (files is not None or is_tiny_imagenet(folder)):
+            raise InputError(
+                f"class_depth is {options.class_depth} but {shown(folder)} has no class folders; leave it out"
+            )
         if files is not None:
             return _load_listings(folder, *list_parquet(*files), options=options)
         if is_tiny_imagenet(folder):
             return _load_listings(folder, *list_tiny_imagenet(folder), options=options)
-        return _load_listings(folder, *list_image_folder(folder), options=options)
+        return _load_listings(folder, *list_image_folder(folder, options.class_depth), options=options)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(f"{shown(folder)} cannot be opened ({reason}); allow it") from None
