@@ -53,12 +53,13 @@ def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pr
     """
     if isinstance(model, str) and is_run(model):
         return _from_run(role, RunFolder(Path(model)), data, checkpoint)
+    height, width = data.train.images.shape[2:]
     try:
         return build_model(
             model,
             num_classes=len(data.train.classes),
             in_channels=data.train.images.shape[1],
-            image_size=data.train.images.shape[-1],
+            image_size=(height, width),
             checkpoint=checkpoint,
             pretrained=pretrained,
         )

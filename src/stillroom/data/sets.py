@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,9 @@ class DataSet:
         broken: paths or rows of pictures that were skipped.
         notes: what is good to know of the set before training on it.
         repeated: hashes of validation images that lie among the training images as well, before any selection.
+
+    Raises:
+        InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit.
     """
 
     name: str
@@ -55,6 +59,24 @@ class DataSet:
     broken: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     repeated: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(images.images.shape[1:]) for images in (self.train, self.val)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"training images are {shapes[0]} and validation images {shapes[1]} (channels, height, width); "
+                "give both splits images of one shape"
+            )
+        if self.train.classes != self.val.classes:
+            pairs = zip_longest(self.train.classes, self.val.classes)
+            one, other = next(pair for pair in pairs if pair[0] != pair[1])
+            raise InputError(
+                f"classes of the training and the validation split differ ({one!r} and {other!r}); give both the same"
+            )
+        if not len(self.mean) == len(self.std) == shapes[0][0]:
+            raise InputError(
+                f"mean and std have {len(self.mean)} and {len(self.std)} values; give {shapes[0][0]}, one a channel"
+            )
 
 
 class SetDescription(NamedTuple):

@@ -40,12 +40,12 @@ def architecture(subject: Subject) -> Architecture:
         return Architecture("stillroom", subject.model, None)
     if source not in ("timm", "torchvision"):
         return Architecture("function", subject.model, None)
-    channels, _, width = subject.shape
+    channels, height, width = subject.shape
     counts: dict[str, Any] = {"num_classes": len(subject.data.train.classes)}
     if source == "timm":
         counts["in_chans"] = channels
     sizes = {"timm": "img_size", "torchvision": "image_size"}
-    for arguments in ({**counts, sizes[source]: width}, counts):
+    for arguments in ({**counts, sizes[source]: width if height == width else (height, width)}, counts):
         if _builds_alone(source, name, arguments, subject.student):
             return Architecture(source, name, arguments)
     return Architecture(source, name, None)
@@ -101,7 +101,10 @@ def load(folder: str | Path, model: nn.Module | None = None) -> tuple[nn.Module,
     if model is None:
         shape = config["input"]
         model = build_model(
-            config["model"], num_classes=classes, in_channels=shape["channels"], image_size=shape["width"]
+            config["model"],
+            num_classes=classes,
+            in_channels=shape["channels"],
+            image_size=(shape["height"], shape["width"]),
         )
     if config["reused_head"]:
         model = from_plan(model, config["reused_head"], classes)

@@ -10,7 +10,7 @@ from torch import nn
 
 from stillroom.errors import InputError, did_you_mean
 from stillroom.models import hubs, own
-from stillroom.models.output import check_output
+from stillroom.models.output import ImageSize, check_output
 from stillroom.models.weights import load_weights
 from stillroom.models.zoo import ZOO
 
@@ -23,7 +23,7 @@ def build_model(
     *,
     num_classes: int,
     in_channels: int = 3,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
 ) -> nn.Module:
@@ -35,8 +35,8 @@ def build_model(
             ``in_channels=``; or a module, returned as it is.
         num_classes: length of the logits, >= 1.
         in_channels: channels of the pictures, >= 1.
-        image_size: height and width of the pictures. Transformers are built for it, and the finished model is
-            tried on blank pictures of that size.
+        image_size: height and width of the pictures, one number where they are equal. Transformers are built for
+            it, and the finished model is tried on blank pictures of that size.
         pretrained: fetch the published weights of a timm or torchvision model. Their head is replaced by a
             fresh one where they know another number of classes.
         checkpoint: weights to load strictly afterwards; see ``load_weights``.
@@ -48,10 +48,12 @@ def build_model(
         InputError: an unknown name (with close matches), a model that cannot be built so or fails on such
             pictures, weights that cannot be fetched or do not fit.
     """
+    if isinstance(image_size, tuple) and image_size[0] == image_size[1]:
+        image_size = image_size[0]
     for name, value in (
         ("num_classes", num_classes),
         ("in_channels", in_channels),
-        ("image_size", image_size),
+        ("image_size", min(image_size) if isinstance(image_size, tuple) else image_size),
     ):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
@@ -66,7 +68,7 @@ def build_model(
 
 
 def _construct(
-    spec: str | nn.Module, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool
+    spec: str | nn.Module, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool
 ) -> nn.Module:
     """The model that ``spec`` names, before any checkpoint."""
     if isinstance(spec, str):

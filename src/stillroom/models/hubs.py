@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from stillroom.errors import InputError, first_line
+from stillroom.models.output import ImageSize
 
 _REMOTE = ("hf_hub:", "hf-hub:", "local-dir:")
 
@@ -34,7 +35,9 @@ def torchvision_names() -> tuple[str, ...]:
     return tuple(models.list_models(module=models))
 
 
-def from_timm(name: str, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool) -> nn.Module:
+def from_timm(
+    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool
+) -> nn.Module:
     """Build a timm model.
 
     Args:
@@ -74,7 +77,7 @@ def from_timm(name: str, num_classes: int, in_channels: int, image_size: int | N
 
 
 def from_torchvision(
-    name: str, num_classes: int, in_channels: int, image_size: int | None, pretrained: bool
+    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool
 ) -> nn.Module:
     """Build a torchvision classifier.
 
@@ -105,6 +108,11 @@ def from_torchvision(
         )
     arguments: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {"num_classes": num_classes}
     if image_size is not None and name.startswith("vit_"):
+        if isinstance(image_size, tuple):
+            height, width = image_size
+            raise InputError(
+                f"torchvision:{name} takes square images only, not {width}x{height}; give image_size={min(image_size)}"
+            )
         arguments["image_size"] = image_size
     try:
         model: nn.Module = models.get_model(name, **arguments)

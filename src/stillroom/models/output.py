@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from stillroom.errors import InputError, first_line
 
+ImageSize = int | tuple[int, int]  # one side of a square, or height and width
+
 
 def logits_of(output: Any) -> Tensor:
     """The logits in a model's output.
@@ -42,7 +44,7 @@ def logits_of(output: Any) -> Tensor:
     )
 
 
-def check_output(model: nn.Module, num_classes: int, in_channels: int, image_size: int) -> None:
+def check_output(model: nn.Module, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
     """Push two blank pictures through a model and see that logits of the right shape come out.
 
     Runs in evaluation mode without gradients; every module's training flag is put back, and neither
@@ -52,15 +54,16 @@ def check_output(model: nn.Module, num_classes: int, in_channels: int, image_siz
         model: any module from pictures to logits.
         num_classes: the expected length of the logits.
         in_channels: channels of the pictures.
-        image_size: their height and width.
+        image_size: their height and width, one number where they are equal.
 
     Raises:
         InputError: the model fails on such pictures, or its logits are not (2, num_classes).
     """
     name = type(model).__name__
-    pictures = f"pictures of shape (2, {in_channels}, {image_size}, {image_size})"
+    height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    pictures = f"pictures of shape (2, {in_channels}, {height}, {width})"
     anchor = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    images = torch.zeros(2, in_channels, image_size, image_size, device=anchor.device, dtype=anchor.dtype)
+    images = torch.zeros(2, in_channels, height, width, device=anchor.device, dtype=anchor.dtype)
     with evaluating(model), torch.inference_mode():
         try:
             output = model(images)
