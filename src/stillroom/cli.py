@@ -219,12 +219,14 @@ def _report(options: Namespace) -> int:
 
     from stillroom.report.files import check_table, write_table
     from stillroom.report.groups import read_comparison
+    from stillroom.report.ours import PAGE, refuse_foreign
     from stillroom.report.page import write_report
-    from stillroom.report.summary import summarize
+    from stillroom.report.summary import left_out, summarize
 
     folders = [Path(run) for run in options.runs]
     page = Path(options.out) if options.out else folders[0] / "index.html"
     table = Path(options.table) if options.table else None
+    refuse_foreign(page, PAGE, "--out")
     if table is not None:
         check_table(table)
     comparison = read_comparison(folders, options.reference)
@@ -233,6 +235,8 @@ def _report(options: Namespace) -> int:
         if table is not None:
             write_table(table, summaries, comparison.reference)
         write_report(page, comparison, summaries, views=options.views, say=say)
+    for one in left_out(comparison, summaries):
+        print(f"stillroom: {one.sentence}", file=sys.stderr)
     print(page.resolve().as_uri())
     return 0
 

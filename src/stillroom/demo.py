@@ -18,6 +18,7 @@ from stillroom.files import write_atomically
 from stillroom.prepare import Inputs
 from stillroom.report.description import write_description
 from stillroom.report.groups import read_comparison
+from stillroom.report.ours import PAGE, refuse_foreign
 from stillroom.report.page import write_report
 from stillroom.report.summary import summarize
 from stillroom.report.table import summary_table
@@ -64,11 +65,12 @@ def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]
         show: prints a line or a table.
 
     Raises:
-        InputError: if ``out`` holds something else.
+        InputError: if ``out`` holds something else, such as a page of the user's own.
     """
     begin = time.perf_counter()
     scale = QUICK if quick else FULL
     folder = Path(out or "runs/demo" + "-quick" * quick + f"-s{seed}" * bool(seed))
+    refuse_foreign(folder / "index.html", PAGE, "--out")
     show("Glyphs-100: 100 characters that people confuse; a quarter of the test fonts are never seen in training.")
     data = load_data("glyphs100", first_classes=scale.classes, per_class=scale.per_class)
     show(f"{scale.classes} classes, {len(data.train):,} training and {len(data.val):,} test pictures are ready.")

@@ -41,6 +41,13 @@ def test_lines_say_what_is_done_and_each_failure_once(grid):
     assert said == ["1/3 done: 40.00 %", "begun failed: it broke"]
 
 
+def test_a_damaged_record_of_a_cell_stops_nothing(grid):
+    (grid.folder / "done" / "metrics.jsonl").write_text('{"epoch": 1, "val_')
+    said = []
+    Lines(grid, said.append).done(grid.cells[0])
+    assert said == ["1/3 done: accuracy unknown"]
+
+
 def test_the_screen_shows_done_running_and_failed(grid):
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     screen = Screen(grid, console)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from stillroom.cli import main
 from stillroom.compare.check import check
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions
+from stillroom.engine.lock import locked
 from stillroom.engine.runs import RunFolder
 from tests.conftest import colour_folder
 from tests.durability.whole import differences, files
@@ -115,9 +117,14 @@ def test_the_check_says_whose_batch_norms_lag_behind(photos, tmp_path):
         assert all("average over some 100 steps" in note for note in notes)
 
 
-def test_a_finished_comparison_runs_nothing_and_a_new_seed_only_itself(compared, photos, capsys):
+def test_a_moved_comparison_runs_nothing_that_is_finished_and_of_a_new_seed_only_itself(
+    compared, photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(photos)
+    compared = shutil.copytree(compared, tmp_path / "moved" / "c")
     old = files(compared)
-    assert main(arguments(photos, compared.parent, "--seeds", "0,2", "--methods", "kd")) == 0
+    assert main(arguments("./link/", "./moved/", "--seeds", "0,2", "--methods", "kd", "--checkpoint_every", "5")) == 0
     new = files(compared)
     assert "small-from-medium-kd-s2/student.safetensors" in new.keys() - old.keys()
     assert {path.partition("/")[0] for path in new.keys() - old.keys()} <= {"small-from-medium-kd-s2", "logs", "bank"}
@@ -140,6 +147,16 @@ def test_a_mistake_is_said_before_anything_is_trained_or_written(photos, tmp_pat
     assert "small-from-medium-ldrld" in (said := capsys.readouterr().err)
     assert "depth=9" in said
     assert not (tmp_path / "c").exists()
+
+
+def test_a_refused_call_leaves_the_record_as_it_was(compared, photos, capsys):
+    before = (compared / "comparison.yaml").read_bytes()
+    with locked(compared / ".lock"):
+        assert main(arguments(photos, compared.parent, "--methods", "dkd")) == 2
+    assert "is in use" in capsys.readouterr().err
+    assert main(arguments(photos, compared.parent, "--methods", "dkd", "--ray", "127.0.0.1:1")) == 2
+    assert "cannot be reached" in capsys.readouterr().err
+    assert (compared / "comparison.yaml").read_bytes() == before
 
 
 def test_ctrl_c_saves_everything(photos, tmp_path):

@@ -169,6 +169,48 @@ def test_a_later_teacher_of_the_same_short_name_leaves_the_first_one_its_runs(se
     assert {cell.name for cell in first.cells} < {cell.name for cell in both.cells}
 
 
+def begun(folder, model):
+    folder.mkdir(parents=True)
+    (folder / "inputs.json").write_text("{}")
+    (folder / "config.yaml").write_text(f"model: {model}")
+
+
+def test_another_spelling_of_a_place_is_the_same_comparison(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun(tmp_path / "trained" / "big", "resnet56")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    start = {"students": "resnet8", "methods": "kd", "seeds": 1}
+    first = grid_of(tmp_path, {"data": "photos"}, teachers="trained/big", **start)
+    write_record(first.folder, joined_record(first))
+    for runs in (".", "./", "link", str(tmp_path), f"{tmp_path}/"):
+        for prefix in ("", "./", "link/", f"{tmp_path}/"):
+            settings = {"data": f"{prefix}photos", "runs": runs}
+            again = grid_of(tmp_path, settings, teachers=f"{prefix}trained/big", **start)
+            assert joined_record(again)["teachers"] == {"big": f"{prefix}trained/big"}
+            assert [cell.name for cell in again.cells] == [cell.name for cell in first.cells]
+
+
+def test_a_teachers_run_that_was_moved_keeps_its_label(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    begun(tmp_path / "old" / "big", "resnet56")
+    first = grid_of(tmp_path, teachers="old/big")
+    write_record(first.folder, joined_record(first))
+    (tmp_path / "old").rename(tmp_path / "new")
+    again = grid_of(tmp_path, teachers="new/big")
+    assert [cell.name for cell in again.cells] == [cell.name for cell in first.cells]
+    assert joined_record(again)["teachers"] == {"big": "new/big"}
+
+
+def test_a_call_that_ended_before_its_teacher_began_goes_on_under_the_same_names(tmp_path):
+    options = {"teachers": "stillroom.models.compact:medium", "students": "resnet8", "methods": "kd", "seeds": 1}
+    first = grid_of(tmp_path, **options)
+    write_record(first.folder, joined_record(first))
+    again = grid_of(tmp_path, **options)
+    assert [cell.name for cell in again.cells] == [cell.name for cell in first.cells]
+    assert joined_record(again) == joined_record(first)
+
+
 COMPARISONS = Path(__file__).parents[2] / "benchmarks" / "comparisons"
 
 

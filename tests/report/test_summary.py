@@ -3,14 +3,18 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 
 import pytest
 from rich.console import Console
 
 from stillroom.engine.runs import RunFolder
+from stillroom.errors import InputError
 from stillroom.report import summary as module
+from stillroom.report.columns import tables_of
 from stillroom.report.groups import Cell, Comparison, Pair, read_comparison
 from stillroom.report.measures import Measures
+from stillroom.report.page import _curves
 from stillroom.report.summary import summarize, summary_table, verdict
 
 # Accuracy after the last epoch by method and seed.
@@ -171,10 +175,59 @@ def test_one_seed_of_real_runs_is_tested_over_pictures_and_said_to_speak_of_no_m
     assert one.mean == pytest.approx(lasts[0] - lasts[1])
     assert (one.basis, one.seeds) == ("pictures", 1)
     assert "It speaks of these two students on these pictures, not of the methods" in "\n".join(verdict(got, "kd"))
-    assert said == ["measuring ce-s0", "measuring kd-s0", "measuring ldrld-s0", "measuring teacher"]
-    teacher = RunFolder(trained_comparison / "teacher").summary()["last"]["val_top1"]
-    assert got.teacher.last == teacher
+    assert said == [
+        "measuring ce-s0",
+        "measuring kd-s0",
+        "measuring ldrld-s0",
+        "measuring the teacher of medium → small",
+    ]
+    teacher = RunFolder(runs / "kd-s0").summary()["teacher"]["top1"]
+    assert got.teacher.accuracy == teacher
     assert f"The teacher reaches {teacher:.2f} %" in verdict(got, "kd")[0]
+
+
+def test_the_teacher_is_measured_on_the_comparisons_own_validation_images(runs, tmp_path):
+    shutil.copytree(runs / "kd-s0", tmp_path / "elsewhere" / "kd-s0")
+    run = RunFolder(tmp_path / "elsewhere" / "kd-s0")
+    run.write_summary(run.summary() | {"teacher": {"top1": 53.25, "top5": 90.0, "loss": 1.0, "count": 40}})
+    (got,) = summarize(read_comparison([run.path]))
+    assert got.pair.teacher_run is not None  # with another accuracy, on the images of its own run
+    assert got.teacher.accuracy == 53.25
+    assert "The teacher reaches 53.25 %" in verdict(got, "kd")[0]
+    assert tables_of(got, "kd")[0].rows[0].entries[0].text == "53.25"
+    own = RunFolder(runs / "teacher").summary()["last"]["val_top1"]
+    assert own != 53.25
+    (curves, *_) = _curves(got, {"kd": 1, "teacher": 0})
+    assert "the teacher reaches 53.2 %" in curves.text
+
+
+def test_one_method_alone_is_not_called_the_best(compared):
+    line = verdict(compared({"labels only": {3: 70.0}}, "labels only"), "labels only")[0]
+    assert line == (
+        "resnet56 → resnet20: labels only reaches 70.00 % after the last epoch (seed 3). "
+        "There is no other method to compare it with."
+    )
+    assert "70.50 ± 0.71 % (2 seeds)" in verdict(compared({"kd": {0: 70.0, 1: 71.0}}), "kd")[0]
+
+
+def test_a_run_that_cannot_be_measured_is_left_out_and_named(compared, monkeypatch):
+    lasts = {"kd": {0: 50.0, 1: 51.0, 2: 50.5}, "x": {0: 52.0, 1: 53.0, 2: 52.5}}
+    whole = compared(lasts)
+    known = module.measure
+
+    def measure(run):
+        if run.path.name == "x-1":
+            raise InputError(f"{run.path}: it diverged")
+        return known(run)
+
+    monkeypatch.setattr(module, "measure", measure)
+    (got,) = summarize(Comparison("t", (whole.pair,), "kd", ()))
+    assert method_of(got, "x").seeds == (0, 2)
+    assert method_of(got, "kd").seeds == (0, 1, 2)
+    assert any(line.startswith("x with seed 1 (x-1) is left out") for line in verdict(got, "kd"))
+    monkeypatch.setattr(module, "measure", lambda run: measure(RunFolder(run.path.with_name("x-1"))))
+    with pytest.raises(InputError, match="it diverged"):
+        summarize(Comparison("t", (whole.pair,), "kd", ()))
 
 
 def test_a_teacher_that_is_gone_is_named_in_the_verdict(runs):

@@ -65,11 +65,17 @@ class Clock:
 
 
 def rows_of(grid: Grid, cell: Cell) -> list[dict[str, Any]]:
-    """The epochs a cell's run has finished; none for one that has not begun."""
+    """The epochs a cell's run has finished; none for one that has not begun, or whose record is damaged."""
     try:
         return grid.run(cell).epochs()
     except InputError:
         return []
+
+
+def _accuracy(rows: list[dict[str, Any]], digits: int = 2) -> str:
+    """The validation accuracy of the latest epoch, if it is known."""
+    value = rows[-1].get("val_top1") if rows else None
+    return f"{value:.{digits}f} %" if isinstance(value, float | int) else "accuracy unknown"
 
 
 class Lines:
@@ -93,10 +99,10 @@ class Lines:
     def done(self, cell: Cell) -> None:
         """Print the cell's accuracy and what is left."""
         count = sum(self._grid.run(other).finished for other in self._grid.cells)
-        last = rows_of(self._grid, cell)[-1]
         left = self._clock.left(self._clock.epochs_done())
         self._write(
-            f"{count}/{len(self._grid.cells)} {cell.name}: {last['val_top1']:.2f} %" + (f", {left}" if left else "")
+            f"{count}/{len(self._grid.cells)} {cell.name}: {_accuracy(rows_of(self._grid, cell))}"
+            + (f", {left}" if left else "")
         )
 
     def say(self, text: str) -> None:
@@ -130,7 +136,7 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         for cell in running:
             rows = rows_of(self._grid, cell)
-            accuracy = f"val {rows[-1]['val_top1']:.1f} %" if rows else ""
+            accuracy = f"val {_accuracy(rows, 1)}" if rows else ""
             table.add_row(cell.name, f"epoch {min(len(rows) + 1, cell.epochs)}/{cell.epochs}", accuracy)
         bad = [
             Text(f"{name}: {problem}", style="red", overflow="ellipsis", no_wrap=True)

@@ -15,7 +15,7 @@ import yaml
 
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.runs import RunFolder, differing, same_setting
 from stillroom.errors import InputError, first_line
 from stillroom.methods import parse_method
 from stillroom.networks import is_run
@@ -106,7 +106,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         raise InputError(f"name={name}: give {PORTABLE_WORDS}")
     folder = Path(settings.pop("runs", None) or RunOptions.runs) / name
     there = read_description(folder)
-    teachers = _shortened(teachers, _as_given(folder, there.teachers))
+    teachers = _shortened(teachers, _as_given(folder, there.teachers, teachers))
     students = _shortened(students, there.students)
     settings = {**settings, "runs": str(folder), "bank": settings.get("bank") or str(folder / "bank")}
 
@@ -195,16 +195,12 @@ def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
         old = {key: there[key] for key in record}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); give another name=") from error
-    changed = [
-        f"{key} {old['settings'].get(key)!r} there, {record['settings'].get(key)!r} now"
-        for key in {**old["settings"], **record["settings"]}
-        if old["settings"].get(key) != record["settings"].get(key)
-    ]
+    changed = differing(old["settings"], record["settings"])
     for axis in ("teachers", "students", "methods"):
         changed += [
             f"{axis} {label} {text!r} there, {record[axis][label]!r} now"
             for label, text in old[axis].items()
-            if record[axis].get(label, text) != text
+            if not _same_model(record[axis].get(label, text), text)
         ]
     if changed:
         raise InputError(
@@ -237,20 +233,35 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
     if as_it_is or is_run(text):
         return None
-    if os.sep in text and ":" not in text:  # timm:hf-hub:someone/model is no folder
+    if _is_place(text):
         raise InputError(f"teachers={text}: there is no finished run folder of that name")
     own = {key: value for key, value in settings.items() if key not in ("bank", "bank_gb")}
     epochs = options.teacher_epochs or settings["epochs"]
     if epochs != settings["epochs"]:
         own.pop("milestones", None)  # they are the students'
-    return Cell(f"{slug(label)}-s0", "train", own | {"model": text, "epochs": epochs, "seed": 0})
+    return Cell(_own_name(label), "train", own | {"model": text, "epochs": epochs, "seed": 0})
 
 
-def _as_given(folder: Path, teachers: Mapping[str, str]) -> dict[str, str]:
+def _own_name(label: str) -> str:
+    """The run folder of a teacher that the comparison trains."""
+    return f"{slug(label)}-s0"
+
+
+def _as_given(folder: Path, there: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """An earlier call's teachers as they were given to it, where its record says in which run they were trained."""
-    runs = {label: folder / place for label, place in teachers.items()}
-    own = {label: path for label, path in runs.items() if path.parent == folder and is_run(path)}
-    return {**teachers, **{label: str(RunFolder(path).config()["model"]) for label, path in own.items()}}
+    teachers = dict(there)
+    for label, place in there.items():
+        if place != _own_name(label):
+            continue
+        if is_run(folder / place):
+            teachers[label] = str(RunFolder(folder / place).config()["model"])
+        else:  # the call ended before it began to train this one
+            teachers[label] = next((text for name, text in given.items() if _short(name) == label), place)
+    return teachers
+
+
+def _short(label: str) -> str:
+    return Path(label).name.rpartition(":")[2]
 
 
 def _shortened(models: dict[str, str], there: Mapping[str, str]) -> dict[str, str]:
@@ -258,7 +269,28 @@ def _shortened(models: dict[str, str], there: Mapping[str, str]) -> dict[str, st
 
     Models of an earlier call on the same comparison keep theirs: their runs have it in their names.
     """
-    kept = {text: label for label, text in there.items()}
-    short = {text: kept.get(text, Path(label).name.rpartition(":")[2]) for label, text in models.items()}
-    used = Counter((kept | short).values())
+    kept = {text: label for text in models.values() if (label := _label_there(text, there)) is not None}
+    short = {text: kept.get(text, _short(label)) for label, text in models.items()}
+    used = Counter([*short.values(), *(there.keys() - kept.values())])
     return {short[text] if text in kept or used[short[text]] == 1 else label: text for label, text in models.items()}
+
+
+def _label_there(text: str, there: Mapping[str, str]) -> str | None:
+    """What an earlier call called a model, which may be spelled otherwise now, or lie elsewhere."""
+    labels = [label for label, other in there.items() if same_setting("model", text, other)]
+    labels = labels or [label for label, other in there.items() if _same_model(text, other)]
+    return labels[0] if len(labels) == 1 else None
+
+
+def _same_model(here: object, there: object) -> bool:
+    """Whether two values mean one model: the same, one folder, or a run folder that is not there any more, moved."""
+    if same_setting("model", here, there):
+        return True
+    if not isinstance(here, str) or not isinstance(there, str):
+        return False
+    # Whether the weights are the same is seen when they are loaded.
+    return is_run(here) and _is_place(there) and not is_run(there) and Path(here).resolve().name == Path(there).name
+
+
+def _is_place(text: str) -> bool:
+    return os.sep in text and ":" not in text  # timm:hf-hub:someone/model is no folder

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from stillroom.engine.lock import locked
 from stillroom.engine.stop import StopRequest, listen
 from stillroom.errors import InputError, Stopped
 from stillroom.report.groups import Comparison, read_comparison
+from stillroom.report.ours import PAGE, refuse_foreign
 
 BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of pictures and two small models
 
@@ -55,18 +57,24 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("a comparison starts its own processes: call it without torchrun, with jobs= or ray=")
     grid = make_grid(options, settings)
-    record = joined_record(grid)
+    joined_record(grid)
+    if options.page:
+        refuse_foreign(grid.folder / "index.html", PAGE, "name=")
     todo = [cell for cell in grid.cells if not is_done(grid, cell)]
     count = min(len(todo), options.jobs or jobs_here())
     notes = check(grid, todo, copies=count if options.ray in (None, "local") else 1) if todo else []
-    write_record(grid.folder, record)
     failed: dict[str, str] = {}
-    with locked(grid.folder / ".lock"), listen() as stop:
+    with _alone_in(grid.folder), listen() as stop:
+        record = joined_record(grid)  # as others left it
         if todo:
+            workers = _workers(options, count)  # nothing is written where there are none
+            write_record(grid.folder, record)
             board = make(grid)
             for note in notes:
                 board.say(note)
-            failed = _work(grid, options, count, stop, board)
+            failed = _work(grid, options, workers, stop, board)
+        else:
+            write_record(grid.folder, record)
         if stop.signal_number:
             raise Stopped(
                 f"stopped; everything is saved in {grid.folder}. The same command goes on from there",
@@ -77,16 +85,45 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
     return Compared(grid.folder, read_comparison([grid.folder], options.reference), failed)
 
 
-def _work(grid: Grid, options: CompareOptions, count: int, stop: StopRequest, board: Board) -> dict[str, str]:
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other comparisons out of a folder, which is made where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another runs= folder") from error
+    try:
+        with locked(folder / ".lock"):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()  # only if nothing came of it
+
+
+@dataclass(frozen=True)
+class _Staff:
+    """Workers, how many runs they do at a time, and the threads of each run."""
+
+    workers: Workers
+    count: int
+    threads: int
+
+
+def _workers(options: CompareOptions, count: int) -> _Staff:
     threads = threads_for(count)
-    workers: Workers = Processes(count) if options.ray is None else Cluster(options.ray, count, threads)
-    schedule = Schedule(grid, workers, count=count, threads=threads, retries=options.retries, board=board)
+    return _Staff(Processes(count) if options.ray is None else Cluster(options.ray, count, threads), count, threads)
+
+
+def _work(grid: Grid, options: CompareOptions, staff: _Staff, stop: StopRequest, board: Board) -> dict[str, str]:
+    schedule = Schedule(
+        grid, staff.workers, count=staff.count, threads=staff.threads, retries=options.retries, board=board
+    )
     try:
         return schedule.run(stop)
     finally:
         if stop.signal_number:
             board.say("stopping: the runs that are going on save themselves")
-        workers.stop()
+        staff.workers.stop()
         board.close()
 
 

@@ -7,10 +7,25 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 from stillroom.compare.work import SECONDS_TO_SAVE, end_with
 from stillroom.errors import InputError, first_line
+
+
+def in_folder(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in the folder that relative paths were given from; a cluster's own is another.
+
+    Args:
+        folder: where the comparison was started; a machine that lacks it is left where it is.
+        function: to call.
+        arguments: of it.
+    """
+    with suppress(OSError):
+        os.chdir(folder)
+    return function(*arguments)
 
 
 class Workers(Protocol):
@@ -88,7 +103,8 @@ class Cluster:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin a call on whichever machine has room."""
-        future: Future[Any] = self._ray.remote(function).options(**self._needs).remote(*arguments).future()
+        begin = self._ray.remote(in_folder).options(**self._needs)
+        future: Future[Any] = begin.remote(str(Path.cwd()), function, *arguments).future()
         return future
 
     def stop(self) -> None:

@@ -214,16 +214,24 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """
     weights = there.get("teacher_weights")
     known = weights is not None and weights == here.get("teacher_weights")
+    place = PLACE | ({"data", "root"} if contents_of(there) and contents_of(here) else set())  # fingerprints decide
     return [
         f"{key} {there.get(key)!r} there, {here.get(key)!r} now"
         for key in {**there, **here}
-        if key not in PLACE
-        and not _same(key, there.get(key), here.get(key))
+        if key not in place
+        and not same_setting(key, there.get(key), here.get(key))
         and not (known and _leads_to_weights(key, there.get(key), here.get(key)))
     ]
 
 
-def _same(key: str, one: object, other: object) -> bool:
+def contents_of(config: Mapping[str, Any]) -> dict[str, str] | None:
+    """The fingerprints of a run's images and labels, by split; None where they were not recorded."""
+    identity = config.get("identity")
+    found = identity.get("data") if isinstance(identity, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def same_setting(key: str, one: object, other: object) -> bool:
     """Whether two values of a setting are equal, or lead to the same file or folder."""
     if one == other:
         return True

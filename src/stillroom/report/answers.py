@@ -73,6 +73,20 @@ def pictures_of(run: RunFolder) -> DataSet:
     return data
 
 
+def named_set_of(run: RunFolder) -> DataSet | None:
+    """The named set that a run was trained on, as it is without the run's settings; None where they are not the same.
+
+    Args:
+        run: with a named set's name as its data.
+    """
+    try:
+        pictures_of(run)
+        name, root, size = (run.config().get(key) for key in ("data", "root", "image_size"))
+        return _loaded(DataOptions(data=str(name), root=str(root), image_size=size))
+    except InputError:
+        return None
+
+
 @lru_cache(maxsize=2)
 def _loaded(options: DataOptions) -> DataSet:
     return load_pictures(options)
@@ -165,9 +179,10 @@ def teacher_answers(run: RunFolder) -> Answers | None:
     facts = {name: config.get(name) for name in (*decisive, "picture_shape", "val_pictures", "classes")}
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     try:
-        return _kept(run.path.parent / f"teacher-{digest}.safetensors", run, digest, _teacher_or_error)
+        made = _kept(run.path.parent / f"teacher-{digest}.safetensors", run, digest, _teacher_or_error)
     except _NoTeacherError:
         return None
+    return made if bool(made.logits.isfinite().all()) else None
 
 
 def teacher_trouble(run: RunFolder) -> str:
@@ -176,13 +191,13 @@ def teacher_trouble(run: RunFolder) -> str:
     Raises:
         InputError: the pictures cannot be brought back.
     """
-    if teacher_answers(run) is not None:
+    if not run.config().get("teacher_weights") or teacher_answers(run) is not None:
         return ""
     try:
         teacher_of(run, pictures_of(run))
     except InputError as error:
         return str(error)
-    return ""
+    return "its logits on the validation images are not finite"
 
 
 def weights_digest(run: RunFolder) -> str:

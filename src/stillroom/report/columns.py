@@ -9,7 +9,7 @@ from statistics import fmean
 from stillroom.amounts import counted, duration
 from stillroom.engine.checkpoint import size_in_words
 from stillroom.report.charts import shortened
-from stillroom.report.measures import Measures
+from stillroom.report.measures import Measures, TeacherMeasures
 from stillroom.report.statistics import Difference
 from stillroom.report.summary import MethodSummary, PairSummary
 from stillroom.report.table import short_nats, signed
@@ -40,12 +40,12 @@ class Line:
 
     Attributes:
         name: of the method, or "teacher".
-        measures: of each seed's run.
+        measures: of each seed's run; for the teacher one, on the same validation images.
         method: None for the teacher.
     """
 
     name: str
-    measures: tuple[Measures, ...]
+    measures: tuple[Measures, ...] | tuple[TeacherMeasures]
     method: MethodSummary | None
 
 
@@ -117,9 +117,8 @@ def _table(caption: str, columns: Sequence[Column], lines: Sequence[Line], refer
 
 def _results(reference: str) -> tuple[Column, ...]:
     return (
-        Column("seeds", "how many runs", lambda line: Entry(str(len(line.measures)), len(line.measures), _seeds(line))),
         Column("last %", "accuracy after the last epoch, mean ± standard deviation over seeds", _last),
-        Column("best %", "the same of each run's best epoch, which these very pictures chose", _best),
+        Column("verdict", "from the adjusted p at 0.05", _verdict(reference)),
         Column(
             f"points over {shortened(reference)}",
             "difference of the last epoch over common seeds, with its 95 % interval",
@@ -128,24 +127,29 @@ def _results(reference: str) -> tuple[Column, ...]:
         Column("p adjusted", "Benjamini-Hochberg over this pair's comparisons", _of_difference(_adjusted)),
         Column("p permutation", "exact permutation test over seeds, not corrected", _of_difference(_permutation)),
         Column("effect", "Cohen's d_z: mean over standard deviation of the differences", _of_difference(_effect)),
-        Column("verdict", "from the adjusted p at 0.05", _verdict(reference)),
+        Column("best %", "the same of each run's best epoch, which these very pictures chose", _best),
+        Column("seeds", "how many runs", _seeds),
         Column("published %", "what the recipe's source reports", _published),
     )
 
 
-def _seeds(line: Line) -> str:
-    return "" if line.method is None else "seeds " + ", ".join(map(str, line.method.seeds))
+def _seeds(line: Line) -> Entry:
+    if line.method is None:
+        return Entry()
+    return Entry(str(len(line.measures)), len(line.measures), "seeds " + ", ".join(map(str, line.method.seeds)))
 
 
 def _last(line: Line) -> Entry:
-    deviation = None if line.method is None else line.method.last_sd
-    return _spread([one.last for one in line.measures], deviation)
+    if line.method is None:
+        return _spread([one.accuracy for one in line.measures if isinstance(one, TeacherMeasures)], None)
+    return _spread([one.last for one in line.method.measures], line.method.last_sd)
 
 
 def _best(line: Line) -> Entry:
-    deviation = None if line.method is None else line.method.best_sd
-    note = "epoch " + ", ".join(str(one.best_epoch) for one in line.measures)
-    return _spread([one.best for one in line.measures], deviation, note)
+    if line.method is None:
+        return Entry()  # of the teacher only the weights that taught are known on these images
+    note = "epoch " + ", ".join(str(one.best_epoch) for one in line.method.measures)
+    return _spread([one.best for one in line.method.measures], line.method.best_sd, note)
 
 
 def _spread(values: Sequence[float], deviation: float | None, note: str = "") -> Entry:

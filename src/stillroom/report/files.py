@@ -12,18 +12,20 @@ from typing import Any
 from stillroom.errors import InputError
 from stillroom.files import write_text
 from stillroom.report.measures import Measures
+from stillroom.report.ours import TABLES, refuse_foreign
 from stillroom.report.summary import PairSummary, summary_rows, verdict
 from stillroom.report.table import plain
 
 
 def check_table(path: Path) -> None:
-    """Refuse a file whose kind is not known, before anything is computed.
+    """Refuse a file whose kind is not known, or that somebody else wrote, before anything is computed.
 
     Raises:
-        InputError: the name ends in none of the known endings.
+        InputError: the name ends in none of the known endings, or the file is not one of ours.
     """
     if path.suffix not in MAKERS:
         raise InputError(f"table={path}: the name must end in {', '.join(MAKERS)}")
+    refuse_foreign(path, TABLES[path.suffix], "--table")
 
 
 def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) -> None:
@@ -38,14 +40,14 @@ def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) ->
         reference: the label of the method that the others were compared with.
 
     Raises:
-        InputError: the name ends in none of the known endings.
+        InputError: as for :func:`check_table`.
     """
     check_table(path)
     write_text(path, MAKERS[path.suffix](summaries, reference))
 
 
 def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
-    parts = []
+    parts = [TABLES[".md"]]
     for summary in summaries:
         rows = [[*map(plain, row)] for row in summary_rows(summary, reference)]
         lines = map(plain, verdict(summary, reference))
@@ -54,7 +56,7 @@ def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
 
 
 def _latex(summaries: Sequence[PairSummary], reference: str) -> str:
-    parts = []
+    parts = [TABLES[".tex"]]
     for summary in summaries:
         remarks = [f"% {line}" for line in (_headline(summary), *verdict(summary, reference))]
         parts.append("\n".join([*remarks, _tabulated(summary_rows(summary, reference), "latex_booktabs")]))
@@ -72,7 +74,7 @@ def _tabulated(rows: Sequence[Sequence[str]], kind: str) -> str:
 def _headline(summary: PairSummary) -> str:
     sizes = f"student {summary.methods[0].measures[0].parameters:,} parameters"
     if summary.teacher is not None:
-        sizes = f"teacher {summary.teacher.last:.2f} %, {summary.teacher.parameters:,} parameters; {sizes}"
+        sizes = f"teacher {summary.teacher.accuracy:.2f} %, {summary.teacher.parameters:,} parameters; {sizes}"
     return f"{summary.pair.name} ({sizes})"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stillroom.engine.runs import RunFolder, trained_model
+from stillroom.engine.runs import RunFolder, contents_of, trained_model
 from stillroom.errors import InputError
 from stillroom.networks import is_run
 from stillroom.report.answers import teacher_run_of
@@ -54,8 +55,12 @@ class FoundRun:
 
     @cached_property
     def teacher_run(self) -> RunFolder | None:
-        """Its teacher's run folder, if that is where the teacher came from and it is still there."""
-        return teacher_run_of(self.run)
+        """Its teacher's run folder, if that is where the teacher came from and it can still be read."""
+        found = teacher_run_of(self.run)
+        with suppress(InputError):
+            if found is not None and found.config():
+                return found
+        return None
 
     @property
     def is_named_teacher(self) -> bool:
@@ -89,6 +94,12 @@ class FoundRun:
     def data_name(self) -> str:
         """Last part of the data set's name or path."""
         return Path(self.config["data"]).name
+
+    @property
+    def contents(self) -> dict[str, str] | None:
+        """Fingerprints of its validation images and their labels; None where it did not record them."""
+        known = contents_of(self.config)
+        return None if known is None else {name: value for name, value in known.items() if "validation" in name}
 
     @property
     def teacher_model(self) -> str:

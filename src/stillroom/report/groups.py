@@ -9,12 +9,12 @@ from pathlib import Path
 
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
-from stillroom.recipes import load_published, recipes_folder
-from stillroom.report.found import LABELS_ONLY, FoundRun, run_folders, short_name
+from stillroom.report.found import LABELS_ONLY, FoundRun, run_folders
+from stillroom.report.published import published_accuracies
+from stillroom.report.soundness import LeftOut, accuracy_of, trouble
 
 # What the runs of one pair have in common, or their accuracies could not be compared.
 ALIKE = ("classes", "train_pictures", "val_pictures", "picture_shape", "epochs")
-WHOLE = {"cifar100": 100, "tiny-imagenet": 200, "imagenet": 1000}  # sets with published accuracies, and their classes
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Pair:
         student: short name, as in "resnet20".
         teacher_run: the teacher's own run, if it has one that is finished.
         cells: the runs.
-        published: accuracy in percent that a recipe reports, by the method's label; only for whole data sets.
+        published: accuracy in percent that a recipe reports for just such runs, by the method's label.
+        left_out: finished runs that take part in no number.
     """
 
     teacher: str
@@ -49,6 +50,7 @@ class Pair:
     teacher_run: RunFolder | None
     cells: tuple[Cell, ...]
     published: dict[str, float]
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def name(self) -> str:
@@ -74,12 +76,14 @@ class Comparison:
         pairs: at least one, each with at least one run.
         reference: the label of the method that the others are compared with.
         unfinished: names of run folders that were found and are not finished.
+        left_out: finished runs that belong to none of the pairs, or cannot be read.
     """
 
     title: str
     pairs: tuple[Pair, ...]
     reference: str
     unfinished: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def read_comparison(paths: Sequence[Path], reference: str | None = None, title: str | None = None) -> Comparison:
@@ -94,27 +98,46 @@ def read_comparison(paths: Sequence[Path], reference: str | None = None, title: 
         title: default what ``comparison.yaml`` says, else made from the data set's name.
 
     Raises:
-        InputError: nothing finished is found, runs of one pair differ in classes, pictures or epochs, two runs have
-            the same method and seed, or no run has the reference's method.
+        InputError: nothing finished is found, two runs have the same method and seed, or no run has the reference's
+            method.
     """
-    found = [FoundRun(run) for run in run_folders(paths)]
+    found, left_out = _readable(run_folders(paths))
     teachers = {run.teacher_run.path.resolve() for run in found if run.teacher_run is not None}
     students = [run for run in found if run.run.path.resolve() not in teachers and not run.is_named_teacher]
     finished = [run for run in students if run.run.finished]
-    if not finished:
+    pairs, rest = _pairs(finished)
+    left_out += rest
+    if not pairs:
         places = ", ".join(map(str, paths))
+        if left_out:
+            raise InputError(f"{places}: no run is left to report; {left_out[0].sentence}")
         raise InputError(f"{places}: no student's run is finished there; run its command again to its end, then this")
-    pairs = _pairs(finished)
     first = finished[0].description
     return Comparison(
         title=title or first.title or f"Distillation on {finished[0].data_name}",
         pairs=pairs,
         reference=_reference(reference, first.reference, finished, pairs),
         unfinished=tuple(run.run.path.name for run in found if not run.run.finished),
+        left_out=tuple(left_out),
     )
 
 
-def _pairs(finished: Sequence[FoundRun]) -> tuple[Pair, ...]:
+def _readable(folders: Sequence[RunFolder]) -> tuple[list[FoundRun], list[LeftOut]]:
+    """Runs whose settings can be read, and the others."""
+    found, left_out = [], []
+    for folder in folders:
+        run = FoundRun(folder)
+        try:
+            run.config  # noqa: B018  read here, once
+        except InputError as error:
+            left_out.append(LeftOut(folder.path.name, str(error)))
+        else:
+            found.append(run)
+    return found, left_out
+
+
+def _pairs(finished: Sequence[FoundRun]) -> tuple[tuple[Pair, ...], list[LeftOut]]:
+    """The pairs that have a run whose numbers can be used, and the runs that belong to none."""
     grouped: dict[tuple[str, str], list[FoundRun]] = defaultdict(list)
     for run in finished:
         if run.config.get("teacher_weights"):
@@ -124,14 +147,52 @@ def _pairs(finished: Sequence[FoundRun]) -> tuple[Pair, ...]:
             homes = [runs for (weights, student), runs in grouped.items() if weights and student == run.student]
             for runs in homes or [grouped["", run.student]]:
                 runs.append(run)
-    teachers = _distinct({weights: runs[0].teacher_names for (weights, _), runs in grouped.items()})
-    students = _distinct({student: runs[0].student_names for (_, student), runs in grouped.items()})
+    sound = {key: _sound(runs) for key, runs in grouped.items()}
+    rest = [one for runs, left_out in sound.values() if not runs for one in left_out]
+    sound = {key: value for key, value in sound.items() if value[0]}
+    if not sound:
+        return (), rest
+    teachers = _distinct({weights: runs[0].teacher_names for (weights, _), (runs, _) in sound.items()})
+    students = _distinct({student: runs[0].student_names for (_, student), (runs, _) in sound.items()})
     described = finished[0].description
-    pairs = [_pair(teachers[weights], students[student], runs) for (weights, student), runs in grouped.items()]
+    pairs = [
+        _pair(teachers[weights], students[student], runs, left_out)
+        for (weights, student), (runs, left_out) in sound.items()
+    ]
     pairs.sort(
         key=lambda pair: (_place(pair.teacher, [*described.teachers]), _place(pair.student, [*described.students]))
     )
-    return tuple(pairs)
+    return tuple(pairs), rest
+
+
+def _sound(runs: Sequence[FoundRun]) -> tuple[list[FoundRun], list[LeftOut]]:
+    """The runs whose numbers can be used and compared with each other, and the others."""
+    kept: list[FoundRun] = []
+    left_out = []
+    for run in runs:
+        why = trouble(run.run)
+        if why:
+            left_out.append(_left_out(run, why))
+        else:
+            kept.append(run)
+    alike: list[list[FoundRun]] = []
+    for run in kept:
+        home = next((group for group in alike if not _differs(group[0], run)), None)
+        if home is None:
+            alike.append([run])
+        else:
+            home.append(run)
+    most = max(alike, key=len, default=[])
+    for group in alike:
+        if group is not most:
+            why = f"it cannot be compared with {most[0].run.path.name}: {_differs(most[0], group[0])}"
+            left_out += [_left_out(run, why) for run in group]
+    return most, left_out
+
+
+def _left_out(run: FoundRun, why: str) -> LeftOut:
+    accuracy = None if "diverged" in why else accuracy_of(run.run)
+    return LeftOut(run.run.path.name, why, run.method, run.seed, accuracy)
 
 
 def _place(name: str, listed: Sequence[str]) -> int:
@@ -145,8 +206,8 @@ def _distinct(names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     return {key: called[kind] for key, called in names.items()}
 
 
-def _pair(teacher: str, student: str, runs: Sequence[FoundRun]) -> Pair:
-    _check_alike(runs)
+def _pair(teacher: str, student: str, runs: Sequence[FoundRun], left_out: Sequence[LeftOut]) -> Pair:
+    _refuse_doubles(runs)
     labels = list(dict.fromkeys(run.method for run in runs))
     listed = list(runs[0].description.methods)
     # Listed methods as listed, then labels only, then the others as they were found.
@@ -158,22 +219,22 @@ def _pair(teacher: str, student: str, runs: Sequence[FoundRun]) -> Pair:
         student=student,
         teacher_run=teacher_run if teacher_run is not None and teacher_run.finished else None,
         cells=tuple(Cell(run.run, run.method, run.seed) for run in ordered),
-        published=_published(runs),
+        published=published_accuracies(runs),
+        left_out=tuple(left_out),
     )
 
 
-def _check_alike(runs: Sequence[FoundRun]) -> None:
-    first, *others = runs
+def _differs(one: FoundRun, other: FoundRun) -> str:
+    """Why the accuracies of two runs cannot be compared; empty where they can."""
+    told = {name: (one.config.get(name), other.config.get(name)) for name in ALIKE}
+    told |= {"data": (one.contents, other.contents), "the student's first weights": (one.start, other.start)}
+    if one.contents is None or other.contents is None:
+        told["data"] = (one.data_name, other.data_name)
+    return next((f"{name} differs{_values(*both)}" for name, both in told.items() if both[0] != both[1]), "")
+
+
+def _refuse_doubles(runs: Sequence[FoundRun]) -> None:
     places: dict[tuple[str, int], Path] = {}
-    for run in others:
-        told = {name: (first.config.get(name), run.config.get(name)) for name in ALIKE}
-        told |= {"data": (first.data_name, run.data_name), "the student's first weights": (first.start, run.start)}
-        for name, (there, here) in told.items():
-            if there != here:
-                raise InputError(
-                    f"{first.run.path} and {run.run.path} cannot be compared: {name} differs{_values(there, here)}; "
-                    "give runs that share it"
-                )
     for run in runs:
         other = places.setdefault((run.method, run.seed), run.run.path)
         if other != run.run.path:
@@ -200,21 +261,3 @@ def _reference(asked: str | None, described: str, runs: Sequence[FoundRun], pair
         if asked is not None:
             raise InputError(f"reference={asked}: no finished run has this method; there are {', '.join(labels)}")
     return labels[0]
-
-
-def _published(runs: Sequence[FoundRun]) -> dict[str, float]:
-    """What recipes report for these methods; only where the runs saw the whole data set at the recipe's size."""
-    run = runs[0]
-    config = run.config
-    parts = config.get("first_classes") or config.get("per_class")
-    if parts or len(config["classes"]) != WHOLE.get(run.data_name) or not config.get("teacher"):
-        return {}
-    reported = {}
-    folder = recipes_folder() / run.data_name / f"{run.teacher_model}-{short_name(run.student)}"
-    for recipe in map(load_published, sorted(folder.glob("*.yaml"))):
-        if recipe.top1 is None or recipe.settings.get("image_size") != config.get("image_size"):
-            continue
-        for other in runs:
-            if other.method_text in (recipe.method, str(recipe.settings["method"]).strip()):
-                reported[other.method] = recipe.top1
-    return reported

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillroom.data import DataSet
 from stillroom.engine.evaluate import agreement
 from stillroom.engine.runs import RunFolder
+from stillroom.errors import InputError
 from stillroom.files import write_text
-from stillroom.report.answers import Answers, answers, pictures_of, student_of, teacher_answers, weights_digest
+from stillroom.report.answers import (
+    Answers,
+    answers,
+    pictures_of,
+    student_of,
+    teacher_answers,
+    teacher_of,
+    weights_digest,
+)
+from stillroom.report.soundness import trouble
 from stillroom.report.table import read_row
 
 FORMAT = 3  # to be raised when a number's meaning changes: older files are then made anew
@@ -60,6 +72,75 @@ class Measures:
     peak_memory: int | None
 
 
+@dataclass(frozen=True)
+class TeacherMeasures:
+    """A pair's teacher on the pair's own validation images, which need not be those of the teacher's own run.
+
+    Attributes:
+        accuracy: in percent, of the weights that taught.
+        ece: expected calibration error over 15 bins, in percent; None where the teacher cannot be brought back.
+        parameters: of the teacher.
+        macs: as in :class:`Measures`; None for a teacher without a run folder.
+        seconds: spent in the training steps of its own run; None without one, as for the next two.
+        images_per_second: training images in each of these seconds, median over the epochs.
+        peak_memory: largest memory of its training in bytes.
+    """
+
+    accuracy: float
+    ece: float | None
+    parameters: int
+    macs: int | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    peak_memory: int | None = None
+    agreement: None = None
+    kl_to_teacher: None = None
+
+
+def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | None:
+    """The numbers of the teacher of a finished run, on the validation images of that run.
+
+    Args:
+        run: the student's.
+        own: the teacher's finished run, if it has one.
+
+    Returns:
+        None for a run without teacher.
+
+    Raises:
+        InputError: the images cannot be brought back.
+    """
+    summary = run.summary()
+    scored = summary.get("teacher")
+    if not isinstance(scored, Mapping) or not isinstance(scored.get("top1"), float | int):
+        return None
+    answered = teacher_answers(run)
+    made: dict[str, Any] = {}
+    if own is not None and not trouble(own):
+        spent = own.summary()
+        made = {
+            "seconds": spent["seconds"] - spent.get("bank_seconds", 0.0),
+            "images_per_second": statistics.median(map(_speed, own.epochs())),
+            "peak_memory": spent.get("peak_memory_bytes"),
+        }
+    return TeacherMeasures(
+        accuracy=scored["top1"],
+        ece=None if answered is None else _calibration_error(answered),
+        parameters=summary["teacher_parameters"],
+        macs=None if own is None or answered is None else _teacher_macs(run),
+        **made,
+    )
+
+
+def _teacher_macs(run: RunFolder) -> int | None:
+    try:
+        data = pictures_of(run)
+        teacher = teacher_of(run, data)
+    except InputError:
+        return None
+    return None if teacher is None else count_macs(teacher, data)
+
+
 def measure(run: RunFolder) -> Measures:
     """The numbers of a finished run, computed once and kept in its folder as ``measures.json``.
 
@@ -79,6 +160,8 @@ def measure(run: RunFolder) -> Measures:
 
 def _compute(run: RunFolder) -> Measures:
     summary, row, mine, teacher = run.summary(), read_row(run), answers(run), teacher_answers(run)
+    if not bool(mine.logits.isfinite().all()):
+        raise InputError(f"{run.path}: it diverged (its exported weights give logits that are not finite)")
     recorded = summary[summary.get("exported", "last")].get("agreement")
     return Measures(
         last=row.last,
@@ -125,12 +208,22 @@ def _divergence(student: Tensor, teacher: Tensor) -> float:
 
 
 def _macs(run: RunFolder) -> int:
+    data = pictures_of(run)
+    return count_macs(student_of(run, data), data)
+
+
+def count_macs(model: nn.Module, data: DataSet) -> int:
+    """Multiplications with additions for one image, in convolutions, linear layers and attention.
+
+    Args:
+        model: on the CPU, in evaluation mode.
+        data: with images of the size it takes.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
-    data = pictures_of(run)
-    student, picture = student_of(run, data), torch.zeros(1, *data.val.images.shape[1:])
+    image = torch.zeros(1, *data.val.images.shape[1:])
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        student(picture)
+        model(image)
     return int(counter.get_total_flops()) // 2  # it counts a multiplication and an addition as two
 
 

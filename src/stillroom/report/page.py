@@ -31,7 +31,9 @@ from stillroom.report.columns import PageTable, short_count, tables_of
 from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.groups import Comparison, Pair
 from stillroom.report.making import Making, making_of
-from stillroom.report.summary import PairSummary, verdict
+from stillroom.report.ours import PAGE, refuse_foreign
+from stillroom.report.soundness import is_finite
+from stillroom.report.summary import PairSummary, left_out, verdict
 from stillroom.report.table import signed
 
 EACH_WAY = 6  # classes with the largest gains, and as many with the largest losses
@@ -119,17 +121,20 @@ def write_report(
         say: told what is being done, a line at a time.
 
     Raises:
-        InputError: a run's model or pictures cannot be brought back.
+        InputError: a run's model or pictures cannot be brought back, or the file is not a page of ours.
     """
-    labels = dict.fromkeys(method for pair in comparison.pairs for method in pair.methods)
+    refuse_foreign(path, PAGE, "--out")
+    labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
     places = {label: place for place, label in enumerate(labels, start=1)} | {"teacher": 0}
     sections = [_section(summary, comparison.reference, places, views, say) for summary in summaries]
     text = _template().render(
+        mark=PAGE,
         title=comparison.title,
         reference=comparison.reference,
         sections=sections,
         overview=_overview(summaries),
         unfinished=comparison.unfinished,
+        left_out=left_out(comparison, summaries),
     )
     write_text(path, text)
 
@@ -143,6 +148,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
     environment.filters |= {"percent": _percent, "signed": signed, "shortened": shortened, "plane": plane_chart}
     return environment.get_template("page.html")
 
@@ -176,7 +182,7 @@ def _overview(summaries: Sequence[PairSummary]) -> dict[str, list[str]]:
     if len(summaries) < 2:
         return {}
     labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
-    rows = {"teacher": [f"{s.teacher.last:.2f}" if s.teacher else "–" for s in summaries]}
+    rows = {"teacher": [f"{s.teacher.accuracy:.2f}" if s.teacher else "–" for s in summaries]}
     for label in labels:
         found = [next((one for one in s.methods if one.method == label), None) for s in summaries]
         rows[label] = [
@@ -203,9 +209,9 @@ def _curves(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
         ends = "; ".join(f"{curve.name} ends at {curve.mean[-1]:.1f} %" for curve in curves)
         if summary.teacher is not None and key == "val_top1":
             epochs = (min(c.epochs[0] for c in curves), max(c.epochs[-1] for c in curves))
-            level = (summary.teacher.last,) * 2
+            level = (summary.teacher.accuracy,) * 2
             curves.insert(0, Curve("teacher", 0, epochs, level, level, level))
-            ends += f"; the teacher reaches {summary.teacher.last:.1f} %"
+            ends += f"; the teacher reaches {summary.teacher.accuracy:.1f} %"
         spread = any(curve.low != curve.high for curve in curves)
         caption += ". Line: mean over seeds" if spread else ". One seed each"
         caption += "; band: lowest to highest seed." if has_bands(curves) else "."
@@ -215,7 +221,7 @@ def _curves(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
 
 def _curve(name: str, place: int, runs: Sequence[RunFolder], key: str) -> Curve | None:
     """A method's curve over the epochs that all of its runs have; None where the quantity was not recorded."""
-    rows = [{row["epoch"]: row[key] for row in run.epochs() if row.get(key) is not None} for run in runs]
+    rows = [{row["epoch"]: row[key] for row in run.epochs() if is_finite(row.get(key))} for run in runs]
     epochs = sorted(set.intersection(*(set(row) for row in rows)))
     if not epochs:
         return None
@@ -232,8 +238,8 @@ def _costs(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
         Point(one.method, places[one.method], seconds[one.method] / size, one.last_mean) for one in summary.methods
     ]
     macs = [Point(m.method, places[m.method], m.measures[0].macs / 1e6, m.last_mean) for m in summary.methods]
-    if summary.teacher is not None:
-        macs.insert(0, Point("teacher", 0, summary.teacher.macs / 1e6, summary.teacher.last))
+    if summary.teacher is not None and summary.teacher.macs is not None:
+        macs.insert(0, Point("teacher", 0, summary.teacher.macs / 1e6, summary.teacher.accuracy))
     smallest = summary.methods[0].measures[0]
     sizes = f"The student has {short_count(smallest.parameters)} parameters"
     if summary.teacher is not None:

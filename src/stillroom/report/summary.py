@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 
 from stillroom.amounts import counted, duration
+from stillroom.errors import InputError
 from stillroom.report.answers import answers, teacher_trouble
 from stillroom.report.groups import Cell, Comparison, Pair
 from stillroom.report.making import apart
-from stillroom.report.measures import Measures, measure
+from stillroom.report.measures import Measures, TeacherMeasures, measure, measure_teacher
+from stillroom.report.soundness import LeftOut, accuracy_of
 from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
 from stillroom.report.table import short_nats, signed
 
@@ -53,12 +55,12 @@ class PairSummary:
 
     Attributes:
         pair: the pair.
-        teacher: of its teacher's own run, if it has one.
+        teacher: on the pair's own validation images; None where no run had one.
         methods: in the pair's order.
     """
 
     pair: Pair
-    teacher: Measures | None
+    teacher: TeacherMeasures | None
     methods: tuple[MethodSummary, ...]
 
 
@@ -69,25 +71,39 @@ def summarize(comparison: Comparison, say: Callable[[str], None] | None = None) 
         comparison: from :func:`stillroom.report.groups.read_comparison`.
         say: told which run is being measured.
 
+    Returns:
+        Of each pair that has a run whose model and images can be brought back; the others are left out of it.
+
     Raises:
-        InputError: a run's model or pictures cannot be brought back.
+        InputError: there is no such run.
     """
-    return tuple(_summarize(pair, comparison.reference, say or (lambda _: None)) for pair in comparison.pairs)
+    say = say or (lambda _: None)
+    found = [_summarize(pair, comparison.reference, say) for pair in comparison.pairs]
+    summaries = tuple(summary for summary in found if isinstance(summary, PairSummary))
+    if not summaries:
+        raise next(error for error in found if isinstance(error, InputError))
+    return summaries
 
 
-def _summarize(pair: Pair, reference: str, say: Callable[[str], None]) -> PairSummary:
+def _summarize(pair: Pair, reference: str, say: Callable[[str], None]) -> PairSummary | InputError:
     measures: dict[str, dict[int, Measures]] = {}
+    kept, left_out, problem = [], list(pair.left_out), None
     for cell in pair.cells:
         say(f"measuring {cell.run.path.name}")
-        measures.setdefault(cell.method, {})[cell.seed] = measure(cell.run)
+        try:
+            measures.setdefault(cell.method, {})[cell.seed] = measure(cell.run)
+            kept.append(cell)
+        except InputError as error:
+            problem = problem or error
+            left_out.append(LeftOut(cell.run.path.name, str(error), cell.method, cell.seed, accuracy_of(cell.run)))
+    if problem is not None and not kept:
+        return problem
+    measures = {method: by_seed for method, by_seed in measures.items() if by_seed}
+    pair = replace(pair, cells=tuple(kept), left_out=tuple(left_out))
     others = [method for method in pair.methods if method != reference] if reference in measures else []
     differences = dict(
         zip(others, adjusted([_difference(pair, method, reference, measures) for method in others]), strict=True)
     )
-    teacher = None
-    if pair.teacher_run is not None:
-        say(f"measuring {pair.teacher_run.path.name}")
-        teacher = measure(pair.teacher_run)
     methods = []
     for method in pair.methods:
         by_seed = dict(sorted(measures[method].items()))
@@ -106,7 +122,19 @@ def _summarize(pair: Pair, reference: str, say: Callable[[str], None]) -> PairSu
                 published=pair.published.get(method),
             )
         )
-    return PairSummary(pair, teacher, tuple(methods))
+    return PairSummary(pair, _teacher(pair, say), tuple(methods))
+
+
+def _teacher(pair: Pair, say: Callable[[str], None]) -> TeacherMeasures | None:
+    say(f"measuring the teacher of {pair.name}")
+    found = (measure_teacher(cell.run, pair.teacher_run) for cell in pair.cells)
+    return next((teacher for teacher in found if teacher is not None), None)
+
+
+def left_out(comparison: Comparison, summaries: Sequence[PairSummary]) -> list[LeftOut]:
+    """Every run that was found, is finished and takes part in no number, once."""
+    of_pairs = [one for summary in summaries for one in summary.pair.left_out]
+    return list(dict.fromkeys([*comparison.left_out, *of_pairs]))
 
 
 def _deviation(values: Sequence[float]) -> float | None:
@@ -145,7 +173,6 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
         summary: from :func:`summarize`.
         reference: the label of the method that the others were compared with.
     """
-    methods = {method.method: method for method in summary.methods}
     ranked = sorted(summary.methods, key=lambda method: -method.last_mean)
     lines = [_ranking(summary, ranked)]
     compared = [(method.method, method.difference) for method in ranked if method.difference is not None]
@@ -157,7 +184,8 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
         named = [_named(label, difference) for label, difference in compared if difference.verdict == word]
         if named:
             lines.append(f"{opening}: {'; '.join(named)}.")
-    if reference not in methods:
+    lines += [f"{one.sentence}." for one in summary.pair.left_out]
+    if reference not in summary.pair.methods:
         lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
     if differing := apart(summary.pair):
         lines.append(f"Not all methods ran with the same settings: {'; '.join(differing)}.")
@@ -180,11 +208,19 @@ def _teacher_trouble(summary: PairSummary) -> str:
 
 def _ranking(summary: PairSummary, ranked: Sequence[MethodSummary]) -> str:
     first = ranked[0]
-    text = f"{summary.pair.name}: {first.method} has the highest mean accuracy after the last epoch, {_accuracy(first)}"
-    if len(ranked) > 1:
-        text += f"; {ranked[-1].method} the lowest, {_accuracy(ranked[-1])}"
+    if len(ranked) == 1:  # there is nothing to rank
+        reached = f"reaches {_accuracy(first)}" if len(first.seeds) > 1 else f"reaches {first.last_mean:.2f} %"
+        seeds = "" if len(first.seeds) > 1 else f" (seed {first.seeds[0]})"
+        text = f"{summary.pair.name}: {first.method} {reached} after the last epoch{seeds}"
+    else:
+        text = (
+            f"{summary.pair.name}: {first.method} has the highest mean accuracy after the last epoch, "
+            f"{_accuracy(first)}; {ranked[-1].method} the lowest, {_accuracy(ranked[-1])}"
+        )
     if summary.teacher is not None:
-        text += f". The teacher reaches {summary.teacher.last:.2f} %"
+        text += f". The teacher reaches {summary.teacher.accuracy:.2f} %"
+    if len(ranked) == 1:
+        text += ". There is no other method to compare it with"
     return f"{text}."
 
 

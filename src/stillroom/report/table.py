@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.table import Table
 
@@ -69,13 +70,28 @@ def read_row(run: RunFolder) -> Row:
 
 
 def summary_table(runs: Sequence[RunFolder]) -> Table:
-    """The table for a terminal."""
+    """The table for a terminal; each teacher is measured on the validation images of its student's run."""
     table = Table(title="validation accuracy, best and last epoch", title_justify="left")
     for place, column in enumerate(COLUMNS):
         table.add_column(column, justify="right" if place else "left", no_wrap=True)
+    for cells in _teachers(runs):
+        table.add_row(*cells)
     for run in runs:
         table.add_row(*read_row(run).cells())
     return table
+
+
+def _teachers(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
+    """A row for each teacher that has none of its own: its accuracy on the validation images of its student's run."""
+    listed = {run.path.resolve() for run in runs}
+    found = {}
+    for run in runs:
+        config, summary = run.config(), run.summary()
+        scored = summary.get("teacher")
+        if scored and Path(str(config.get("teacher"))).resolve() not in listed:
+            numbers = (f"{summary['teacher_parameters']:,}", "–", f"{scored['top1']:.2f}", "–", "–", "–")
+            found[config.get("teacher_weights"), numbers] = ("teacher", *numbers)
+    return list(found.values())
 
 
 def short_nats(divergence: float) -> str:

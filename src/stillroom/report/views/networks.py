@@ -79,7 +79,7 @@ def teacher_logits(pair: Pair) -> Tensor | None:
         found = teacher_answers(cell.run)
         if found is not None:
             return found.logits
-    return None if pair.teacher_run is None else answers(pair.teacher_run).logits
+    return None
 
 
 def teacher_network(pair: Pair) -> Network | None:
@@ -90,7 +90,7 @@ def teacher_network(pair: Pair) -> Network | None:
             model = teacher_of(cell.run, data)
             if model is not None:
                 return Network(model, data)
-    return None if pair.teacher_run is None else _student(pair.teacher_run)
+    return None
 
 
 def student_networks(pair: Pair) -> Iterator[tuple[str, Network]]:

@@ -1,0 +1,97 @@
+"""What recipes report, beside runs that were made as the recipe says and on the same images, and beside no others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from stillroom.config import OptimOptions, make_recipe
+from stillroom.data import describe_sets
+from stillroom.errors import InputError
+from stillroom.methods import parse_method
+from stillroom.recipes import PublishedRecipe, load_published, recipes_folder
+from stillroom.report.answers import named_set_of
+from stillroom.report.found import FoundRun, short_name
+
+# Training and validation images of the sets that have a name and published accuracies.
+WHOLE = {"cifar100": (50_000, 10_000), "tiny-imagenet": (100_000, 10_000)}
+SCHEDULE = ("epochs", "batch_size", *(field.name for field in fields(OptimOptions)))
+
+
+def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
+    """The accuracy that a recipe reports for each method, in percent, by the method's label.
+
+    It has to be the built-in set, whole and unchanged, and the recipe's models, method, schedule and augmentation.
+
+    Args:
+        runs: of one pair.
+    """
+    first = runs[0]
+    if not _is_whole(first.config):
+        return {}
+    folder = recipes_folder() / str(first.config["data"]) / f"{first.teacher_model}-{short_name(first.student)}"
+    fitting = [
+        (run, recipe)
+        for recipe in map(load_published, sorted(folder.glob("*.yaml")))
+        for run in runs
+        if recipe.top1 is not None and _is_made_by(run.config, recipe)
+    ]
+    whole = named_set_of(first.run) if fitting else None  # which reads all images
+    if whole is None:
+        return {}
+    return {
+        run.method: recipe.top1
+        for run, recipe in fitting
+        if recipe.top1 is not None and _is_shown_as(run.config, recipe, asdict(whole.augment))
+    }
+
+
+def _is_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a run's settings say that it saw a named set, in full, in its own size."""
+    name = config.get("data")
+    known = next((known for known in describe_sets() if known.name == name), None)
+    if known is None or known.name not in WHOLE or not config.get("teacher"):
+        return False
+    counts = (config.get("train_pictures"), config.get("val_pictures"))
+    shape = config.get("picture_shape")
+    return (
+        counts == WHOLE[known.name]
+        and shape == [3, known.size, known.size]
+        and len(config["classes"]) == known.classes
+        and not any(config.get(part) for part in ("first_classes", "per_class", "skip_broken"))
+    )
+
+
+def _is_made_by(config: Mapping[str, Any], recipe: PublishedRecipe) -> bool:
+    """Whether a run has a recipe's method and schedule, and its student began from random weights."""
+    wanted = make_recipe("distill", recipe.settings).flat()
+    if config.get("student_checkpoint") or config.get("student_pretrained"):
+        return False
+    same = all(config.get(name) == wanted[name] for name in SCHEDULE)
+    return same and _is_method(str(config.get("method", "ce")).strip(), recipe)
+
+
+def _is_shown_as(config: Mapping[str, Any], recipe: PublishedRecipe, usual: Mapping[str, Any]) -> bool:
+    """Whether a run augments and normalises as a recipe does, which leaves to the set what it does not name."""
+    names = [name for name in ("mean", "std") if recipe.settings.get(name) is not None]
+    wanted = {**usual, **{name: recipe.settings[name] for name in (*usual, *names) if name in recipe.settings}}
+    return all(config.get(name) == value for name, value in wanted.items())
+
+
+def _is_method(text: str, recipe: PublishedRecipe) -> bool:
+    """Whether a method is the recipe's, written the same or by a name that stands for the same."""
+    whole = str(recipe.settings["method"]).strip()
+    if text in (whole, "") or text != recipe.method:
+        return text == whole
+    try:
+        return _form(text) == _form(whole)
+    except InputError:
+        return False
+
+
+def _form(text: str) -> tuple[Any, ...]:
+    method = parse_method(text)
+    # 4 and 4.0 are one temperature.
+    return (method.ce, *((term.weight, term.warmup, re.sub(r"\.0\b", "", repr(term.loss))) for term in method.terms))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from types import SimpleNamespace
+
+import pytest
+
+from stillroom.config import make_recipe
+from stillroom.data import Augment
+from stillroom.engine.runs import RunFolder
+from stillroom.recipes import load_published, recipes_folder
+from stillroom.report import published
+from stillroom.report.found import FoundRun
+from stillroom.report.published import published_accuracies
+from tests.report.test_groups import made_run
+
+WHOLE = {
+    "classes": [str(i) for i in range(100)], "train_pictures": 50_000, "val_pictures": 10_000,
+    "picture_shape": [3, 32, 32],
+}  # fmt: skip
+
+
+def as_published(name):
+    """The settings of a run that is made as a recipe says."""
+    recipe = load_published(recipes_folder() / "cifar100" / "resnet56-resnet20" / f"{name}.yaml")
+    return make_recipe("distill", recipe.settings).flat() | asdict(Augment()) | {"seed": 0}
+
+
+@pytest.fixture
+def found(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "named_set_of", lambda run: SimpleNamespace(augment=Augment()))
+
+    def make(changes=None, inputs=None, recipe="kd"):
+        settings = as_published(recipe) | (changes or {})
+        del settings["name"]
+        return FoundRun(RunFolder(made_run(tmp_path, "run", inputs=WHOLE | (inputs or {}), **settings)))
+
+    return make
+
+
+def test_published_accuracy_stands_beside_a_run_that_is_made_as_the_recipe_says(found):
+    assert published_accuracies([found()]) == {"0.1*ce + 0.9*kd(temperature=4)": 70.66}
+
+
+def test_a_name_that_stands_for_the_recipes_method_is_the_recipes_method(found):
+    assert published_accuracies([found({"method": "kd"})]) == {"kd": 70.66}
+
+
+OTHERS = [
+    {"data": "data/cifar100"}, {"data": "./cifar100"}, {"epochs": 1}, {"batch_size": 128}, {"lr": 0.1}, {"pad": 0},
+    {"flip": False}, {"milestones": [100]}, {"optimizer": "adamw"}, {"schedule": "cosine"}, {"first_classes": 100},
+    {"per_class": 500}, {"skip_broken": 0.1}, {"student_pretrained": True}, {"bn_momentum": 0.01},
+    {"method": "ldrld"},  # whose recipe has a depth of its own
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=str)
+def test_a_run_that_is_made_otherwise_has_none(found, changes):
+    assert published_accuracies([found(changes)]) == {}
+
+
+@pytest.mark.parametrize("inputs", [
+    {"train_pictures": 5000}, {"val_pictures": 100}, {"picture_shape": [3, 16, 16]}, {"classes": ["a", "b"]},
+], ids=str)  # fmt: skip
+def test_nothing_is_published_for_a_part_of_a_data_set(found, inputs):
+    assert published_accuracies([found(inputs=inputs)]) == {}
+
+
+def test_images_that_are_not_those_of_the_set_have_none(found, monkeypatch):
+    run = found()
+    monkeypatch.setattr(published, "named_set_of", lambda run: None)
+    assert published_accuracies([run]) == {}
