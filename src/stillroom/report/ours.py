@@ -26,7 +26,7 @@ def refuse_foreign(path: Path, mark: str, option: str) -> None:
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # what is wrong with its folder shows when it is written
         return
     except OSError as error:
         raise InputError(f"{path} cannot be replaced ({error.strerror}); give another file with {option}") from error
