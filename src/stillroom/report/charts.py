@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from stillroom.report.table import signed
 
@@ -84,13 +84,15 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
     """Draw curves over the epochs, each with a band from the lowest to the highest seed where there are few."""
     with _figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
         lines, bands = {}, has_bands(curves)
+        epochs = {epoch for curve in curves for epoch in curve.epochs}
+        alone = len(epochs) == 1  # a line through one point is not to be seen
         for curve in curves:
             style = _style(curve.place)
-            size = 3.5 if 2 < len(curve.epochs) <= 20 else 0
+            size = 3.5 if 2 < len(curve.epochs) <= 20 or alone else 0
             (lines[curve.name],) = axes.plot(curve.epochs, curve.mean, markersize=size, **style)
             if bands and curve.low != curve.high:
                 axes.fill_between(curve.epochs, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(FixedLocator([*epochs]) if alone else MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=label)
         _legend(figure, lines)
     return _svg(out)
