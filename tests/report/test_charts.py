@@ -32,6 +32,13 @@ def test_charts_name_everything_as_it_is_called_in_the_colours_of_the_page(drawn
     assert "<style" not in drawn  # it would hold for the whole page
 
 
+def test_one_epoch_is_one_tick_and_its_points_are_marked():
+    drawn = line_chart([Curve("kd", 1, (1,), (50.0,), (50.0,), (50.0,))], "accuracy")
+    texts = [text.text for text in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[: texts.index("epoch")] == ["1"]
+    assert re.search(r'<use [^>]*style="[^"]*var\(--c1\)', drawn)  # a line through one point is not to be seen
+
+
 def test_bands_are_drawn_only_where_seeds_differ():
     same = Curve("kd", 1, (1, 2), (1.0, 2.0), (1.0, 2.0), (1.0, 2.0))
     assert "opacity: 0.16" in line_chart(CURVES[:1], "accuracy")

@@ -117,6 +117,17 @@ def test_nothing_but_wide_tables_scrolls_sideways(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_on_a_phone_the_verdict_is_in_sight(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    place = [text.strip() for text in page.locator(f"{FIRST} >> thead th").all_inner_texts()].index("verdict")
+    cells = page.locator(f"{FIRST} >> tbody tr td:nth-child({place + 1})")
+    right = page.locator(f".wide:has({FIRST.split(' >>')[0]}) >> nth=0").bounding_box()
+    assert cells.count() == len(METHODS)
+    for cell in cells.all():
+        box = cell.bounding_box()
+        assert box["x"] + box["width"] <= right["x"] + right["width"]
+
+
 def test_on_a_laptop_no_table_is_cut(page):
     cut = page.evaluate("[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length")
     assert cut == 0

@@ -99,6 +99,8 @@ def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
     lines = [] if summary.teacher is None else [Line("teacher", (summary.teacher,), None)]
     lines += [Line(method.method, method.measures, method) for method in summary.methods]
     results, costs = _results(reference), COSTS
+    if len(summary.methods) == 1:
+        results = tuple(column for column in results if column.head != "verdict")
     return [
         _table("Accuracy on the validation pictures", results, lines, reference),
         _table("Closeness to the teacher, and cost", costs, lines, reference),
