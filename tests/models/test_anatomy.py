@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from stillroom.errors import InputError
 from stillroom.models import ZOO, FeatureTap, build_model
 from stillroom.models.anatomy import PARTS, examine, pair_levels
 from stillroom.models.taps import Point
@@ -152,6 +153,31 @@ def test_an_own_model_needs_no_preparation():
 
 def test_an_own_list_of_stages_is_taken_as_it_is():
     assert [p.point.module for p in examine(Own(stages=("second",)), IMAGES).stages] == ["second"]
+
+
+@pytest.mark.parametrize("attribute", ["stages", "preact_stages"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("first", "secnd"), r"Own\.{} names 'secnd', which is no submodule of it; did you mean second\?"),
+        (["first", "secnd"], r"Own\.{} names 'secnd'"),
+        (("",), r"Own\.{} names ''"),
+        (("first", "unused"), r"Own\.{} names 'unused', which gives no tensor .* in a forward pass"),
+    ],
+)
+def test_a_name_of_an_own_list_that_cannot_be_read_is_refused(attribute, names, message):
+    model = Own(stages=("first", "second"))
+    model.unused = torch.nn.ReLU()
+    setattr(model, attribute, names)
+    with pytest.raises(InputError, match=message.format(attribute)):
+        examine(model, IMAGES)
+
+
+def test_stages_before_and_after_their_activation_are_equally_many():
+    model = Own(stages=("first", "second"))
+    model.preact_stages = ("first",)
+    with pytest.raises(InputError, match=r"Own\.preact_stages names 1 levels and there are 2 stages"):
+        examine(model, IMAGES)
 
 
 def test_the_gradient_flows_through_every_part():

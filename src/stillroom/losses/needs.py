@@ -12,7 +12,8 @@ from torch import nn
 def needs_of(loss: nn.Module) -> tuple[str, ...]:
     """The names of what a loss's ``forward`` takes, in order.
 
-    A wrapper that passes things on to the loss inside it says so in an attribute ``needs``; everything else is read
+    In the training loop every floating tensor that comes under these names is float32, whatever the networks compute
+    in. A wrapper that passes things on to the loss inside it says so in an attribute ``needs``; everything else is read
     from the signature.
 
     Example:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from stillroom.amounts import counted
 from stillroom.errors import InputError
 from stillroom.losses.needs import connect_needs_of, needs_of
+from stillroom.methods.own_losses import check_properties, one_number
 from stillroom.models.anatomy import PARTS
 from stillroom.records import Output
 
@@ -51,6 +52,7 @@ class Term:
                     f"loss {kind} asks for {strange[0]!r}, which no method provides; "
                     f"name parameters {', '.join(sorted(known))}"
                 )
+        check_properties(self.loss)
         if not (0 <= self.weight < math.inf):
             raise InputError(f"weight={self.weight} of {kind}: give a finite number >= 0")
         if self.warmup < 0:
@@ -180,7 +182,8 @@ class Method(nn.Module):
         """Compute every weighted term; their sum is the loss.
 
         Args:
-            student: logits (B, C) with gradient, and the parts that :meth:`parts_of` names.
+            student: logits (B, C) with gradient, and the parts that :meth:`parts_of` names; in the loop all float32,
+                whatever the forward pass computes in.
             teacher: the same; None where :meth:`needs_teacher_in` says no.
             target: labels (B,), int64.
             epoch: counted from 1, for warm-ups.
@@ -188,6 +191,9 @@ class Method(nn.Module):
 
         Returns:
             One scalar a term, weights applied, in the order of :attr:`term_names`; 0 for a term that rests.
+
+        Raises:
+            InputError: a loss returned something else than one floating number.
         """
         at_hand = {"target": target, "epoch": epoch, "ids": ids, **named("student", student)}
         if teacher is not None:
@@ -201,7 +207,11 @@ class Method(nn.Module):
             terms["ce"] = resting if epoch <= self.initial_epochs else self.ce * on_labels
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
-            terms[term.name] = weight * term.loss(**{n: at_hand[n] for n in term.needs}) if weight else resting
+            if weight:
+                value = term.loss(**{name: at_hand[name] for name in term.needs})
+                terms[term.name] = weight * one_number(term.loss, value)
+            else:
+                terms[term.name] = resting
         return terms
 
     def check(self, num_classes: int, epochs: int = 1_000_000) -> None:
@@ -226,7 +236,7 @@ class Method(nn.Module):
             if connect_needs_of(term.loss) or not made_up.keys() >= {*term.needs}:
                 continue
             try:
-                term.loss(**{name: made_up[name] for name in term.needs})
+                one_number(term.loss, term.loss(**{name: made_up[name] for name in term.needs}))
             except ValueError as error:
                 raise InputError(f"method={self.text!r}: {error}") from error
 

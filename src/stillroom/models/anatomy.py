@@ -16,8 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from stillroom.errors import InputError
 from stillroom.models.output import evaluating, logits_of
-from stillroom.models.taps import Point, inside, stages_of
+from stillroom.models.taps import Point, inside, own_stages, stages_of
 
 _Shapes = dict[Point, tuple[int, ...]]
 _Inputs = dict[str, tuple[int, ...]]
@@ -105,6 +106,10 @@ def examine(model: nn.Module, images: Tensor) -> Anatomy:
     Args:
         model: any classifier whose output ``logits_of`` understands.
         images: two or more different pictures (B, C, H, W) that it accepts.
+
+    Raises:
+        InputError: the model's own ``stages`` or ``preact_stages`` name what is no submodule or gives no tensor, or
+            are not equally many.
     """
     inner = inside(model)
     with evaluating(model), torch.no_grad():
@@ -124,9 +129,12 @@ def examine(model: nn.Module, images: Tensor) -> Anatomy:
         return Place(Point(name), shape, "other")
 
     stages = tuple(place(name) for name in _stages(inner, shapes, inputs))
-    preact = tuple(place(name) for name in _without_ends(stages_of(inner, preact=True), shapes))
+    preact = tuple(place(name) for name in _without_ends(_own(inner, "preact_stages", shapes), shapes)) or stages
     if len(preact) != len(stages):
-        preact = stages
+        raise InputError(
+            f"{type(inner).__name__}.preact_stages names {len(preact)} levels and there are {len(stages)} stages; "
+            "name the same levels in stages and preact_stages"
+        )
     return Anatomy(type(inner).__name__, stages, preact, head, trace.final_map)
 
 
@@ -216,9 +224,9 @@ def _averages_to(feature: Tensor, embedding: Tensor) -> bool:
 
 def _stages(model: nn.Module, shapes: _Shapes, inputs: _Inputs) -> list[str]:
     """Names of the stages: the model's own or timm's, else the last map of each size."""
-    named = [name for name in stages_of(model) if Point(name) in shapes]
+    named = _own(model, "stages", shapes) or tuple(name for name in stages_of(model) if Point(name) in shapes)
     if named:
-        return _without_ends(tuple(named), shapes)
+        return _without_ends(named, shapes)
     outputs = list(shapes.items())
     flat = [i for i, (_, shape) in enumerate(outputs) if len(shape) == 3]
     maps = [i for i, (_, shape) in enumerate(outputs) if len(shape) == 4 and shape[2] * shape[3] > 1]
@@ -233,6 +241,18 @@ def _stages(model: nn.Module, shapes: _Shapes, inputs: _Inputs) -> list[str]:
             smallest = area
             last_of_area[area] = point.module
     return list(last_of_area.values())
+
+
+def _own(model: nn.Module, attribute: str, shapes: _Shapes) -> tuple[str, ...]:
+    """A model's own list of stages, all of which a forward pass has to go through."""
+    names = own_stages(model, attribute)
+    for name in names:
+        if Point(name) not in shapes:
+            raise InputError(
+                f"{type(model).__name__}.{attribute} names {name!r}, which gives no tensor (B, ...) in a forward pass; "
+                "name submodules that the pass goes through"
+            )
+    return names
 
 
 def _in_a_block(model: nn.Module, name: str, inputs: _Inputs, outputs: _Shapes) -> bool:

@@ -68,7 +68,7 @@ class FeatureTap:
         self._handles: list[Any] = []
         modules = {point: _find(model, point.module) for point in dict.fromkeys(self._points)}
         inner = inside(model)
-        vouched = (*_tuple_of_names(inner, "stages"), *_tuple_of_names(inner, "preact_stages"))
+        vouched = (*_names_in(inner, "stages"), *_names_in(inner, "preact_stages"))
         if modules:
             # A pass that skips a module must not leave the last pass's output behind.
             self._handles.append(model.register_forward_pre_hook(self._clearing(model)))
@@ -185,23 +185,40 @@ def stages_of(model: nn.Module, *, preact: bool = False) -> tuple[str, ...]:
         The model's own ``stages`` (or ``preact_stages``); for a timm model, the modules its ``feature_info``
         names; else nothing. The zoo's last stage is the pooled vector; timm lists maps or token sequences
         only.
+
+    Raises:
+        InputError: the model's own list names something that is no submodule of it.
     """
-    inner = inside(model)
-    if preact:
-        return _tuple_of_names(inner, "preact_stages")
-    own = _tuple_of_names(inner, "stages")
-    if own:
+    own = own_stages(model, "preact_stages" if preact else "stages")
+    if own or preact:
         return own
+    inner = inside(model)
     known = {name for name, _ in inner.named_modules()}
     listed = getattr(inner, "feature_info", None) or ()
     names = [entry.get("module", "") for entry in listed if isinstance(entry, dict)]
     return tuple(name for name in names if name in known)
 
 
-def _tuple_of_names(model: nn.Module, attribute: str) -> tuple[str, ...]:
+def own_stages(model: nn.Module, attribute: str) -> tuple[str, ...]:
+    """The names in a model's own ``stages`` or ``preact_stages``; empty where it has no such list.
+
+    Raises:
+        InputError: one of them is no submodule.
+    """
+    inner = inside(model)
+    names = _names_in(inner, attribute)
+    known = [name for name, _ in inner.named_modules() if name]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(get_close_matches(name, known) or known[:3])
+            raise InputError(f"{type(inner).__name__}.{attribute} names {name!r}, which is no submodule of it{hint}")
+    return names
+
+
+def _names_in(model: nn.Module, attribute: str) -> tuple[str, ...]:
     """A model's own list of names; its attribute may well be something else, such as its layers."""
     value = getattr(model, attribute, None)
-    return value if isinstance(value, tuple) and all(isinstance(name, str) for name in value) else ()
+    return tuple(value) if isinstance(value, (tuple, list)) and all(isinstance(name, str) for name in value) else ()
 
 
 def _tensor_in(output: Any, name: str) -> Tensor:

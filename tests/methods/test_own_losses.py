@@ -1,0 +1,73 @@
+"""What a loss of one's own has to keep to."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from stillroom import losses
+from stillroom.errors import InputError
+from stillroom.methods import PRESETS, Method, Term
+from stillroom.methods.own_losses import check_properties
+from stillroom.records import Output
+
+LOGITS = torch.zeros(6, 10)
+
+
+class Returns(nn.Module):
+    """A loss that returns whatever it was given."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, student_logits):
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, r"loss Returns returned None: .*is a return missing"),
+        (0, r"loss Returns returned 0: return a tensor of one number"),
+        (0.5, r"loss Returns returned 0\.5"),
+        ({"loss": torch.zeros(())}, r"loss Returns returned a dict"),
+        (torch.zeros(6), r"loss Returns returned shape \(6,\): return one number, such as loss\.mean\(\)"),
+        (torch.zeros(1), r"loss Returns returned shape \(1,\)"),
+        (torch.tensor(3), r"loss Returns returned dtype torch\.int64"),
+    ],
+)
+def test_what_is_no_number_is_refused_and_the_loss_named(value, message):
+    method = Method([Term(Returns(value))])
+    with pytest.raises(InputError, match=message):
+        method(Output(LOGITS), None, torch.zeros(6, dtype=torch.long))
+    with pytest.raises(InputError, match=message):
+        method.check(10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_half_loss_is_summed_in_float32(dtype):
+    term = Method([Term(Returns(torch.tensor(2.0, dtype=dtype)), weight=1e6)])
+    value = term(Output(LOGITS), None, torch.zeros(6, dtype=torch.long))["returns"]
+    assert (value.dtype, float(value)) == (torch.float32, 2e6)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("inital_epochs", "initial_epochs"), ("initial_epoch", "initial_epochs"), ("final_epochs", "final_epoch"),
+     ("per_samples", "per_sample"), ("reuse_head", "reuses_head")],
+)  # fmt: skip
+def test_a_misspelt_property_is_refused_wherever_it_stands(written, meant):
+    on_the_class = type("Own", (Returns,), {written: 1})
+    on_the_object = Returns(None)
+    setattr(on_the_object, written, 1)
+    for loss in (on_the_class(None), on_the_object):
+        with pytest.raises(InputError, match=f"attribute '{written}', .* did you mean {meant}"):
+            Term(loss)
+
+
+def test_the_losses_that_come_along_spell_theirs():
+    for preset in PRESETS.values():
+        check_properties(preset.loss())
+    check_properties(losses.SDD(losses.Standardized(losses.KD())))
