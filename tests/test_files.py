@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
@@ -107,3 +108,21 @@ def test_a_file_system_that_cannot_sync_folders_is_no_failure(tmp_path, monkeypa
 )
 def test_names_are_shown_on_one_line(name, expected):
     assert shown(name) == expected
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux says which file a descriptor is")
+def test_a_new_file_and_the_names_that_lead_to_it_are_brought_to_the_disk(tmp_path, monkeypatch):
+    import fcntl
+
+    synced = []
+
+    def fsync(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        # Windows syncs only what is open for writing.
+        assert path.is_dir() or fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_RDWR
+        synced.append("aside" if is_aside(path.name) else path.name)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "runs" / "run" / "config.yaml", "a: 1\n")
+    assert sorted(synced[:2]) == sorted([tmp_path.name, "runs"])
+    assert synced[2:] == ["aside", "run"]

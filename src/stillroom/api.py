@@ -14,13 +14,16 @@ from torch import nn
 from stillroom.config import Recipe, make_recipe
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.earlier import evaluation_notes
-from stillroom.engine.device import make_machine, processes_joined
+from stillroom.engine.device import Machine, make_machine, processes_joined
 from stillroom.engine.evaluate import Evaluation, predict, score
+from stillroom.engine.job import Job
 from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Reporter, Silent, make_reporter
 from stillroom.engine.runs import RunFolder
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
+from stillroom.models.borrowed import borrowed
+from stillroom.models.reuse import ReusedHead
 from stillroom.networks import ModelLike, build, require_weights
 from stillroom.prepare import Inputs, as_asked, load_pictures, prepare, with_picture_size
 
@@ -31,7 +34,7 @@ class Result(NamedTuple):
     """What a run gives back.
 
     Attributes:
-        student: the trained model in evaluation mode.
+        student: the trained model in evaluation mode; one that was handed in is on the device it came on.
         record: its run folder: ``record.summary()``, ``record.epochs()``, ``record.config()``, ``record.path``.
     """
 
@@ -43,7 +46,8 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, **setting
     """Train a classifier on labels.
 
     Args:
-        model: a name (see ``stillroom list models``) or a module; a module is trained in place.
+        model: a name (see ``stillroom list models``) or a module; a module is trained in place, and nothing but its
+            weights changes.
         data: a name (see ``stillroom list data``), a folder, or a loaded :class:`stillroom.data.DataSet`.
         progress: show progress on stderr.
         **settings: any setting of ``stillroom train --help``, for example ``epochs=30, lr=0.1``.
@@ -71,7 +75,7 @@ def distill(
     """Distil a teacher into a student.
 
     Args:
-        teacher: a run folder, a name, or a trained module; it is frozen and not changed.
+        teacher: a run folder, a name, or a trained module; it leaves as it came, unless ``shard_teacher`` spreads it.
         student: a name, or a module that is trained in place.
         data: a name, a folder, or a loaded :class:`stillroom.data.DataSet`.
         method: text such as ``"0.1*ce + 0.9*kd(temperature=4)"``, a :class:`stillroom.methods.Method`, or one loss
@@ -134,7 +138,8 @@ def evaluate(
     loader = MemoryLoader(
         pictures.val, batch_size=batch_size, mean=pictures.mean, std=pictures.std, shuffle=False, device=machine.device
     )
-    return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))
+    with borrowed(model if isinstance(model, nn.Module) else None):
+        return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))
 
 
 def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None) -> Result:
@@ -154,16 +159,28 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     if not machine.first:
         reporter = Silent()
-    # The caller's random numbers are not ours to change.
-    with torch.random.fork_rng(), processes_joined(machine):
+    sharded = machine.world_size > 1 and recipe.run.shard_teacher  # it stays as it is then
+    # The caller's random numbers and models are not ours to change.
+    with torch.random.fork_rng(), borrowed(inputs.student, None if sharded else inputs.teacher):
+        job = _run(recipe, reporter, inputs, machine)
+        if isinstance(job.student, ReusedHead) and inputs.student is not None:
+            job.student.let_go()
+    for parameter in () if inputs.student is None else inputs.student.parameters():
+        job.student.to(parameter.device)  # what was built around it, too
+        break
+    return Result(job.student.eval(), job.run)
+
+
+def _run(recipe: Recipe, reporter: Reporter, inputs: Inputs, machine: Machine) -> Job:
+    with processes_joined(machine):
         job = prepare(recipe, inputs, reporter, machine)
         if job.run.finished:
             reporter.say(f"{job.run.path} is finished already; its record is used")
             load_weights(job.student, job.run.student)
-            return Result(job.student.eval(), job.run)
-        with job.run.held() if machine.first else nullcontext():
-            Loop(job, reporter).run()
-    return Result(job.student, job.run)
+        else:
+            with job.run.held() if machine.first else nullcontext():
+                Loop(job, reporter).run()
+    return job
 
 
 def _module(value: ModelLike) -> nn.Module | None:

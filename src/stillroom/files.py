@@ -26,7 +26,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: the folder or the file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Random, because threads and machines that share a folder also share process ids.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -34,12 +34,24 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         mode = aside.stat().st_mode  # as the user's umask has it; some writers make private files
         write(aside)
         aside.chmod(mode)
-        with aside.open("rb") as file:
+        with aside.open("rb+") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, and bring their names to the disk.
+
+    Raises:
+        OSError: one of them cannot be made.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        _sync_folder(folder.parent)
 
 
 def is_aside(name: str) -> bool:

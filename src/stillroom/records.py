@@ -20,12 +20,15 @@ class Batch:
         ids: int64 tensor (B,), the place of each picture in its full set, the same in every epoch and process.
         strong: the same pictures in a second, strongly augmented view, like ``images`` in all else; None unless the
             loader was asked for it.
+        stand_in: whether the batch has no images for this process. Its one image is another process's then: models and
+            losses get something to work on, and it must not count.
     """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
     strong: Tensor | None = None
+    stand_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,11 @@ def arguments(photos, runs, *more):
     ]  # fmt: skip
 
 
-def begin(photos, runs):
-    command = [sys.executable, "-m", "stillroom.cli", *arguments(photos, runs)]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+def begin(photos, runs, *more):
+    command = [sys.executable, "-m", "stillroom.cli", *arguments(photos, runs, *more)]
+    return subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def epochs_of_students(folder):
@@ -159,12 +161,21 @@ def test_a_refused_call_leaves_the_record_as_it_was(compared, photos, capsys):
     assert (compared / "comparison.yaml").read_bytes() == before
 
 
-def test_ctrl_c_saves_everything(photos, tmp_path):
-    process = begin(photos, tmp_path)
+def test_two_signals_to_all_processes_save_everything(photos, tmp_path):
+    """As a scheduler tells every process of a job, and `timeout` a process twice."""
+    process = begin(photos, tmp_path, "--epochs", "200", "--methods", "ce,kd")
     wait_until(lambda: epochs_of_students(tmp_path / "c") >= 1)
-    process.send_signal(signal.SIGINT)
+    running = list((tmp_path / "c").glob("small-*/metrics.jsonl"))
+    begun = time.time()
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal.SIGTERM
     assert "everything is saved" in said
+    assert "leaked" not in said
+    for path in running:
+        json.loads(path.read_text().splitlines()[-1])
+        assert (path.parent / "checkpoint" / "last.pt").stat().st_mtime > begun - 1
     for path in (tmp_path / "c").glob("*/metrics.jsonl"):
         json.loads(path.read_text().splitlines()[-1])

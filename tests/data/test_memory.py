@@ -104,15 +104,17 @@ def test_restart_continues_where_it_stopped(small_set):
         assert torch.equal(one.labels, two.labels)
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_global_batch_is_the_same_under_any_number_of_processes(small_set, world_size):
-    alone = list(loader(small_set).epoch(0))
-    parts = [list(loader(small_set, rank=rank, world_size=world_size).epoch(0)) for rank in range(world_size)]
-    assert len({len(part) for part in parts}) == 1
-    for step in range(len(parts[0])):
-        together = torch.cat([part[step].ids for part in parts])
-        assert set(together.tolist()) == set(alone[step].ids.tolist())
-        assert min(len(part[step].ids) for part in parts) >= 2
+@pytest.mark.parametrize(("batch_size", "world_size"), [(16, 2), (16, 4), (17, 3), (26, 4), (11, 5)])
+def test_steps_and_images_are_the_same_under_any_number_of_processes(small_set, batch_size, world_size):
+    alone = loader(small_set, batch_size=batch_size)
+    parts = [loader(small_set, batch_size=batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    steps = zip(alone.epoch(2), *(part.epoch(2) for part in parts), strict=True)
+    for step, (whole, *shown) in enumerate(steps):
+        turns = [parts[0].first_owner(step) + place for place in range(len(whole.ids))]
+        own = [iter([] if batch.stand_in else batch.ids.tolist()) for batch in shown]
+        assert [next(own[turn % world_size]) for turn in turns] == whole.ids.tolist()
+        assert all(next(rest, None) is None for rest in own)
+        assert all(len(batch.ids) == 1 for batch in shown if batch.stand_in)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 8])
@@ -123,8 +125,7 @@ def test_evaluation_counts_every_picture_once(small_set, world_size):
         part = loader(short, batch_size=8, shuffle=False, augment=None, rank=rank, world_size=world_size)
         batches = list(part.epoch(0))
         assert len(batches) == len(part) == part.steps_per_epoch
-        assert all(len(batch.ids) for batch in batches)
-        counted += [int(i) for batch in batches for i in batch.ids]
+        counted += [int(i) for batch in batches if not batch.stand_in for i in batch.ids]
     assert sorted(counted) == short.ids.tolist()
 
 
@@ -136,7 +137,9 @@ def test_evaluation_counts_every_picture_once(small_set, world_size):
         (101, {}, 2),  # two left: kept
         (16, {}, 7),
         (16, {"drop_last": True}, 6),
-        (100, {"world_size": 2}, 1),  # three left for two processes: dropped
+        (100, {"world_size": 2}, 2),  # three left for two processes
+        (101, {"world_size": 4}, 2),  # two left for four
+        (17, {"world_size": 4}, 6),
         (103, {}, 1),
     ],
 )
@@ -174,7 +177,7 @@ def test_select_names_what_is_wrong(small_set, bad, words):
     ("bad", "words"),
     [
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"batch_size": 15, "world_size": 2}, "batch_size is 15; give a positive multiple of world_size 2"),
+        ({"batch_size": 15, "world_size": 16}, "batch_size is 15 with 16 processes; give at least 16"),
         ({"batch_size": 200, "drop_last": True}, "batch_size is 200: no batch for 103"),
         ({"rank": 2, "world_size": 2}, "rank is 2"),
         ({"mean": (0.5,)}, "mean and std have 1 and 3 values; give 3"),
@@ -292,3 +295,12 @@ def test_device_makes_the_same_batches(small_set):
         assert torch.equal(one.ids, two.ids.cpu())
         torch.testing.assert_close(one.images, two.images.cpu())
         torch.testing.assert_close(one.strong, two.strong.cpu())
+
+
+def test_a_device_without_room_for_the_set_is_one_error_that_says_what_helps(small_set, monkeypatch):
+    def to(tensor, *_):
+        raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {tensor.nbytes} bytes.")
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    with pytest.raises(InputError, match=r"103 images of 3x\d+x\d+ take .* GB, and cpu has no room .*image_size"):
+        loader(small_set)

@@ -28,7 +28,7 @@ def needed(error):
         (r"last\.pt", 3, 0.2, 3),
         (r"last\.pt", 3, 0.99, 3),
         (r"metrics\.jsonl", 2, 0.3, 2),
-        (r"best\.safetensors", 1, 0.5, None),
+        (r"(candidate|best)\.safetensors", 1, 0.5, None),
         (r"student\.safetensors", 1, 0.9, 5),
         (r"summary\.json", 1, 0.5, 5),
     ],

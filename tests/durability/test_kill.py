@@ -36,8 +36,9 @@ LOGITS = {
 }
 FEATURES = {
     "before the first step": ("killed_before", "step", 1),
-    "in the best weights": ("killed_in_write", r"best\.safetensors", 1, 0.5),
-    "after the best weights": ("killed_at_file", "renamed", r"best\.safetensors", 2),
+    "in the best weights": ("killed_in_write", r"(candidate|best)\.safetensors", 1, 0.5),
+    "between the best weights and their checkpoint": ("killed_at_file", "renamed", r"candidate\.safetensors", 2),
+    "between a checkpoint and its best weights": ("killed_at_file", "renamed", r"last\.pt", 1),
     "in the numbers of an epoch": ("killed_in_write", r"metrics\.jsonl", 2, 0.3),
     "in a checkpoint": ("killed_in_write", r"last\.pt", 2, 0.7),
     "in the last step": ("killed_before", "step", 20),

@@ -16,27 +16,35 @@ from stillroom.config import make_recipe
 from stillroom.data import Augment, DataSet
 from stillroom.engine.device import make_machine, processes_joined
 from stillroom.engine.progress import Silent
-from stillroom.errors import Stopped
+from stillroom.errors import InputError, Stopped
 from stillroom.prepare import Inputs
 from tests.conftest import tiny_set
 
-# 18 pictures a step and 80 in all: the last step is short. 11 * 4 validation pictures.
+# 26 images a step and 80 in all: two are left for the last step, fewer than three processes. 44 validation images.
+STEPS = 4
 SETTINGS = {
-    "data": "tiny", "epochs": 3, "batch_size": 18, "lr": 0.02, "schedule": "cosine", "pad": 1, "precision": "32",
+    "data": "tiny", "epochs": 3, "batch_size": 26, "lr": 0.02, "schedule": "cosine", "pad": 1, "precision": "32",
     "accelerator": "cpu", "teacher": "t", "student": "s",
 }  # fmt: skip
 METHODS = {
     "per-sample": "kd + 10*fitnet(layer=1)",
-    "batch": "0.1*dist + sp + 0.1*crd(dim=8, negatives=5)",
+    "batch": "0.1*dist + 10*sp + 0.1*crd(dim=8, negatives=5)",
     "stages": "ab(initial_epochs=1)",
     "views": "0.1*mlkd",
-    "sharded": "kd",
     "banked": "kd",
     "labels": "",
+    "mixed": "kd",
     "stopped": "kd",
     "restarted": "kd",
+    "moved-batch": "0.1*dist + 0.1*crd(dim=8, negatives=5)",
+    "moved-banked": "kd",
+    "moved-dropout": "kd",
 }
-EXTRA = {"sharded": {"shard_teacher": True}, "labels": {"export": "best"}}
+EXTRA = {
+    "restarted": {"shard_teacher": True},
+    "labels": {"export": "best"},
+    "moved-banked": {"export": "best", "checkpoint_every": 2},
+}
 
 
 def data():
@@ -51,43 +59,82 @@ def model(width, seed):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, 4))
 
 
+class Mixed(nn.Module):
+    """A student with parameters of three number formats."""
+
+    def __init__(self):
+        super().__init__()
+        body = model(4, 11)
+        self.body, self.exact, self.coarse = body[:-1], body[-1].double(), nn.Linear(8, 4).bfloat16()
+
+    def forward(self, images):
+        features = self.body(images)
+        return self.exact(features.double()).float() + self.coarse(features.bfloat16()).float()
+
+
+def student_of(scenario):
+    if scenario == "moved-dropout":
+        made = model(4, 11)
+        return nn.Sequential(*made[:-1], nn.Dropout(0.2), made[-1])
+    return Mixed() if scenario == "mixed" else model(4, 11)
+
+
 def acting(student, step, act):
-    """Do something in the middle of a given step of the whole run."""
+    """Do something in the middle of a given step of this process."""
     steps = iter(range(1, 1000))
     student.register_forward_hook(lambda module, *_: act() if module.training and next(steps) == step else None)
     return student
 
 
-def distil(folder, scenario, reporter=None, act=None, **settings):
+def distil(folder, scenario, reporter=None, act=None, at=7, **settings):
     name = f"{scenario}-{os.environ.get('WORLD_SIZE', '1')}"
     chosen = {**SETTINGS, "method": METHODS[scenario], "runs": str(folder), "name": name, **EXTRA.get(scenario, {})}
-    student = model(4, 11) if act is None else acting(model(4, 11), 7, act)
+    student = student_of(scenario) if act is None else acting(student_of(scenario), at, act)
     inputs = Inputs(teacher=model(8, 5), student=student, data=data())
     if scenario == "labels":
         chosen = {key: v for key, v in chosen.items() if key not in ("teacher", "student", "method")} | {"model": "m"}
         inputs = Inputs(student=model(4, 11), data=data())
-    if scenario == "banked":
+    if "banked" in scenario:
         chosen["bank"] = str(folder / f"bank-{os.environ.get('WORLD_SIZE', '1')}")
     recipe = make_recipe("train" if scenario == "labels" else "distill", {**chosen, **settings})
     return run_recipe(recipe, reporter or Silent(), inputs)
 
 
 def main():
+    """Run after run in one script, each with its own group of processes; the last one in a group of the caller's."""
     folder, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
+    *scenarios, last = sys.argv[2:]
+    for scenario in scenarios:
+        play(folder, scenario, rank)
     with processes_joined(make_machine("cpu", "32")):
-        for scenario in sys.argv[2:]:
-            if scenario == "stopped":  # only one of the processes is asked to
-                with suppress(Stopped):
-                    distil(folder, scenario, act=ask if rank == 1 else None, name="stopped")
-            elif scenario == "restarted":  # one process dies in its first life
-                first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-                distil(folder, scenario, act=fail if first and rank == 1 else None)
-            else:
-                distil(folder, scenario)
+        play(folder, last, rank)
+
+
+def play(folder, scenario, rank):
+    if scenario == "stopped":  # only one of the processes is asked to, and twice
+        with suppress(Stopped):
+            distil(folder, scenario, act=ask_twice if rank == 1 else None, name="stopped")
+    elif scenario == "refused":  # the next run does not suffer from it
+        with suppress(InputError):
+            distil(folder, "labels", name="refused", batch_size=2)
+    elif scenario == "restarted":  # one process dies in each of its lives
+        distil(folder, scenario, act=fail if rank == 1 else None, name=scenario)
+    elif scenario == "told":  # until somebody tells all of them to stop
+        distil(folder, "per-sample", epochs=1000, name=scenario)
+    elif scenario.startswith("moved"):  # stopped after the step in which one process was asked
+        with suppress(Stopped):
+            distil(folder, scenario, act=ask if rank == 2 else None, at=5, name=scenario)
+    else:
+        distil(folder, scenario)
 
 
 def ask():
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def ask_twice():
+    ask()
+    ask()
 
 
 def fail():

@@ -1,20 +1,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine import device
+from stillroom.engine import device, loaders, loop
 from stillroom.engine.device import make_machine
+from stillroom.engine.evaluate import Evaluation
 from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
@@ -86,7 +91,6 @@ def test_distilling_leaves_the_teacher_as_it_was(tmp_path, tiny_data, teacher):
     before = {key: value.clone() for key, value in teacher.state_dict().items()}
     _, record = run(tmp_path, tiny_data, teacher)
     assert same_weights(before, teacher.state_dict())
-    assert not teacher.training
     assert record.epochs()[0]["terms"].keys() == {"ce", "ldrld"}
     assert 0 <= record.summary()["last"]["agreement"] <= 100
 
@@ -105,12 +109,12 @@ def test_two_equal_runs_end_with_equal_weights_and_another_seed_does_not(tmp_pat
     assert not same_weights(one.state_dict(), other.state_dict())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("step", [3, 5, 8])
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 3), (signal.SIGTERM, 5), (signal.SIGHUP, 8)])
 def test_a_stop_request_saves_and_the_run_goes_on_bit_for_bit(tmp_path, tiny_data, teacher, number, step):
     whole, record = run(tmp_path, tiny_data, teacher, name="whole")
+    twice = At(step, lambda: [os.kill(os.getpid(), number) for _ in range(2)])  # as a scheduler and a launcher do
     with pytest.raises(Stopped, match="same command goes on") as stopped:
-        run(tmp_path, tiny_data, teacher, name="cut", reporter=At(step, lambda: os.kill(os.getpid(), number)))
+        run(tmp_path, tiny_data, teacher, name="cut", reporter=twice)
     assert stopped.value.signal_number == number
     resumed, again = run(tmp_path, tiny_data, teacher, name="cut")
     assert same_weights(whole.state_dict(), resumed.state_dict())
@@ -199,6 +203,155 @@ def test_a_bad_loss_that_was_not_looked_at_yet_reaches_no_checkpoint(tmp_path, t
     assert (progress["epoch"], progress["step"]) == (2, 0)
 
 
+class BadGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(_, loss):
+        return loss.clone()
+
+    @staticmethod
+    def backward(_, gradient):
+        return gradient * float("nan")
+
+
+class Saboteur(nn.Module):
+    """Has a finite loss always, and a gradient that is none at its n-th call."""
+
+    def __init__(self, calls):
+        super().__init__()
+        self.calls = calls
+
+    def forward(self, student_logits, target):
+        self.calls -= 1
+        loss = F.cross_entropy(student_logits, target)
+        return BadGradient.apply(loss) if self.calls == 0 else loss
+
+
+@pytest.mark.parametrize("step", [10, 15])  # the last of the second epoch, and of the whole run
+def test_a_bad_gradient_in_the_last_step_of_an_epoch_reaches_no_file(tmp_path, tiny_data, teacher, step):
+    method = Method([Term(Saboteur(1 + step))])  # one call checks the method before training
+    with pytest.raises(Diverged, match=rf"student '0.weight' became nan in epoch {step // 5}, step 5 of 5.*last\.pt"):
+        run(tmp_path, tiny_data, teacher, method)
+    record = RunFolder(tmp_path / "run")
+    state = torch.load(record.last, weights_only=True)
+    assert state["progress"]["epoch"] == step // 5
+    assert all(value.isfinite().all() for value in state["student"].values())
+    assert len(record.epochs()) == step // 5 - 1
+    assert all(value.isfinite().all() for value in load_file(record.best).values())
+    assert not record.student.exists()
+
+
+def test_a_validation_loss_that_is_no_number_is_no_result(tmp_path, tiny_data, monkeypatch):
+    monkeypatch.setattr(loop, "score", lambda *_: Evaluation(50.0, 90.0, float("nan"), 40))
+    with pytest.raises(Diverged, match=r"the validation loss became nan in epoch 1.*no checkpoint was saved"):
+        run(tmp_path, tiny_data)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_the_best_weights_are_never_those_of_an_epoch_that_was_lost(tmp_path, tiny_data, monkeypatch):
+    """A GPU or another number of processes gives other numbers when epochs are trained again."""
+    accuracies, states = [50.0, 40.0, 30.0, 90.0, 95.0], []
+    monkeypatch.setattr(loop, "score", lambda *_: Evaluation(accuracies.pop(0), 99.0, 1.0, 40))
+
+    class Dying(Silent):
+        def epoch(self, row):
+            states.append(load_file(RunFolder(tmp_path / "run").candidate) if row["epoch"] == 1 else None)
+            if row["epoch"] == 5:
+                raise OSError("as if killed")
+
+    settings = {"epochs": 6, "checkpoint_every": 3, "export": "best"}
+    with pytest.raises(OSError, match="as if killed"):
+        run(tmp_path, tiny_data, reporter=Dying(), **settings)
+    accuracies += [45.0, 45.0, 45.0]
+    student, record = run(tmp_path, tiny_data, **settings)
+    assert record.summary()["best"]["epoch"] == 1
+    assert same_weights(student.state_dict(), states[0])
+
+
+def test_a_checkpoint_of_another_version_or_another_model_is_one_error(tmp_path, tiny_data):
+    with pytest.raises(Stopped):
+        run(tmp_path, tiny_data, reporter=At(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    last = tmp_path / "run" / "checkpoint" / "last.pt"
+    state = torch.load(last, weights_only=True)
+    for change, words in (
+        ({"format": 99, "stillroom": "9.9"}, "was written by Stillroom 9.9.*go on with that version"),
+        ({"format": None, "stillroom": None}, "was written by an earlier version"),
+        ({"progress": state["progress"] | {"mood": 1}}, "does not fit this run .*delete it"),
+        ({"student": {}}, "does not fit this run .*delete it"),
+    ):
+        torch.save(state | change, last)
+        with pytest.raises(InputError, match=words):
+            run(tmp_path, tiny_data)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "sgd", "nesterov": True, "checkpoint_every": 3, "export": "best"},
+        {"optimizer": "adamw", "checkpoint_every": 2, "precision": "bf16"},
+    ],
+)
+def test_a_stop_in_the_validation_is_seen_at_once_and_goes_on_bit_for_bit(tmp_path, tiny_data, settings, monkeypatch):
+    monkeypatch.setattr(loaders, "val_batch", lambda *_: 16)  # three batches
+    trained = []
+
+    def ask_in_second_validation(module, _):
+        if type(module) is nn.Linear and module.training:
+            trained.append(module)
+        elif type(module) is nn.Linear and len(trained) == 10:
+            trained.append(None)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole, record = run(tmp_path, tiny_data, name="whole", epochs=4, **settings)
+    hook = register_module_forward_pre_hook(ask_in_second_validation)
+    with hook, pytest.raises(Stopped, match="epoch 2 after step 5"):
+        run(tmp_path, tiny_data, name="cut", epochs=4, **settings)
+    resumed, again = run(tmp_path, tiny_data, name="cut", epochs=4, **settings)
+    assert same_weights(whole.state_dict(), resumed.state_dict())
+    assert [row["val_loss"] for row in again.epochs()] == [row["val_loss"] for row in record.epochs()]
+
+
+def test_a_run_goes_on_with_another_number_of_threads_up_to_rounding(tmp_path, tiny_data, teacher):
+    whole, _ = run(tmp_path, tiny_data, teacher, name="whole")
+    with pytest.raises(Stopped):
+        run(tmp_path, tiny_data, teacher, reporter=At(8, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    torch.set_num_threads(2)
+    try:
+        resumed, _ = run(tmp_path, tiny_data, teacher)
+    finally:
+        torch.set_num_threads(1)
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+
+
+def place_of(model):
+    modules = [(m.training, len(m._forward_hooks) + len(m._forward_pre_hooks)) for m in model.modules()]
+    tensors = [(value.device, value.stride()) for value in model.state_dict(keep_vars=True).values()]
+    return modules, tensors, [parameter.requires_grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("end", ["finished", "stopped", "diverged", "failed"])
+def test_the_users_models_leave_as_they_came(tmp_path, tiny_data, teacher, end):
+    acts = {"stopped": lambda: os.kill(os.getpid(), signal.SIGTERM), "failed": lambda: {}["failed"]}
+    student = tiny_model()
+    teacher.train()
+    teacher[1].eval()
+    before = place_of(teacher), place_of(student)
+    settings = {**SETTINGS, "teacher": "t", "student": "s", "runs": str(tmp_path)}
+    settings |= {"method": "1e30*simkd" if end == "diverged" else "simkd", "lr": 1e9 if end == "diverged" else 0.1}
+    reporter = At(3, acts[end]) if end in acts else Silent()
+    inputs = Inputs(teacher=teacher, student=student, data=tiny_data)
+    expected = {"stopped": Stopped, "diverged": Diverged, "failed": KeyError}
+    with pytest.raises(expected[end]) if end in expected else nullcontext():
+        trained, record = run_recipe(make_recipe("distill", settings), reporter, inputs)
+    assert place_of(teacher) == before[0]
+    if end != "finished":
+        assert place_of(student) == before[1]
+        return
+    student.train()  # what is returned is in evaluation mode
+    assert place_of(student) == before[1]
+    assert stillroom.evaluate(model=trained, data=tiny_data).top1 == record.summary()["last"]["val_top1"]
+
+
 def test_the_best_epoch_can_be_exported(tmp_path, tiny_data):
     student, record = run(tmp_path, tiny_data, export="best", lr=0.5, milestones=[])
     result = stillroom.evaluate(model=student, data=tiny_data)
@@ -236,8 +389,12 @@ def test_bf16_autocast_trains(tmp_path, tiny_data, teacher):
     assert record.epochs()[-1]["loss"] < record.epochs()[0]["loss"]
 
 
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler here")
 def test_compiling_the_student_changes_nothing_that_is_saved(tmp_path, tiny_data):
     plain, _ = run(tmp_path, tiny_data, name="plain", epochs=1)
+    stop = At(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        run(tmp_path, tiny_data, name="compiled", epochs=1, compile=True, reporter=stop)
     compiled, _ = run(tmp_path, tiny_data, name="compiled", epochs=1, compile=True)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
 

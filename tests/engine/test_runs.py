@@ -126,7 +126,7 @@ def test_weights_that_cannot_be_written_say_what_they_need(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    for write in (run.write_best, run.write_student):
+    for write in (run.write_candidate, run.write_student):
         with pytest.raises(InputError, match=r"No space left on device\): it needs 1\.1 MB, .*make room"):
             write(model)
     load_weights(nn.Linear(1000, 250), run.student)

@@ -76,10 +76,7 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
         else:
             write_record(grid.folder, record)
         if stop.signal_number:
-            raise Stopped(
-                f"stopped; everything is saved in {grid.folder}. The same command goes on from there",
-                stop.signal_number,
-            )
+            raise _stopped(grid, stop, [])
     if len(failed) == len(grid.cells):
         raise InputError(f"every run failed; the first: {next(iter(failed.values()))}")
     return Compared(grid.folder, read_comparison([grid.folder], options.reference), failed)
@@ -119,12 +116,27 @@ def _work(grid: Grid, options: CompareOptions, staff: _Staff, stop: StopRequest,
         grid, staff.workers, count=staff.count, threads=staff.threads, retries=options.retries, board=board
     )
     try:
-        return schedule.run(stop)
-    finally:
+        failed = schedule.run(stop)
         if stop.signal_number:
             board.say("stopping: the runs that are going on save themselves")
+            staff.workers.finish_saving()
+            raise _stopped(grid, stop, schedule.unsaved())
+        return failed
+    finally:
         staff.workers.stop()
         board.close()
+
+
+def _stopped(grid: Grid, stop: StopRequest, unsaved: list[str]) -> Stopped:
+    """What became of the runs, in words."""
+    said = f"stopped; everything is saved in {grid.folder}. The same command goes on from there"
+    if unsaved:
+        names = ", ".join(unsaved)
+        said = (
+            f"stopped; ended before they could save: {names}. They go on from their last checkpoints; everything else "
+            f"is saved in {grid.folder}. The same command goes on from there"
+        )
+    return Stopped(said, stop.signal_number)
 
 
 def jobs_here() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,16 @@ class Schedule:
             while self.free and (cell := self._next()) is not None:
                 self._begin(cell)
             finished, _ = wait(self.running, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            for future in () if stop.signal_number else finished:  # Ctrl-C reaches the runs too; that is no failure
+            if any(map(_stopped, finished)):
+                time.sleep(LOOK_SECONDS)  # whoever told the run may be about to tell us
+            for future in () if stop.signal_number else finished:  # where all are asked to stop, that is no failure
                 self._end(future)
             self.board.update([cell for cell, _ in self.running.values()], self.failed)
         return self.failed
+
+    def unsaved(self) -> list[str]:
+        """Of the runs that were going on when somebody asked to stop, those that did not get to save themselves."""
+        return [cell.name for future, (cell, _) in self.running.items() if not _ended_well(future)]
 
     def _begin(self, cell: Cell) -> None:
         self.waiting.remove(cell)
@@ -88,6 +95,18 @@ class Schedule:
     def log(self, cell: Cell) -> Path:
         """What a cell's run prints."""
         return self.grid.folder / "logs" / f"{cell.name}.txt"
+
+
+def _stopped(future: Future[Outcome]) -> bool:
+    """Whether a run ended because it was asked to."""
+    return future.done() and not future.cancelled() and future.exception() is None and future.result().stopped
+
+
+def _ended_well(future: Future[Outcome]) -> bool:
+    """Whether a run was finished or saved itself."""
+    if not future.done() or future.cancelled() or future.exception() is not None:
+        return False
+    return future.result().stopped or not future.result().problem
 
 
 def is_done(grid: Grid, cell: Cell) -> bool:

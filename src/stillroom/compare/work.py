@@ -20,7 +20,8 @@ from stillroom.compare.grid import Cell
 from stillroom.data import DataSet
 from stillroom.engine.progress import Lines
 from stillroom.engine.runs import RunFolder
-from stillroom.errors import Diverged, InputError, InUse, first_line
+from stillroom.engine.stop import StopRequest, listen
+from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
 from stillroom.prepare import Inputs, load_pictures
 from stillroom.report.answers import answers
 
@@ -36,10 +37,12 @@ class Outcome:
     Attributes:
         problem: what went wrong, in one line; nothing when the run is finished.
         again: whether another try can help: it goes on from the run's last checkpoint.
+        stopped: whether it was asked to stop, and everything is saved.
     """
 
     problem: str = ""
     again: bool = False
+    stopped: bool = False
 
 
 def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
@@ -54,16 +57,19 @@ def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
     torch.set_num_threads(threads)
     # As torchrun tells a process which of the machine's GPUs is its own.
     os.environ["LOCAL_RANK"] = str(slot % max(1, torch.cuda.device_count()))
-    with _printing_to(log):
+    with listen() as stop, _printing_to(log):  # all the while, so that a request reaches the run when it begins
         try:
-            answers(_run(cell))
+            answers(_run(cell, stop))
+        except Stopped as stopped:
+            print(stopped)
+            return Outcome(str(stopped), again=True, stopped=True)
         except Exception as error:  # noqa: BLE001  whatever it is, the other cells go on
             traceback.print_exc()
             return Outcome(first_line(error), again=not isinstance(error, (InputError, Diverged)))
     return Outcome()
 
 
-def _run(cell: Cell) -> RunFolder:
+def _run(cell: Cell, stop: StopRequest) -> RunFolder:
     """Train with pictures that are loaded once for all cells of this process."""
     recipe = cell.recipe
     key = repr(recipe.data)
@@ -75,7 +81,7 @@ def _run(cell: Cell) -> RunFolder:
         try:
             return run_recipe(recipe, Lines(), Inputs(data=_pictures[key])).record
         except InUse:  # by an orphan of a comparison that was killed, which saves itself and ends
-            if time.monotonic() > patience:
+            if time.monotonic() > patience or stop.signal_number:
                 raise
             time.sleep(1)
 

@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,8 +34,14 @@ class Workers(Protocol):
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin a call; its future holds what it returns or raises, or that its process died."""
 
+    def finish_saving(self) -> None:
+        """Ask the runs that are going on to save themselves, and wait until they have, as long as is reasonable.
+
+        Their futures say which of them did.
+        """
+
     def stop(self) -> None:
-        """End everything; runs that are going on save themselves where they still can."""
+        """End everything."""
 
 
 class Processes:
@@ -50,6 +56,8 @@ class Processes:
 
         CONSTS.term_timeout = SECONDS_TO_SAVE
         self._count = count
+        self._others = {process.pid for process in multiprocessing.active_children()}
+        self._calls: list[Future[Any]] = []
         self._pool = self._make()
 
     def _make(self) -> Any:
@@ -64,7 +72,21 @@ class Processes:
         if not self._pool.active:  # it gives up when idle processes die
             self._pool = self._make()
         future: Future[Any] = self._pool.schedule(function, args=arguments)
+        self._calls = [call for call in self._calls if not call.done()] + [future]
         return future
+
+    def finish_saving(self) -> None:
+        """Send every process SIGTERM, and wait for what the calls return.
+
+        Not by the pool, which would hang up before it says SIGTERM, so that nobody could tell who has saved.
+        """
+        from pebble import CONSTS
+
+        for process in multiprocessing.active_children():
+            if process.pid not in self._others:
+                process.terminate()
+        wait(self._calls, timeout=SECONDS_TO_SAVE)
+        CONSTS.term_timeout = 1  # who has not saved by now will not
 
     def stop(self) -> None:
         """Tell the processes to stop, and wait for them."""
@@ -99,13 +121,22 @@ class Cluster:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"ray={address}: cannot be reached ({first_line(error)})") from error
         self._ray = ray
+        self._calls: dict[Future[Any], Any] = {}
         self._needs = {"num_cpus": threads, "num_gpus": 1 if torch.cuda.is_available() else 0, "max_retries": 0}
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin a call on whichever machine has room."""
         begin = self._ray.remote(in_folder).options(**self._needs)
-        future: Future[Any] = begin.remote(str(Path.cwd()), function, *arguments).future()
+        reference = begin.remote(str(Path.cwd()), function, *arguments)
+        future: Future[Any] = reference.future()
+        self._calls = {call: other for call, other in self._calls.items() if not call.done()} | {future: reference}
         return future
+
+    def finish_saving(self) -> None:
+        """Interrupt every call, as Ctrl-C would, and wait for what they return; Ray's own end leaves them no time."""
+        for reference in self._calls.values():
+            self._ray.cancel(reference)
+        wait(self._calls, timeout=SECONDS_TO_SAVE)
 
     def stop(self) -> None:
         """Let go of the cluster, which ends what this process began on it."""

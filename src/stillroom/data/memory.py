@@ -112,15 +112,15 @@ class MemoryLoader:
     Order and augmentation are functions of (seed, epoch, sample id) alone. The same picture gets the same
     view whatever the batch size, the number of processes, the subset or the step an epoch is resumed at.
 
-    ``batch_size`` counts the pictures of all processes; each takes every ``world_size``-th of them, so a
-    global batch holds the same pictures under any number of processes. Without shuffling every picture comes
-    exactly once, and a process whose share of the last batch is empty has one step less. With shuffling a
-    last batch that would leave a process fewer than two pictures is dropped, because batch norm cannot learn
-    from one.
+    ``batch_size`` counts the images of all processes. Position ``p`` of an epoch's order belongs to process
+    ``p % world_size``, so that the steps of an epoch and the images of each step are the same under any number of
+    processes, whether it divides the batch or not. A process that has no image in the last batch gets one image of
+    another process in its place (``Batch.stand_in``). Without shuffling every image comes exactly once. With shuffling
+    a last batch of one image is dropped, because batch norm cannot learn from one.
 
     Args:
         images: the set.
-        batch_size: pictures in a step over all processes; a multiple of ``world_size``.
+        batch_size: images in a step over all processes; at least ``world_size``.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1], > 0.
         augment: changes to draw; None shows the pictures as they are.
@@ -135,7 +135,7 @@ class MemoryLoader:
         world_size: number of processes.
 
     Raises:
-        InputError: an argument outside its range, or an empty set.
+        InputError: an argument outside its range, an empty set, or one that the device has no room for.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class MemoryLoader:
         self.rank, self.world_size = rank, world_size
         self._check(mean, std)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._pictures = images.images.to(self.device)
+        self._pictures = self._on_device(images.images)
         self._labels, self._ids = images.labels.to(self.device), images.ids.to(self.device)
         spread = torch.tensor(std, dtype=torch.float64)
         # (v / 255 - mean) / std as one multiplication and one addition.
@@ -179,9 +179,10 @@ class MemoryLoader:
             raise InputError("images is empty; give a set with at least one picture")
         if not 0 <= self.rank < self.world_size:
             raise InputError(f"rank is {self.rank}; with world_size {self.world_size} give 0 and up")
-        if self.batch_size < 1 or self.batch_size % self.world_size:
+        if self.batch_size < self.world_size:
             raise InputError(
-                f"batch_size is {self.batch_size}; give a positive multiple of world_size {self.world_size}"
+                f"batch_size is {self.batch_size} with {self.world_size} processes; give at least {self.world_size}, "
+                "an image for each process, or use fewer processes"
             )
         if len(mean) != channels or len(std) != channels:
             raise InputError(f"mean and std have {len(mean)} and {len(std)} values; give {channels}, one a channel")
@@ -196,23 +197,41 @@ class MemoryLoader:
 
             check_channels(channels)
 
+    def _on_device(self, images: Tensor) -> Tensor:
+        """The set where the batches are made."""
+        try:
+            return images.to(self.device)
+        except RuntimeError as error:  # torch.OutOfMemoryError, and what other devices raise in its place
+            if "out of memory" not in str(error):
+                raise
+            raise InputError(
+                f"{len(images)} images of {images.shape[1]}x{images.shape[2]}x{images.shape[3]} take "
+                f"{images.nbytes / 1e9:.1f} GB, and {self.device} has no room for them: give a smaller image_size, "
+                "fewer images (per_class, first_classes), or accelerator=cpu"
+            ) from error
+
     @property
     def steps_per_epoch(self) -> int:
-        """The number of batches this process makes in an epoch."""
+        """The number of batches in an epoch, the same in every process."""
         steps, rest = divmod(len(self.images), self.batch_size)
-        if self.drop_last or rest == 0:
-            return steps
-        if self.shuffle:
-            return steps + (rest >= 2 * self.world_size)
-        return steps + (rest > self.rank)
+        least = 2 if self.shuffle else 1
+        return steps + (rest >= least and not self.drop_last)
 
     def __len__(self) -> int:
-        """Return the number of batches this process makes in an epoch."""
+        """Return the number of batches in an epoch, the same in every process."""
         return self.steps_per_epoch
 
     def pictures_in(self, step: int) -> int:
-        """Return the number of pictures of a step over all processes."""
+        """Return the number of images of a step over all processes."""
         return min(self.batch_size, len(self.images) - step * self.batch_size)
+
+    def own_before(self, step: int) -> int:
+        """Return the number of this process's images in the steps before one."""
+        return len(range(self.rank, step * self.batch_size, self.world_size))
+
+    def first_owner(self, step: int) -> int:
+        """Return the process that the first image of a step belongs to; the next image is the next process's."""
+        return step * self.batch_size % self.world_size
 
     def order(self, epoch: int) -> Tensor:
         """Return the places in the set, int64 (N,) on the CPU, in the order all processes go through them."""
@@ -230,23 +249,30 @@ class MemoryLoader:
             start_step: the first step to make, to resume an epoch.
 
         Yields:
-            Batches with float32 pictures (B / world_size, C, H, W) on the device.
+            Batches with this process's float32 images (about B / world_size, C, H, W) on the device.
         """
         order = self.order(epoch)
         order_there = order.to(self.device)
         choices = self._choices(epoch, Purpose.AUGMENT)
         strong_view = self._strong_view(epoch) if self.strong else None
         for step in range(start_step, self.steps_per_epoch):
-            start = step * self.batch_size
-            share = slice(start + self.rank, start + self.batch_size, self.world_size)
-            places = order_there[share]
+            own, stand_in = self._own(step)
+            places = order_there[own]
             pictures = self._pictures.index_select(0, places)
             yield Batch(
                 images=self._normalised(self._augmented(pictures, choices, places)),
                 labels=self._labels[places],
                 ids=self._ids[places],
-                strong=strong_view and self._normalised(strong_view(pictures, places, order[share])),
+                strong=strong_view and self._normalised(strong_view(pictures, places, order[own])),
+                stand_in=stand_in,
             )
+
+    def _own(self, step: int) -> tuple[slice, bool]:
+        """The positions of a step that belong to this process; the step's first one in place of none."""
+        start = step * self.batch_size
+        stop = min(start + self.batch_size, len(self.images))
+        first = start + (self.rank - start) % self.world_size
+        return (slice(first, stop, self.world_size), False) if first < stop else (slice(start, start + 1), True)
 
     def _choices(self, epoch: int, purpose: Purpose) -> Choices | None:
         if self.augment is None:

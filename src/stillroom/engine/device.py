@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +13,8 @@ from datetime import timedelta
 
 import torch
 from torch import distributed
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed import distributed_c10d
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from stillroom.amounts import counted
@@ -105,19 +108,42 @@ def has_native_bf16(kind: str) -> bool:
 
 @contextmanager
 def processes_joined(machine: Machine) -> Iterator[None]:
-    """Join this process with the others for as long as it lasts; alone, or in a group made by the caller, nothing."""
+    """Join this process with the others for as long as it lasts; alone, or in a group made by the caller, nothing.
+
+    A script may do so again and again. Each time is a group of its own: where one ends with an error, the processes
+    that wait for this one are told, and the next group begins from nothing.
+    """
     if machine.world_size == 1 or distributed.is_initialized():
         yield
         return
-    backend = "nccl" if machine.device.type == "cuda" else "gloo"
     device = machine.device if machine.device.type == "cuda" else None
-    store, rank, world_size = next(rendezvous("env://", timeout=PATIENCE))
-    # After a restart, torchrun's store may still hold the addresses of the processes that died.
-    store = PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     distributed.init_process_group(
-        backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE, device_id=device
-    )
-    yield
-    # Only after success: where one process fails, the others may never come here, and torchrun ends them all.
-    distributed.barrier()
+        "nccl" if device else "gloo", store=PrefixStore(f"group {next(_groups)}", _store()), rank=machine.rank,
+        world_size=machine.world_size, timeout=PATIENCE, device_id=device,
+    )  # fmt: skip
+    try:
+        yield
+        distributed.barrier()  # nobody leaves while another still waits for an answer
+    except BaseException:
+        _leave_at_once()
+        raise
     distributed.destroy_process_group()
+
+
+_groups = itertools.count()  # the same in every process of a script, as the runs in it are
+
+
+@functools.cache
+def _store() -> Store:
+    """Where processes find each other. One for the life of a process: who is the host of it must not take it away."""
+    store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+    # After a restart, torchrun's store still holds the addresses of the processes that died.
+    return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def _leave_at_once() -> None:
+    """Give up the group without waiting for the others, which may never come."""
+    if distributed.get_backend() == "nccl":
+        distributed_c10d._abort_process_group()
+    else:
+        distributed.destroy_process_group()

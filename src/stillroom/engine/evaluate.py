@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillroom.models import logits_of
+from stillroom.models.output import evaluating
 from stillroom.records import Batch
 
 HARDLY = 0.06  # of what guessing leaves; students that had diverged ended between 0.01 and 0.05 of it
@@ -36,22 +37,19 @@ class Evaluation:
 def predict(
     model: nn.Module, batches: Iterable[Batch], autocast: AbstractContextManager[None] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Run a model over batches in evaluation mode; its mode is put back afterwards.
+    """Run a model over batches in evaluation mode; the mode of each of its modules is put back afterwards.
 
     Returns:
-        Logits (N, C) in float32 and labels (N,), both on the model's device.
+        Logits (N, C) in float32 and labels (N,), both on the model's device; those of stand-ins are left out.
     """
-    was_training = model.training
-    model.eval()
     logits, labels = [], []
-    try:
-        with torch.no_grad(), autocast or nullcontext():
-            for batch in batches:
-                logits.append(logits_of(model(batch.images)).float())
+    with evaluating(model), torch.no_grad(), autocast or nullcontext():
+        for batch in batches:
+            said = logits_of(model(batch.images)).float()  # a stand-in too: processes may compute it together
+            if not batch.stand_in:
+                logits.append(said)
                 labels.append(batch.labels)
-            return torch.cat(logits), torch.cat(labels)
-    finally:
-        model.train(was_training)
+        return torch.cat(logits), torch.cat(labels)
 
 
 def score(logits: Tensor, labels: Tensor) -> Evaluation:

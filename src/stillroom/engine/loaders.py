@@ -44,15 +44,18 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
 
 
 def val_batch(pictures: int, batch_size: int, machine: Machine) -> int:
-    """A validation batch size with which every process has the same number of steps.
+    """The batch size of a validation pass: large, for nothing is kept for a backward pass.
+
+    Args:
+        pictures: images in the validation set.
+        batch_size: of training, over all processes.
+        machine: says how many processes there are.
 
     Raises:
-        InputError: there are fewer pictures than processes.
+        InputError: there are fewer images than processes.
     """
-    world_size = machine.world_size
-    if pictures < world_size:
-        raise InputError(f"{pictures} validation pictures for {world_size} processes: use at most {pictures} processes")
-    size = max(batch_size, 256) // world_size * world_size
-    while 0 < pictures % size < world_size:
-        size -= world_size
-    return size
+    if pictures < machine.world_size:
+        raise InputError(
+            f"{pictures} validation images for {machine.world_size} processes: use at most {pictures} processes"
+        )
+    return max(batch_size, 256, machine.world_size)

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from stillroom.engine import checkpoint, together
-from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, predict, score, what_to_try
+from stillroom.engine import best, checkpoint, together
+from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, predict, score
+from stillroom.engine.finish import finish
+from stillroom.engine.health import Health
 from stillroom.engine.job import Job
 from stillroom.engine.loaders import make_loaders
+from stillroom.engine.looks import Looks
 from stillroom.engine.memory import PeakMemory
 from stillroom.engine.opening import opening
 from stillroom.engine.optim import build_optimizer, lr_at
 from stillroom.engine.progress import Reporter
 from stillroom.engine.resume import Progress, restore_progress, save_progress
+from stillroom.engine.shared_norms import SharedNorms
 from stillroom.engine.stop import StopRequest, listen
-from stillroom.engine.teaching import Teaching, answer, open_bank, watch
-from stillroom.errors import Diverged, Stopped
+from stillroom.engine.teaching import answer, prepare_teaching, watch
+from stillroom.errors import Diverged, InputError, Stopped, first_line
 from stillroom.losses.finite import NotFinite
-from stillroom.models import load_weights
-from stillroom.models.frozen import frozen
 from stillroom.records import Batch, Output
 
 
@@ -48,6 +51,7 @@ class Loop:
         self.many = job.machine.world_size > 1
         if self.many:
             together.copy_from_first([job.student, job.method])
+        self.norms = SharedNorms([job.student, job.method] if self.many else [])
         self.trained = [*job.student.parameters(), *job.method.parameters()]
         self.optimizer = build_optimizer(self.trained, job.recipe.optim, compiled=self.options.compile)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
@@ -56,29 +60,14 @@ class Loop:
             job.data, job.recipe, job.machine, strong=job.method.needs_strong
         )
         self.student_watch = watch(job.student, job.student_view, job.method, "student")
-        self.teaching = self._teaching(layout)
+        self.teaching = prepare_teaching(job, (self.train_loader, self.val_loader), layout, reporter)
         self.steps = len(self.train_loader)
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
         self.teacher_logits: Tensor | None = None
-        self.stop_wish = torch.zeros(())  # above 0 when any process was asked to stop, as of the latest step
-
-    def _teaching(self, layout: torch.memory_format) -> Teaching | None:
-        """The teacher in its place, with its bank if there is one."""
-        job, sharded = self.job, self.many and self.options.shard_teacher
-        if job.teacher is None:
-            return None
-        job.teacher.eval()
-        if sharded:
-            together.shard(job.teacher, job.machine)
-        else:
-            job.teacher.to(device=job.machine.device).to(memory_format=layout)
-        bank = open_bank(job.bank_key, self.options, job.machine, (self.train_loader, self.val_loader), self.reporter)
-        hooks = watch(job.teacher, job.teacher_view, job.method, "teacher")
-        asked = job.teacher
-        if hooks is None and not sharded and job.machine.device.type == "cpu":
-            asked = frozen(job.teacher, next(self.val_loader.epoch(0)).images[:2])
-        return Teaching(asked, hooks, bank, job.machine, sharded=sharded)
+        self.health = Health(job.student, job.method, self.optimizer)
+        self.looks = Looks(every_step=device.type == "cpu")
+        self.told = torch.zeros(2)  # by all processes: how many are asked to stop, and how long a step takes
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and write the summary.
@@ -87,8 +76,9 @@ class Loop:
             The summary, as in ``summary.json``.
 
         Raises:
-            Stopped: if Ctrl-C or SIGTERM asked for it; the state is saved.
-            Diverged: if a loss is NaN or infinite.
+            Stopped: if Ctrl-C, SIGTERM or SIGHUP asked for it; the state is saved.
+            Diverged: if a loss, a weight or the optimizer's state is NaN or infinite.
+            InputError: if the device has too little memory, or a file cannot be written.
         """
         if self.many and not self.job.machine.first:
             checkpoint.seed_anew(*self._place(), self.job.machine.rank)  # no two draw the same dropout
@@ -101,64 +91,71 @@ class Loop:
         about = opening(self.job, self.steps, done)
         self.reporter.start(self.job.run.path.name, self.options.epochs, self.steps, done, about)
         try:
-            with listen() as stop, self._joined():
+            with listen() as stop, self.norms.joined(), self._naming_memory():
                 while self.progress.epoch <= self.options.epochs:
                     self._train_epoch(stop)
-                    self._close_epoch()
-                    self._stop_if_asked(stop)
+                    self._close_epoch(stop)
+                    self._stop_if(self._somebody_asked(stop), stop)
         finally:
             self.reporter.close()
             for hooks in (self.student_watch, None if self.teaching is None else self.teaching.watch):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
-        return self._finish(teacher)
+        return finish(self.job, self.progress, teacher, self.memory, self.reporter)
 
     def _train_epoch(self, stop: StopRequest) -> None:
-        """The hot path: no checks, no waiting for the device beyond what divergence needs."""
-        job, now = self.job, self.progress
-        check_every = 1 if job.machine.device.type == "cpu" else 50
-        share = self.options.batch_size // job.machine.world_size
+        """The hot path: no checks, no waiting for the device beyond a look about once a second."""
+        job, now, loader = self.job, self.progress, self.train_loader
+        looked = now.step
+        self.looks.rest()
         self.runner.train()
         begin = time.perf_counter() - now.seconds
-        for batch in self.train_loader.epoch(now.epoch, now.step):
+        for batch in loader.epoch(now.epoch, now.step):
             for group in self.optimizer.param_groups:
                 group["lr"] = lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs)
+            self.norms.stand_in = batch.stand_in
             teacher = None
             if self.teaching is not None and job.method.needs_teacher_in(now.epoch):
                 filled = self.teaching.filling
-                teacher = self.teaching.about(batch, now.epoch, now.step * share)
+                teacher = self.teaching.about(batch, now.epoch, loader.own_before(now.step))
                 now.filling += self.teaching.filling - filled
             with self._autocast():
                 student = answer(self.runner, self.student_watch, batch)
-            count = self.train_loader.pictures_in(now.step)
+            count = loader.pictures_in(now.step)
             values = self._losses(student, teacher, batch, count)
             values.sum().backward()  # type: ignore[no-untyped-call]
             now.losses[now.step] = self._averaged(values.detach(), stop)
             now.step += 1
-            if now.step % check_every == 0:
-                self._check_losses(now.step - check_every)
+            asked = False
+            if self.looks.due():
+                asked, looked = self._look(looked), now.step
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            now.correct += (student.logits.detach().argmax(1) == batch.labels).sum()
+            if not batch.stand_in:
+                now.correct += (student.logits.detach().argmax(1) == batch.labels).sum()
             now.seen += count
             self.reporter.step(now.epoch, count, self._latest)
             now.seconds = time.perf_counter() - begin
-            if now.step < self.steps and (not self.many or now.step % check_every == 0):
-                self._stop_if_asked(stop)
-        self._check_losses(now.step - now.step % check_every)
+            if now.step < self.steps:
+                self._stop_if(asked if self.many else stop.signal_number > 0, stop)
+        self._check_losses(looked)
 
     def _losses(self, student: Output, teacher: Output | None, batch: Batch, count: int) -> Tensor:
-        """Every term of this process's share, or of the whole batch where a loss relates samples to each other."""
+        """Every term of this process's part, or of the whole batch where a loss relates samples to each other."""
         method, epoch = self.job.method, self.progress.epoch
         labels, ids = batch.labels, batch.ids
+        whole = self.many and method.relates_samples_in(epoch)
         share = 1.0
-        if self.many and method.relates_samples_in(epoch):
-            labels, ids = together.gather_labels(batch, count)
-            student = together.gather_batch(student, count)
-            teacher = None if teacher is None else together.gather_batch(teacher, count)
+        if whole:
+            first = self.train_loader.first_owner(self.progress.step)
+            labels, ids = together.gather_labels(batch, count, first)
+            student = together.gather_batch(student, count, first)
+            teacher = None if teacher is None else together.gather_batch(teacher, count, first)
         elif self.many:
-            share = len(labels) * self.job.machine.world_size / count  # the mean of shares' means, made exact
-        with checkpoint.drawing_for(self._place()) if method.draws else nullcontext():
+            own = 0 if batch.stand_in else len(labels)
+            share = own * self.job.machine.world_size / count  # the mean of the parts' means, made exact
+        drawing = checkpoint.drawing_for(self._place()) if method.draws else nullcontext()
+        with drawing, self.norms.on_whole_batch() if whole else nullcontext():
             try:
                 values = torch.stack(list(method(student, teacher, labels, epoch, ids).values()))
             except NotFinite as error:
@@ -166,12 +163,23 @@ class Loop:
         return values * share if share != 1.0 else values
 
     def _averaged(self, values: Tensor, stop: StopRequest) -> Tensor:
-        """The loss over all processes; gradients become their mean, and all learn whether one was asked to stop."""
+        """The loss over all processes; gradients become their mean, and all learn what they have to agree on."""
         if not self.many:
             return values
-        extra = together.average(self.trained, torch.cat([values, values.new_tensor([stop.signal_number])]))
-        self.stop_wish = extra[-1]
-        return extra[:-1]
+        wish, pace = float(stop.signal_number > 0), self.looks.pace if self.job.machine.first else 0.0
+        extra = together.average(self.trained, torch.cat([values.float(), values.new_tensor([wish, pace])]))
+        self.told = extra[-2:]
+        return extra[:-2]
+
+    def _look(self, since: int) -> bool:
+        """Stop for a bad loss since a step; else return whether the processes agree that one was asked to stop."""
+        self._check_losses(since)
+        if not self.many:
+            self.looks.looked(self.looks.pace)
+            return False
+        wish, pace = self.told.tolist()
+        self.looks.looked(pace * self.job.machine.world_size)  # only the first process named one
+        return bool(wish > 0)
 
     def _check_losses(self, since: int) -> None:
         """Stop before a bad value reaches a checkpoint."""
@@ -182,30 +190,47 @@ class Loop:
         what = f"loss term {self.names[term]!r} became {float(recent[step, term])}"
         raise self._diverged(what, since + step + 1)
 
+    def _check_state(self) -> None:
+        """Stop before weights that an update spoiled are measured or saved as good."""
+        self._check_losses(0)  # a stop request may come between two looks
+        if trouble := self.health.trouble():
+            raise self._diverged(trouble, self.progress.step)
+
     def _diverged(self, what: str, step: int) -> Diverged:
         last = self.job.run.last
         kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
         return Diverged(
-            f"{what} in epoch {self.progress.epoch}, step {step} of {self.steps}; {kept}. Lower lr or that term's "
-            "weight, or use precision=32"
+            f"{what} in epoch {self.progress.epoch}, step {step} of {self.steps}; {kept}. Lower lr or the weight of "
+            "a term, or use precision=32"
         )
 
-    def _close_epoch(self) -> None:
+    def _close_epoch(self, stop: StopRequest) -> None:
         """Measure, record and save."""
         now, run = self.progress, self.job.run
-        logits, labels = predict(self.job.student, self.val_loader.epoch(0), self._autocast())
-        now.rows.append(self._row(logits, labels))
+        self._check_state()
+        logits, labels = predict(self.job.student, self._unless_stopped(stop), self._autocast())
+        row = self._row(logits, labels)
+        if not math.isfinite(row["val_loss"]):
+            raise self._diverged(f"the validation loss became {row['val_loss']}", now.step)
+        now.rows.append(row)
         if self.job.machine.first:
-            if now.best() is now.rows[-1]:
-                run.write_best(self.job.student)
+            if now.best() is row:
+                now.best_weights = best.write_candidate(run, self.job.student)
             run.write_epochs(now.rows)
-        self.reporter.epoch(now.rows[-1])
+        self.reporter.epoch(row)
         now.epoch, now.step, now.seconds, now.filling, now.seen = now.epoch + 1, 0, 0.0, 0.0, 0
         now.losses.zero_()
         now.correct = self._zero()
         done = now.epoch - 1
         if done % self.options.checkpoint_every == 0 or done == self.options.epochs:
-            self._save()
+            save_progress(self.job, self.optimizer, now)
+
+    def _unless_stopped(self, stop: StopRequest) -> Iterator[Batch]:
+        """The validation batches; a request to stop is seen among them, too."""
+        for place, batch in enumerate(self.val_loader.epoch(0)):
+            if place % self.looks.interval == 0:
+                self._stop_if(self._somebody_asked(stop), stop)
+            yield batch
 
     def _row(self, logits: Tensor, labels: Tensor) -> dict[str, Any]:
         now = self.progress
@@ -230,37 +255,6 @@ class Loop:
             "images_per_second": now.seen / max(now.seconds, 1e-9),
         }
 
-    def _finish(self, teacher: Evaluation | None) -> dict[str, Any]:
-        """Write the student, then the summary, whose presence marks the run as finished."""
-        job, rows, best = self.job, self.progress.rows, self.progress.best()
-        if self.options.export == "best":
-            if self.many:
-                together.wait_for_all()  # process 0 may still be writing them
-            load_weights(job.student, job.run.best)
-        job.student.eval()
-        summary = {
-            "parameters": sum(p.numel() for p in job.student.parameters()),
-            "teacher_parameters": None if job.teacher is None else sum(p.numel() for p in job.teacher.parameters()),
-            "teacher": None if teacher is None else asdict(teacher),
-            "last": rows[-1],
-            "best": best,
-            "exported": self.options.export,
-            "seconds": sum(row["seconds"] for row in rows),
-            "bank_seconds": sum(row.get("bank_seconds", 0.0) for row in rows),
-            "peak_memory_bytes": self._peak_memory(),
-            "device": str(job.machine.device),
-            "processes": job.machine.world_size,
-        }
-        if job.machine.first:
-            job.run.write_student(job.student)
-            job.run.write_summary(summary)
-        # The one falls behind in a short run, the other where batch norms average over a long one.
-        accuracy = max(rows[-1]["train_top1"], rows[-1]["val_top1"])
-        if words := hardly_learned(accuracy, len(job.data.train.classes)):
-            fix = what_to_try(rows[0]["loss"], rows[-1]["loss"], job.recipe.optim.lr or 0.0)
-            self.reporter.say(f"warning: accuracy ended at {words}; {fix}")
-        return summary
-
     def _score_teacher(self) -> Evaluation | None:
         """Measure the teacher once; its answers are what agreement compares with."""
         if self.teaching is None:
@@ -273,10 +267,6 @@ class Loop:
             )
         return result
 
-    def _save(self) -> None:
-        self._check_losses(0)  # a stop request may come between two checks
-        save_progress(self.job, self.optimizer, self.progress)
-
     def _overall(self, share: Evaluation) -> Evaluation:
         """The numbers over all processes' validation pictures."""
         if not self.many:
@@ -285,27 +275,35 @@ class Loop:
         means = {f: together.mean_of_shares(getattr(share, f), share.count) for f in ("top1", "top5", "loss")}
         return Evaluation(**means, count=sum(counts))
 
-    def _peak_memory(self) -> int | None:
-        """Of the process that took most, since this run was begun or taken up again."""
-        peak = self.memory.bytes()
-        peaks = together.from_all(peak) if self.many else [peak]
-        return None if None in peaks else max(peaks)
+    def _somebody_asked(self, stop: StopRequest) -> bool:
+        """Whether any process was asked to stop; all have to come here."""
+        asked = stop.signal_number > 0
+        return int(together.total(self._zero() + asked)) > 0 if self.many else asked
 
-    def _joined(self) -> AbstractContextManager[None]:
-        """Batch norms over all processes, where there are several."""
-        if not self.many:
-            return nullcontext()
-        return together.batch_norm_over_all([self.job.student, self.job.method])
+    def _stop_if(self, asked: bool, stop: StopRequest) -> None:
+        """Save and stop, in all processes at the same step; a run at its end is finished instead."""
+        if not asked or self.progress.epoch > self.options.epochs:
+            return
+        self._check_state()
+        save_progress(self.job, self.optimizer, self.progress)
+        if self.many:
+            together.wait_for_all()  # torchrun ends the others as soon as one has left
+        raise Stopped(
+            f"stopped in epoch {self.progress.epoch} after step {self.progress.step}; everything is saved in "
+            f"{self.job.run.path}. The same command goes on from there",
+            stop.signal_number or signal.SIGTERM,
+        )
 
-    def _stop_if_asked(self, stop: StopRequest) -> None:
-        asked = float(self.stop_wish) > 0 if self.many else stop.signal_number > 0
-        if asked and self.progress.epoch <= self.options.epochs:
-            self._save()
-            raise Stopped(
-                f"stopped in epoch {self.progress.epoch} after step {self.progress.step}; everything is saved in "
-                f"{self.job.run.path}. The same command goes on from there",
-                stop.signal_number or signal.SIGTERM,
-            )
+    @contextmanager
+    def _naming_memory(self) -> Iterator[None]:
+        """Turns a device without room into an error that says what helps."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"batch_size={self.options.batch_size}: {self.job.machine.device} has too little memory for a step "
+                f"({first_line(error)}); lower batch_size or image_size, or use precision=bf16"
+            ) from error
 
     def _latest(self) -> dict[str, float]:
         values = self.progress.losses[self.progress.step - 1].tolist()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 from stillroom.amounts import counted
-from stillroom.engine import checkpoint, together
+from stillroom.engine import best, checkpoint, together
 from stillroom.engine.job import Job
 from stillroom.engine.progress import Reporter
+from stillroom.errors import InputError, first_line
+
+FORMAT = 2  # of the state; another one is another version's
 
 
 @dataclass
@@ -27,6 +31,7 @@ class Progress:
         correct: training pictures named rightly in it.
         seen: training pictures seen in it.
         rows: the numbers of the finished epochs.
+        best_weights: digest of the file with the weights of the best of them; empty before the first.
     """
 
     losses: Tensor
@@ -37,6 +42,7 @@ class Progress:
     filling: float = 0.0
     seen: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
+    best_weights: str = ""
 
     def best(self) -> dict[str, Any]:
         """The row of the epoch with the highest validation accuracy, the earliest of equals."""
@@ -48,7 +54,7 @@ class Progress:
 
 
 def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
-    """Write the checkpoint; every process has to call this, and process 0 writes.
+    """Write the checkpoint, and put the best weights it knows in place; every process has to call this.
 
     Raises:
         InputError: if it cannot be written; what was saved before stays.
@@ -61,6 +67,8 @@ def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
     if not job.machine.first:
         return
     state = {
+        "format": FORMAT,
+        "stillroom": version("stillroom"),
         "student": job.student.state_dict(),
         "method": job.method.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -68,6 +76,7 @@ def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
         "random": random,
     }
     checkpoint.save_state(job.run.last, state)
+    best.put_in_place(job.run)
 
 
 def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Progress:
@@ -82,14 +91,26 @@ def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Prog
         Where to go on, on the job's device.
 
     Raises:
-        InputError: the checkpoint cannot be read.
+        InputError: the checkpoint cannot be read, or is another version's or another run's.
     """
     machine = job.machine
     state = checkpoint.load_state(job.run.last)
-    job.student.load_state_dict(state["student"])
-    job.method.load_state_dict(state["method"])
-    optimizer.load_state_dict(state["optimizer"])
-    now = Progress(**state["progress"])
+    if state.get("format") != FORMAT:
+        raise InputError(
+            f"checkpoint {job.run.last} was written by {_writer(state)}, in a form that this version does not read: go "
+            "on with that version, or delete the checkpoint to begin this run anew"
+        )
+    try:
+        job.student.load_state_dict(state["student"])
+        job.method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        now = Progress(**state["progress"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"checkpoint {job.run.last} does not fit this run ({first_line(error)}); delete it to begin this run anew"
+        ) from error
+    if machine.first:
+        best.find_again(job.run, now.best_weights, reporter, needed=job.recipe.run.export == "best")
     now.losses = now.losses.to(machine.device)
     # The others' share of what was counted so far stays with process 0.
     now.correct = now.correct.to(machine.device) if machine.first else now.correct.new_zeros((), device=machine.device)
@@ -103,3 +124,8 @@ def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Prog
                 f"{machine.world_size}: the same pictures, steps and weights, but new random numbers for dropout"
             )
     return now
+
+
+def _writer(state: dict[str, Any]) -> str:
+    known = state.get("stillroom")
+    return f"Stillroom {known}" if isinstance(known, str) else "an earlier version of Stillroom"

@@ -23,7 +23,7 @@ from torch import nn
 from stillroom.engine.checkpoint import size_in_words, unwritten
 from stillroom.engine.lock import locked
 from stillroom.errors import InputError, first_line
-from stillroom.files import ABANDONED_SECONDS, is_aside, remove_half_written, write_text
+from stillroom.files import ABANDONED_SECONDS, is_aside, make_folder, remove_half_written, write_text
 from stillroom.models import save_weights
 
 
@@ -44,8 +44,13 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """The student's weights at its best epoch."""
+        """The student's weights at its best epoch, of those that the checkpoint knows."""
         return self.path / "checkpoint" / "best.safetensors"
+
+    @property
+    def candidate(self) -> Path:
+        """The student's weights at a better epoch, until the checkpoint that knows of it is whole."""
+        return self.path / "checkpoint" / "candidate.safetensors"
 
     @property
     def student(self) -> Path:
@@ -85,9 +90,9 @@ class RunFolder:
         """
         _write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
-    def write_best(self, student: nn.Module) -> None:
-        """Write the weights of the best epoch so far."""
-        _write_weights(self.best, student, {})
+    def write_candidate(self, student: nn.Module) -> None:
+        """Write the weights of the best epoch so far, aside."""
+        _write_weights(self.candidate, student, {})
 
     def write_student(self, student: nn.Module) -> None:
         """Write the finished student, with the run's settings in its header."""
@@ -139,7 +144,7 @@ def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], neede
     if not (path / "config.yaml").exists() and path.exists() and not (path.is_dir() and _is_ours_to_begin(path)):
         raise InputError(f"run folder {path} holds other files; nothing is overwritten, give another name=")
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         if not (path / "config.yaml").exists():
             with run.held():  # of several processes that begin it at once, one does
                 _begin(run, settings, inputs, needed_bytes)

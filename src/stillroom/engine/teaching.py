@@ -14,10 +14,12 @@ from stillroom.engine.bank import TeacherBank, View, positions_of
 from stillroom.engine.bank_key import BankKey
 from stillroom.engine.device import Machine
 from stillroom.engine.evaluate import predict
+from stillroom.engine.job import Job
 from stillroom.engine.progress import Reporter
 from stillroom.methods import Method
 from stillroom.models import logits_of
 from stillroom.models.anatomy import Anatomy
+from stillroom.models.frozen import frozen
 from stillroom.models.watch import Watch
 from stillroom.records import Batch, Output
 
@@ -54,7 +56,11 @@ class Teaching:
         bank = self.bank
         if bank is None:
             return self._ask(batch)
-        found = bank.read_all(bank.training_views, epoch, start, len(batch.labels))
+        if batch.stand_in:  # it has no position in the bank, and what is said about it does not count
+            nothing = batch.images.new_zeros(len(batch.labels), bank.key.classes)
+            found: dict[str, Tensor] | None = dict.fromkeys(bank.training_views, nothing)
+        else:
+            found = bank.read_all(bank.training_views, epoch, start, len(batch.labels))
         if self._everywhere(found is not None) and found is not None:
             found = {view: logits.to(batch.images.device) for view, logits in found.items()}
         else:
@@ -63,7 +69,7 @@ class Teaching:
             said = {"logits": output.logits, **output.parts}
             # Rounded as they will be read, so that the run that fills the bank and those that read it are the same.
             found = {view: bank.rounded(said[view]) for view in bank.training_views}
-            for view, logits in found.items():
+            for view, logits in {} if batch.stand_in else found.items():
                 bank.write(view, epoch, start, logits)
             self.filling += self.machine.clock() - begin
         return Output(found.pop("logits"), found)
@@ -90,6 +96,33 @@ class Teaching:
             return here
         missing = torch.tensor(0 if here else 1, device=self.machine.device)
         return int(together.total(missing)) == 0
+
+
+def prepare_teaching(
+    job: Job, loaders: tuple[MemoryLoader, MemoryLoader], layout: torch.memory_format, reporter: Reporter
+) -> Teaching | None:
+    """The teacher in its place, with its bank if there is one; None without a teacher.
+
+    Args:
+        job: whose teacher it is.
+        loaders: for training and for validation.
+        layout: of the images that the loaders make.
+        reporter: told when something is wrong with the bank.
+    """
+    sharded = job.machine.world_size > 1 and job.recipe.run.shard_teacher
+    if job.teacher is None:
+        return None
+    job.teacher.eval()
+    if sharded:
+        together.shard(job.teacher, job.machine)
+    else:
+        job.teacher.to(device=job.machine.device).to(memory_format=layout)
+    bank = open_bank(job.bank_key, job.recipe.run, job.machine, loaders, reporter)
+    hooks = watch(job.teacher, job.teacher_view, job.method, "teacher")
+    asked = job.teacher
+    if hooks is None and not sharded and job.machine.device.type == "cpu":
+        asked = frozen(job.teacher, next(loaders[1].epoch(0)).images[:2])
+    return Teaching(asked, hooks, bank, job.machine, sharded=sharded)
 
 
 def open_bank(

@@ -1,6 +1,6 @@
-"""What several processes of one run share: gradients, batch statistics, outputs, decisions.
+"""What several processes of one run share: gradients, outputs, decisions.
 
-Every process holds the whole student and every ``world_size``-th picture of each batch. All of it is written so that
+Every process holds the whole student and every ``world_size``-th image of each batch. All of it is written so that
 a run under any number of processes takes the same steps as one process with the same global batch, up to rounding.
 """
 
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from stillroom.engine.device import Machine
 from stillroom.errors import InputError
@@ -37,28 +35,34 @@ def copy_from_first(modules: Iterable[nn.Module]) -> None:
     """Give every process the parameters and buffers of process 0."""
     for module in modules:
         for value in [*module.parameters(), *module.buffers()]:
-            distributed.broadcast(value.detach(), 0)
+            # As bytes, for not every backend knows every number format.
+            whole = value.detach().contiguous()
+            if whole.numel():
+                distributed.broadcast(whole.view(-1).view(torch.uint8), 0)
+                value.detach().copy_(whole)
 
 
 def average(parameters: Iterable[nn.Parameter], extra: Tensor) -> Tensor:
-    """Replace gradients by their mean over all processes, in one message a number format.
+    """Replace gradients by their mean over all processes, in one message.
 
     Not ``DistributedDataParallel``, which expects one forward pass a step with every parameter in it: here two views
     may go through the student, parameters rest in initial stages, and connectors outside the student learn too.
 
+    Gradients of 16 bits are averaged in float32, which every backend knows. Those in float64 take a second message.
+
     Args:
-        parameters: the same ones in every process, with gradients on the same ones.
+        parameters: the same ones in the same order in every process, with gradients on the same ones.
         extra: float32 numbers that are averaged on the way.
 
     Returns:
         The mean of ``extra``.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    for dtype in {torch.float32, *(gradient.dtype for gradient in gradients)}:
-        group = [gradient for gradient in gradients if gradient.dtype == dtype]
-        if dtype == torch.float32:
-            group.append(extra)
-        flat = torch.cat([value.flatten() for value in group])
+    values = [extra, *(p.grad for p in parameters if p.grad is not None)]
+    exact = [value for value in values if value.dtype == torch.float64]
+    for group, dtype in (([v for v in values if v.dtype != torch.float64], torch.float32), (exact, torch.float64)):
+        if not group:
+            continue
+        flat = torch.cat([value.flatten().to(dtype) for value in group])
         distributed.all_reduce(flat)
         flat /= distributed.get_world_size()
         pieces = torch.split(flat, [value.numel() for value in group])
@@ -103,107 +107,53 @@ def wait_for_all() -> None:
     distributed.barrier()
 
 
-class _Gather(torch.autograd.Function):
+class Gather(torch.autograd.Function):
     """Stacks a tensor of the same shape from every process; a gradient goes back to where its slice came from."""
 
     @staticmethod
     def forward(_: FunctionCtx, value: Tensor) -> Tensor:
+        """(...) of this process -> (world_size, ...)."""
         stacked = value.new_empty(distributed.get_world_size(), *value.shape)
         distributed.all_gather(list(stacked.unbind()), value.contiguous())
         return stacked
 
     @staticmethod
     def backward(_: FunctionCtx, *gradients: Tensor) -> Tensor:
+        """The sum of what all processes want of this one's slice."""
         return total(gradients[0].contiguous())[distributed.get_rank()]
 
 
-def gather_batch(output: Output, count: int) -> Output:
-    """Put together what every process's model says about its share of a batch, in the order of the whole batch.
+def gather_batch(output: Output, count: int, first: int = 0) -> Output:
+    """Put together what every process's model says about its part of a batch, in the order of the whole batch.
 
     A loss of the result, computed alike in every process, gives gradients whose mean over the processes is the gradient
     of that loss.
 
     Args:
         output: of this process; modules among its parts are passed on.
-        count: pictures in the whole batch.
+        count: images in the whole batch.
+        first: the process that the batch's first image belongs to.
     """
-    return Output(_gathered(output.logits, count), {name: _gathered(v, count) for name, v in output.parts.items()})
+    parts = {name: _gathered(value, count, first) for name, value in output.parts.items()}
+    return Output(_gathered(output.logits, count, first), parts)
 
 
-def gather_labels(batch: Batch, count: int) -> tuple[Tensor, Tensor]:
+def gather_labels(batch: Batch, count: int, first: int = 0) -> tuple[Tensor, Tensor]:
     """Labels and ids of the whole batch, in its order."""
-    return _gathered(batch.labels, count), _gathered(batch.ids, count)
+    return _gathered(batch.labels, count, first), _gathered(batch.ids, count, first)
 
 
-def _gathered(value: Any, count: int) -> Any:
+def _gathered(value: Any, count: int, first: int) -> Any:
     if isinstance(value, tuple):
-        return tuple(_gathered(each, count) for each in value)
+        return tuple(_gathered(each, count, first) for each in value)
     if not isinstance(value, Tensor):
         return value
     longest = -(-count // distributed.get_world_size())
     if len(value) < longest:
         value = torch.cat([value, value.new_zeros(longest - len(value), *value.shape[1:])])
-    stacked: Tensor = _Gather.apply(value)
-    # Process r holds the pictures r, r + world_size, ...: those that are padded come last.
-    return stacked.transpose(0, 1).flatten(0, 1)[:count]
-
-
-@contextmanager
-def batch_norm_over_all(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Let batch norms in training mode take their statistics over all processes; the modules stay the ones they are.
-
-    Raises:
-        InputError: a batch norm of a kind that is not known.
-    """
-    norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
-    norms = [norm for norm in norms if not isinstance(norm, nn.SyncBatchNorm)]
-    for norm in norms:
-        plain = type(norm).forward is _BatchNorm.forward
-        if not plain and not (hasattr(norm, "act") and hasattr(norm, "drop")):
-            raise InputError(
-                f"student: its {type(norm).__name__} cannot take its statistics over several processes; use torch's "
-                "BatchNorm or SyncBatchNorm, or one process"
-            )
-    for norm in norms:
-        vars(norm)["forward"] = MethodType(_normalise, norm)
-    try:
-        yield
-    finally:
-        for norm in norms:
-            del vars(norm)["forward"]
-
-
-def _normalise(norm: Any, x: Tensor) -> Tensor:
-    """Batch norm with the statistics of the whole batch; also timm's, which drops and activates behind it."""
-    if not norm.training:
-        plain: Tensor = type(norm).forward(norm, x)
-        return plain
-    wide = x.float()
-    axes = [0, *range(2, x.dim())]
-    variance, mean = torch.var_mean(wide, axes, correction=0)
-    count = x.numel() // x.shape[1]
-    stats: Tensor = _Gather.apply(torch.stack([mean, variance, torch.full_like(mean, count)]))
-    means, variances, counts = stats.unbind(1)
-    total = counts.sum(0)
-    mean = (means * counts).sum(0) / total
-    variance = ((variances + (means - mean).square()) * counts).sum(0) / total
-    if norm.track_running_stats:
-        _remember(norm, mean.detach(), variance.detach() * total / (total - 1))
-    shape = [1, -1, *[1] * (x.dim() - 2)]
-    y = (wide - mean.view(shape)) * (variance + norm.eps).rsqrt().view(shape)
-    if norm.affine:
-        y = y * norm.weight.view(shape) + norm.bias.view(shape)
-    y = y.to(x.dtype)
-    result: Tensor = norm.act(norm.drop(y)) if hasattr(norm, "act") else y
-    return result
-
-
-def _remember(norm: Any, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics towards a batch's."""
-    norm.num_batches_tracked += 1
-    share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
-    norm.running_var.lerp_(variance.to(norm.running_var.dtype), share)
+    stacked: Tensor = Gather.apply(value)
+    # The images belong to the processes in turn, beginning with the first: padding and stand-ins come last.
+    return stacked.roll(-first, 0).transpose(0, 1).flatten(0, 1)[:count]
 
 
 def shard(model: nn.Module, machine: Machine) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
 from stillroom.errors import InputError
 from stillroom.models.anatomy import examine
@@ -26,7 +27,8 @@ class ReusedHead(nn.Module):
     The student runs whole: what comes after its final map, its own classifier above all, stays in the module
     because its class is not rewritten, but nothing depends on it and it gets no gradient. The map is read by a
     hook on the student that holds nothing between two passes; copies and pickles bring it along with their own
-    student, and the state dict holds the three modules and nothing else.
+    student, and the state dict holds the three modules and nothing else. After :meth:`let_go` the student has no hook
+    between two passes.
 
     Args:
         student: any module that makes a final map (B, student_channels, H, W).
@@ -70,11 +72,8 @@ class ReusedHead(nn.Module):
         self.final_map = Point(final_map) if isinstance(final_map, str) else final_map
         self._listener = _Listener()
         # A hook from the start, not one for each pass: torch.compile sees one module then.
-        source = _submodule(student, self.final_map.module)
-        if self.final_map.side == "input":
-            source.register_forward_pre_hook(self._listener)
-        else:
-            source.register_forward_hook(self._listener)
+        self._stays = True
+        self._listen()
         self.size = size
         self.factor = factor
         self.projector = _projector(student_channels, head.in_features, head.in_features // factor)
@@ -98,10 +97,31 @@ class ReusedHead(nn.Module):
             "size": None if self.size is None else list(self.size),
         }
 
+    def let_go(self) -> None:
+        """Take the hook off the student, who may be somebody else's; each pass brings its own from now on."""
+        source = _submodule(self.student, self.final_map.module)
+        for hooks in (source._forward_hooks, source._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if hook is self._listener]:
+                del hooks[key]
+        self._stays = False
+
+    def _listen(self) -> RemovableHandle:
+        source = _submodule(self.student, self.final_map.module)
+        if self.final_map.side == "input":
+            return source.register_forward_pre_hook(self._listener)
+        return source.register_forward_hook(self._listener)
+
     def forward(self, images: Tensor) -> Tensor:
         """Pictures (B, C, H, W) -> logits (B, classes) of the teacher's classifier."""
         self._listener.heard = None
-        self.student(images)
+        if self._stays:
+            self.student(images)
+        else:
+            handle = self._listen()
+            try:
+                self.student(images)
+            finally:
+                handle.remove()
         feature, self._listener.heard = self._listener.heard, None
         if not isinstance(feature, Tensor) or feature.dim() != 4:
             shape = f"of shape {tuple(feature.shape)}" if isinstance(feature, Tensor) else "where no tensor came by"
