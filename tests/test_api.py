@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -113,6 +116,56 @@ def test_wrong_settings_are_refused(tmp_path, tiny_data):
     (tmp_path / "half" / "inputs.json").write_text('{"classes": []}')
     with pytest.raises(InputError, match="not finished"):
         stillroom.evaluate(model=str(tmp_path / "half"), data=tiny_data, mean=[0.5] * 3, std=[0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"model": torch.nn.Linear}, "is a class: give what it makes, Linear"),
+        ({"model": 3}, "model=3: give a name, a run folder, or a torch.nn.Module"),
+        ({"data": [1, 2]}, "data=list: give a name, a folder, or a stillroom.data.DataSet"),
+        ({"epochs": "3"}, "epochs='3': give a whole number"),
+        ({"pretrained": True}, "the model was handed in as a module and has its weights; leave pretrained out"),
+        ({"pretrained": True, "model": "timm:resnet18", "checkpoint": __file__}, "both name weights; give one"),
+        ({"checkpoint": "none.pt"}, "checkpoint=none.pt: there is no such file"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_named(tmp_path, tiny_data, wrong, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        stillroom.train(**{"model": tiny_model(), "data": tiny_data, "runs": str(tmp_path), **FAST, **wrong})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluate_and_distill_name_wrong_arguments_too(tiny_data):
+    with pytest.raises(InputError, match=r"no setting 'epochs'.*known are"):
+        stillroom.evaluate(model=tiny_model(), data=tiny_data, epochs=3)
+    with pytest.raises(InputError, match="accelerator='gpu': give auto or cpu"):
+        stillroom.evaluate(model=tiny_model(), data=tiny_data, accelerator="gpu")
+    with pytest.raises(InputError, match=r"method=.*give text such as 'kd\(temperature=2\)', a Method, or one loss"):
+        stillroom.distill(teacher=tiny_model(), student=tiny_model(), data=tiny_data, method=KD)
+
+
+def test_a_path_serves_as_a_run_and_a_checkpoint_takes_the_place_of_its_weights(tmp_path, tiny_data):
+    model = "tests.conftest:tiny_model"
+    runs = [
+        stillroom.train(model=model, data=tiny_data, runs=tmp_path, name=f"r{seed}", seed=seed, **FAST).record
+        for seed in (0, 1)
+    ]
+    one, other = (stillroom.evaluate(model=run.path, data=tiny_data) for run in runs)
+    assert one != other
+    assert stillroom.evaluate(model=runs[0].path, data=tiny_data, checkpoint=runs[1].student) == other
+
+
+def test_what_there_is_is_listed_and_loaded_when_it_is_used():
+    code = (
+        "import sys, stillroom\n"
+        "assert {'train', 'distill', 'evaluate', 'losses', 'InputError'} <= set(dir(stillroom))\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert stillroom.losses.KD\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="distil"):
+        stillroom.distil  # noqa: B018
 
 
 def test_a_teacher_of_other_classes_is_refused(tmp_path, tiny_data):

@@ -123,6 +123,12 @@ def test_a_runs_own_config_is_a_printed_config_away(photos, capsys):
         (["compare", "--studens", "a"], "did you mean --students?"),
         (["export"], "RUN must be given"),
         (["distill", "--teacher", "resnet56", "--student", "resnet8", "--data", "x"], "random weights"),
+        (["distill", "--teacher", "resnet57", "--student", "resnet8", "--data", "x"], "did you mean resnet56"),
+        (
+            ["distill", "--teacher", "resnet56", "--student", "resnet8", "--data", "x", "--teacher_pretrained", "true"],
+            "teacher_pretrained=true: there are no published weights for teacher=resnet56; give teacher_checkpoint",
+        ),
+        (["train", "--model", "resnet8", "--data", "glyphs10"], "did you mean glyphs100?"),
         (["evaluate", "--model", "resnet8", "--data", "x"], "random weights"),
         (["list", "dreams"], "dreams"),
         (["list", "method"], "WHAT=method: give models or methods or data or recipes; did you mean methods?"),
@@ -139,6 +145,51 @@ def test_wrong_input_is_one_line_on_stderr_and_status_2(arguments, says, capsys)
     assert says in err
     assert err.count("\n") == 1
     assert err.startswith("stillroom: error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("distill --teacher runs/big_teacher --student resnet8", "teacher=runs/big_teacher: there is no such run "
+         "folder; did you mean runs/big-teacher?"),
+        ("distill --teacher run/big-teacher --student resnet8", "did you mean runs/big-teacher?"),
+        ("distill --teacher big-teacher --student resnet8", "teacher=big-teacher: no model is called so; did you mean "
+         "runs/big-teacher?"),
+        ("distill --teacher photos/red --student resnet8", "photos/red: this folder is no run, it holds no"),
+        ("distill --teacher far/away --student resnet8", "there is no such run folder; far does not exist either"),
+        ("distill --teacher runs/big-teacher --student runs/none", "student=runs/none: there is no such run folder; "
+         "runs holds big-teacher, half"),
+        ("distill --teacher runs/big-teacher --student runs/half", "student=runs/half: this run is not finished"),
+        ("distill --teacher runs/big-teacher --student resnet8 --teacher_pretrained true", "teacher_pretrained=true: "
+         "teacher=runs/big-teacher is a run folder, whose own weights are used; leave teacher_pretrained out"),
+        ("distill --teacher resnet8 --student resnet8 --teacher_checkpoint photos/wieghts.pt", "teacher_checkpoint="
+         "photos/wieghts.pt: there is no such file; did you mean photos/weights.pt?"),
+        ("train --model runs/big-teacher --pretrained true", "model=runs/big-teacher is a run folder"),
+        ("train --model runs/b", "model=runs/b: there is no such run folder; runs holds big-teacher, half"),
+        ("evaluate --model runs/bigteacher", "did you mean runs/big-teacher?"),
+        ("evaluate --model runs/big-teacher --pretrained true", "leave pretrained out"),
+        ("compare --teachers runs/bigteacher --students resnet8", "did you mean runs/big-teacher?"),
+        ("compare --teachers runs/big-teacher --students resnet8 --teacher_pretrained true", "brings its own weights"),
+        ("report runs/bigteacher", "runs/bigteacher: there is no such folder; did you mean runs/big-teacher?"),
+        ("report run", "did you mean runs?"),
+        ("export runs/bigteacher", "runs/bigteacher: there is no such run folder; did you mean runs/big-teacher?"),
+        ("train --model resnet8 --data phots", "did you mean photos?"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_said_with_what_lies_near_it(arguments, says, tmp_path, monkeypatch, capsys):
+    for folder in ("runs/big-teacher", "runs/half", "runs/no-run", "photos/red"):
+        (tmp_path / folder).mkdir(parents=True)
+    for run in ("big-teacher", "half"):
+        (tmp_path / "runs" / run / "config.yaml").write_text("model: resnet8\n")
+    (tmp_path / "runs" / "big-teacher" / "summary.json").write_text("{}")
+    (tmp_path / "runs" / "big-teacher" / "inputs.json").write_text("{}")
+    (tmp_path / "photos" / "weights.pt").touch()
+    monkeypatch.chdir(tmp_path)
+    data = [] if "--data" in arguments or arguments.startswith(("report", "export")) else ["--data", "photos"]
+    assert main([*arguments.split(), *data]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
 
 
 def test_an_impossible_depth_and_a_foreign_folder_leave_no_trace(photos, trained, tmp_path, capsys):

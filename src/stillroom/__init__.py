@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from stillroom.errors import InputError
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InputError", "Result", "distill", "evaluate", "train"]
 
+_PARTS = ("data", "export", "losses", "methods", "models")  # packages that need no import of their own
+
 
 def __getattr__(name: str) -> Any:
     """Import the heavy parts when they are first used, so that ``import stillroom.losses`` stays light."""
@@ -22,4 +26,11 @@ def __getattr__(name: str) -> Any:
         from stillroom import api
 
         return getattr(api, name)
-    raise AttributeError(f"module 'stillroom' has no attribute {name!r}")
+    if name in _PARTS:
+        return importlib.import_module(f"stillroom.{name}")
+    raise AttributeError(f"module 'stillroom' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+
+
+def __dir__() -> list[str]:
+    """What there is to use, imported or not."""
+    return sorted({*globals(), *__all__, *_PARTS})

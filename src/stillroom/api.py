@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from stillroom.config import Recipe, make_recipe
+from stillroom.config import DataOptions, Recipe, make_recipe, unknown_setting
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.earlier import evaluation_notes
 from stillroom.engine.device import Machine, make_machine, processes_joined
@@ -20,14 +21,18 @@ from stillroom.engine.job import Job
 from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Reporter, Silent, make_reporter
 from stillroom.engine.runs import RunFolder
+from stillroom.errors import InputError
+from stillroom.kinds import as_kind
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
 from stillroom.models.reuse import ReusedHead
-from stillroom.networks import ModelLike, build, require_weights
+from stillroom.networks import build
 from stillroom.prepare import Inputs, as_asked, load_pictures, prepare, with_picture_size
+from stillroom.sources import check_source, require_weights
 
-DataLike = str | Path | DataSet
+ModelLike = str | os.PathLike[str] | nn.Module
+DataLike = str | os.PathLike[str] | DataSet
 
 
 class Result(NamedTuple):
@@ -46,8 +51,8 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, **setting
     """Train a classifier on labels.
 
     Args:
-        model: a name (see ``stillroom list models``) or a module; a module is trained in place, and nothing but its
-            weights changes.
+        model: a name (see ``stillroom list models``), a run folder, or a module; a module is trained in place, and
+            nothing but its weights changes.
         data: a name (see ``stillroom list data``), a folder, or a loaded :class:`stillroom.data.DataSet`.
         progress: show progress on stderr.
         **settings: any setting of ``stillroom train --help``, for example ``epochs=30, lr=0.1``.
@@ -59,7 +64,7 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, **setting
         InputError: for anything that cannot work, before training begins.
     """
     inputs = Inputs(student=_module(model), data=_loaded(data))
-    recipe = make_recipe("train", {"model": _name(model), "data": _data_name(data), **settings})
+    recipe = make_recipe("train", {"model": _name("model", model), "data": _data_name(data), **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
 
 
@@ -76,7 +81,7 @@ def distill(
 
     Args:
         teacher: a run folder, a name, or a trained module; it leaves as it came, unless ``shard_teacher`` spreads it.
-        student: a name, or a module that is trained in place.
+        student: a name, a run folder, or a module that is trained in place.
         data: a name, a folder, or a loaded :class:`stillroom.data.DataSet`.
         method: text such as ``"0.1*ce + 0.9*kd(temperature=4)"``, a :class:`stillroom.methods.Method`, or one loss
             module, which is added to the cross-entropy with weight 1.
@@ -92,8 +97,10 @@ def distill(
     made = method if isinstance(method, Method) else None
     if made is None and isinstance(method, nn.Module):
         made = Method([Term(method)])
+    if made is None and not isinstance(method, str):
+        raise InputError(f"method={method!r}: give text such as 'kd(temperature=2)', a Method, or one loss module")
     inputs = Inputs(_module(teacher), _module(student), made, _loaded(data))
-    names = {"teacher": _name(teacher), "student": _name(student), "data": _data_name(data)}
+    names = {"teacher": _name("teacher", teacher), "student": _name("student", student), "data": _data_name(data)}
     text = made.text if made is not None else method
     recipe = make_recipe("distill", {**names, "method": text, **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
@@ -116,8 +123,8 @@ def evaluate(
     Args:
         model: a run folder, a name, or a module.
         data: a name, a folder, or a loaded :class:`stillroom.data.DataSet`.
-        checkpoint: weights for a model given by name.
-        pretrained: use the published weights of a timm or torchvision model.
+        checkpoint: weights for the model; with a run folder, in place of the run's.
+        pretrained: use the published weights of a timm or torchvision model; refused with any other.
         batch_size: pictures a step.
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 or auto.
@@ -127,16 +134,24 @@ def evaluate(
     Raises:
         InputError: for anything that cannot work.
     """
-    chosen = with_picture_size(make_recipe("train", {"model": _name(model), "data": _data_name(data), **options})).data
-    require_weights("model", model, checkpoint, pretrained)
+    known = [field.name for field in dataclasses.fields(DataOptions)]
+    for option in options:
+        if option not in known:
+            raise InputError(unknown_setting(option, [*known, "checkpoint", "pretrained", "batch_size"]))
+    size, name = as_kind("batch_size", batch_size, int), _name("model", model)
+    settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}
+    recipe = with_picture_size(make_recipe("train", {"model": name, "data": _data_name(data), **settings, **options}))
+    chosen, run, given = recipe.data, recipe.run, _module(model) or name
+    check_source("model", given, checkpoint, pretrained)
+    require_weights("model", given, checkpoint, pretrained)
     pictures = data if isinstance(data, DataSet) else load_pictures(chosen)
-    pictures = as_asked(pictures, chosen, _name(model))
-    network = build("model", model, pictures, checkpoint, pretrained)
-    for note in evaluation_notes(model if checkpoint is None else "", pictures):
+    pictures = as_asked(pictures, chosen, name)
+    network = build("model", given, pictures, checkpoint, pretrained)
+    for note in evaluation_notes(given if checkpoint is None else "", pictures):
         say(note)
-    machine = make_machine(accelerator, precision)
+    machine = make_machine(run.accelerator, run.precision)
     loader = MemoryLoader(
-        pictures.val, batch_size=batch_size, mean=pictures.mean, std=pictures.std, shuffle=False, device=machine.device
+        pictures.val, batch_size=size, mean=pictures.mean, std=pictures.std, shuffle=False, device=machine.device
     )
     with borrowed(model if isinstance(model, nn.Module) else None):
         return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))
@@ -191,9 +206,20 @@ def _loaded(value: DataLike) -> DataSet | None:
     return value if isinstance(value, DataSet) else None
 
 
-def _name(model: ModelLike) -> str:
-    return model if isinstance(model, str) else f"{type(model).__module__}.{type(model).__qualname__}"
+def _name(role: str, model: ModelLike) -> str:
+    """A model as a recipe names it; a module by its class."""
+    if isinstance(model, nn.Module):
+        return f"{type(model).__module__}.{type(model).__qualname__}"
+    if isinstance(model, type):
+        raise InputError(f"{role}={model!r} is a class: give what it makes, {model.__name__}(...)")
+    if not isinstance(model, str | os.PathLike):
+        raise InputError(f"{role}={model!r}: give a name, a run folder, or a torch.nn.Module")
+    return os.fspath(model)
 
 
 def _data_name(data: DataLike) -> str:
-    return data.name if isinstance(data, DataSet) else str(data)
+    if isinstance(data, DataSet):
+        return data.name
+    if not isinstance(data, str | os.PathLike):
+        raise InputError(f"data={type(data).__name__}: give a name, a folder, or a stillroom.data.DataSet")
+    return os.fspath(data)

@@ -225,7 +225,7 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
     known = [name for names in fields.values() for name in names]
     for name in settings:
         if name not in known:
-            raise InputError(_unknown(name, known))
+            raise InputError(unknown_setting(name, known))
     for group in groups.values():
         for f in dataclasses.fields(group):
             if f.default is dataclasses.MISSING and settings.get(f.name) is None:
@@ -240,7 +240,13 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
     return recipe
 
 
-def _unknown(name: str, known: list[str]) -> str:
+def unknown_setting(name: str, known: list[str]) -> str:
+    """What to say of a setting that does not exist.
+
+    Args:
+        name: as it was given.
+        known: those that do.
+    """
     import difflib
 
     hint = did_you_mean(difflib.get_close_matches(name, known, n=1), f"; known are {', '.join(known)}")

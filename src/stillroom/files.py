@@ -6,11 +6,12 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 ABANDONED_SECONDS = 3600  # what nobody wrote to for so long was left by a killed process, here or elsewhere
+_SHOWN = 3
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -103,3 +104,9 @@ def shown(name: object, longest: int = 200) -> str:
     text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(name))
     half = longest // 2
     return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return the first few of some names, each fit to be printed, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(shown(name) for name in names[:_SHOWN]) + more

@@ -17,20 +17,6 @@ from stillroom.models.reuse import ReusedHead, from_plan
 ModelLike = str | nn.Module
 
 
-def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
-    """Refuse a model given by a bare name, which would answer at random.
-
-    Raises:
-        InputError: naming the settings that bring weights.
-    """
-    if isinstance(model, str) and not (checkpoint or pretrained or is_run(model) or _is_function(model)):
-        prefix = "" if role == "model" else f"{role}_"
-        raise InputError(
-            f"{role}={model} would have random weights: give {prefix}checkpoint=FILE, {prefix}pretrained=true, "
-            f"or as {role} the folder of a finished run"
-        )
-
-
 def is_run(model: str | Path) -> bool:
     """Whether a model's name, or a path, is the folder of a run, finished or not."""
     return (Path(model) / "config.yaml").is_file()
@@ -39,10 +25,6 @@ def is_run(model: str | Path) -> bool:
 def was_handed_in(model: str) -> bool:
     """Whether a run's model is the class name of a module handed in from Python, by which nothing can be built."""
     return not any(mark in model for mark in ":/\\") and model not in ZOO and not is_run(model)
-
-
-def _is_function(model: str) -> bool:
-    return ":" in model and not model.startswith(("timm:", "torchvision:"))
 
 
 def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool) -> nn.Module:

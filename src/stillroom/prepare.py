@@ -28,8 +28,9 @@ from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
 from stillroom.models.norms import USUAL_BN_MOMENTUM, bn_window, set_bn_momentum
 from stillroom.models.reuse import ReusedHead
-from stillroom.networks import build, fingerprint, identity, is_run, require_weights
+from stillroom.networks import build, fingerprint, identity, is_run
 from stillroom.records import Batch
+from stillroom.sources import check_source, require_weights
 
 EXAMPLES = 32  # pictures that show what a model looks like inside
 
@@ -189,9 +190,7 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
             ("student", inputs.student or models.student, models.student_checkpoint, models.student_pretrained),
         ]
     for role, model, checkpoint, pretrained in wanted:
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            key = "checkpoint" if role == "model" else f"{role}_checkpoint"
-            raise InputError(f"{key}={checkpoint}: there is no such file")
+        check_source(role, model, checkpoint, pretrained)
         if role == "teacher":
             require_weights(role, model, checkpoint, pretrained)
         if isinstance(model, str) and not is_run(model):

@@ -60,7 +60,7 @@ class Clock:
 
     def left(self, done: int) -> str:
         """The guess in words."""
-        seconds = self.seconds_left(done)
+        seconds = self.seconds_left(done) if done < self.total else None
         return "" if seconds is None else f"about {duration(max(seconds, 1))} left"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from stillroom.methods import parse_method
 from stillroom.networks import is_run
 from stillroom.prepare import with_picture_size
 from stillroom.report.description import NAME, read_description, write_description
+from stillroom.sources import check_source, is_path
 
 # What may differ between two calls that work on the same comparison: none of it decides a result.
 PLACES = ("runs", "name", "bank", "bank_gb", "checkpoint_every")
@@ -98,6 +98,9 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         raise InputError(
             f"teacher_checkpoint={options.teacher_checkpoint}: give one teacher with it, not {len(teachers)}"
         )
+    for name, models in (("teacher_pretrained", teachers), ("student_pretrained", students)):
+        if getattr(options, name) and all(map(is_run, models.values())):
+            raise InputError(f"{name}=true: {', '.join(models.values())} brings its own weights; leave {name} out")
     settings = {"epochs": RunOptions.epochs, **settings}
     name = settings.pop("name", None) or "-".join(
         slug(part) for part in ("compare", *_shortened(teachers, {}), Path(str(settings.get("data", ""))).name)
@@ -121,10 +124,10 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
         own, kind = trained[teacher], kinds[method]
         chosen: dict[str, Any] = {"teacher": places[teacher], "student": students[student], "seed": seed}
         chosen |= {"method": methods[method].text, **methods[method].settings}
-        chosen |= {"student_pretrained": options.student_pretrained}
+        chosen |= {"student_pretrained": options.student_pretrained and not is_run(students[student])}
         if own is None:
             chosen |= {"teacher_checkpoint": options.teacher_checkpoint}
-            chosen |= {"teacher_pretrained": options.teacher_pretrained}
+            chosen |= {"teacher_pretrained": options.teacher_pretrained and not is_run(teachers[teacher])}
         parts = (student, "from", teacher, method, f"s{seed}")
         cells.append(
             Cell(
@@ -233,8 +236,7 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
     if as_it_is or is_run(text):
         return None
-    if _is_place(text):
-        raise InputError(f"teachers={text}: there is no finished run folder of that name")
+    check_source("teachers", text, None, pretrained=False)
     own = {key: value for key, value in settings.items() if key not in ("bank", "bank_gb")}
     epochs = options.teacher_epochs or settings["epochs"]
     if epochs != settings["epochs"]:
@@ -289,8 +291,4 @@ def _same_model(here: object, there: object) -> bool:
     if not isinstance(here, str) or not isinstance(there, str):
         return False
     # Whether the weights are the same is seen when they are loaded.
-    return is_run(here) and _is_place(there) and not is_run(there) and Path(here).resolve().name == Path(there).name
-
-
-def _is_place(text: str) -> bool:
-    return os.sep in text and ":" not in text  # timm:hf-hub:someone/model is no folder
+    return is_run(here) and is_path(there) and not is_run(there) and Path(here).resolve().name == Path(there).name

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stillroom.data.content import NO_CONTENT, digest_of
-from stillroom.data.report import first_few
 from stillroom.errors import InputError
-from stillroom.files import shown
+from stillroom.files import first_few, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -10,9 +10,8 @@ import numpy as np
 
 from stillroom.amounts import counted
 from stillroom.data.listing import Listing
-from stillroom.data.report import first_few
 from stillroom.data.scan import Scan
-from stillroom.files import shown
+from stillroom.files import first_few, shown
 
 VAL_NAMES = ("val", "validation", "valid", "test")
 _LIKE_SPLITS = frozenset(("train", "training", "testing", *VAL_NAMES))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from stillroom.amounts import counted
 from stillroom.data.decode import Decoded, Source, decode_all, move_to_front, size_of_first
 from stillroom.data.memory import ImageSet
-from stillroom.data.report import first_few
 from stillroom.data.split import held_out
+from stillroom.files import first_few
 
 
 @dataclass(frozen=True, slots=True, eq=False)

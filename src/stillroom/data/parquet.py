@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from stillroom.amounts import counted
 from stillroom.data.decode import Source
 from stillroom.data.listing import Listing
-from stillroom.data.report import Report, first_few
+from stillroom.data.report import Report
 from stillroom.errors import InputError
-from stillroom.files import shown
+from stillroom.files import first_few, shown
 
 _IMAGE = ("image", "img")
 _LABEL = ("label", "labels", "fine_label")

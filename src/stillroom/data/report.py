@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from stillroom.errors import InputError
 from stillroom.files import shown
 
-_SHOWN = 3
-
 
 class Report:
     """Gathers complaints about a set and raises them together.
@@ -48,9 +46,3 @@ class Report:
         if self.complaints:
             told = "; ".join(f"({number}) {complaint}" for number, complaint in enumerate(self.complaints, start=1))
             raise InputError(f"{shown(self.where)} has {len(self.complaints)} problems: {told}")
-
-
-def first_few(names: Sequence[str]) -> str:
-    """Return the first few of some names, each fit to be printed, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(shown(name) for name in names[:_SHOWN]) + more

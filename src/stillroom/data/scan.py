@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from stillroom.amounts import counted
-from stillroom.data.report import first_few
+from stillroom.files import first_few
 
 PICTURES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
@@ -22,13 +23,14 @@ from stillroom.data.glyphs import glyphs100
 from stillroom.data.listing import Listing
 from stillroom.data.memory import ImageSet
 from stillroom.data.parquet import find_parquet, list_parquet
-from stillroom.data.report import Report, first_few
+from stillroom.data.report import Report
 from stillroom.data.resize import resize_all
 from stillroom.data.room import check_memory, copies_here
 from stillroom.data.statistics import PUBLISHED, channel_statistics
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
-from stillroom.errors import InputError
-from stillroom.files import shown
+from stillroom.errors import InputError, did_you_mean
+from stillroom.files import first_few, shown
+from stillroom.near import near
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,8 +215,9 @@ def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
     except (OSError, RuntimeError) as error:  # too long, behind a closed folder, or of an unknown user
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"data is {given}, which cannot be opened ({reason}); give a folder") from None
-    names = ", ".join(_SETS)
-    raise InputError(f"data is {given}, which is neither a folder nor one of {names}; give one of these")
+    options = get_close_matches(str(name_or_path), _SETS, n=1)
+    hint = did_you_mean(options) or near(folder, Path.is_dir)
+    raise InputError(f"data is {given}, which is neither a folder nor one of {', '.join(_SETS)}{hint}")
 
 
 def _load_folder(folder: Path, options: _Options) -> _Loaded:

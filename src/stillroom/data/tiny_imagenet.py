@@ -10,9 +10,9 @@ from pathlib import Path
 from stillroom.amounts import counted
 from stillroom.data.folder import from_files, list_classes
 from stillroom.data.listing import Listing
-from stillroom.data.report import first_few
 from stillroom.data.scan import Scan
 from stillroom.errors import InputError
+from stillroom.files import first_few
 
 
 def is_tiny_imagenet(root: Path) -> bool:

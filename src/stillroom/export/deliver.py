@@ -29,6 +29,7 @@ from stillroom.export.tools import INPUT, OUTPUT, open_session, require_onnx, se
 from stillroom.files import write_text
 from stillroom.models import save_weights
 from stillroom.report.statistics import picture_difference
+from stillroom.sources import check_run
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def export(
         InputError: the run is unfinished or damaged, its student cannot be built again, an optional package is
             missing, the folder holds something else, or a file does not answer as PyTorch does.
     """
+    check_run("", run.path)
     out = run.path / "export" if out is None else Path(out)
     if onnx:
         require_onnx()

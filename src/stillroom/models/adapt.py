@@ -80,7 +80,7 @@ def _construct(
             _known(name in hubs.torchvision_names(), spec, "torchvision", hubs.torchvision_names)
             return hubs.from_torchvision(name, num_classes, in_channels, image_size, pretrained)
         if not colon and spec not in ZOO:
-            raise InputError(_unknown_name(spec))
+            raise InputError(unknown_name(spec))
     if pretrained:
         shown = spec if isinstance(spec, str) else type(spec).__name__
         raise InputError(f"pretrained=True: there are no published weights for {shown}; give checkpoint=FILE")
@@ -97,8 +97,8 @@ def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str
         raise InputError(f"{source} has no model {name!r}{did_you_mean(close)}")
 
 
-def _unknown_name(name: str) -> str:
-    """What to say of a bare name outside the zoo: the libraries that know it, or the nearest names."""
+def unknown_name(name: str) -> str:
+    """Return what to say of a bare name outside the zoo: the libraries that know it, or the nearest names."""
     zoo = {known.lower(): known for known in ZOO}
     options = [zoo[match] for match in get_close_matches(name.lower(), zoo, n=3, cutoff=0.7)]
     prefixed = []

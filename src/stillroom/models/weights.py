@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stillroom.amounts import counted
 from stillroom.errors import InputError, first_line
 from stillroom.files import shown, write_atomically
 from stillroom.models.checkpoint import read_checkpoint
@@ -142,8 +143,8 @@ def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[
     if only_first and len(counts) == 1 and _head_of(model) in {name.rpartition(".")[0] for name in wrong}:
         theirs, ours = next(iter(wrong.values()))
         raise InputError(
-            f"{path} does not fit: the checkpoint has {theirs[0]} classes, the model {ours[0]}; "
-            f"build the model with num_classes={theirs[0]}, or give a checkpoint for {ours[0]}"
+            f"{path} does not fit: the checkpoint has {counted(theirs[0], 'class')}, the model {ours[0]} as the data; "
+            f"give data with these {theirs[0]} classes, or a checkpoint for {ours[0]}"
         )
     shown = [f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in list(wrong.items())[:_SHOWN]]
     raise InputError(

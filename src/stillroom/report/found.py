@@ -11,6 +11,7 @@ from typing import Any
 
 from stillroom.engine.runs import RunFolder, contents_of, trained_model
 from stillroom.errors import InputError
+from stillroom.near import near
 from stillroom.networks import is_run
 from stillroom.report.answers import teacher_run_of
 from stillroom.report.description import Description, read_description
@@ -23,14 +24,20 @@ def run_folders(paths: Sequence[Path]) -> list[RunFolder]:
     """Every run folder among the paths and directly inside them, once each."""
     folders: dict[Path, RunFolder] = {}
     for path in map(Path, paths):
+        if path.is_file():
+            raise InputError(f"{path} is a file; give run folders, or folders that hold them")
         if not path.is_dir():
-            raise InputError(f"{path} is no folder; give run folders, or folders that hold them")
+            raise InputError(f"{path}: there is no such folder{near(path, _holds_runs)}")
         inside = [path] if is_run(path) else sorted(child for child in path.iterdir() if is_run(child))
         if not inside:
             raise InputError(f"{path} holds no run folders; give the folder of a run or of a comparison")
         for folder in inside:
             folders.setdefault(folder.resolve(), RunFolder(folder))
     return list(folders.values())
+
+
+def _holds_runs(path: Path) -> bool:
+    return path.is_dir() and (is_run(path) or any(map(is_run, path.iterdir())))
 
 
 @dataclass(frozen=True)
