@@ -26,6 +26,14 @@ from tests.durability.whole import differences, files
 SETTINGS = ["--epochs", "12", "--batch_size", "8", "--accelerator", "cpu", "--precision", "32", "--page", "false"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """In all processes, so that their sums are taken in one order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     return colour_folder(tmp_path_factory.mktemp("photos"), count=40, side=8)
