@@ -34,6 +34,14 @@ def test_logs_say_how_much_time_is_left_at_the_pace_since_the_start(monkeypatch)
     assert [line.partition("images/s")[2] for line in lines] == ["  about 3:00 left", "  about 2:00 left", ""]
 
 
+def test_an_epoch_that_was_done_before_the_start_tells_nothing_of_the_pace():
+    lines = []
+    reporter = Lines(lines.append)
+    reporter.start("run", 4, 10, 10)
+    reporter.epoch(ROW)
+    assert lines[0].endswith("900 images/s")
+
+
 def test_a_terminal_shows_epoch_speed_losses_and_accuracy():
     console = Console(file=io.StringIO(), force_terminal=True, width=150)
     reporter = Live(console)

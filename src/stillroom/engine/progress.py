@@ -63,15 +63,16 @@ class Lines:
     def __init__(self, write: Callable[[str], object] = print) -> None:
         self._write = write
         self._name, self._epochs = "", 0
-        self._left: Callable[[int], float] = lambda epoch: 0.0  # noqa: ARG005
+        self._left: Callable[[int], float | None] = lambda epoch: None  # noqa: ARG005
 
     def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
         """Say what begins."""
         self._name, self._epochs = name, epochs
         begin, behind = time.monotonic(), done / steps
 
-        def left(epoch: int) -> float:
-            return (time.monotonic() - begin) / (epoch - behind) * (epochs - epoch)
+        def left(epoch: int) -> float | None:
+            fresh = epoch - behind  # none where a run was stopped between the last step of an epoch and its end
+            return (time.monotonic() - begin) / fresh * (epochs - epoch) if fresh > 0 and epoch < epochs else None
 
         self._left = left
         for line in about:
@@ -87,7 +88,7 @@ class Lines:
         self._write(
             f"{self._name}: epoch {row['epoch']}/{self._epochs}  {terms}  train {row['train_top1']:.2f} %  "
             f"val {row['val_top1']:.2f} %  {row['images_per_second']:.0f} images/s"
-            + (f"  about {duration(left)} left" if row["epoch"] < self._epochs else "")
+            + ("" if left is None else f"  about {duration(left)} left")
         )
 
     def say(self, text: str) -> None:
