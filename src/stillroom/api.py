@@ -28,7 +28,7 @@ from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
 from stillroom.models.reuse import ReusedHead
 from stillroom.networks import build
-from stillroom.prepare import Inputs, as_asked, load_pictures, prepare, with_picture_size
+from stillroom.prepare import Inputs, as_asked, as_begun, load_pictures, prepare, with_picture_size
 from stillroom.sources import check_source, require_weights
 
 ModelLike = str | os.PathLike[str] | nn.Module
@@ -174,6 +174,7 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     if not machine.first:
         reporter = Silent()
+    machine = as_begun(recipe, machine, reporter)
     sharded = machine.world_size > 1 and recipe.run.shard_teacher  # it stays as it is then
     # The caller's random numbers and models are not ours to change.
     with torch.random.fork_rng(), borrowed(inputs.student, None if sharded else inputs.teacher):

@@ -27,6 +27,11 @@ def was_handed_in(model: str) -> bool:
     return not any(mark in model for mark in ":/\\") and model not in ZOO and not is_run(model)
 
 
+def is_function(model: str) -> bool:
+    """Whether a model's name is that of a function of the user's own, ``package.module:function``."""
+    return ":" in model and not model.startswith(("timm:", "torchvision:"))
+
+
 def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool) -> nn.Module:
     """Build a model for some pictures, or bring one back from its run folder.
 
@@ -74,11 +79,6 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
     except InputError as error:
         raise InputError(f"{role}: {error}") from error
     return model
-
-
-def identity(model: nn.Module, weights: str) -> str:
-    """A short name for what a model computes: its weights' fingerprint and its architecture as it describes itself."""
-    return f"{weights}-{hashlib.sha256(repr(model).encode()).hexdigest()[:8]}"
 
 
 def fingerprint(model: nn.Module) -> str:

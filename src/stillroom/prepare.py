@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,29 @@ from stillroom.earlier import Earlier, earlier_runs, refuse_leak, set_notes
 from stillroom.engine.bank_key import BankKey, bank_key
 from stillroom.engine.device import Machine
 from stillroom.engine.job import Job
+from stillroom.engine.probe import Probe, probe
 from stillroom.engine.progress import Reporter
 from stillroom.engine.runs import RunFolder, open_run
 from stillroom.engine.samples import samples_bytes, write_samples
 from stillroom.engine.together import first_process_first
 from stillroom.errors import InputError
+from stillroom.fingerprint import Parts, copied
+from stillroom.identity import (
+    as_left,
+    contents,
+    decides,
+    digest_of,
+    identity,
+    method_parts,
+    student_parts,
+    teacher_parts,
+)
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
-from stillroom.models.norms import USUAL_BN_MOMENTUM, bn_window, set_bn_momentum
+from stillroom.models.norms import USUAL_BN_MOMENTUM, bn_momentum_of, bn_window, set_bn_momentum
 from stillroom.models.reuse import ReusedHead
-from stillroom.networks import build, fingerprint, identity, is_run
+from stillroom.networks import build, fingerprint, is_run
 from stillroom.records import Batch
 from stillroom.sources import check_source, require_weights
 
@@ -37,12 +48,21 @@ EXAMPLES = 32  # pictures that show what a model looks like inside
 
 @dataclass(frozen=True)
 class Inputs:
-    """Ready-made objects that take the place of names in a recipe; None means: build it from its name."""
+    """Ready-made objects that take the place of names in a recipe; None means: build it from its name.
+
+    Attributes:
+        teacher: a trained module.
+        student: a module, trained in place.
+        method: losses; a copy of them is used.
+        data: loaded pictures.
+        contents: fingerprints of ``data``, from whoever knows that it has not changed since they were taken.
+    """
 
     teacher: nn.Module | None = None
     student: nn.Module | None = None
     method: Method | None = None
     data: DataSet | None = None
+    contents: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +75,8 @@ class Fitted:
         joint: student, teacher and what the method reads out of them.
         teacher: frozen, or None to train on labels only.
         earlier: the runs that the weights come from, by role.
+        student_parts: what the student computes and holds, before it was joined to the method.
+        method_parts: what the losses compute and hold, before they were joined to the models.
     """
 
     data: DataSet
@@ -62,6 +84,8 @@ class Fitted:
     joint: Joint
     teacher: nn.Module | None
     earlier: Earlier
+    student_parts: Parts
+    method_parts: Parts
 
 
 def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
@@ -85,27 +109,83 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
     for line in (*set_notes(data, fitted.earlier), *(f"note: {note}" for note in notes(fitted, recipe))):
         reporter.say(line)
-    weights: str | None = None
-    key: BankKey | None = None
-    if teacher is not None:
-        weights = fingerprint(teacher)
-        if recipe.run.bank is not None and method.bankable:
-            name = identity(teacher, weights)
-            key = bank_key(data, teacher=name, seed=recipe.run.seed, precision=machine.precision)
-        elif recipe.run.bank is not None:
-            reporter.say(f"note: bank= is not used: {method.text} reads more of the teacher than its logits")
-    settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
+    found = inputs.contents or contents(data)
     path = Path(recipe.run.runs) / recipe.run_name
+    weights = asked = key = None
+    parts: dict[str, str] = {}
+    if teacher is not None:
+        weights, asked, parts = fingerprint(teacher), probe(teacher, data), teacher_parts(teacher)
+        key = _bank_key(recipe, machine, fitted, found, (f"{weights}-{digest_of(parts)}", asked), reporter)
+        if not decides(inputs.teacher, recipe.flat()["teacher"], teacher):
+            parts = {}
+    begun = fitted.student_parts
+    if inputs.student is not None:
+        begun = as_left(begun, inputs.student, RunFolder(path))
+    same = identity(found, begun, parts, fitted.method_parts, asked)
+    settings, given = _settings(recipe, fitted, machine), _inputs(data, joint.student, weights, key)
+    given |= {"device": machine.device.type, "identity": same}
     with first_process_first(machine):
-        run = open_run(
-            path,
-            settings,
-            _inputs(data, joint.student, weights, key),
-            _disk_need(joint.student, method, recipe) + samples_bytes(data),
-        )
+        need = _disk_need(joint.student, method, recipe) + samples_bytes(data)
+        run = open_run(path, settings, given, need, first=machine.first)
     if machine.first and not run.finished:
         write_samples(run, data, fitted.earlier.values())
+    if (there := run.config().get("device", machine.device.type)) != machine.device.type:
+        reporter.say(f"note: this run was begun on {there} and goes on on {machine.device.type}; the last bits differ")
     return Job(joint.student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
+
+
+def as_begun(recipe: Recipe, machine: Machine, reporter: Reporter) -> Machine:
+    """The machine in the number format of the run that it goes on with, where the recipe leaves the format open.
+
+    Args:
+        recipe: the settings.
+        machine: where this process computes, in the format it would choose by itself.
+        reporter: told if the two formats differ.
+    """
+    run = RunFolder(Path(recipe.run.runs) / recipe.run_name)
+    if recipe.run.precision != "auto" or not is_run(run.path):
+        return machine
+    there = run.config().get("precision")
+    if there not in ("32", "bf16") or there == machine.precision:
+        return machine
+    reporter.say(
+        f"note: this run was begun with precision={there} and goes on with it; by itself it would be "
+        f"{machine.precision} here"
+    )
+    return replace(machine, precision=there)
+
+
+def _settings(recipe: Recipe, fitted: Fitted, machine: Machine) -> dict[str, Any]:
+    """All settings, with what was left to be decided as it was decided."""
+    data, student = fitted.data, fitted.joint.student
+    settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
+    settings["precision"] = machine.precision
+    height, width = data.train.images.shape[2:]
+    settings["image_size"] = height if height == width else recipe.data.image_size
+    if recipe.optim.bn_momentum is None:
+        settings["bn_momentum"] = bn_momentum_of(student.student if isinstance(student, ReusedHead) else student)
+    return settings
+
+
+def _bank_key(
+    recipe: Recipe,
+    machine: Machine,
+    fitted: Fitted,
+    found: Mapping[str, str],
+    teacher: tuple[str, Probe],
+    reporter: Reporter,
+) -> BankKey | None:
+    """The name of the teacher's stored logits; None where none are stored."""
+    if recipe.run.bank is None:
+        return None
+    if not fitted.method.bankable:
+        reporter.say(f"note: bank= is not used: {fitted.method.text} reads more of the teacher than its logits")
+        return None
+    pictures = "-".join(found[f"{side} images"] for side in ("training", "validation"))
+    return bank_key(
+        fitted.data, teacher=teacher[0], probe=teacher[1], pictures=pictures, seed=recipe.run.seed,
+        precision=machine.precision,
+    )  # fmt: skip
 
 
 def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
@@ -120,15 +200,21 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
         InputError: for anything that cannot work.
     """
     models = recipe.models
-    # A copy: what a method of one's own learns in one run must not enter the next.
-    method = copy.deepcopy(inputs.method) or parse_method(models.method if isinstance(models, DistillModels) else "ce")
+    torch.manual_seed(recipe.run.seed)  # losses that are built from text may draw initial weights
+    if inputs.method is not None:
+        method = copied(inputs.method)  # what a method of one's own learns in one run must not enter the next
+    else:
+        method = parse_method(models.method if isinstance(models, DistillModels) else "ce")
+    losses = method_parts(method, given=inputs.method is not None)
     data = as_asked(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
     method.check(len(data.train.classes), recipe.run.epochs)
     torch.manual_seed(recipe.run.seed)
     if isinstance(models, TrainModel):
-        student = build("model", inputs.student or models.model, data, models.checkpoint, models.pretrained)
+        name, checkpoint = models.model, models.checkpoint
+        student = build("model", inputs.student or name, data, checkpoint, models.pretrained)
         teacher = None
     else:
+        name, checkpoint = models.student, models.student_checkpoint
         student = build(
             "student", inputs.student or models.student, data, models.student_checkpoint, models.student_pretrained
         )
@@ -142,8 +228,9 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
             model.cpu()  # connectors start from the same weights on every device; the loop moves everything
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
     refuse_leak(earlier, data, recipe.data.val_fraction)
+    begun = student_parts(inputs.student, name, student, checkpoint)
     joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
-    return Fitted(data, method, joint, teacher, earlier)
+    return Fitted(data, method, joint, teacher, earlier, begun, losses)
 
 
 def notes(fitted: Fitted, recipe: Recipe) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
@@ -82,7 +83,12 @@ def student_of(scenario):
 def acting(student, step, act):
     """Do something in the middle of a given step of this process."""
     steps = iter(range(1, 1000))
-    student.register_forward_hook(lambda module, *_: act() if module.training and next(steps) == step else None)
+
+    def hook(module, *_):  # on all modules: a hook of the student's own would make it another student
+        if module is student and module.training and next(steps) == step:
+            act()
+
+    register_module_forward_hook(hook)
     return student
 
 

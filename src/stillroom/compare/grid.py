@@ -14,7 +14,8 @@ import yaml
 
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
-from stillroom.engine.runs import RunFolder, differing, same_setting
+from stillroom.engine.runs import RunFolder
+from stillroom.engine.same_run import differing, same_setting
 from stillroom.errors import InputError, first_line
 from stillroom.methods import parse_method
 from stillroom.networks import is_run

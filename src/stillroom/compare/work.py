@@ -10,24 +10,25 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from stillroom.api import run_recipe
 from stillroom.compare.grid import Cell
-from stillroom.data import DataSet
+from stillroom.config import DataOptions
 from stillroom.engine.progress import Lines
 from stillroom.engine.runs import RunFolder
 from stillroom.engine.stop import StopRequest, listen
 from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
+from stillroom.identity import contents
 from stillroom.prepare import Inputs, load_pictures
 from stillroom.report.answers import answers
 
 SECONDS_TO_SAVE = 30  # what a run that is told to stop has for its step and its checkpoint
 
-_pictures: dict[str, DataSet] = {}  # those of the latest cell; the cells of a comparison share them
+_latest: list[tuple[DataOptions, Inputs]] = []  # the images of the latest cell; the cells of a comparison share them
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,30 @@ def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
 def _run(cell: Cell, stop: StopRequest) -> RunFolder:
     """Train with pictures that are loaded once for all cells of this process."""
     recipe = cell.recipe
-    key = repr(recipe.data)
-    if key not in _pictures:
-        _pictures.clear()
-        _pictures[key] = load_pictures(recipe.data, copies=1)  # all at once: check() has counted them
+    inputs = _inputs(recipe.data)
     patience = time.monotonic() + SECONDS_TO_SAVE
     while True:
         try:
-            return run_recipe(recipe, Lines(), Inputs(data=_pictures[key])).record
+            return run_recipe(recipe, Lines(), inputs).record
         except InUse:  # by an orphan of a comparison that was killed, which saves itself and ends
             if time.monotonic() > patience or stop.signal_number:
                 raise
             time.sleep(1)
+
+
+def _inputs(options: DataOptions) -> Inputs:
+    """Images with their fingerprints, loaded and read once for all cells that want the same."""
+    for known, inputs in _latest:
+        assert inputs.data is not None
+        height, width = inputs.data.train.images.shape[2:]
+        # A teacher that is trained here settles for its students the size that its images have anyway.
+        as_they_are = known.image_size is None and height == width == options.image_size
+        if known == options or (as_they_are and replace(known, image_size=options.image_size) == options):
+            return inputs
+    _latest.clear()  # two sets may be more than the memory holds
+    data = load_pictures(options, copies=1)  # all at once: check() has counted them
+    _latest[:] = [(options, Inputs(data=data, contents=contents(data)))]
+    return _latest[0][1]
 
 
 def end_with(parent: int) -> None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stillroom.engine.bank_key import BankKey
+from stillroom.engine.probe import difference
 from stillroom.errors import InputError, first_line
 from stillroom.files import remove_half_written, write_atomically, write_text
 
@@ -119,14 +120,16 @@ class BlockFiles:
 
     def _open(self) -> None:
         """Make the folder or recognise it, and remove what killed runs left."""
-        path = self.path / "key.json"
+        path, said = self.path / "key.json", self.path / "probe.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not path.exists():
+                write_text(said, json.dumps(self.key.probe) + "\n")
                 write_text(path, json.dumps(self.key.plain(), indent=2) + "\n")
             elif not os.access(self.path, os.W_OK):
                 raise PermissionError(errno.EACCES, "Permission denied")
             there = json.loads(path.read_text(encoding="utf-8"))
+            probe = json.loads(said.read_text(encoding="utf-8"))
         except OSError as error:
             raise InputError(
                 f"teacher bank {self.path} cannot be written ({error.strerror}); choose another bank= folder, "
@@ -135,6 +138,11 @@ class BlockFiles:
         except ValueError as error:
             raise InputError(f"teacher bank: {path} is damaged; delete the folder {self.path}") from error
         self._refuse_other(there if isinstance(there, dict) else {})
+        if words := difference(probe, [list(row) for row in self.key.probe]):
+            raise InputError(
+                f"teacher bank {self.path} holds the logits of another teacher ({words}); give another bank= folder, "
+                "or leave bank= out"
+            )
         remove_half_written(map(Path, _files(self.folder)))
 
     def _refuse_other(self, there: dict[str, Any]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
 from stillroom.data import DataSet, ImageSet
 
 # To be raised when order, augmentation, the strong view or the bank's files change: older logits are then not found.
-FORMAT = 1
+FORMAT = 2
 BLOCK = 16_384  # positions of an epoch in one of the bank's files
 
 
@@ -20,8 +21,8 @@ class BankKey:
     """All that decides a teacher's logits; plain values.
 
     Attributes:
-        teacher: fingerprint of the teacher's weights.
-        pictures: fingerprint of the pictures, as :func:`picture_fingerprint` makes it.
+        teacher: fingerprint of the teacher: its weights, and all else that it computes with.
+        pictures: fingerprints of the images, as :func:`picture_fingerprint` makes them.
         augment: settings of the augmentation, None for none.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1].
@@ -29,6 +30,8 @@ class BankKey:
         precision: what the teacher computes in, after "auto" was resolved.
         classes: number of logits a picture.
         count: number of training pictures.
+        probe: what the teacher says about a few training images. It is no part of the key, for it may differ in its
+            last digits on another processor; it is kept beside the logits and compared with a tolerance.
     """
 
     teacher: str
@@ -40,10 +43,12 @@ class BankKey:
     precision: str
     classes: int
     count: int
+    probe: tuple[tuple[float, ...], ...] = field(default=(), compare=False)
 
     def plain(self) -> dict[str, Any]:
         """The key and the layout of the files, as JSON gives them back."""
         values: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "block": BLOCK, **asdict(self)}))
+        del values["probe"]
         return values
 
     @cached_property
@@ -53,18 +58,22 @@ class BankKey:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def bank_key(data: DataSet, *, teacher: str, seed: int, precision: str) -> BankKey:
-    """Name the logits that a teacher gives for a data set; reads every picture once.
+def bank_key(
+    data: DataSet, *, teacher: str, pictures: str, probe: Sequence[Sequence[float]] = (), seed: int, precision: str
+) -> BankKey:
+    """Name the logits that a teacher gives for a data set.
 
     Args:
         data: training and validation pictures with their statistics and augmentation.
-        teacher: fingerprint of the teacher's weights.
+        teacher: fingerprint of the teacher.
+        pictures: fingerprints of training and validation images.
+        probe: what the teacher says about a few training images.
         seed: of the training loader.
         precision: what the teacher computes in, after "auto" was resolved.
     """
     return BankKey(
         teacher=teacher,
-        pictures=picture_fingerprint(data.train, data.val),
+        pictures=pictures,
         augment=None if data.augment is None else asdict(data.augment),
         mean=tuple(data.mean),
         std=tuple(data.std),
@@ -72,6 +81,7 @@ def bank_key(data: DataSet, *, teacher: str, seed: int, precision: str) -> BankK
         precision=precision,
         classes=len(data.train.classes),
         count=len(data.train),
+        probe=tuple(map(tuple, probe)),
     )
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from stillroom.engine.checkpoint import size_in_words, unwritten
 from stillroom.engine.lock import locked
+from stillroom.engine.same_run import refuse_other
 from stillroom.errors import InputError, first_line
 from stillroom.files import ABANDONED_SECONDS, is_aside, make_folder, remove_half_written, write_text
 from stillroom.models import save_weights
@@ -128,7 +129,9 @@ def trained_model(config: Mapping[str, Any]) -> str:
     return str(config["model"] if "model" in config else config["student"])
 
 
-def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> RunFolder:
+def open_run(
+    path: Path, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int, *, first: bool = True
+) -> RunFolder:
     """Make a run folder, or come back to one whose configuration is the same.
 
     Args:
@@ -136,19 +139,23 @@ def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], neede
         settings: the resolved recipe, plain values; ``config.yaml`` can be handed to ``--config`` again.
         inputs: what else decides the result, plain values.
         needed_bytes: what checkpoints and student will take.
+        first: whether this process writes the folder; what others were handed in is not compared.
 
     Raises:
-        InputError: if the folder holds another run or foreign files, cannot be written, or the disk is too full.
+        InputError: if the folder holds another run, one that cannot be compared, or foreign files, cannot be written,
+            or the disk is too full.
     """
     run = RunFolder(path)
     if not (path / "config.yaml").exists() and path.exists() and not (path.is_dir() and _is_ours_to_begin(path)):
         raise InputError(f"run folder {path} holds other files; nothing is overwritten, give another name=")
     try:
         make_folder(path)
+        begun = False
         if not (path / "config.yaml").exists():
             with run.held():  # of several processes that begin it at once, one does
-                _begin(run, settings, inputs, needed_bytes)
-        _refuse_other(path, run.config(), settings | inputs)
+                begun = _begin(run, settings, inputs, needed_bytes)
+        if not begun:
+            refuse_other(path, run.config(), settings | inputs, first=first)
         if not run.finished:
             _check_room(run, needed_bytes)
             if not os.access(path, os.W_OK):
@@ -160,15 +167,16 @@ def open_run(path: Path, settings: dict[str, Any], inputs: dict[str, Any], neede
     return run
 
 
-def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> None:
-    """Write what a run is; ``config.yaml`` comes last and makes the folder one."""
+def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> bool:
+    """Write what a run is; ``config.yaml`` comes last and makes the folder one. Whether it was this process."""
     if (run.path / "config.yaml").exists():
-        return
+        return False
     _check_room(run, needed_bytes)
     run.last.parent.mkdir(exist_ok=True)
     write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
     write_text(run.path / "inputs.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")
     write_text(run.path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    return True
 
 
 def _is_ours_to_begin(path: Path) -> bool:
@@ -194,63 +202,6 @@ def _check_room(run: RunFolder, needed_bytes: int) -> None:
             f"run folder {run.path}: checkpoints need {size_in_words(needed_bytes, up=True)}, {size_in_words(free)} "
             "are free; make room or choose another runs= folder"
         )
-
-
-def _refuse_other(path: Path, there: dict[str, Any], config: dict[str, Any]) -> None:
-    changed = differing(there, config)
-    if changed:
-        raise InputError(
-            f"run folder {path} holds a run with other settings ({'; '.join(changed[:3])}); "
-            "nothing is overwritten: give another name=, or the same settings to go on with it"
-        )
-
-
-# Where a run lies, how often it is saved and what it is spread over do not change what it is.
-PLACE = {"runs", "name", "bank", "bank_gb", "shard_teacher", "checkpoint_every"}
-PATHS = {"data", "root", "model", "checkpoint", "student", "student_checkpoint", "teacher", "teacher_checkpoint"}
-
-
-def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What makes two runs different ones, each setting with both of its values.
-
-    Args:
-        there: the configuration of a run.
-        here: the same names of another run.
-    """
-    weights = there.get("teacher_weights")
-    known = weights is not None and weights == here.get("teacher_weights")
-    place = PLACE | ({"data", "root"} if contents_of(there) and contents_of(here) else set())  # fingerprints decide
-    return [
-        f"{key} {there.get(key)!r} there, {here.get(key)!r} now"
-        for key in {**there, **here}
-        if key not in place
-        and not same_setting(key, there.get(key), here.get(key))
-        and not (known and _leads_to_weights(key, there.get(key), here.get(key)))
-    ]
-
-
-def contents_of(config: Mapping[str, Any]) -> dict[str, str] | None:
-    """The fingerprints of a run's images and labels, by split; None where they were not recorded."""
-    identity = config.get("identity")
-    found = identity.get("data") if isinstance(identity, dict) else None
-    return found if isinstance(found, dict) else None
-
-
-def same_setting(key: str, one: object, other: object) -> bool:
-    """Whether two values of a setting are equal, or lead to the same file or folder."""
-    if one == other:
-        return True
-    if key not in PATHS or one is None or other is None:
-        return False
-    with suppress(OSError, ValueError):
-        return Path(str(one)).samefile(str(other))
-    return False
-
-
-def _leads_to_weights(key: str, *values: object) -> bool:
-    """Whether a teacher's values are places, which may be other ones once the teacher was moved."""
-    folders = all(os.sep in str(value) and ":" not in str(value) for value in values)
-    return (key == "teacher" and folders) or (key == "teacher_checkpoint" and None not in values)
 
 
 def environment() -> dict[str, Any]:

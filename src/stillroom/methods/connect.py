@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.errors import InputError, first_line
+from stillroom.fingerprint import copied
 from stillroom.losses.needs import connect_needs_of
 from stillroom.methods.method import Method, named
 from stillroom.models.anatomy import Anatomy, examine, pair_levels
@@ -117,7 +117,7 @@ def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> 
 
 def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
     """One pass on a copy, so that what a loss refuses shows now; a copy, because a pass may change its memory."""
-    trial = copy.deepcopy(method)
+    trial = copied(method)
     for epoch in (1, method.initial_epochs + 1):
         with _naming(method, "a loss"), torch.no_grad():
             trial(outputs["student"], outputs.get("teacher"), examples.labels, epoch, examples.ids)

@@ -29,6 +29,12 @@ def set_bn_momentum(model: nn.Module, momentum: float) -> None:
         norm.momentum = momentum
 
 
+def bn_momentum_of(model: nn.Module) -> float | None:
+    """The momentum that all batch norms of a model have; None where they differ, have none, or there are none."""
+    found = {norm.momentum for norm in _norms(model)}
+    return found.pop() if len(found) == 1 else None
+
+
 def bn_window(model: nn.Module) -> float:
     """The steps over which the slowest of a model's batch norms averages, 1 / momentum; 0 without batch norms.
 

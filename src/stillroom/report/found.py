@@ -9,7 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stillroom.engine.runs import RunFolder, contents_of, trained_model
+from stillroom.engine.runs import RunFolder, trained_model
+from stillroom.engine.same_run import contents_of
 from stillroom.errors import InputError
 from stillroom.near import near
 from stillroom.networks import is_run

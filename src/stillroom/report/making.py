@@ -15,7 +15,7 @@ from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.report.groups import Pair
 
 OWN = {"name", "runs", "seed", "method", "classes", "val_pictures", "train_pictures", "picture_shape", "teacher_bank"}
-OWN |= {"model", "teacher", "student", "teacher_weights", "reused_head", "bank", "bank_gb", "shard_teacher"}
+OWN |= {"model", "teacher", "student", "teacher_weights", "reused_head", "bank", "bank_gb", "shard_teacher", "identity"}
 
 
 @dataclass(frozen=True)
