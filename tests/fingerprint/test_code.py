@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import types
+import uuid
 
 import pytest
+import torch
 
 from stillroom.fingerprint.code import code_digest, is_installed
 
@@ -99,6 +102,40 @@ def test_closures_defaults_and_decorators_count():
     different = [adding(1), adding(2), wrapped(adding(1)), wrapped(adding(2)), functools.partial(adding(1), 1)]
     different += [lambda x, y=1: x, lambda x, y=2: x, lambda x, *, y=1: x, lambda z, y=1: z]
     assert len({code_digest(function) for function in different}) == len(different)
+
+
+def test_what_python_and_torch_add_to_a_class_in_its_use_is_no_part_of_it():
+    def made():
+        class Doubled(torch.autograd.Function):
+            @staticmethod
+            def forward(context, x):
+                return 2 * x
+
+            @staticmethod
+            def backward(context, gradient):
+                return 2 * gradient
+
+        class Held:
+            __slots__ = ("inner",)
+
+        return Doubled, Held
+
+    (doubled, held), (again, _) = made(), made()
+    assert code_digest(doubled) == code_digest(again)
+    before = code_digest(held)
+    copy.copy(held())  # Python remembers the slots in the class
+    assert code_digest(held) == before
+
+
+def test_a_compiled_function_is_what_was_compiled():
+    class Dispatcher:
+        """As Numba's, which have a random name in every process."""
+
+        def __init__(self, function):
+            self.py_func, self.name = function, uuid.uuid4()
+
+    one, other = (Dispatcher(lambda x: x + 1) for _ in range(2))
+    assert code_digest(one) == code_digest(other) != code_digest(Dispatcher(lambda x: x + 2))
 
 
 def test_python_packages_and_the_users_own_are_told_apart():

@@ -23,8 +23,11 @@ UNREAD = {
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__annotate__",
     "__annotate_func__", "__annotations_cache__", "__conditional_annotations__", "__firstlineno__",
     "__static_attributes__", "__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__",
-    "__dataclass_params__", "__dataclass_fields__", "__match_args__", "__type_params__",
+    "__dataclass_params__", "__dataclass_fields__", "__match_args__", "__type_params__", "__slotnames__",
+    "__protocol_attrs__", "__non_callable_proto_members__",
+    "_backward_cls", "_autograd_function_id",  # torch counts autograd functions in the order of their definition
 }  # fmt: skip
+COMPILED = ("_torchdynamo_orig_callable", "py_func")  # where torch.compile and Numba keep what they were given
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # bytecode of another version says nothing
 
 
@@ -54,6 +57,8 @@ def code_digest(made: Callable[..., Any]) -> str:
 def visit_function(walk: Walk, function: types.FunctionType, path: str) -> None:
     """Add a function: its code, where it is the user's, and all that it closes over."""
     home = str(function.__globals__.get("__name__", ""))
+    if _visit_original(walk, function, path):
+        return
     walk.put("function", home, function.__code__.co_qualname)
     if not is_installed(home):
         _visit_code(walk, function.__code__, path)
@@ -155,6 +160,21 @@ def _visit_wrapper(walk: Walk, wrapper: Any, path: str) -> None:
         walk.visit(getattr(wrapper, name), path)
 
 
+def _visit_original(walk: Walk, compiled: Any, path: str) -> bool:
+    """Add what was compiled in the place of what became of it; whether it was compiled at all."""
+    held = next((vars(compiled)[name] for name in COMPILED if name in getattr(compiled, "__dict__", {})), None)
+    if not callable(held):
+        return False
+    walk.put("compiled")
+    walk.visit(held, path)
+    return True
+
+
+def _visit_object(walk: Walk, value: Any, path: str) -> None:
+    if not _visit_original(walk, value, path):
+        walk.take_apart(value, path)
+
+
 def _visit_name(walk: Walk, value: Any, path: str) -> None:  # noqa: ARG001
     walk.put(type(value).__name__, getattr(value, "__qualname__", value.__name__))
 
@@ -174,4 +194,5 @@ CODE_VISITS: tuple[tuple[Any, Visit], ...] = (
     (types.BuiltinFunctionType, _visit_builtin),
     (tuple(_WRAPPERS), _visit_wrapper),
     (_DESCRIPTORS, _visit_name),
+    (object, _visit_object),
 )

@@ -117,7 +117,7 @@ class Walk:
             if isinstance(value, kind):
                 visit(self, value, path)
                 return
-        self._taken_apart(value, path)
+        self.take_apart(value, path)
 
     def _sequence(self, values: Sequence[Any], path: str) -> None:
         self.put(type(values).__name__, len(values))
@@ -147,7 +147,7 @@ class Walk:
         elif self.values:
             self.put_bytes(np.ascontiguousarray(value).tobytes())
 
-    def _taken_apart(self, value: Any, path: str) -> None:
+    def take_apart(self, value: Any, path: str) -> None:
         """Add an object by the pieces from which ``pickle`` would build it again."""
         reduce = copyreg.dispatch_table.get(type(value))
         pieces: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
