@@ -177,7 +177,7 @@ def test_pictures_labels_classes_and_augmentation_belong_to_the_run(opening, tin
         ("data: validation labels", {"val": relabelled[1]}),
         ("data: training images", {"train": replace(train, images=train.images[turned])}),
         ("data: validation images", {"val": replace(val, images=pixel)}),
-        ("classes", {"train": replace(train, classes=("a", "b", "c", "d"))}),
+        ("classes", {"train": replace(train, classes=tuple("abcd")), "val": replace(val, classes=tuple("abcd"))}),
         ("flip", {"augment": Augment(pad=1, flip=False)}),
         ("mean", {"mean": (0.4, 0.5, 0.5)}),
     ):
