@@ -51,9 +51,9 @@ def test_compiled_equals_closed_form(
     compiled, exact = both(
         data.student, data.teacher, depth=depth, temperature=temperature, reduction=reduction, **parts
     )
-    # A KL is the sum of terms as large as the logits that cancel.
+    # A KL is T^2 times the sum of terms as large as the logits / T that cancel.
     largest = max(data.student.abs().max().item(), data.teacher.abs().max().item())
-    torch.testing.assert_close(compiled[0], exact[0], rtol=1e-5, atol=1e-5 * (1 + largest))
+    torch.testing.assert_close(compiled[0], exact[0], rtol=1e-5, atol=1e-5 * temperature * (1 + largest))
     torch.testing.assert_close(compiled[1], exact[1], rtol=1e-4, atol=1e-5)
 
 
