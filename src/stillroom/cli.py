@@ -15,6 +15,7 @@ from stillroom.amounts import counted
 from stillroom.compare.options import CompareOptions
 from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, make_recipe
 from stillroom.errors import Diverged, InputError, Stopped
+from stillroom.files import require_text
 from stillroom.wording import no_command, plain
 
 USAGE_ERROR, FAILED = 2, 1
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not asked or asked[0] not in (*COMMANDS, "-h", "--help", "--version"):
             raise InputError(no_command(asked[0] if asked else "", list(COMMANDS)))
+        for before, argument in zip(["", *asked], asked, strict=False):
+            require_text(before.lstrip("-") if before.startswith("--") else "argument", argument)
         options = parser.parse_args(arguments)
         return COMMANDS[options.command].run(options[options.command])
     except (ArgumentError, InputError) as error:
@@ -304,7 +307,7 @@ def _in_words(error: Exception, asked: Sequence[str]) -> str:
 
 def _fail(message: object, status: int) -> int:
     """One line on stderr, whatever the message looked like."""
-    text = " ".join(str(message).split())
+    text = " ".join(str(message).split()).encode(errors="backslashreplace").decode()  # a path may hold any bytes
     print(f"stillroom: error: {text}", file=sys.stderr)
     return status
 

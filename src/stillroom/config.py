@@ -16,6 +16,7 @@ from typing import Any, Literal, get_type_hints
 
 from stillroom.defaults import usual_lr, usual_milestones
 from stillroom.errors import InputError, did_you_mean
+from stillroom.files import require_text
 from stillroom.kinds import as_kind
 
 PORTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
@@ -223,9 +224,10 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
     groups = {"models": GROUPS[command], "data": DataOptions, "optim": OptimOptions, "run": RunOptions}
     fields = {name: [f.name for f in dataclasses.fields(group)] for name, group in groups.items()}
     known = [name for names in fields.values() for name in names]
-    for name in settings:
+    for name, value in settings.items():
         if name not in known:
             raise InputError(unknown_setting(name, known))
+        require_text(name, value)
     for group in groups.values():
         for f in dataclasses.fields(group):
             if f.default is dataclasses.MISSING and settings.get(f.name) is None:

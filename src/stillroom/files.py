@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from stillroom.errors import InputError
+
 ABANDONED_SECONDS = 3600  # what nobody wrote to for so long was left by a killed process, here or elsewhere
 _SHOWN = 3
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -90,6 +92,24 @@ def _sync_folder(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
     write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def require_text(name: str, value: object) -> None:
+    """Refuse a name or path with bytes that are no text: it can stand neither in a record nor in a message.
+
+    Args:
+        name: what it was given for.
+        value: the name or path; anything else passes.
+
+    Raises:
+        InputError: naming both.
+    """
+    try:
+        os.fspath(value).encode() if isinstance(value, (str, os.PathLike)) else None
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{name}={shown(value)} holds bytes that are no UTF-8 text; rename the folder or file"
+        ) from None
 
 
 def shown(name: object, longest: int = 200) -> str:

@@ -139,3 +139,68 @@ def test_names_that_are_no_text(image_folder):
     (root / "ant").rename(root / os.fsdecode(b"caf\xe9"))
     with pytest.raises(InputError, match=r"no UTF-8 text: caf\\udce9"):
         load_data(root)
+
+
+@pytest.fixture
+def alphabets(image_folder):
+    """Two alphabets of three and two characters, with three images each."""
+    image_folder("greek", classes=("alpha", "beta", "gamma"))
+    return image_folder("latin", classes=("alpha", "b"))
+
+
+def test_folders_inside_class_folders_are_said_and_can_be_the_classes(alphabets):
+    data = load_data(alphabets)
+    assert data.train.classes == ("greek", "latin")
+    (note,) = data.notes
+    assert note.startswith("2 of the 2 class folders of ")
+    assert "have 5 folders with images inside (greek/alpha, greek/beta, greek/gamma and 2 more)" in note
+    assert "class_depth=2 makes the inner ones the classes" in note
+    data = load_data(alphabets, class_depth=2)
+    assert data.notes == ()
+    assert data.train.classes == ("greek/alpha", "greek/beta", "greek/gamma", "latin/alpha", "latin/b")
+    assert len(data.train) + len(data.val) == 15
+    with pytest.raises(InputError, match="has none for class folders 3 levels below it"):
+        load_data(alphabets, class_depth=3)
+
+
+def test_splits_have_classes_at_a_depth_too(image_folder):
+    image_folder("train/one", classes=("ant", "bee"))
+    root = image_folder("val/one", classes=("ant", "bee"), count=1)
+    data = load_data(root, class_depth=2)
+    assert data.val.labels.tolist() == [0, 1]
+    assert data.train.classes == ("one/ant", "one/bee")
+
+
+def test_a_single_folder_of_images_inside_a_class_folder_is_no_class(image_folder, picture):
+    """Tiny-ImageNet keeps its images so, and some keep a few more in a folder beside the others."""
+    image_folder("ant", classes=("images",))
+    root = image_folder("bee", classes=("images",))
+    assert load_data(root).notes == ()
+    (root / "bee" / "extra").mkdir()
+    for name in ("extra/1.png", "2.png"):
+        picture(200).save(root / "bee" / name)
+    assert load_data(root).notes == ()
+
+
+def test_images_outside_of_class_folders_are_counted(image_folder, picture):
+    root = image_folder()
+    for number in range(4):
+        picture(number).save(root / f"{number}.png")
+    assert load_data(root).notes == (f"4 images of {root} in no class folder left out: 0.png, 1.png, 2.png and 1 more",)
+
+
+def test_images_without_class_folders_are_counted_and_the_way_out_is_said(tmp_path, picture):
+    for number in range(12):
+        picture(number).save(tmp_path / f"{number}.png")
+    message = rf"{tmp_path} holds 12 images and has none for class folders; put the images of each class into a folder"
+    with pytest.raises(InputError, match=message):
+        load_data(tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match=r"holds 12 images and has only 'images' .* if its folders are the classes"):
+        load_data(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "depth"), [("glyphs100", 2), (".", 0)])
+def test_a_depth_where_there_is_none_is_refused(name, depth):
+    with pytest.raises(InputError, match=f"class_depth is {depth}; give 1 or more"):
+        load_data(name, class_depth=depth)
