@@ -143,3 +143,19 @@ def test_runs_that_ctrl_c_stopped_are_no_failures(work_through, monkeypatch):
 def test_a_stop_request_begins_nothing_more(work_through):
     workers, *_ = work_through([cell("a")], stop=StopRequest(15))
     assert workers.begun == []
+
+
+def test_a_run_that_was_told_to_stop_is_no_failure_and_what_did_not_save_is_named(tmp_path, monkeypatch):
+    request, told = StopRequest(), Outcome("stopped in epoch 2", again=True, stopped=True)
+    workers = Workers({"a": [told]})
+    board = Board()
+    cells = tuple(cell(name) for name in "abc")
+    planned = Schedule(Grid(tmp_path, cells, {}), workers, count=3, threads=1, retries=5, board=board)
+    monkeypatch.setattr(schedule, "wait", workers.look)
+    monkeypatch.setattr(schedule.time, "sleep", lambda _: request.take(15))  # the signal is on its way to us, too
+    assert planned.run(request) == {}
+    assert workers.begun == ["a", "b", "c"]
+    (b, _), (c, _) = workers.open
+    b.set_result(Outcome())
+    c.set_exception(RuntimeError("its process died"))
+    assert planned.unsaved() == ["c"]
