@@ -323,6 +323,14 @@ def test_a_run_goes_on_with_another_number_of_threads_up_to_rounding(tmp_path, t
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
+def test_a_device_with_too_little_memory_for_a_step_is_one_error(tmp_path, tiny_data):
+    def full():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with pytest.raises(InputError, match=r"batch_size=16: cpu has too little memory .*2\.00 GiB.*lower batch_size"):
+        run(tmp_path, tiny_data, reporter=At(3, full))
+
+
 def place_of(model):
     modules = [(m.training, len(m._forward_hooks) + len(m._forward_pre_hooks)) for m in model.modules()]
     tensors = [(value.device, value.stride()) for value in model.state_dict(keep_vars=True).values()]

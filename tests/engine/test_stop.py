@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from stillroom.engine import stop
-from stillroom.engine.stop import listen
+from stillroom.engine.stop import handlers_kept, listen
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -76,3 +76,11 @@ def test_who_listens_inside_somebody_who_does_hears_what_came_before(heard):
         with listen() as inner:
             assert inner is outer
             assert inner.signal_number == signal.SIGTERM
+
+
+def test_a_library_that_takes_signals_for_itself_does_not_keep_them(heard):
+    with listen() as request:
+        with handlers_kept():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+        assert request.signal_number == signal.SIGTERM

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stillroom.compare.work import SECONDS_TO_SAVE, end_with
+from stillroom.engine.stop import handlers_kept
 from stillroom.errors import InputError, first_line
 
 
@@ -117,7 +118,8 @@ class Cluster:
 
         own: dict[str, Any] = {"num_cpus": count * threads, "include_dashboard": False} if address == "local" else {}
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+            with handlers_kept():  # Ray's own end this process at SIGTERM
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise InputError(f"ray={address}: cannot be reached ({first_line(error)})") from error
         self._ray = ray

@@ -79,3 +79,16 @@ def listen() -> Iterator[StopRequest]:
             # it could say what it did.
             if not request.repeats() and signal.getsignal(number) is hear:
                 give_back(number)
+
+
+@contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put the handlers of SIGINT, SIGTERM and SIGHUP back where a library puts its own in place, in Python or below."""
+    ours = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if ours and handler is not None:
+                signal.signal(number, handler)
