@@ -52,7 +52,7 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
 
     Raises:
         InputError: for anything that cannot work, before training begins; or if every cell failed.
-        Stopped: after Ctrl-C or SIGTERM; everything is saved.
+        Stopped: after Ctrl-C, SIGTERM or SIGHUP; its message says what is saved.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("a comparison starts its own processes: call it without torchrun, with jobs= or ray=")
