@@ -28,7 +28,8 @@ from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
 from stillroom.models.reuse import ReusedHead
 from stillroom.networks import build
-from stillroom.prepare import Inputs, as_asked, as_begun, load_pictures, prepare, with_picture_size
+from stillroom.prepare import Inputs, as_asked, load_pictures, prepare, with_picture_size
+from stillroom.resolved import as_begun
 from stillroom.sources import check_source, require_weights
 
 ModelLike = str | os.PathLike[str] | nn.Module

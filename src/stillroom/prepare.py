@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,11 @@ from stillroom.identity import (
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
-from stillroom.models.norms import USUAL_BN_MOMENTUM, bn_momentum_of, bn_window, set_bn_momentum
+from stillroom.models.norms import USUAL_BN_MOMENTUM, bn_window, set_bn_momentum
 from stillroom.models.reuse import ReusedHead
 from stillroom.networks import build, fingerprint, is_run
 from stillroom.records import Batch
+from stillroom.resolved import settings_of
 from stillroom.sources import check_source, require_weights
 
 EXAMPLES = 32  # pictures that show what a model looks like inside
@@ -122,7 +123,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     if inputs.student is not None:
         begun = as_left(begun, inputs.student, RunFolder(path))
     same = identity(found, begun, parts, fitted.method_parts, asked)
-    settings, given = _settings(recipe, fitted, machine), _inputs(data, joint.student, weights, key)
+    settings, given = settings_of(recipe, data, joint.student, machine), _inputs(data, joint.student, weights, key)
     given |= {"device": machine.device.type, "identity": same}
     with first_process_first(machine):
         need = _disk_need(joint.student, method, recipe) + samples_bytes(data)
@@ -132,39 +133,6 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     if (there := run.config().get("device", machine.device.type)) != machine.device.type:
         reporter.say(f"note: this run was begun on {there} and goes on on {machine.device.type}; the last bits differ")
     return Job(joint.student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
-
-
-def as_begun(recipe: Recipe, machine: Machine, reporter: Reporter) -> Machine:
-    """The machine in the number format of the run that it goes on with, where the recipe leaves the format open.
-
-    Args:
-        recipe: the settings.
-        machine: where this process computes, in the format it would choose by itself.
-        reporter: told if the two formats differ.
-    """
-    run = RunFolder(Path(recipe.run.runs) / recipe.run_name)
-    if recipe.run.precision != "auto" or not is_run(run.path):
-        return machine
-    there = run.config().get("precision")
-    if there not in ("32", "bf16") or there == machine.precision:
-        return machine
-    reporter.say(
-        f"note: this run was begun with precision={there} and goes on with it; by itself it would be "
-        f"{machine.precision} here"
-    )
-    return replace(machine, precision=there)
-
-
-def _settings(recipe: Recipe, fitted: Fitted, machine: Machine) -> dict[str, Any]:
-    """All settings, with what was left to be decided as it was decided."""
-    data, student = fitted.data, fitted.joint.student
-    settings = recipe.flat() | asdict(data.augment) | {"mean": _plain(data.mean), "std": _plain(data.std)}
-    settings["precision"] = machine.precision
-    height, width = data.train.images.shape[2:]
-    settings["image_size"] = height if height == width else recipe.data.image_size
-    if recipe.optim.bn_momentum is None:
-        settings["bn_momentum"] = bn_momentum_of(student.student if isinstance(student, ReusedHead) else student)
-    return settings
 
 
 def _bank_key(
@@ -348,10 +316,6 @@ def labels_by_id(data: DataSet) -> Tensor:
     labels = torch.full((int(data.train.ids.max()) + 1,), -1)
     labels[data.train.ids] = data.train.labels
     return labels
-
-
-def _plain(values: Sequence[float]) -> list[float]:
-    return [float(value) for value in values]
 
 
 def _inputs(data: DataSet, student: nn.Module, weights: str | None, key: BankKey | None) -> dict[str, Any]:
