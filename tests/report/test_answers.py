@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -172,6 +173,20 @@ def test_pictures_that_changed_since_the_run_are_refused(run, tmp_path):
     text = (run.path / "config.yaml").read_text()
     (run.path / "config.yaml").write_text(text.replace(config["data"], str(copy)))
     with pytest.raises(InputError, match=r"have changed since this run \(val_pictures differs\)"):
+        answers(run)
+
+
+def test_images_whose_pixels_changed_since_the_run_are_refused(run, tmp_path):
+    config, copy = run.config(), tmp_path / "pictures"
+    shutil.copytree(config["data"], copy)
+    text = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(text.replace(config["data"], str(copy)))
+    assert len(pictures_of(run).val) == 40
+    module._loaded.cache_clear()
+    module._contents.cache_clear()
+    first = next((copy / "val").rglob("*.png"))
+    Image.new("RGB", Image.open(first).size).save(first)
+    with pytest.raises(InputError, match="the images or labels of data=.* have changed since this run"):
         answers(run)
 
 

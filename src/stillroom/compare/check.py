@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 from torch import nn
 
-from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.grid import Cell, Grid, is_same_model, lies_elsewhere
+from stillroom.data import DataSet
 from stillroom.earlier import set_notes
+from stillroom.engine.runs import RunFolder
+from stillroom.engine.same_run import contents_of, differing
 from stillroom.errors import InputError
-from stillroom.networks import build
+from stillroom.identity import contents
+from stillroom.networks import build, fingerprint, is_run
 from stillroom.prepare import Inputs, check_names, fit, load_pictures, notes
 
 
@@ -37,6 +42,11 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
     for cell in kinds.values():
         with _naming(cell):
             check_names(recipes[cell.name], Inputs(teacher=nn.Identity() if cell.waits_for in to_train else None))
+    begun = _begun(grid)
+    if not cells and lies_elsewhere(grid):
+        _refuse_other_images(grid, load_pictures(grid.cells[-1].recipe.data), begun)
+    for cell in cells:
+        _refuse_other_settings(cell, begun.get(cell.name, {}))
     options, data = None, None
     found: list[str] = []
     stand_ins: dict[str, nn.Module] = {}
@@ -46,15 +56,71 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
             if data is None or options != recipe.data:  # teachers from runs may have seen other sizes
                 options = recipe.data
                 data = load_pictures(options, copies)
+                _refuse_other_images(grid, data, begun)
             with _naming(cell):
                 if cell.waits_for in to_train:
                     model = to_train[cell.waits_for].settings["model"]
                     teacher = stand_ins.get(model) or build("teacher", model, data, None, pretrained=False)
                     stand_ins[model] = teacher
                 fitted = fit(recipe, Inputs(teacher=teacher), data)
+                if teacher is None and fitted.teacher is not None:
+                    _refuse_other_teacher(cell, fitted.teacher, begun)
             found += set_notes(fitted.data, fitted.earlier)
             found += [f"note: {cell.student or cell.name}: {note}" for note in notes(fitted, recipe)]
     return list(dict.fromkeys(found))
+
+
+def _begun(grid: Grid) -> dict[str, dict[str, Any]]:
+    """What the runs that lie in a comparison's folder record, by name; those that cannot be read fail by themselves."""
+    found = {}
+    for path in sorted(grid.folder.iterdir()) if grid.folder.is_dir() else ():
+        with suppress(InputError):
+            if is_run(path):
+                found[path.name] = RunFolder(path).config()
+    return found
+
+
+def _refuse_other_settings(cell: Cell, there: Mapping[str, Any]) -> None:
+    """Refuse to go on with a cell that was begun with other settings; what it was fed with is compared when it runs."""
+    asked = {key: value for key, value in cell.recipe.flat().items() if key in there and value not in (None, "auto")}
+    fed = {key: there.get(key) for key in ("teacher_weights", "identity")}
+    changed = differing({key: there[key] for key in asked} | fed, asked | fed)
+    if changed:
+        raise InputError(
+            f"{cell.name} was begun with other settings ({'; '.join(changed[:3])}); nothing is overwritten: give "
+            "another name=, or the same settings to go on with it"
+        )
+
+
+def _refuse_other_images(grid: Grid, data: DataSet, begun: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse images and labels that are not those of the runs that are there, wherever they lie now."""
+    shape = list(data.train.images.shape[1:])
+    recorded = {name: known for name, there in begun.items() if (known := _recorded(there, shape)) is not None}
+    now = contents(data) if recorded else {}
+    for name, known in recorded.items():
+        if changed := [what for what in now if known.get(what) != now[what]]:
+            raise InputError(
+                f"{grid.folder} holds a comparison on other data: {', '.join(changed)} differ from those of {name}; "
+                "give another name=, or the data it was begun with"
+            )
+
+
+def _recorded(there: Mapping[str, Any], shape: list[int]) -> dict[str, str] | None:
+    # A teacher that came from a run may have brought another size with it.
+    return contents_of(there) if there.get("picture_shape") == shape else None
+
+
+def _refuse_other_teacher(cell: Cell, teacher: nn.Module, begun: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a teacher of the same name with other weights than it had in the runs that are there."""
+    name = str(cell.settings["teacher"])
+    weights = fingerprint(teacher)
+    for run, there in begun.items():
+        known = there.get("teacher_weights")
+        same = is_same_model(name, there.get("teacher")) and there.get("teacher_checkpoint") is None
+        if same and known not in (None, weights):
+            raise InputError(
+                f"teacher={name} has other weights now than in {run}; bring back the old ones, or give another name="
+            )
 
 
 @contextmanager

@@ -174,6 +174,15 @@ def joined_record(grid: Grid) -> dict[str, Any]:
     return grid.record
 
 
+def lies_elsewhere(grid: Grid) -> bool:
+    """Whether the data is given by another path than in an earlier call on the same folder."""
+    path = grid.folder / NAME
+    if not path.exists():
+        return False
+    old, new = _read_record(path, grid.record)["settings"], grid.record["settings"]
+    return not all(same_setting(name, old.get(name), new.get(name)) for name in ("data", "root"))
+
+
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write ``comparison.yaml``.
 
@@ -192,19 +201,25 @@ def _foreign(grid: Grid) -> bool:
     return any(entry.name not in known and not entry.name.startswith(".") for entry in grid.folder.iterdir())
 
 
-def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
-    """An earlier record with the new axes added to it."""
+def _read_record(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     try:
         there = yaml.safe_load(path.read_text(encoding="utf-8"))
-        old = {key: there[key] for key in record}
+        return {key: there[key] for key in like}
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); give another name=") from error
-    changed = differing(old["settings"], record["settings"])
+
+
+def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
+    """An earlier record with the new axes added to it."""
+    old = _read_record(path, record)
+    # Whether the data is the same is seen when it is loaded, from the runs' record of it.
+    apart = {"data", "root"} if any(is_run(run) for run in path.parent.iterdir()) else set()
+    changed = differing(*({k: v for k, v in each["settings"].items() if k not in apart} for each in (old, record)))
     for axis in ("teachers", "students", "methods"):
         changed += [
             f"{axis} {label} {text!r} there, {record[axis][label]!r} now"
             for label, text in old[axis].items()
-            if not _same_model(record[axis].get(label, text), text)
+            if not is_same_model(record[axis].get(label, text), text)
         ]
     if changed:
         raise InputError(
@@ -281,11 +296,11 @@ def _shortened(models: dict[str, str], there: Mapping[str, str]) -> dict[str, st
 def _label_there(text: str, there: Mapping[str, str]) -> str | None:
     """What an earlier call called a model, which may be spelled otherwise now, or lie elsewhere."""
     labels = [label for label, other in there.items() if same_setting("model", text, other)]
-    labels = labels or [label for label, other in there.items() if _same_model(text, other)]
+    labels = labels or [label for label, other in there.items() if is_same_model(text, other)]
     return labels[0] if len(labels) == 1 else None
 
 
-def _same_model(here: object, there: object) -> bool:
+def is_same_model(here: object, there: object) -> bool:
     """Whether two values mean one model: the same, one folder, or a run folder that is not there any more, moved."""
     if same_setting("model", here, there):
         return True

@@ -62,7 +62,7 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
         refuse_foreign(grid.folder / "index.html", PAGE, "name=")
     todo = [cell for cell in grid.cells if not is_done(grid, cell)]
     count = min(len(todo), options.jobs or jobs_here())
-    notes = check(grid, todo, copies=count if options.ray in (None, "local") else 1) if todo else []
+    notes = check(grid, todo, copies=count if options.ray in (None, "local") else 1)
     failed: dict[str, str] = {}
     with _alone_in(grid.folder), listen() as stop:
         record = joined_record(grid)  # as others left it

@@ -21,8 +21,10 @@ from stillroom.engine.device import Machine, make_machine
 from stillroom.engine.evaluate import predict
 from stillroom.engine.loaders import val_batch
 from stillroom.engine.runs import RunFolder
+from stillroom.engine.same_run import contents_of
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
+from stillroom.identity import contents
 from stillroom.networks import build, fingerprint, is_run
 from stillroom.prepare import as_asked, load_pictures
 
@@ -58,8 +60,8 @@ def pictures_of(run: RunFolder) -> DataSet:
     config = run.config()
     known = {field.name: config[field.name] for field in dataclasses.fields(DataOptions) if field.name in config}
     asked = DataOptions(**known)
-    loaded = _loaded(DataOptions(**{name: value for name, value in known.items() if name not in AS_SHOWN}))
-    data = as_asked(loaded, asked, "")
+    loaded_as = DataOptions(**{name: value for name, value in known.items() if name not in AS_SHOWN})
+    data = as_asked(_loaded(loaded_as), asked, "")
     found = {
         "classes": list(data.train.classes), "picture_shape": list(data.train.images.shape[1:]),
         "train_pictures": len(data.train), "val_pictures": len(data.val),
@@ -70,6 +72,12 @@ def pictures_of(run: RunFolder) -> DataSet:
                 f"{run.path}: the pictures of data={asked.data} have changed since this run ({name} differs); "
                 "bring back those it was trained on, or train it again"
             )
+    recorded = contents_of(config)
+    if recorded is not None and recorded != _contents(loaded_as):
+        raise InputError(
+            f"{run.path}: the images or labels of data={asked.data} have changed since this run; bring back those it "
+            "was trained on, or train it again"
+        )
     return data
 
 
@@ -79,10 +87,10 @@ def named_set_of(run: RunFolder) -> DataSet | None:
     Args:
         run: with a named set's name as its data.
     """
+    config = run.config()
+    whole = DataOptions(data=str(config["data"]), root=str(config["root"]))
     try:
-        pictures_of(run)
-        name, root, size = (run.config().get(key) for key in ("data", "root", "image_size"))
-        return _loaded(DataOptions(data=str(name), root=str(root), image_size=size))
+        return _loaded(whole) if _contents(whole) == contents_of(config) else None
     except InputError:
         return None
 
@@ -90,6 +98,11 @@ def named_set_of(run: RunFolder) -> DataSet | None:
 @lru_cache(maxsize=2)
 def _loaded(options: DataOptions) -> DataSet:
     return load_pictures(options)
+
+
+@lru_cache(maxsize=2)
+def _contents(options: DataOptions) -> dict[str, str]:
+    return contents(_loaded(options))
 
 
 def student_of(run: RunFolder, data: DataSet) -> nn.Module:
@@ -177,6 +190,8 @@ def teacher_answers(run: RunFolder) -> Answers | None:
         return None
     decisive = ("teacher_weights", "data", "image_size", "val_fraction", "skip_broken", "mean", "std", "precision")
     facts = {name: config.get(name) for name in (*decisive, "picture_shape", "val_pictures", "classes")}
+    if recorded := contents_of(config):
+        facts |= {"data": recorded}  # wherever it lies
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     try:
         made = _kept(run.path.parent / f"teacher-{digest}.safetensors", run, digest, _teacher_or_error)

@@ -11,6 +11,7 @@ from stillroom.config import OptimOptions, make_recipe
 from stillroom.data import describe_sets
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
+from stillroom.models.norms import USUAL_BN_MOMENTUM
 from stillroom.recipes import PublishedRecipe, load_published, recipes_folder
 from stillroom.report.answers import named_set_of
 from stillroom.report.found import FoundRun, short_name
@@ -69,6 +70,7 @@ def _is_made_by(config: Mapping[str, Any], recipe: PublishedRecipe) -> bool:
     wanted = make_recipe("distill", recipe.settings).flat()
     if config.get("student_checkpoint") or config.get("student_pretrained"):
         return False
+    wanted["bn_momentum"] = wanted["bn_momentum"] or USUAL_BN_MOMENTUM  # runs record what they were built with
     same = all(config.get(name) == wanted[name] for name in SCHEDULE)
     return same and _is_method(str(config.get("method", "ce")).strip(), recipe)
 
