@@ -186,7 +186,7 @@ def test_images_whose_pixels_changed_since_the_run_are_refused(run, tmp_path):
     module._contents.cache_clear()
     first = next((copy / "val").rglob("*.png"))
     Image.new("RGB", Image.open(first).size).save(first)
-    with pytest.raises(InputError, match="the images or labels of data=.* have changed since this run"):
+    with pytest.raises(InputError, match=r"the images or labels of data=.* have changed since this run"):
         answers(run)
 
 
