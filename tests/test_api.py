@@ -66,7 +66,9 @@ def test_a_run_is_a_teacher_with_its_own_normalisation(tmp_path, tiny_data):
     where = {"data": tiny_data, "runs": str(tmp_path), **FAST}
     mine = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
     _, teacher = stillroom.train(model="tests.conftest:tiny_model", name="t", **mine, **where)
-    _, student = stillroom.distill(teacher=str(teacher.path), student=tiny_model(), method="kd", name="s", **where)
+    _, student = stillroom.distill(
+        teacher=str(teacher.path), student=tiny_model(), method="kd", name="s", trust=True, **where
+    )
     assert student.config()["mean"] == mine["mean"]
     assert student.summary()["teacher"]["top1"] == pytest.approx(teacher.summary()["last"]["val_top1"])
 
@@ -79,7 +81,8 @@ def test_pictures_get_the_size_that_the_teacher_was_trained_at(tmp_path):
     _, teacher = stillroom.train(model=model, name="t", image_size=12, **where)
     _, student = stillroom.distill(teacher=str(teacher.path), student=model, method="kd", name="s", **where)
     assert (student.config()["image_size"], student.config()["picture_shape"]) == (12, [3, 12, 12])
-    found = [stillroom.evaluate(model=str(teacher.path), data=str(photos), **size) for size in ({}, {"image_size": 12})]
+    sizes = ({}, {"image_size": 12})
+    found = [stillroom.evaluate(model=str(teacher.path), data=str(photos), trust=True, **size) for size in sizes]
     assert found[0] == found[1]
     _, other = stillroom.distill(
         teacher=str(teacher.path), student=model, method="kd", name="o", image_size=14, **where
@@ -151,9 +154,9 @@ def test_a_path_serves_as_a_run_and_a_checkpoint_takes_the_place_of_its_weights(
         stillroom.train(model=model, data=tiny_data, runs=tmp_path, name=f"r{seed}", seed=seed, **FAST).record
         for seed in (0, 1)
     ]
-    one, other = (stillroom.evaluate(model=run.path, data=tiny_data) for run in runs)
+    one, other = (stillroom.evaluate(model=run.path, data=tiny_data, trust=True) for run in runs)
     assert one != other
-    assert stillroom.evaluate(model=runs[0].path, data=tiny_data, checkpoint=runs[1].student) == other
+    assert stillroom.evaluate(model=runs[0].path, data=tiny_data, checkpoint=runs[1].student, trust=True) == other
 
 
 def test_what_there_is_is_listed_and_loaded_when_it_is_used():
@@ -174,7 +177,7 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path, tiny_data):
     train, val = (replace(part, classes=("a", "b", "c", "d")) for part in (tiny_data.train, tiny_data.val))
     other = replace(tiny_data, train=train, val=val)
     with pytest.raises(InputError, match=r"other classes \('class 0' where the data has 'a'\)"):
-        stillroom.distill(teacher=str(teacher.path), student=tiny_model(), data=other, method="kd", **where)
+        stillroom.distill(teacher=str(teacher.path), student=tiny_model(), data=other, method="kd", trust=True, **where)
 
 
 def test_fingerprints_tell_weights_apart():

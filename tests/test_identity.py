@@ -23,6 +23,7 @@ from stillroom.errors import InputError, Stopped
 from stillroom.methods import Method, Term
 from stillroom.models import ZOO, save_weights
 from stillroom.prepare import Inputs, prepare
+from stillroom.trust import Trust
 from tests.conftest import tiny_model, tiny_set
 from tests.engine.test_loop import At
 
@@ -61,7 +62,7 @@ class Opening:
         given = {key: None if key in settings else value for key, value in given.items()}
         machine = make_machine("cpu", recipe.run.precision)
         with torch.random.fork_rng():
-            return prepare(recipe, Inputs(**given), self.reporter, machine)
+            return prepare(recipe, Inputs(**given, trust=Trust(files=True)), self.reporter, machine)
 
     def refused(self, match, given=(), **settings):
         with pytest.raises(InputError, match=match) as refusal:

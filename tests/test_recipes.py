@@ -176,7 +176,7 @@ def test_a_missing_key_is_named(tmp_path, key):
         (GOOD | {"published": "77.2"}, "is no mapping"),
         ("- a\n- b\n", "is no recipe"),
         ("", "is no recipe"),
-        ("a: [1\nb: 2", "is no YAML"),
+        ("a: [1\nb: 2", "cannot be read"),
     ],
 )
 def test_a_broken_file_is_one_clear_line(tmp_path, content, says):

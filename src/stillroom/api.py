@@ -31,6 +31,7 @@ from stillroom.networks import build
 from stillroom.prepare import Inputs, as_asked, load_pictures, prepare, with_picture_size
 from stillroom.resolved import as_begun
 from stillroom.sources import check_source, require_weights
+from stillroom.trust import given as permit
 
 ModelLike = str | os.PathLike[str] | nn.Module
 DataLike = str | os.PathLike[str] | DataSet
@@ -48,7 +49,7 @@ class Result(NamedTuple):
     record: RunFolder
 
 
-def train(*, model: ModelLike, data: DataLike, progress: bool = False, **settings: Any) -> Result:
+def train(*, model: ModelLike, data: DataLike, progress: bool = False, trust: bool = False, **settings: Any) -> Result:
     """Train a classifier on labels.
 
     Args:
@@ -56,6 +57,7 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, **setting
             nothing but its weights changes.
         data: a name (see ``stillroom list data``), a folder, or a loaded :class:`stillroom.data.DataSet`.
         progress: show progress on stderr.
+        trust: whether models that the files of run folders name may be imported or fetched too.
         **settings: any setting of ``stillroom train --help``, for example ``epochs=30, lr=0.1``.
 
     Returns:
@@ -64,8 +66,9 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, **setting
     Raises:
         InputError: for anything that cannot work, before training begins.
     """
-    inputs = Inputs(student=_module(model), data=_loaded(data))
-    recipe = make_recipe("train", {"model": _name("model", model), "data": _data_name(data), **settings})
+    name = _name("model", model)
+    inputs = Inputs(student=_module(model), data=_loaded(data), trust=permit([name], files=trust))
+    recipe = make_recipe("train", {"model": name, "data": _data_name(data), **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
 
 
@@ -76,6 +79,7 @@ def distill(
     data: DataLike,
     method: str | Method | nn.Module = "ldrld",
     progress: bool = False,
+    trust: bool = False,
     **settings: Any,
 ) -> Result:
     """Distil a teacher into a student.
@@ -87,6 +91,7 @@ def distill(
         method: text such as ``"0.1*ce + 0.9*kd(temperature=4)"``, a :class:`stillroom.methods.Method`, or one loss
             module, which is added to the cross-entropy with weight 1.
         progress: show progress on stderr.
+        trust: whether models that the files of run folders name may be imported or fetched too.
         **settings: any setting of ``stillroom distill --help``, for example ``epochs=30, lr=0.1``.
 
     Returns:
@@ -100,8 +105,9 @@ def distill(
         made = Method([Term(method)])
     if made is None and not isinstance(method, str):
         raise InputError(f"method={method!r}: give text such as 'kd(temperature=2)', a Method, or one loss module")
-    inputs = Inputs(_module(teacher), _module(student), made, _loaded(data))
     names = {"teacher": _name("teacher", teacher), "student": _name("student", student), "data": _data_name(data)}
+    allowed = permit([names["teacher"], names["student"], method], files=trust)
+    inputs = Inputs(_module(teacher), _module(student), made, _loaded(data), trust=allowed)
     text = made.text if made is not None else method
     recipe = make_recipe("distill", {**names, "method": text, **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
@@ -116,6 +122,7 @@ def evaluate(
     batch_size: int = 256,
     accelerator: str = "auto",
     precision: str = "32",
+    trust: bool = False,
     say: Callable[[str], object] = warnings.warn,
     **options: Any,
 ) -> Evaluation:
@@ -129,6 +136,7 @@ def evaluate(
         batch_size: pictures a step.
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 or auto.
+        trust: whether a model that the files of a run folder name may be imported or fetched.
         say: told what is good to know, such as validation images that the model was trained on.
         **options: settings of the data, as in ``stillroom evaluate --help``.
 
@@ -147,7 +155,7 @@ def evaluate(
     require_weights("model", given, checkpoint, pretrained)
     pictures = data if isinstance(data, DataSet) else load_pictures(chosen)
     pictures = as_asked(pictures, chosen, name)
-    network = build("model", given, pictures, checkpoint, pretrained)
+    network = build("model", given, pictures, checkpoint, pretrained, permit([name], files=trust))
     for note in evaluation_notes(given if checkpoint is None else "", pictures):
         say(note)
     machine = make_machine(run.accelerator, run.precision)
@@ -164,7 +172,8 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
     Args:
         recipe: from :func:`stillroom.config.make_recipe`.
         reporter: told about the progress.
-        inputs: objects used instead of the recipe's names.
+        inputs: objects used instead of the recipe's names, and what is permitted for these; without it nothing that
+            a name stands for is imported or fetched.
 
     Raises:
         InputError: for anything that cannot work, before training begins.

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from stillroom.amounts import counted
-from stillroom.compare.options import CompareOptions
+from stillroom.compare.options import CompareOptions, names_of
 from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, make_recipe
 from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.files import require_text
+from stillroom.settings_file import ConfigFile, files_first, settings_noted, typed
+from stillroom.trust import Trust, given
 from stillroom.wording import no_command, plain
 
 USAGE_ERROR, FAILED = 2, 1
@@ -28,15 +30,19 @@ def main(arguments: list[str] | None = None) -> int:
         0 when all went well, 1 for a run that failed, 2 for input that cannot be used, 130 or 143 after Ctrl-C or
         SIGTERM (the run is saved).
     """
-    asked = sys.argv[1:] if arguments is None else arguments
+    asked = files_first(sys.argv[1:] if arguments is None else arguments)
     parser = make_parser(asked[0] if asked else "")
     try:
         if not asked or asked[0] not in (*COMMANDS, "-h", "--help", "--version"):
             raise InputError(no_command(asked[0] if asked else "", list(COMMANDS)))
         for before, argument in zip(["", *asked], asked, strict=False):
             require_text(before.lstrip("-") if before.startswith("--") else "argument", argument)
-        options = parser.parse_args(arguments)
-        return COMMANDS[options.command].run(options[options.command])
+        with settings_noted() as said:
+            options = parser.parse_args(asked)
+        chosen = options[options.command]
+        if "trust" in chosen:
+            chosen.said = {name: file for name, file in said.items() if name not in typed(asked)}
+        return COMMANDS[options.command].run(chosen)
     except (ArgumentError, InputError) as error:
         return _fail(_in_words(error, asked), USAGE_ERROR)
     except KeyboardInterrupt:
@@ -103,12 +109,13 @@ def _evaluate_parser() -> ArgumentParser:
     parser.add_class_arguments(TrainModel)
     parser.add_class_arguments(DataOptions)
     parser.add_argument("--batch_size", type=int, default=256, help="pictures a step")
+    _add_trust(parser)
     return parser
 
 
 def _compare_parser() -> ArgumentParser:
     parser = _sub("Compare methods: pairs x methods x seeds, trained, tested and shown as tables and a page.")
-    parser.add_argument("--config", action="config", help="a YAML file with any of these settings; flags win over it")
+    _add_config(parser)
     parser.add_class_arguments(CompareOptions)
     for group in (DataOptions, OptimOptions):
         parser.add_class_arguments(group)
@@ -123,6 +130,7 @@ def _report_parser() -> ArgumentParser:
     parser.add_argument("--reference", type=str, help="the method the others are compared with")
     parser.add_argument("--table", type=str, help="a file for the tables too: .md, .tex, or .csv with a row a run")
     parser.add_argument("--views", type=bool, default=True, help="false leaves out what needs models and pictures")
+    _add_trust(parser)
     return parser
 
 
@@ -133,6 +141,7 @@ def _export_parser() -> ArgumentParser:
     parser.add_argument("--no_onnx", action="store_true", help="only safetensors, config and card")
     parser.add_argument("--no_int8", action="store_true", help="no quantised ONNX")
     parser.add_argument("--no_latency", action="store_true", help="measure no speed")
+    _add_trust(parser)
     return parser
 
 
@@ -146,11 +155,24 @@ def _list_parser() -> ArgumentParser:
 
 
 def _add_recipe(parser: ArgumentParser, models: type) -> None:
-    parser.add_argument("--config", action="config", help="a YAML file with any of these settings; flags win over it")
+    _add_config(parser)
     # What a published recipe says of itself; nothing to set.
     parser.add_argument("--published", type=dict | None, default=None, help=SUPPRESS)
     for group in (models, DataOptions, OptimOptions, RunOptions):
         parser.add_class_arguments(group)
+
+
+def _add_config(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", action=ConfigFile, help="a YAML file with any of these settings; flags win over it")
+    _add_trust(parser)
+
+
+def _add_trust(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="import and fetch the models and methods that files and run folders name; this runs their code",
+    )
 
 
 def _version() -> str:
@@ -160,24 +182,32 @@ def _version() -> str:
 
 
 def _settings(options: Namespace) -> dict[str, Any]:
-    return {key: value for key, value in options.as_dict().items() if key not in ("config", "command", "published")}
+    other = ("config", "command", "published", "trust", "said")
+    return {key: value for key, value in options.as_dict().items() if key not in other}
+
+
+def _given(options: Namespace, *settings: str) -> Trust:
+    """What a command line permits: the models and methods in its flags are the user's own, those in a file are not."""
+    own = [options[name] for name in settings if name not in options.said]
+    return given(own, files=options.trust, source=next((options.said[n] for n in settings if n in options.said), ""))
 
 
 def _train(options: Namespace) -> int:
-    return _run("train", options)
+    return _run("train", options, _given(options, "model"))
 
 
 def _distill(options: Namespace) -> int:
-    return _run("distill", options)
+    return _run("distill", options, _given(options, "teacher", "student", "method"))
 
 
-def _run(command: Any, options: Namespace) -> int:
+def _run(command: Any, options: Namespace, trust: Trust) -> int:
     recipe = make_recipe(command, _settings(options))
     from stillroom.api import run_recipe
     from stillroom.engine.progress import make_reporter
+    from stillroom.prepare import Inputs
     from stillroom.report.table import summary_table
 
-    result = run_recipe(recipe, make_reporter())
+    result = run_recipe(recipe, make_reporter(), Inputs(trust=trust))
     _print(summary_table([result.record]))
     print(f"{result.record.student}")
     return 0
@@ -186,7 +216,7 @@ def _run(command: Any, options: Namespace) -> int:
 def _evaluate(options: Namespace) -> int:
     from stillroom.api import evaluate
 
-    result = evaluate(**_settings(options), say=lambda text: print(text, file=sys.stderr))
+    result = evaluate(**_settings(options), trust=options.trust, say=lambda text: print(text, file=sys.stderr))
     images = counted(result.count, "image")
     print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {images}")
     return 0
@@ -195,9 +225,12 @@ def _evaluate(options: Namespace) -> int:
 def _compare(options: Namespace) -> int:
     settings = _settings(options)
     chosen = CompareOptions(**{f.name: settings.pop(f.name) for f in dataclasses.fields(CompareOptions)})
+    axes = ("teachers", "students", "methods")
+    own = names_of(chosen, [axis for axis in axes if axis not in options.said])
+    trust = dataclasses.replace(_given(options, *axes), own=frozenset(own))
     from stillroom.compare.run import compare
 
-    result = compare(chosen, settings)
+    result = compare(chosen, settings, trust=trust)
     from stillroom.report.page import write_report
     from stillroom.report.summary import summarize, summary_table, verdict
 
@@ -232,7 +265,7 @@ def _report(options: Namespace) -> int:
     refuse_foreign(page, PAGE, "--out")
     if table is not None:
         check_table(table)
-    comparison = read_comparison(folders, options.reference)
+    comparison = read_comparison(folders, options.reference, trust=Trust(files=options.trust))
     with _status() as say:
         summaries = summarize(comparison, say)
         if table is not None:
@@ -256,6 +289,7 @@ def _export(options: Namespace) -> int:
         onnx=not options.no_onnx,
         int8=not options.no_int8,
         latency=not options.no_latency,
+        trust=options.trust,
         say=lambda text: print(text, file=sys.stderr),
     )
     print(result.folder)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stillroom.reading import UnreadableError, read_yaml
+
 # In the names of light networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual rate; at
 # the usual one LDRLD teaches those that were tried next to nothing (benchmarks/results/mobilenet.md).
 DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
@@ -50,11 +52,9 @@ def architecture(model: str) -> str:
 
 def _trained(config: Path) -> str:
     """The model that a run trains; nothing where the file cannot be read, which is told when the run is used."""
-    import yaml
-
     try:
-        settings: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        settings: Any = read_yaml(config)
+    except (OSError, UnreadableError):
         return ""
     return str(settings.get("model") or settings.get("student") or "") if isinstance(settings, dict) else ""
 

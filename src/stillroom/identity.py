@@ -27,6 +27,7 @@ from stillroom.imports import import_callable
 from stillroom.methods import Method
 from stillroom.models.checkpoint import read_checkpoint
 from stillroom.networks import fingerprint, is_function, is_run
+from stillroom.trust import Origin
 
 
 def contents(data: DataSet) -> dict[str, str]:
@@ -38,7 +39,9 @@ def contents(data: DataSet) -> dict[str, str]:
     }
 
 
-def student_parts(given: nn.Module | None, name: str, built: nn.Module, checkpoint: str | None) -> Parts:
+def student_parts(
+    given: nn.Module | None, name: str, built: nn.Module, checkpoint: str | None, origin: Origin
+) -> Parts:
     """What a run begins from.
 
     Args:
@@ -46,15 +49,16 @@ def student_parts(given: nn.Module | None, name: str, built: nn.Module, checkpoi
         name: of the model otherwise.
         built: the model before anything is trained or added to it.
         checkpoint: the file its weights come from, if there is one.
+        origin: where ``name`` comes from.
     """
     if given is not None:
         return parts_of(given, "student")
-    found = _built_parts(name, built)
+    found = _built_parts(name, built, origin)
     loaded = {"weights": fingerprint(built)} if checkpoint is not None or is_run(name) else {}
     return Parts({**found.parts, **loaded}, found.opaque)
 
 
-def _built_parts(name: str, built: nn.Module) -> Parts:
+def _built_parts(name: str, built: nn.Module, origin: Origin) -> Parts:
     """What a name does not say: all that the user's own code makes of a model, but for weights drawn at random."""
     if is_run(name):
         return parts_of(built, "student", values=False)
@@ -62,7 +66,7 @@ def _built_parts(name: str, built: nn.Module) -> Parts:
         return Parts()
     module, _, path = name.partition(":")
     found = parts_of(built, "student", values=False)
-    return Parts({**found.parts, name: code_digest(import_callable(module, path))}, found.opaque)
+    return Parts({**found.parts, name: code_digest(import_callable(module, path, origin))}, found.opaque)
 
 
 def teacher_parts(teacher: nn.Module) -> dict[str, str]:

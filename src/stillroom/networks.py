@@ -13,6 +13,7 @@ from stillroom.engine.runs import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.models import ZOO, build_model, load_weights
 from stillroom.models.reuse import ReusedHead, from_plan
+from stillroom.trust import TYPED, Trust, naming
 
 ModelLike = str | nn.Module
 
@@ -27,19 +28,42 @@ def was_handed_in(model: str) -> bool:
     return not any(mark in model for mark in ":/\\") and model not in ZOO and not is_run(model)
 
 
+def followed(model: str, trust: Trust) -> tuple[str, Trust]:
+    """What a run folder's model was built from, where need be over several folders, and what is permitted for it.
+
+    Args:
+        model: a run folder, or any other model's name, which is returned as it is.
+        trust: what is permitted for ``model``.
+
+    Raises:
+        InputError: a folder cannot be read, or names itself.
+    """
+    seen: set[Path] = set()
+    while is_run(model):
+        run = Path(model)
+        if run.resolve() in seen:
+            raise InputError(f"{run} names itself as the model that it began from; bring back its config.yaml")
+        seen.add(run.resolve())
+        model, trust = trained_model(RunFolder(run).config()), trust.inside(run)
+    return model, trust
+
+
 def is_function(model: str) -> bool:
     """Whether a model's name is that of a function of the user's own, ``package.module:function``."""
     return ":" in model and not model.startswith(("timm:", "torchvision:"))
 
 
-def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool) -> nn.Module:
+def build(
+    role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool, trust: Trust
+) -> nn.Module:
     """Build a model for some pictures, or bring one back from its run folder.
 
     Raises:
+        UntrustedError: a name that ``trust`` does not permit would be imported or fetched.
         InputError: naming the role and what does not fit.
     """
     if isinstance(model, str) and is_run(model):
-        return _from_run(role, RunFolder(Path(model)), data, checkpoint)
+        return _from_run(role, RunFolder(Path(model), trust), data, checkpoint)
     height, width = data.train.images.shape[2:]
     try:
         return build_model(
@@ -49,9 +73,10 @@ def build(role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pr
             image_size=(height, width),
             checkpoint=checkpoint,
             pretrained=pretrained,
+            origin=trust.of(model) if isinstance(model, str) else TYPED,
         )
     except InputError as error:
-        raise InputError(f"{role}: {error}") from error
+        raise naming(role, error) from error
 
 
 def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) -> nn.Module:
@@ -65,13 +90,14 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
         raise InputError(
             f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
         )
+    followed(str(run.path), run.trust)
     name = trained_model(config)
     if was_handed_in(name):
         raise InputError(
             f"{role}={run.path}: its model was handed in as a module ({name}), which a name cannot build again; give "
             "the module itself where Python takes one, or train by the name of a function, package.module:function"
         )
-    model = build(role, name, data, None, pretrained=False)
+    model = build(role, name, data, None, pretrained=False, trust=run.trust.inside(run.path))
     if config.get("reused_head") and not isinstance(model, ReusedHead):  # which the student of another run may be
         model = from_plan(model, config["reused_head"], len(asked))
     try:

@@ -39,10 +39,11 @@ from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
 from stillroom.models.norms import USUAL_BN_MOMENTUM, bn_window, set_bn_momentum
 from stillroom.models.reuse import ReusedHead
-from stillroom.networks import build, fingerprint, is_run
+from stillroom.networks import build, fingerprint, followed, is_run, was_handed_in
 from stillroom.records import Batch
 from stillroom.resolved import settings_of
 from stillroom.sources import check_source, require_weights
+from stillroom.trust import NOTHING, Trust, naming
 
 EXAMPLES = 32  # pictures that show what a model looks like inside
 
@@ -57,6 +58,7 @@ class Inputs:
         method: losses; a copy of them is used.
         data: loaded pictures.
         contents: fingerprints of ``data``, from whoever knows that it has not changed since they were taken.
+        trust: which of the recipe's names, and of those in run folders that it names, may be imported or fetched.
     """
 
     teacher: nn.Module | None = None
@@ -64,6 +66,7 @@ class Inputs:
     method: Method | None = None
     data: DataSet | None = None
     contents: Mapping[str, str] | None = None
+    trust: Trust = NOTHING
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         write_samples(run, data, fitted.earlier.values())
     if (there := run.config().get("device", machine.device.type)) != machine.device.type:
         reporter.say(f"note: this run was begun on {there} and goes on on {machine.device.type}; the last bits differ")
+    run = replace(run, trust=inputs.trust.inside(path))
     return Job(joint.student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
 
 
@@ -172,23 +176,26 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
     if inputs.method is not None:
         method = copied(inputs.method)  # what a method of one's own learns in one run must not enter the next
     else:
-        method = parse_method(models.method if isinstance(models, DistillModels) else "ce")
+        text = models.method if isinstance(models, DistillModels) else "ce"
+        method = parse_method(text, inputs.trust.of(text))
     losses = method_parts(method, given=inputs.method is not None)
     data = as_asked(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
     method.check(len(data.train.classes), recipe.run.epochs)
     torch.manual_seed(recipe.run.seed)
     if isinstance(models, TrainModel):
         name, checkpoint = models.model, models.checkpoint
-        student = build("model", inputs.student or name, data, checkpoint, models.pretrained)
+        student = build("model", inputs.student or name, data, checkpoint, models.pretrained, inputs.trust)
         teacher = None
     else:
         name, checkpoint = models.student, models.student_checkpoint
         student = build(
-            "student", inputs.student or models.student, data, models.student_checkpoint, models.student_pretrained
-        )
+            "student", inputs.student or models.student, data, models.student_checkpoint, models.student_pretrained,
+            inputs.trust,
+        )  # fmt: skip
         teacher = build(
-            "teacher", inputs.teacher or models.teacher, data, models.teacher_checkpoint, models.teacher_pretrained
-        )
+            "teacher", inputs.teacher or models.teacher, data, models.teacher_checkpoint, models.teacher_pretrained,
+            inputs.trust,
+        )  # fmt: skip
     if recipe.optim.bn_momentum is not None:
         set_bn_momentum(student, recipe.optim.bn_momentum)
     for model in (student, teacher):
@@ -196,7 +203,7 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
             model.cpu()  # connectors start from the same weights on every device; the loop moves everything
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
     refuse_leak(earlier, data, recipe.data.val_fraction)
-    begun = student_parts(inputs.student, name, student, checkpoint)
+    begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
     joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
     return Fitted(data, method, joint, teacher, earlier, begun, losses)
 
@@ -234,7 +241,7 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
     """
     models = recipe.models
     if inputs.method is None and isinstance(models, DistillModels):
-        parse_method(models.method)
+        parse_method(models.method, inputs.trust.of(models.method))
     if inputs.teacher is not None and inputs.teacher is inputs.student:
         raise InputError("teacher and student are the same module: give the student a module of its own")
     if isinstance(models, TrainModel):
@@ -248,12 +255,15 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
         check_source(role, model, checkpoint, pretrained)
         if role == "teacher":
             require_weights(role, model, checkpoint, pretrained)
-        if isinstance(model, str) and not is_run(model):
+        if not isinstance(model, str):
+            continue
+        name, trust = followed(model, inputs.trust)
+        if not is_run(model) or not was_handed_in(name):
             try:
                 with torch.device("meta"):
-                    build_model(model, num_classes=2)
+                    build_model(name, num_classes=2, origin=trust.of(name))
             except InputError as error:
-                raise InputError(f"{role}={model}: {error}") from error
+                raise naming(f"{role}={model}", error) from error
             except Exception:  # noqa: BLE001, S110  some models cannot be built without memory; they get their turn
                 pass
 

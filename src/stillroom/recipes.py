@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stillroom.errors import InputError
+from stillroom.errors import InputError, first_line
+from stillroom.reading import read_yaml
 
 EPOCHS = ("best", "last", "unknown")
 KEYS = ("top1", "source", "epoch", "note")
@@ -155,11 +154,9 @@ def _plain(name: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        content = read_yaml(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} is no recipe: write settings as name: value, one a line")
     return content

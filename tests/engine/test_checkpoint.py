@@ -76,6 +76,17 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     assert not target.exists()
 
 
+def test_a_state_that_claims_many_times_its_file_is_refused(tmp_path):
+    torch.save({"student": {"weight": torch.zeros(1).expand(1000, 1_000_000)}}, tmp_path / "last.pt")
+    with pytest.raises(
+        InputError, match=r"last\.pt cannot be read \(its tensors claim 4,000\.0 MB.*begin this run anew"
+    ):
+        checkpoint.load_state(tmp_path / "last.pt")
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(InputError, match=r"pipe\.pt cannot be read \(it is no ordinary file\)"):
+        checkpoint.load_state(tmp_path / "pipe.pt")
+
+
 def test_missing_and_damaged_files_are_named(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         checkpoint.load_state(tmp_path / "none.pt")

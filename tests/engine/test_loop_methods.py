@@ -123,7 +123,7 @@ def test_a_finished_simkd_run_is_a_model_again(tmp_path, tiny_data):
         teacher=tiny_model(width=16), student="tests.conftest:tiny_model", data=tiny_data, method="simkd", name="s",
         **settings,
     )  # fmt: skip
-    again = stillroom.evaluate(model=str(record.path), data=tiny_data)
+    again = stillroom.evaluate(model=str(record.path), data=tiny_data, trust=True)
     assert again.top1 == pytest.approx(stillroom.evaluate(model=student, data=tiny_data).top1)
     assert RunFolder(record.path).config()["reused_head"]["factor"] == 2
     resumed, _ = stillroom.distill(
@@ -132,7 +132,13 @@ def test_a_finished_simkd_run_is_a_model_again(tmp_path, tiny_data):
     )  # fmt: skip
     assert isinstance(resumed, nn.Module)
     _, further = stillroom.distill(
-        teacher=str(record.path), student=str(record.path), data=tiny_data, method="kd", name="further", **settings
+        teacher=str(record.path),
+        student=str(record.path),
+        data=tiny_data,
+        method="kd",
+        name="further",
+        trust=True,
+        **settings,
     )
     last = further.summary()["last"]["val_top1"]
-    assert stillroom.evaluate(model=str(further.path), data=tiny_data).top1 == pytest.approx(last)
+    assert stillroom.evaluate(model=str(further.path), data=tiny_data, trust=True).top1 == pytest.approx(last)

@@ -23,7 +23,7 @@ def test_a_run_says_first_what_it_is_and_how_it_computes(tmp_path, tiny_data, mo
     ]
     lines.clear()
     more = FAST | {"epochs": 2, "batch_size": 16, "schedule": "cosine", "runs": str(tmp_path), "name": "s"}
-    stillroom.distill(teacher=str(teacher.path), student=tiny_model(), method="kd", data=tiny_data, **more)
+    stillroom.distill(teacher=str(teacher.path), student=tiny_model(), method="kd", data=tiny_data, trust=True, **more)
     about, how, *_ = [line for line in lines if line.startswith("s: ")]
     assert about == (
         f"s: student torch.nn.modules.container.Sequential (276 parameters), teacher {teacher.path} "

@@ -15,6 +15,7 @@ from torch import nn
 
 from stillroom.errors import InputError
 from stillroom.models import read_checkpoint
+from stillroom.models.checkpoint import read_safetensors, read_torch
 
 
 class Payload:
@@ -292,3 +293,63 @@ def test_damage_of_any_kind_gives_tensors_or_one_error(kind, tmp_path):
 def test_paths_that_cannot_be(name):
     with pytest.raises(InputError, match="checkpoint"):
         read_checkpoint(name)
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy"])
+def test_tensors_that_claim_more_than_the_file_holds_are_refused(kind, tmp_path):
+    """A few bytes, repeated by a stride of zero: a copy of it would take a terabyte."""
+    path = tmp_path / "w.pth"
+    state = {"weight": torch.zeros(1).expand(250_000, 1_000_000), "bias": torch.zeros(3)}
+    torch.save({"model": state}, path, _use_new_zipfile_serialization=kind == "zip")
+    with pytest.raises(InputError, match=r"w\.pth.*its tensors claim 1,000,000\.0 MB") as caught:
+        read_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_honest_tensors_may_share_their_memory(tmp_path):
+    path, tied = tmp_path / "w.pth", torch.randn(100, 10)
+    torch.save({"a": tied, "b": tied, "c": tied[:, :5], "d": torch.ones(1).expand(100)}, path)
+    assert torch.equal(read_checkpoint(path)["d"], torch.ones(100))
+
+
+def test_what_unpacks_to_more_than_the_free_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "w.pth"
+    torch.save({"weight": torch.zeros(3_000_000)}, path)
+    assert len(read_checkpoint(path)) == 1
+
+    class Memory:
+        available = 10_000_000
+
+    monkeypatch.setattr("psutil.virtual_memory", Memory)
+    with pytest.raises(InputError, match=r"unpacks to 0\.0 GB; 0\.0 GB of memory are free"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"w": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}},
+        {"w": {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 8]}},
+        {"w": {"dtype": "F32", "shape": [2**32, 2**32], "data_offsets": [0, 8]}},
+        {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "wv"},
+        {"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+    ],
+    ids=["beyond the end", "large shape", "overflow", "overlap", "gap"],
+)  # fmt: skip
+def test_safetensors_that_claim_more_than_the_file_holds_are_refused(header, tmp_path):
+    path, text = tmp_path / "w.safetensors", json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    with pytest.raises(InputError, match=r"w\.safetensors is damaged"):
+        read_checkpoint(path)
+    path.write_bytes(struct.pack("<Q", 2**62) + text + bytes(8))
+    with pytest.raises(InputError, match=r"w\.safetensors is damaged"):
+        read_checkpoint(path)
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path):
+    os.mkfifo(tmp_path / "w.pth")
+    with pytest.raises(InputError, match="no checkpoint file"):
+        read_checkpoint(tmp_path / "w.pth")
+    for read in (read_torch, read_safetensors):
+        with pytest.raises(InputError, match="no ordinary file"):
+            read(tmp_path / "w.pth")

@@ -103,7 +103,7 @@ def test_a_teacher_is_no_student_even_before_its_first_student_begins(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "match"), [
-    ("[1]", "no description"), ("a: [", "no YAML"), ("methods: kd", "write methods as label: value"),
+    ("[1]", "no description"), ("a: [", "cannot be read"), ("methods: kd", "write methods as label: value"),
     ("title: [1]", "is no text"), ("methods: {a: {lr: 1}}", "say which method it is"),
 ])  # fmt: skip
 def test_a_broken_description_is_refused(tmp_path, text, match):

@@ -41,7 +41,8 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
     recipes = {cell.name: cell.recipe for cell in kinds.values()}
     for cell in kinds.values():
         with _naming(cell):
-            check_names(recipes[cell.name], Inputs(teacher=nn.Identity() if cell.waits_for in to_train else None))
+            stand_in = nn.Identity() if cell.waits_for in to_train else None
+            check_names(recipes[cell.name], Inputs(stand_in, trust=cell.trust))
     begun = _begun(grid)
     if not cells and lies_elsewhere(grid):
         _refuse_other_images(grid, load_pictures(grid.cells[-1].recipe.data), begun)
@@ -60,9 +61,10 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
             with _naming(cell):
                 if cell.waits_for in to_train:
                     model = to_train[cell.waits_for].settings["model"]
-                    teacher = stand_ins.get(model) or build("teacher", model, data, None, pretrained=False)
-                    stand_ins[model] = teacher
-                fitted = fit(recipe, Inputs(teacher=teacher), data)
+                    if model not in stand_ins:
+                        stand_ins[model] = build("teacher", model, data, None, pretrained=False, trust=cell.trust)
+                    teacher = stand_ins[model]
+                fitted = fit(recipe, Inputs(teacher, trust=cell.trust), data)
                 if teacher is None and fitted.teacher is not None:
                     _refuse_other_teacher(cell, fitted.teacher, begun)
             found += set_notes(fitted.data, fitted.earlier)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
 from stillroom.engine.runs import RunFolder
@@ -20,8 +18,10 @@ from stillroom.errors import InputError, first_line
 from stillroom.methods import parse_method
 from stillroom.networks import is_run
 from stillroom.prepare import with_picture_size
+from stillroom.reading import UnreadableError, read_yaml
 from stillroom.report.description import NAME, read_description, write_description
 from stillroom.sources import check_source, is_path
+from stillroom.trust import NOTHING, Trust
 
 # What may differ between two calls that work on the same comparison: none of it decides a result.
 PLACES = ("runs", "name", "bank", "bank_gb", "checkpoint_every")
@@ -39,6 +39,7 @@ class Cell:
         fills: the part of the teacher bank that this run fills or reads; nothing where it uses none.
         student: the student's name.
         method: the method's label.
+        trust: what is permitted for the models and methods of the comparison.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Cell:
     fills: tuple[Any, ...] = ()
     student: str = ""
     method: str = ""
+    trust: Trust = NOTHING
 
     @property
     def recipe(self) -> Recipe:
@@ -76,15 +78,16 @@ class Grid:
 
     def run(self, cell: Cell) -> RunFolder:
         """A cell's run folder."""
-        return RunFolder(self.folder / cell.name)
+        return RunFolder(self.folder / cell.name, cell.trust)
 
 
-def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
+def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = NOTHING) -> Grid:
     """Lay out the cells of a comparison and check every setting of every one.
 
     Args:
         options: the axes.
         settings: what all runs have in common: fields of the data, optimizer and run groups of a recipe.
+        trust: what is permitted for the models and methods; by default nothing is imported.
 
     Raises:
         InputError: for anything that cannot work.
@@ -120,7 +123,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
     for label, text in teachers.items():
         own = trained[label]
         places[label] = text if own is None else str(folder / own.name)
-    kinds = {label: parse_method(method.text) for label, method in methods.items()}
+    kinds = {label: parse_method(method.text, trust.of(method.text)) for label, method in methods.items()}
     for seed, teacher, student, method in itertools.product(seeds, teachers, students, methods):
         own, kind = trained[teacher], kinds[method]
         chosen: dict[str, Any] = {"teacher": places[teacher], "student": students[student], "seed": seed}
@@ -141,7 +144,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any]) -> Grid:
                 method=method,
             )
         )
-    named = [dataclasses.replace(cell, settings=cell.settings | {"name": cell.name}) for cell in cells]
+    named = [dataclasses.replace(cell, settings=cell.settings | {"name": cell.name}, trust=trust) for cell in cells]
     twice = [cell.name for place, cell in enumerate(named) if cell.name in [other.name for other in named[:place]]]
     if twice:
         raise InputError(f"two runs would have the name {twice[0]}: give teachers, students or methods other labels")
@@ -203,9 +206,11 @@ def _foreign(grid: Grid) -> bool:
 
 def _read_record(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        there = yaml.safe_load(path.read_text(encoding="utf-8"))
+        there = read_yaml(path)
         return {key: there[key] for key in like}
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except UnreadableError:
+        raise
+    except (OSError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); give another name=") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,6 +86,18 @@ def methods_of(options: CompareOptions) -> dict[str, NamedMethod]:
         except InputError as error:
             raise InputError(f"methods: {label}: {error}") from error
     return methods
+
+
+def names_of(options: CompareOptions, axes: Collection[str] = ("teachers", "students", "methods")) -> list[str]:
+    """Every model and method that stands on some axes, as it was given."""
+    found: list[str] = []
+    if "teachers" in axes:
+        found += models_of(options, "teachers").values()
+    if "students" in axes:
+        found += models_of(options, "students").values()
+    if "methods" in axes:
+        found += [method.text for method in methods_of(options).values()]
+    return found
 
 
 def _labelled(axis: str, given: dict[str, Any] | list[str] | str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from stillroom.compare.board import Board, make_board
 from stillroom.compare.check import check
 from stillroom.compare.grid import Grid, joined_record, make_grid, write_record
-from stillroom.compare.options import CompareOptions
+from stillroom.compare.options import CompareOptions, names_of
 from stillroom.compare.schedule import Schedule, is_done
 from stillroom.compare.workers import Cluster, Processes, Workers
 from stillroom.engine.lock import locked
@@ -23,6 +23,7 @@ from stillroom.engine.stop import StopRequest, listen
 from stillroom.errors import InputError, Stopped
 from stillroom.report.groups import Comparison, read_comparison
 from stillroom.report.ours import PAGE, refuse_foreign
+from stillroom.trust import Trust, given
 
 BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of pictures and two small models
 
@@ -42,13 +43,19 @@ class Compared:
     failed: dict[str, str]
 
 
-def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[Grid], Board] = make_board) -> Compared:
+def compare(
+    options: CompareOptions,
+    settings: dict[str, Any],
+    make: Callable[[Grid], Board] = make_board,
+    trust: Trust | None = None,
+) -> Compared:
     """Train every cell of a grid that is not finished yet.
 
     Args:
         options: pairs, methods, seeds and how to work.
         settings: what all runs have in common: settings of the data, the optimizer and the run.
         make: makes the board that shows the progress.
+        trust: what is permitted for models and methods; None permits those of ``options``, as the caller's own.
 
     Raises:
         InputError: for anything that cannot work, before training begins; or if every cell failed.
@@ -56,7 +63,8 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("a comparison starts its own processes: call it without torchrun, with jobs= or ray=")
-    grid = make_grid(options, settings)
+    trust = given(names_of(options)) if trust is None else trust
+    grid = make_grid(options, settings, trust)
     joined_record(grid)
     if options.page:
         refuse_foreign(grid.folder / "index.html", PAGE, "name=")
@@ -79,7 +87,7 @@ def compare(options: CompareOptions, settings: dict[str, Any], make: Callable[[G
             raise _stopped(grid, stop, [])
     if len(failed) == len(grid.cells):
         raise InputError(f"every run failed; the first: {next(iter(failed.values()))}")
-    return Compared(grid.folder, read_comparison([grid.folder], options.reference), failed)
+    return Compared(grid.folder, read_comparison([grid.folder], options.reference, trust=trust), failed)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _run(cell: Cell, stop: StopRequest) -> RunFolder:
     patience = time.monotonic() + SECONDS_TO_SAVE
     while True:
         try:
-            return run_recipe(recipe, Lines(), inputs).record
+            return run_recipe(recipe, Lines(), replace(inputs, trust=cell.trust)).record
         except InUse:  # by an orphan of a comparison that was killed, which saves itself and ends
             if time.monotonic() > patience or stop.signal_number:
                 raise

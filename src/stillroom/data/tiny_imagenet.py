@@ -13,6 +13,7 @@ from stillroom.data.listing import Listing
 from stillroom.data.scan import Scan
 from stillroom.errors import InputError
 from stillroom.files import first_few
+from stillroom.reading import UnreadableError, read_text
 
 
 def is_tiny_imagenet(root: Path) -> bool:
@@ -48,8 +49,8 @@ def list_tiny_imagenet(root: Path) -> tuple[Listing, Listing]:
 
 def _lines(path: Path, split: bool = False) -> Sequence[str]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, UnreadableError) as error:
         raise InputError(f"{path} cannot be read ({type(error).__name__}); unpack the set again") from None
     return text.split() if split else text.splitlines()
 

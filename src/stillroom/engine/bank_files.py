@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stillroom.engine.bank_key import BankKey
 from stillroom.engine.probe import difference
 from stillroom.errors import InputError, first_line
 from stillroom.files import remove_half_written, write_atomically, write_text
+from stillroom.models.checkpoint import read_safetensors
+from stillroom.reading import UnreadableError, read_json
 
 FREE_BYTES, FREE_SHARE = 10**9, 0.05  # of the disk, whichever is less, stays free for checkpoints
 
@@ -57,12 +58,11 @@ class BlockFiles:
         """A stored block, (rows, C) in float16 or float32; None where there is none that is whole."""
         path = self.path_of(view, epoch, index)
         try:
-            with safe_open(path, framework="pt") as file:
-                logits: Tensor = file.get_tensor("logits").clone()
-                facts = file.metadata()
+            tensors, facts = read_safetensors(path)
+            logits = tensors["logits"].clone()
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError) as error:
+        except (OSError, UnreadableError, KeyError) as error:
             problem = first_line(error)
         else:
             right_shape = logits.ndim == 2 and logits.shape[1] == self.key.classes and len(logits) <= self.rows
@@ -128,8 +128,7 @@ class BlockFiles:
                 write_text(path, json.dumps(self.key.plain(), indent=2) + "\n")
             elif not os.access(self.path, os.W_OK):
                 raise PermissionError(errno.EACCES, "Permission denied")
-            there = json.loads(path.read_text(encoding="utf-8"))
-            probe = json.loads(said.read_text(encoding="utf-8"))
+            there, probe = read_json(path), read_json(said)
         except OSError as error:
             raise InputError(
                 f"teacher bank {self.path} cannot be written ({error.strerror}); choose another bank= folder, "

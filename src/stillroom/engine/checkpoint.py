@@ -16,6 +16,8 @@ import torch
 
 from stillroom.errors import InputError, first_line
 from stillroom.files import write_atomically
+from stillroom.models.checkpoint import read_torch
+from stillroom.reading import UnreadableError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -90,15 +92,14 @@ def load_state(path: Path) -> dict[str, Any]:
         InputError: if the file is missing, damaged or not one of ours.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = read_torch(path)
     except FileNotFoundError as error:
         raise InputError(f"checkpoint {path} does not exist") from error
     except PermissionError as error:
         raise InputError(f"checkpoint {path} cannot be read ({error.strerror}); make it readable") from error
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise InputError(
-            f"checkpoint {path} cannot be read ({first_line(error)}); delete it to begin this run anew"
-        ) from error
+    except (OSError, UnreadableError) as error:
+        reason = error.reason if isinstance(error, UnreadableError) else first_line(error)
+        raise InputError(f"checkpoint {path} cannot be read ({reason}); delete it to begin this run anew") from error
     if not isinstance(state, dict):
         raise InputError(f"checkpoint {path} cannot be read (it holds no state); delete it to begin this run anew")
     return state

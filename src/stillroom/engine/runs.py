@@ -7,11 +7,10 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,14 @@ import yaml
 from torch import nn
 
 from stillroom.engine.checkpoint import size_in_words, unwritten
+from stillroom.engine.code_state import commit_of, source_digest
 from stillroom.engine.lock import locked
 from stillroom.engine.same_run import refuse_other
 from stillroom.errors import InputError, first_line
 from stillroom.files import ABANDONED_SECONDS, is_aside, make_folder, remove_half_written, write_text
 from stillroom.models import save_weights
+from stillroom.reading import read_json, read_json_lines, read_yaml
+from stillroom.trust import NOTHING, Trust
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class RunFolder:
 
     Attributes:
         path: the folder.
+        trust: what is permitted for the models and methods that its files name; without it, nothing.
     """
 
     path: Path
+    trust: Trust = field(default=NOTHING, compare=False, repr=False)
 
     @property
     def last(self) -> Path:
@@ -60,7 +64,7 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint."""
-        return _read_mapping(self.path / "config.yaml", yaml.safe_load) | _read_mapping(self.path / "inputs.json")
+        return _read_mapping(self.path / "config.yaml", read_yaml) | _read_mapping(self.path / "inputs.json")
 
     def summary(self) -> dict[str, Any]:
         """The finished run in numbers.
@@ -76,7 +80,10 @@ class RunFolder:
         Raises:
             InputError: the file is missing, damaged or cut short.
         """
-        return list(_read(self.path / "metrics.jsonl", _rows))
+        rows: list[dict[str, Any]] = _read(self.path / "metrics.jsonl", read_json_lines)
+        if not all(isinstance(row, dict) for row in rows):
+            raise InputError(f"{self.path / 'metrics.jsonl'} cannot be read (a line holds no names with values)")
+        return rows
 
     @property
     def finished(self) -> bool:
@@ -189,8 +196,8 @@ def _is_ours_to_begin(path: Path) -> bool:
         return True
     if not names <= {"environment.json", "inputs.json"}:
         return False
-    with suppress(OSError, ValueError):
-        return "stillroom" in json.loads((path / "environment.json").read_text(encoding="utf-8"))["versions"]
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return "stillroom" in read_json(path / "environment.json")["versions"]
     return False
 
 
@@ -222,19 +229,9 @@ def environment() -> dict[str, Any]:
         "processes": int(os.environ.get("WORLD_SIZE", 1)),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "command": sys.argv,
-        "git": _git_state(),
+        "source": source_digest(),
+        "git": commit_of(Path.cwd()),
     }
-
-
-def _git_state() -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],  # noqa: S607
-            capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _write(path: Path, text: str) -> None:
@@ -254,24 +251,17 @@ def _write_weights(path: Path, model: nn.Module, header: dict[str, str]) -> None
         raise unwritten(path, error, needed) from error
 
 
-def _read_mapping(path: Path, parse: Callable[[str], Any] = json.loads) -> dict[str, Any]:
-    content = _read(path, parse)
+def _read_mapping(path: Path, read: Callable[[Path], Any] = read_json) -> dict[str, Any]:
+    content = _read(path, read)
     if not isinstance(content, dict):
         raise InputError(f"{path} cannot be read (it holds a {type(content).__name__} and no names with values)")
     return content
 
 
-def _rows(text: str) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in text.splitlines()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("a line holds no names with values")
-    return rows
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> Any:
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return read(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: is {path.parent} a finished run folder?") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
         raise InputError(f"{path} cannot be read ({first_line(error)})") from error

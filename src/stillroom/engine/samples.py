@@ -12,6 +12,8 @@ from stillroom.engine.checkpoint import unwritten
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError, first_line
 from stillroom.files import write_atomically
+from stillroom.models.checkpoint import read_safetensors
+from stillroom.reading import UnreadableError
 
 NAME = "samples.safetensors"
 PARTS = ("train", "val", "before")
@@ -55,16 +57,15 @@ def seen_by(run: RunFolder) -> Hashes | None:
     Raises:
         InputError: the record is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = run.path / NAME
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="np") as file:
-            parts = [file.get_tensor(name) for name in ("train", "before")]
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}); remove it to go on without its check") from None
+        tensors, _ = read_safetensors(path)
+        parts = [tensors[name].numpy() for name in ("train", "before")]
+    except (OSError, UnreadableError, KeyError, TypeError) as error:
+        reason = error.reason if isinstance(error, UnreadableError) else first_line(error)
+        raise InputError(f"{path} cannot be read ({reason}); remove it to go on without its check") from None
     if any(part.dtype != np.int64 or part.ndim != 1 for part in parts):
         raise InputError(f"{path} holds no list of images; remove it to go on without its check")
     return np.concatenate(parts)

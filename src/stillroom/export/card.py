@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from stillroom.export.snippets import snippets
 from stillroom.export.speed import Speed
 from stillroom.export.subject import Subject
 from stillroom.files import write_text
+from stillroom.reading import read_json
 from stillroom.report.statistics import Difference
 from stillroom.report.table import plain
 
@@ -192,7 +192,7 @@ def _recipe(training: Mapping[str, Any]) -> str:
 def _trained(subject: Subject) -> dict[str, Any]:
     """The environment of the training; a run folder without it is still one."""
     try:
-        found = json.loads((subject.run.path / "environment.json").read_text(encoding="utf-8"))
+        found = read_json(subject.run.path / "environment.json")
     except (OSError, ValueError):
         found = {}
     return {"versions": found.get("versions", {}), "git": found.get("git")}

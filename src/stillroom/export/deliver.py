@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def export(
     latency: bool = True,
     student: nn.Module | None = None,
     data: DataSet | None = None,
+    trust: bool = False,
     say: Callable[[str], None] = print,
 ) -> ExportResult:
     """Write a finished run's student as files for use: weights, ONNX, int8, speed and a model card.
@@ -74,6 +75,7 @@ def export(
         latency: measure the speed of student and teacher.
         student: a module to load the weights into, for a student that was handed to the run as a module.
         data: the pictures, where they were handed to the run as a data set.
+        trust: whether models that the run's files name may be imported or fetched.
         say: told what is done, a line each.
 
     Raises:
@@ -81,6 +83,8 @@ def export(
             missing, the folder holds something else, or a file does not answer as PyTorch does.
     """
     check_run("", run.path)
+    if trust:
+        run = replace(run, trust=replace(run.trust, files=True))
     out = run.path / "export" if out is None else Path(out)
     if onnx:
         require_onnx()

@@ -75,7 +75,7 @@ def teacher_name(subject: Subject) -> str:
     for folder in (Path(name), subject.run.path.parent / Path(name).name):
         if is_run(folder):
             try:
-                return architecture_name(RunFolder(folder))
+                return architecture_name(RunFolder(folder, subject.run.trust))
             except (InputError, KeyError):
                 break
     return name if ":" in name else Path(name).name

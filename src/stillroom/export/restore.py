@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,8 @@ from stillroom.errors import InputError, first_line
 from stillroom.export.subject import Subject
 from stillroom.models import build_model, load_weights
 from stillroom.models.reuse import from_plan
+from stillroom.reading import read_json
+from stillroom.trust import Trust
 
 FORMAT = "stillroom-export-1"
 
@@ -75,12 +76,15 @@ def _create(library: str, name: str, arguments: dict[str, Any]) -> nn.Module:
     return model
 
 
-def load(folder: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def load(
+    folder: str | Path, model: nn.Module | None = None, *, trust: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
     """Load an exported student.
 
     Args:
         folder: where ``config.json`` and ``model.safetensors`` lie.
         model: a module built as the student was, for a student that was handed in as a module.
+        trust: whether a model that ``config.json`` names may be imported (``package.module:function``) or fetched.
 
     Returns:
         The student in evaluation mode on the CPU, and its ``config.json``.
@@ -105,6 +109,7 @@ def load(folder: str | Path, model: nn.Module | None = None) -> tuple[nn.Module,
             num_classes=classes,
             in_channels=shape["channels"],
             image_size=(shape["height"], shape["width"]),
+            origin=Trust(files=trust, source=str(folder / "config.json")).of(config["model"]),
         )
     if config["reused_head"]:
         model = from_plan(model, config["reused_head"], classes)
@@ -119,9 +124,9 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         InputError: it cannot be read.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise InputError(f"{folder / 'config.json'} cannot be read ({first_line(error)})") from error
     return config if isinstance(config, dict) and config.get("format") == FORMAT else None

@@ -81,7 +81,8 @@ def snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
         load = 'model, config = load(".")'
         if home.library == "function":
             module = home.name.partition(":")[0]
-            load = f"# {module} must be importable: it builds the model.\n{load}"
+            load = f"# trust=True imports {module}, which builds the model: read it first.\n"
+            load += 'model, config = load(".", trust=True)'
         elif home.library == "module":
             load = f'# MODULE: a {home.name} built as for the training.\nmodel, config = load(".", model=MODULE)'
         torch = _STILLROOM.format(load=load, picture=picture)

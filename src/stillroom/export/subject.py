@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from stillroom.data import DataSet, MemoryLoader
-from stillroom.engine.runs import RunFolder, trained_model
+from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights
 from stillroom.models.reuse import from_plan
-from stillroom.networks import fingerprint, is_run, was_handed_in
+from stillroom.networks import fingerprint, followed, was_handed_in
 from stillroom.report.answers import pictures_of, student_of, teacher_of
 
 BATCH = 64
@@ -99,8 +98,7 @@ def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) 
 
 def architecture_name(run: RunFolder) -> str:
     """The name of a run's model, also where the run began from the model of another run."""
-    name = trained_model(run.config())
-    return architecture_name(RunFolder(Path(name))) if is_run(name) else name
+    return followed(str(run.path), run.trust)[0]
 
 
 def teacher_or_reason(subject: Subject) -> tuple[nn.Module | None, str]:

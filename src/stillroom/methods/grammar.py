@@ -9,7 +9,7 @@
     0.1*ce + 9*standardized(kd(temperature=2))   a wrapper around a loss
     ce + 2*mine.Cosine(margin=0.1)          a loss of one's own: class Cosine in the module mine
 
-The text is parsed, never executed; a dotted name imports that module.
+The text is parsed, never executed; a dotted name imports that module, if it may be imported.
 """
 
 from __future__ import annotations
@@ -27,17 +27,21 @@ from stillroom.imports import import_callable
 from stillroom.losses.needs import settings_of
 from stillroom.methods.method import Method, Term
 from stillroom.methods.presets import PRESETS, WRAPPERS, Preset
+from stillroom.trust import TYPED, Origin
 
 
-def parse_method(text: str) -> Method:
+def parse_method(text: str, origin: Origin = TYPED) -> Method:
     """Read the text form of a method.
 
     Args:
         text: a sum of ``ce`` and names from :data:`stillroom.methods.PRESETS`, each with an optional number before it
             and optional keyword arguments (numbers, strings, tuples, true or false) behind it. Where ``ce`` is not
             written, the default cross-entropy weight of the first loss holds.
+        origin: where the text comes from; by default it is the user's own. A module that only a file names is not
+            imported unless the file is trusted.
 
     Raises:
+        UntrustedError: ``origin`` does not permit an import that the text asks for.
         InputError: if the text is no such sum, a name or a parameter is unknown, or a value is impossible.
     """
     try:
@@ -54,7 +58,7 @@ def parse_method(text: str) -> Method:
                 raise InputError(f"method={text!r}: write ce once and without parameters")
             ce = 1.0 if factor is None else factor
             continue
-        term, preset = _term(node, factor, text)
+        term, preset = _term(node, factor, text, origin)
         first = first or preset
         terms.append(term)
     if ce is None:
@@ -62,13 +66,13 @@ def parse_method(text: str) -> Method:
     return Method(terms, ce, text.strip())
 
 
-def _term(node: ast.expr, factor: float | None, text: str) -> tuple[Term, Preset]:
+def _term(node: ast.expr, factor: float | None, text: str, origin: Origin) -> tuple[Term, Preset]:
     """Read ``name(parameter=value, ...)`` or ``wrapper(LOSS, parameter=value, ...)``."""
     name, inner, arguments = _call(node, text)
     if name in WRAPPERS:
         if len(inner) != 1:
             raise InputError(f"method={text!r}: {name} goes around one loss; write {name}(kd) for example")
-        term, preset = _term(inner[0], factor, text)
+        term, preset = _term(inner[0], factor, text, origin)
         loss = _make(WRAPPERS[name].loss, name, arguments, text, term.loss)
         return Term(loss, term.weight, term.warmup, f"{name}_{term.name}"), preset
     if inner:
@@ -76,7 +80,7 @@ def _term(node: ast.expr, factor: float | None, text: str) -> tuple[Term, Preset
             f"method={text!r}: {ast.unparse(node)!r} is not understood; write parameters as name=value, and losses "
             f"only inside {' or '.join(WRAPPERS)}"
         )
-    preset = _preset(name, text)
+    preset = _preset(name, text, origin)
     warmup = arguments.pop("warmup", preset.warmup)
     if not isinstance(warmup, int) or isinstance(warmup, bool):
         raise InputError(f"method={text!r}: warmup={warmup!r} of {name} must be a whole number of epochs")
@@ -85,10 +89,10 @@ def _term(node: ast.expr, factor: float | None, text: str) -> tuple[Term, Preset
     return Term(loss, weight, warmup, name.rpartition(".")[2].lower()), preset
 
 
-def _preset(name: str, text: str) -> Preset:
+def _preset(name: str, text: str, origin: Origin) -> Preset:
     if "." in name:
         module, _, path = name.rpartition(".")
-        return Preset(_own(module, path), 1.0, 1.0, 0, name, "own")
+        return Preset(_own(module, path, origin), 1.0, 1.0, 0, name, "own")
     preset = PRESETS.get(name)
     if preset is None:
         known = ", ".join([*PRESETS, *(f"{wrapper}(LOSS)" for wrapper in WRAPPERS)])
@@ -99,8 +103,8 @@ def _preset(name: str, text: str) -> Preset:
     return preset
 
 
-def _own(module: str, path: str) -> type[nn.Module]:
-    found = import_callable(module, path)
+def _own(module: str, path: str, origin: Origin) -> type[nn.Module]:
+    found = import_callable(module, path, origin)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise InputError(f"{module}.{path} is no loss; give a subclass of torch.nn.Module")
     return found

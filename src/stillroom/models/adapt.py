@@ -13,6 +13,7 @@ from stillroom.models import hubs, own
 from stillroom.models.output import ImageSize, check_output
 from stillroom.models.weights import load_weights
 from stillroom.models.zoo import ZOO
+from stillroom.trust import TYPED, Origin
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +27,7 @@ def build_model(
     image_size: ImageSize | None = None,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
+    origin: Origin = TYPED,
 ) -> nn.Module:
     """Build a classifier.
 
@@ -40,11 +42,14 @@ def build_model(
         pretrained: fetch the published weights of a timm or torchvision model. Their head is replaced by a
             fresh one where they know another number of classes.
         checkpoint: weights to load strictly afterwards; see ``load_weights``.
+        origin: where ``spec`` comes from; by default it is the user's own. A name in a file that is not trusted is
+            neither imported nor looked up on a hub.
 
     Returns:
         The model in training mode (a module handed in keeps its mode), on the CPU.
 
     Raises:
+        UntrustedError: ``origin`` does not permit what the name asks for.
         InputError: an unknown name (with close matches), a model that cannot be built so or fails on such
             pictures, weights that cannot be fetched or do not fit.
     """
@@ -59,7 +64,7 @@ def build_model(
             raise InputError(f"{name} must be at least 1, got {value}")
     if pretrained and checkpoint is not None:
         raise InputError("pretrained=True and checkpoint both name weights; give one of them")
-    model = _construct(spec, num_classes, in_channels, image_size, pretrained)
+    model = _construct(spec, num_classes, in_channels, image_size, pretrained, origin)
     if checkpoint is not None:
         load_weights(model, checkpoint)
     if image_size is not None:
@@ -68,17 +73,22 @@ def build_model(
 
 
 def _construct(
-    spec: str | nn.Module, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool
+    spec: str | nn.Module,
+    num_classes: int,
+    in_channels: int,
+    image_size: ImageSize | None,
+    pretrained: bool,
+    origin: Origin,
 ) -> nn.Module:
     """The model that ``spec`` names, before any checkpoint."""
     if isinstance(spec, str):
         source, colon, name = spec.partition(":")
         if colon and source == "timm":
             _known(hubs.is_timm(name), spec, "timm", hubs.timm_names)
-            return hubs.from_timm(name, num_classes, in_channels, image_size, pretrained)
+            return hubs.from_timm(name, num_classes, in_channels, image_size, pretrained, origin)
         if colon and source == "torchvision":
             _known(name in hubs.torchvision_names(), spec, "torchvision", hubs.torchvision_names)
-            return hubs.from_torchvision(name, num_classes, in_channels, image_size, pretrained)
+            return hubs.from_torchvision(name, num_classes, in_channels, image_size, pretrained, origin)
         if not colon and spec not in ZOO:
             raise InputError(unknown_name(spec))
     if pretrained:
@@ -86,7 +96,7 @@ def _construct(
         raise InputError(f"pretrained=True: there are no published weights for {shown}; give checkpoint=FILE")
     if isinstance(spec, nn.Module):
         return spec
-    return own.from_function(spec, num_classes, in_channels) if colon else ZOO[spec](num_classes, in_channels)
+    return own.from_function(spec, num_classes, in_channels, origin) if colon else ZOO[spec](num_classes, in_channels)
 
 
 def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str]]) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from stillroom.errors import InputError, first_line
 from stillroom.files import shown
+from stillroom.reading import UnreadableError, open_file
 
 _NESTS = ("model", "state_dict", "model_state_dict", "net")
 _TORCH_STARTS = (b"PK", b"\x80")
-_BLOWN_UP = 10  # torch stores tensors as they are; nothing honest unpacks to so many times the file
+_BLOWN_UP = 10  # torch stores tensors as they are; nothing honest takes so many times the file
 # The numbers that training scripts keep beside the weights: best accuracy, epoch, learning rate.
 _NUMBERS = (np.float16, np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)
 
@@ -45,7 +48,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         if not path.is_file():
             raise InputError(f"there is no checkpoint file {shown(path)}; check the path")
-        content = _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+        content = _safetensors_state(path) if _is_safetensors(path) else _torch_state(path)
     except OSError as error:  # closed, behind a closed folder, or too long a name
         raise InputError(
             f"the checkpoint {shown(path)} cannot be opened: {error.strerror or first_line(error)}"
@@ -60,61 +63,112 @@ def _is_safetensors(path: Path) -> bool:
     return start[8:] == b"{" or (path.suffix == ".safetensors" and not start.startswith(_TORCH_STARTS))
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+def _safetensors_state(path: Path) -> dict[str, Tensor]:
     try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({first_line(error)}); fetch it again") from error
-    return tensors
+        return read_safetensors(path)[0]
+    except UnreadableError as error:
+        raise InputError(f"{path} is damaged or no safetensors file ({error.reason}); fetch it again") from error
 
 
-def _read_torch(path: Path) -> Any:
-    """Unpickle under the allow-list and turn every failure into one line."""
-    _check_unpacked(path)
+def _torch_state(path: Path) -> Any:
+    """What a torch file holds, with the way out where it is refused."""
     try:
-        with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
-            # Torch remarks on other pickle protocols; whether the file can be read is said below.
-            warnings.simplefilter("ignore", UserWarning)
-            with path.open("rb") as file:  # given the path, torch would go by its suffix
-                return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if refused is None:
-            raise InputError(
-                f"{path} is damaged or no torch checkpoint; nothing in it was run; fetch it again"
-            ) from None
+        return read_torch(path)
+    except HoldsCodeError as error:
         raise InputError(
-            f"{path} was refused and nothing in it was run: it holds the Python object {refused[1]}, "
-            "not only tensors; where it was made, save model.state_dict() instead"
+            f"{path} was refused and nothing in it was run: {error.reason}; where it was made, save "
+            "model.state_dict() instead"
         ) from None
-    except PermissionError:
-        raise
-    except Exception as error:  # a damaged file can lead torch to raise anything
-        if "TorchScript" in str(error):
-            raise InputError(
-                f"{path} was refused and nothing in it was run: it is a TorchScript archive, which holds a program; "
-                "where it was made, save model.state_dict() instead"
-            ) from None
-        raise InputError(f"{path} is damaged or no checkpoint ({first_line(error)[:120]}); fetch it again") from error
-
-
-def _check_unpacked(path: Path) -> None:
-    """Refuse an archive that would unpack to far more memory than the file has bytes."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-    except PermissionError:
-        raise
-    except Exception:  # noqa: BLE001  no archive, or a damaged one: torch says so
-        return
-    if unpacked > _BLOWN_UP * path.stat().st_size:
+    except UnreadableError as error:
         raise InputError(
-            f"{path} was refused: its {path.stat().st_size / 1e6:.1f} MB unpack to {unpacked / 1e6:.1f} MB; "
-            "fetch it again"
-        )
+            f"{path} is damaged or no checkpoint ({error.reason}); nothing in it was run; fetch it again"
+        ) from error
+
+
+class HoldsCodeError(UnreadableError):
+    """A file holds more than tensors and plain values: something that would have to be run."""
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and the text in its header; every file from elsewhere comes through here.
+
+    A header that claims more than the file holds, places that overlap and shapes that do not fit are refused.
+
+    Raises:
+        OSError: it is missing or closed.
+        UnreadableError: it is damaged or another kind of file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    open_file(path).close()
+    try:
+        with safe_open(path, framework="pt") as file:
+            names: list[str] = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise UnreadableError(path, first_line(error)) from error
+
+
+def read_torch(path: Path) -> Any:
+    """What a torch file holds, read with torch's allow-list; every file from elsewhere comes through here.
+
+    Raises:
+        OSError: it is missing or closed.
+        HoldsCodeError: something in it would have to be run; nothing was.
+        UnreadableError: it is damaged, another kind of file, or claims many times its own size.
+    """
+    with open_file(path) as file:  # given the path, torch would go by its suffix
+        _refuse_blown_up(path, file)
+        try:
+            with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
+                # Torch remarks on other pickle protocols; whether the file can be read is said below.
+                warnings.simplefilter("ignore", UserWarning)
+                content = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+            if refused is None:
+                raise UnreadableError(path, "its content is no pickle of tensors") from None
+            raise HoldsCodeError(path, f"it holds the Python object {refused[1]}, not only tensors") from None
+        except Exception as error:  # a damaged file can lead torch to raise anything
+            if "TorchScript" in str(error):
+                raise HoldsCodeError(path, "it is a TorchScript archive, which holds a program") from None
+            raise UnreadableError(path, first_line(error)[:120]) from error
+    _refuse_claims(path, content)
+    return content
+
+
+def _refuse_blown_up(path: Path, file: IO[bytes]) -> None:
+    """Refuse what would take far more memory than the file has bytes; leaves the file at its beginning."""
+    size, unpacked = path.stat().st_size, 0
+    try:
+        with zipfile.ZipFile(file) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error):
+        pass  # no archive, or a damaged one: torch says so
+    file.seek(0)
+    free = psutil.virtual_memory().available
+    if unpacked > _BLOWN_UP * size:
+        raise UnreadableError(path, f"its {size / 1e6:.1f} MB unpack to {unpacked / 1e6:.1f} MB")
+    if unpacked > free:
+        raise UnreadableError(path, f"it unpacks to {unpacked / 1e9:.1f} GB; {free / 1e9:.1f} GB of memory are free")
+
+
+def _refuse_claims(path: Path, content: Any) -> None:
+    """Refuse tensors that are many times as large as the file they came from: a few bytes, claimed over and over."""
+    claimed, waiting, seen = 0, [content], set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+            claimed += value.numel() * value.element_size()
+    if claimed > _BLOWN_UP * path.stat().st_size:
+        raise UnreadableError(path, f"its tensors claim {claimed / 1e6:,.1f} MB, many times what the file holds")
 
 
 def _numpy_numbers() -> list[Any]:

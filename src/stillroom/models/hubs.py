@@ -8,7 +8,9 @@ from typing import Any
 from torch import nn
 
 from stillroom.errors import InputError, first_line
+from stillroom.files import shown
 from stillroom.models.output import ImageSize
+from stillroom.trust import ADVICE, Origin, UntrustedError
 
 _REMOTE = ("hf_hub:", "hf-hub:", "local-dir:")
 
@@ -36,7 +38,7 @@ def torchvision_names() -> tuple[str, ...]:
 
 
 def from_timm(
-    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool
+    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool, origin: Origin
 ) -> nn.Module:
     """Build a timm model.
 
@@ -46,15 +48,18 @@ def from_timm(
         in_channels: channels of the pictures; timm adapts the stem of pretrained weights.
         image_size: given as ``img_size`` to the architectures that are built for one size (ViT, Swin …).
         pretrained: fetch the published weights.
+        origin: where the name comes from.
 
     Returns:
         The model.
 
     Raises:
+        UntrustedError: a file that is not trusted asks for a hub, a folder or published weights.
         InputError: timm refuses these arguments, or the weights cannot be fetched.
     """
     import timm
 
+    _permit(f"timm:{name}", origin, elsewhere=":" in name or "/" in name, pretrained=pretrained)
     arguments: dict[str, Any] = {
         "num_classes": num_classes,
         "in_chans": in_channels,
@@ -77,7 +82,7 @@ def from_timm(
 
 
 def from_torchvision(
-    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool
+    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool, origin: Origin
 ) -> nn.Module:
     """Build a torchvision classifier.
 
@@ -91,15 +96,18 @@ def from_torchvision(
         in_channels: channels of the pictures.
         image_size: the vision transformers are built for it.
         pretrained: fetch the default weights.
+        origin: where the name comes from.
 
     Returns:
         The model.
 
     Raises:
+        UntrustedError: a file that is not trusted asks for published weights.
         InputError: torchvision refuses these arguments, the weights cannot be fetched, or pretrained weights
             are asked for pictures that do not have three channels or, with a transformer, another size than
             they had.
     """
+    _permit(f"torchvision:{name}", origin, elsewhere=False, pretrained=pretrained)
     models = _torchvision_models()
     if pretrained and in_channels != 3:
         raise InputError(
@@ -147,6 +155,27 @@ def replace_heads(model: nn.Module, known: int, num_classes: int) -> None:
         else:
             continue
         model.set_submodule(path, fresh)
+
+
+def _permit(spec: str, origin: Origin, *, elsewhere: bool, pretrained: bool) -> None:
+    """Refuse to go where only a file that is not trusted asks to go.
+
+    Args:
+        spec: the model.
+        origin: where its name comes from.
+        elsewhere: whether the name is an address: even its architecture is read from a hub or a folder.
+        pretrained: whether published weights are asked for.
+    """
+    if elsewhere and not origin.names:
+        raise UntrustedError(
+            f"{shown(origin.place)} names {shown(spec)}: a model's description would be read from that address, and "
+            f"fetched if it is a hub's. Nothing was read; {ADVICE}"
+        )
+    if pretrained and not origin.fetch:
+        raise UntrustedError(
+            f"{shown(origin.place)} asks for the published weights of {shown(spec)}, which would be fetched. Nothing "
+            f"was fetched; {ADVICE}"
+        )
 
 
 def _torchvision_models() -> Any:

@@ -10,19 +10,18 @@ from torch import nn
 
 from stillroom.errors import InputError, first_line
 from stillroom.imports import import_callable
+from stillroom.trust import Origin
 
 
-def from_function(spec: str, num_classes: int, in_channels: int) -> nn.Module:
+def from_function(spec: str, num_classes: int, in_channels: int, origin: Origin) -> nn.Module:
     """Import a function and call it for a model.
-
-    The working directory joins the end of the import path, so a file next to the user's data is found and
-    none of it hides an installed package.
 
     Args:
         spec: ``package.module:function``; the function may also be a class or a dotted name inside the
             module.
         num_classes: given as ``num_classes=``.
         in_channels: given as ``in_channels=`` where the signature takes it.
+        origin: where the name comes from; one in a file that is not trusted is not imported.
 
     Returns:
         What the function returned.
@@ -33,7 +32,7 @@ def from_function(spec: str, num_classes: int, in_channels: int) -> nn.Module:
     module_name, _, path = spec.partition(":")
     if not module_name or not path:
         raise InputError(f"{spec!r} is not a model; write package.module:function, timm:NAME or torchvision:NAME")
-    build = import_callable(module_name, path)
+    build = import_callable(module_name, path, origin)
     arguments = {"num_classes": num_classes}
     if _takes(build, "in_channels"):
         arguments["in_channels"] = in_channels

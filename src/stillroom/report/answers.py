@@ -25,8 +25,10 @@ from stillroom.engine.same_run import contents_of
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
 from stillroom.identity import contents
+from stillroom.models.checkpoint import read_safetensors
 from stillroom.networks import build, fingerprint, is_run
 from stillroom.prepare import as_asked, load_pictures
+from stillroom.reading import UnreadableError, open_file
 
 STORED = "validation.safetensors"
 FORMAT = "1"  # to be raised when the files change: older ones are then computed again
@@ -116,7 +118,7 @@ def student_of(run: RunFolder, data: DataSet) -> nn.Module:
         InputError: the run is not finished, or its model cannot be built from its name.
     """
     with torch.random.fork_rng(devices=[]):
-        return build("student", str(run.path), data, None, pretrained=False).eval()
+        return build("student", str(run.path), data, None, pretrained=False, trust=run.trust).eval()
 
 
 def teacher_of(run: RunFolder, data: DataSet) -> nn.Module | None:
@@ -138,7 +140,9 @@ def teacher_of(run: RunFolder, data: DataSet) -> nn.Module | None:
         raise InputError(f"{run.path}: teacher={name} is not there any more; put its run folder beside this run's")
     checkpoint = config.get("teacher_checkpoint")
     with torch.random.fork_rng(devices=[]):
-        teacher = build("teacher", name, data, checkpoint, pretrained=bool(config.get("teacher_pretrained")))
+        teacher = build(
+            "teacher", name, data, checkpoint, bool(config.get("teacher_pretrained")), run.trust.inside(run.path)
+        )
     if fingerprint(teacher) != config["teacher_weights"]:
         raise InputError(f"{run.path}: teacher={name} has other weights now than in this run; bring back the old ones")
     return teacher.eval()
@@ -153,7 +157,7 @@ def teacher_run_of(run: RunFolder) -> RunFolder | None:
     if not name:
         return None
     places = [Path(name), *([run.path.parent / Path(name).name] if _is_path(name) else [])]
-    return next((RunFolder(place) for place in places if is_run(place)), None)
+    return next((RunFolder(place, run.trust) for place in places if is_run(place)), None)
 
 
 def _is_path(name: str) -> bool:
@@ -223,7 +227,7 @@ def weights_digest(run: RunFolder) -> str:
     """
     run.summary()
     try:
-        with run.student.open("rb") as file:
+        with open_file(run.student) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except OSError as error:
         raise InputError(f"{run.student} cannot be read ({error.strerror}); run the run's command again") from error
@@ -294,14 +298,12 @@ def _write(path: Path, digest: str, made: Answers) -> None:
 
 def _read(path: Path, digest: str, shape: tuple[int, int]) -> Answers | None:
     """What a file holds; None where there is none, or it is damaged, older or about other weights or pictures."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            if file.metadata() != {"format": FORMAT, "weights": digest}:
-                return None
-            logits, labels = file.get_tensor("logits").float(), file.get_tensor("labels")
-    except (OSError, SafetensorError):
+        tensors, facts = read_safetensors(path)
+        if facts != {"format": FORMAT, "weights": digest}:
+            return None
+        logits, labels = tensors["logits"].float(), tensors["labels"]
+    except (OSError, UnreadableError, KeyError):
         return None
     fits = logits.shape == shape and labels.shape == shape[:1] and labels.dtype == torch.int64
     return Answers(logits, labels) if fits else None

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from stillroom.errors import InputError, first_line
+from stillroom.errors import InputError
 from stillroom.files import write_text
+from stillroom.reading import read_yaml
 
 NAME = "comparison.yaml"
 
@@ -126,10 +127,7 @@ def read_description(folder: Path) -> Description:
 
 @lru_cache(maxsize=8)
 def _read(path: Path, changed: int) -> Description:  # noqa: ARG001  the time of the last change is part of the key
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is no YAML ({first_line(error)})") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is no description of a comparison: write title, reference, methods as name: value")
     for name in ("title", "reference"):

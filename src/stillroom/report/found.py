@@ -16,13 +16,22 @@ from stillroom.near import near
 from stillroom.networks import is_run
 from stillroom.report.answers import teacher_run_of
 from stillroom.report.description import Description, read_description
+from stillroom.trust import Trust
 
 LABELS_ONLY = "labels only"  # how the method "ce" is called
 NO_TEACHER = "no teacher"
 
 
-def run_folders(paths: Sequence[Path]) -> list[RunFolder]:
-    """Every run folder among the paths and directly inside them, once each."""
+def run_folders(paths: Sequence[Path], trust: Trust) -> list[RunFolder]:
+    """Every run folder among the paths and directly inside them, once each.
+
+    Args:
+        paths: folders.
+        trust: what is permitted for the names in their files.
+
+    Raises:
+        InputError: a path is no folder, or there is no run folder in it.
+    """
     folders: dict[Path, RunFolder] = {}
     for path in map(Path, paths):
         if path.is_file():
@@ -33,7 +42,7 @@ def run_folders(paths: Sequence[Path]) -> list[RunFolder]:
         if not inside:
             raise InputError(f"{path} holds no run folders; give the folder of a run or of a comparison")
         for folder in inside:
-            folders.setdefault(folder.resolve(), RunFolder(folder))
+            folders.setdefault(folder.resolve(), RunFolder(folder, trust))
     return list(folders.values())
 
 

@@ -12,6 +12,7 @@ from stillroom.errors import InputError
 from stillroom.report.found import LABELS_ONLY, FoundRun, run_folders
 from stillroom.report.published import published_accuracies
 from stillroom.report.soundness import LeftOut, accuracy_of, trouble
+from stillroom.trust import NOTHING, Trust
 
 # What the runs of one pair have in common, or their accuracies could not be compared.
 ALIKE = ("classes", "train_pictures", "val_pictures", "picture_shape", "epochs")
@@ -86,7 +87,9 @@ class Comparison:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def read_comparison(paths: Sequence[Path], reference: str | None = None, title: str | None = None) -> Comparison:
+def read_comparison(
+    paths: Sequence[Path], reference: str | None = None, title: str | None = None, trust: Trust = NOTHING
+) -> Comparison:
     """Find run folders and sort them.
 
     Beside runs there may lie a ``comparison.yaml`` with a title, a reference, labels of methods and names of teachers.
@@ -96,12 +99,13 @@ def read_comparison(paths: Sequence[Path], reference: str | None = None, title: 
         reference: a method's label or text; default what ``comparison.yaml`` says, else kd, else labels only, else
             the first method.
         title: default what ``comparison.yaml`` says, else made from the data set's name.
+        trust: what is permitted for the models and methods that the runs name; by default nothing is imported.
 
     Raises:
         InputError: nothing finished is found, two runs have the same method and seed, or no run has the reference's
             method.
     """
-    found, left_out = _readable(run_folders(paths))
+    found, left_out = _readable(run_folders(paths, trust))
     teachers = {run.teacher_run.path.resolve() for run in found if run.teacher_run is not None}
     students = [run for run in found if run.run.path.resolve() not in teachers and not run.is_named_teacher]
     finished = [run for run in students if run.run.finished]

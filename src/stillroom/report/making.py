@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ from typing import Any
 from stillroom.amounts import counted
 from stillroom.config import OptimOptions
 from stillroom.engine.runs import RunFolder, trained_model
+from stillroom.reading import read_json
 from stillroom.report.groups import Pair
 
 OWN = {"name", "runs", "seed", "method", "classes", "val_pictures", "train_pictures", "picture_shape", "teacher_bank"}
@@ -141,7 +141,7 @@ def _text(value: object) -> str:
 
 def _environment(run: RunFolder) -> dict[str, Any]:
     try:
-        found = json.loads((run.path / "environment.json").read_text("utf-8"))
+        found = read_json(run.path / "environment.json")
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

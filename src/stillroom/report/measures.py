@@ -19,6 +19,7 @@ from stillroom.engine.evaluate import agreement
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_text
+from stillroom.reading import read_json
 from stillroom.report.answers import (
     Answers,
     answers,
@@ -230,7 +231,7 @@ def count_macs(model: nn.Module, data: DataSet) -> int:
 def _read(path: Path, digest: str) -> Measures | None:
     """What a file holds; None where there is none, or it is damaged, older or about other weights."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = read_json(path)
         if (found.pop("format"), found.pop("weights")) != (FORMAT, digest):
             return None
         if found.keys() != {field.name for field in fields(Measures)}:

@@ -15,6 +15,7 @@ from stillroom.models.norms import USUAL_BN_MOMENTUM
 from stillroom.recipes import PublishedRecipe, load_published, recipes_folder
 from stillroom.report.answers import named_set_of
 from stillroom.report.found import FoundRun, short_name
+from stillroom.trust import UNKNOWN
 
 # Training and validation images of the sets that have a name and published accuracies.
 WHOLE = {"cifar100": (50_000, 10_000), "tiny-imagenet": (100_000, 10_000)}
@@ -94,6 +95,6 @@ def _is_method(text: str, recipe: PublishedRecipe) -> bool:
 
 
 def _form(text: str) -> tuple[Any, ...]:
-    method = parse_method(text)
+    method = parse_method(text, UNKNOWN)
     # 4 and 4.0 are one temperature.
     return (method.ce, *((term.weight, term.warmup, re.sub(r"\.0\b", "", repr(term.loss))) for term in method.terms))

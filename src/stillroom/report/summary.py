@@ -17,6 +17,7 @@ from stillroom.report.measures import Measures, TeacherMeasures, measure, measur
 from stillroom.report.soundness import LeftOut, accuracy_of
 from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
 from stillroom.report.table import short_nats, signed
+from stillroom.trust import UntrustedError
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,14 @@ def summarize(comparison: Comparison, say: Callable[[str], None] | None = None) 
         Of each pair that has a run whose model and images can be brought back; the others are left out of it.
 
     Raises:
+        UntrustedError: no run of a pair can be measured without an import that was not permitted.
         InputError: there is no such run.
     """
     say = say or (lambda _: None)
     found = [_summarize(pair, comparison.reference, say) for pair in comparison.pairs]
+    for problem in found:
+        if isinstance(problem, UntrustedError):  # for the user to decide, not to be left out
+            raise problem
     summaries = tuple(summary for summary in found if isinstance(summary, PairSummary))
     if not summaries:
         raise next(error for error in found if isinstance(error, InputError))

@@ -15,6 +15,7 @@ from stillroom.losses.logit.ldrld import PUBLISHED_DEPTH, adaptive_decay_weights
 from stillroom.methods import parse_method
 from stillroom.report.groups import Pair
 from stillroom.report.views.networks import first_runs
+from stillroom.trust import UNKNOWN, Origin
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,17 @@ class Ranking:
     weights: Tensor
 
 
-def ranking_of(method: str, classes: int) -> Ranking:
+def ranking_of(method: str, classes: int, origin: Origin = UNKNOWN) -> Ranking:
     """Read the LDRLD out of a method's text; for a method without one take the published settings.
 
     Args:
         method: as ``--method`` has it. One that cannot be read here, such as a loss of one's own from elsewhere, counts
             as one without LDRLD.
         classes: of the data; the published depth is lowered to it.
+        origin: where the text comes from; by default nothing that it names is imported.
     """
     try:
-        parsed = parse_method(method)
+        parsed = parse_method(method, origin)
     except InputError:
         return _ranking(LDRLD().settings, classes, own=False)
     loss = next((module for module in parsed.modules() if isinstance(module, LDRLD)), None)
@@ -54,10 +56,12 @@ def ranking_of(method: str, classes: int) -> Ranking:
 
 def rankings_of(pair: Pair) -> dict[str, Ranking]:
     """The ranking of every method of a pair, by its label."""
-    configs = {method: run.config() for method, run in first_runs(pair).items()}
-    return {
-        method: ranking_of(config.get("method", "ce"), len(config["classes"])) for method, config in configs.items()
-    }
+    found = {}
+    for method, run in first_runs(pair).items():
+        config = run.config()
+        text = str(config.get("method", "ce"))
+        found[method] = ranking_of(text, len(config["classes"]), run.trust.inside(run.path).of(text))
+    return found
 
 
 def shown_ranking(rankings: Mapping[str, Ranking]) -> Ranking:
