@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from argparse import SUPPRESS
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -13,10 +12,21 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from stillroom.amounts import counted
 from stillroom.compare.options import CompareOptions, names_of
-from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, make_recipe
+from stillroom.config import make_recipe
 from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.files import require_text
-from stillroom.settings_file import ConfigFile, files_first, settings_noted, typed
+from stillroom.parsers import (
+    compare_parser,
+    demo_parser,
+    distill_parser,
+    evaluate_parser,
+    export_parser,
+    list_parser,
+    plain_parser,
+    report_parser,
+    train_parser,
+)
+from stillroom.settings_file import files_first, settings_noted, typed
 from stillroom.trust import Trust, given
 from stillroom.wording import no_command, plain
 
@@ -75,104 +85,10 @@ def make_parser(command: str) -> ArgumentParser:
     commands = parser.add_subcommands(required=True, dest="command")
 
     for name, known in COMMANDS.items():
-        commands.add_subcommand(name, known.parser() if name == command else _sub(known.summary), help=known.summary)
+        commands.add_subcommand(
+            name, known.parser() if name == command else plain_parser(known.summary), help=known.summary
+        )
     return parser
-
-
-def _sub(description: str) -> ArgumentParser:
-    # Abbreviations are refused, as in Python and in files: a setting has one name.
-    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
-
-
-def _demo_parser() -> ArgumentParser:
-    parser = _sub("Train a teacher and four students on Glyphs-100 and write a page about it.")
-    parser.add_argument("--out", type=str, help="folder for runs, page and student; default runs/demo")
-    parser.add_argument("--quick", action="store_true", help="the whole thing in under a minute, less accurate")
-    parser.add_argument("--seed", type=int, default=0, help="fixes initial weights, order and augmentation")
-    return parser
-
-
-def _train_parser() -> ArgumentParser:
-    parser = _sub("Train a classifier on labels, for example to get a teacher.")
-    _add_recipe(parser, TrainModel)
-    return parser
-
-
-def _distill_parser() -> ArgumentParser:
-    parser = _sub("Distil a trained teacher into a student.")
-    _add_recipe(parser, DistillModels)
-    return parser
-
-
-def _evaluate_parser() -> ArgumentParser:
-    parser = _sub("Measure a classifier on the validation pictures.")
-    parser.add_class_arguments(TrainModel)
-    parser.add_class_arguments(DataOptions)
-    parser.add_argument("--batch_size", type=int, default=256, help="pictures a step")
-    _add_trust(parser)
-    return parser
-
-
-def _compare_parser() -> ArgumentParser:
-    parser = _sub("Compare methods: pairs x methods x seeds, trained, tested and shown as tables and a page.")
-    _add_config(parser)
-    parser.add_class_arguments(CompareOptions)
-    for group in (DataOptions, OptimOptions):
-        parser.add_class_arguments(group)
-    parser.add_class_arguments(RunOptions, skip={"seed", "shard_teacher"})
-    return parser
-
-
-def _report_parser() -> ArgumentParser:
-    parser = _sub("Write the page about finished runs.")
-    parser.add_argument("runs", type=str, nargs="+", help="run folders, or folders that hold them")
-    parser.add_argument("--out", type=str, help="the HTML file; default index.html in the first folder")
-    parser.add_argument("--reference", type=str, help="the method the others are compared with")
-    parser.add_argument("--table", type=str, help="a file for the tables too: .md, .tex, or .csv with a row a run")
-    parser.add_argument("--views", type=bool, default=True, help="false leaves out what needs models and pictures")
-    _add_trust(parser)
-    return parser
-
-
-def _export_parser() -> ArgumentParser:
-    parser = _sub("Turn a finished run's student into files to deploy: safetensors, ONNX, int8, a model card.")
-    parser.add_argument("run", type=str, help="a finished run folder")
-    parser.add_argument("--out", type=str, help="a new folder; default export/ inside the run folder")
-    parser.add_argument("--no_onnx", action="store_true", help="only safetensors, config and card")
-    parser.add_argument("--no_int8", action="store_true", help="no quantised ONNX")
-    parser.add_argument("--no_latency", action="store_true", help="measure no speed")
-    _add_trust(parser)
-    return parser
-
-
-def _list_parser() -> ArgumentParser:
-    parser = _sub("Show what there is to choose from.")
-    parser.add_argument("what", choices=["models", "methods", "data", "recipes"], help="what to list")
-    parser.add_argument("name", type=str, nargs="?", default="", help="one method, or a part of the other names")
-    for key in ("dataset", "teacher", "student", "method"):
-        parser.add_argument(f"--{key}", type=str, default="", help=f"only recipes with this {key}")
-    return parser
-
-
-def _add_recipe(parser: ArgumentParser, models: type) -> None:
-    _add_config(parser)
-    # What a published recipe says of itself; nothing to set.
-    parser.add_argument("--published", type=dict | None, default=None, help=SUPPRESS)
-    for group in (models, DataOptions, OptimOptions, RunOptions):
-        parser.add_class_arguments(group)
-
-
-def _add_config(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action=ConfigFile, help="a YAML file with any of these settings; flags win over it")
-    _add_trust(parser)
-
-
-def _add_trust(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="import and fetch the models and methods that files and run folders name; this runs their code",
-    )
 
 
 def _version() -> str:
@@ -361,14 +277,14 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Command(_demo_parser, _demo, "the main job on embedded data: start here"),
-    "train": Command(_train_parser, _train, "train a classifier on labels"),
-    "distill": Command(_distill_parser, _distill, "distil a teacher into a student"),
-    "compare": Command(_compare_parser, _compare, "compare methods over pairs and seeds, with statistics and a page"),
-    "report": Command(_report_parser, _report, "write the page about finished runs"),
-    "export": Command(_export_parser, _export, "files to deploy from a finished run: safetensors, ONNX, int8, a card"),
-    "evaluate": Command(_evaluate_parser, _evaluate, "measure a classifier"),
-    "list": Command(_list_parser, _list, "show models, methods, data sets or published recipes"),
+    "demo": Command(demo_parser, _demo, "the main job on embedded data: start here"),
+    "train": Command(train_parser, _train, "train a classifier on labels"),
+    "distill": Command(distill_parser, _distill, "distil a teacher into a student"),
+    "compare": Command(compare_parser, _compare, "compare methods over pairs and seeds, with statistics and a page"),
+    "report": Command(report_parser, _report, "write the page about finished runs"),
+    "export": Command(export_parser, _export, "files to deploy from a finished run: safetensors, ONNX, int8, a card"),
+    "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier"),
+    "list": Command(list_parser, _list, "show models, methods, data sets or published recipes"),
 }
 
 if __name__ == "__main__":
