@@ -20,9 +20,10 @@ from stillroom.data import Augment, DataSet
 from stillroom.engine.device import make_machine
 from stillroom.engine.progress import Silent
 from stillroom.errors import InputError, Stopped
+from stillroom.fitting import Inputs
 from stillroom.methods import Method, Term
 from stillroom.models import ZOO, save_weights
-from stillroom.prepare import Inputs, prepare
+from stillroom.prepare import prepare
 from stillroom.trust import Trust
 from tests.conftest import tiny_model, tiny_set
 from tests.engine.test_loop import At

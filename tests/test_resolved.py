@@ -7,7 +7,7 @@ from stillroom.config import make_recipe
 from stillroom.engine import device
 from stillroom.engine.progress import Silent
 from stillroom.errors import InputError
-from stillroom.prepare import Inputs
+from stillroom.fitting import Inputs
 from tests.test_identity import FAST, Opening
 
 

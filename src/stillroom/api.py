@@ -22,13 +22,15 @@ from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Reporter, Silent, make_reporter
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
+from stillroom.fitting import Inputs
 from stillroom.kinds import as_kind
+from stillroom.loading import as_asked, load_pictures, with_picture_size
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
 from stillroom.models.reuse import ReusedHead
 from stillroom.networks import build
-from stillroom.prepare import Inputs, as_asked, load_pictures, prepare, with_picture_size
+from stillroom.prepare import prepare
 from stillroom.resolved import as_begun
 from stillroom.sources import check_source, require_weights
 from stillroom.trust import given as permit

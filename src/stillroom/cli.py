@@ -120,7 +120,7 @@ def _run(command: Any, options: Namespace, trust: Trust) -> int:
     recipe = make_recipe(command, _settings(options))
     from stillroom.api import run_recipe
     from stillroom.engine.progress import make_reporter
-    from stillroom.prepare import Inputs
+    from stillroom.fitting import Inputs
     from stillroom.report.table import summary_table
 
     result = run_recipe(recipe, make_reporter(), Inputs(trust=trust))

@@ -15,7 +15,7 @@ from stillroom.config import make_recipe
 from stillroom.data import DataSet, load_data
 from stillroom.engine.progress import Reporter, make_reporter
 from stillroom.files import write_atomically
-from stillroom.prepare import Inputs
+from stillroom.fitting import Inputs
 from stillroom.report.description import write_description
 from stillroom.report.groups import read_comparison
 from stillroom.report.ours import PAGE, refuse_foreign

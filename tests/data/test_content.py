@@ -24,3 +24,10 @@ def test_images_in_memory_have_the_same_hash_where_they_are_equal():
     assert torch.equal(found, digests_of(images))
     assert len(found.unique()) == 39
     assert found[7] == found[30]
+
+
+def test_the_hash_of_an_image_in_memory_is_that_of_its_bytes_in_the_order_of_its_shape():
+    images = torch.randint(0, 256, (3, 3, 4, 4), dtype=torch.uint8)
+    turned = images.transpose(2, 3)
+    assert digests_of(turned).tolist() == [digest_of(image.contiguous().numpy().tobytes()) for image in turned]
+    assert digests_of(images[:0]).shape == (0,)

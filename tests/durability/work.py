@@ -20,7 +20,7 @@ from stillroom.config import make_recipe
 from stillroom.data import Augment, DataSet
 from stillroom.engine import bank
 from stillroom.engine.progress import Silent
-from stillroom.prepare import Inputs
+from stillroom.fitting import Inputs
 from stillroom.report import answers
 from tests.conftest import tiny_set
 

@@ -18,7 +18,7 @@ from stillroom.data import Augment, DataSet
 from stillroom.engine.device import make_machine, processes_joined
 from stillroom.engine.progress import Silent
 from stillroom.errors import InputError, Stopped
-from stillroom.prepare import Inputs
+from stillroom.fitting import Inputs
 from tests.conftest import tiny_set
 
 # 26 images a step and 80 in all: two are left for the last step, fewer than three processes. 44 validation images.

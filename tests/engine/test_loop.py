@@ -24,8 +24,8 @@ from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Silent
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
+from stillroom.fitting import Inputs
 from stillroom.methods import Method, Term
-from stillroom.prepare import Inputs
 from tests.conftest import tiny_model
 
 SETTINGS = {

@@ -15,9 +15,10 @@ from stillroom.earlier import set_notes
 from stillroom.engine.runs import RunFolder
 from stillroom.engine.same_run import contents_of, differing
 from stillroom.errors import InputError
+from stillroom.fitting import Inputs, check_names, fit, notes
 from stillroom.identity import contents
+from stillroom.loading import load_pictures
 from stillroom.networks import build, fingerprint, is_run
-from stillroom.prepare import Inputs, check_names, fit, load_pictures, notes
 
 
 def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:

@@ -15,9 +15,9 @@ from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_
 from stillroom.engine.runs import RunFolder
 from stillroom.engine.same_run import differing, same_setting
 from stillroom.errors import InputError, first_line
+from stillroom.loading import with_picture_size
 from stillroom.methods import parse_method
 from stillroom.networks import is_run
-from stillroom.prepare import with_picture_size
 from stillroom.reading import UnreadableError, read_yaml
 from stillroom.report.description import NAME, read_description, write_description
 from stillroom.sources import check_source, is_path

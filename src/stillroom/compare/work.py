@@ -22,8 +22,9 @@ from stillroom.engine.progress import Lines
 from stillroom.engine.runs import RunFolder
 from stillroom.engine.stop import StopRequest, listen
 from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
+from stillroom.fitting import Inputs
 from stillroom.identity import contents
-from stillroom.prepare import Inputs, load_pictures
+from stillroom.loading import load_pictures
 from stillroom.report.answers import answers
 
 SECONDS_TO_SAVE = 30  # what a run that is told to stop has for its step and its checkpoint

@@ -30,8 +30,8 @@ class ImageSet:
         labels: int64 tensor (N,), values in [0, len(classes)).
         ids: int64 tensor (N,), the place of each picture in the full set, without repeats.
         classes: the names of the classes.
-        digests: int64 tensor (N,), a hash of the file each image was decoded from; None where it never was a file
-            (:meth:`content` hashes the pixels then).
+        digests: int64 tensor (N,), a hash of the file each image was decoded from, or of its pixels; None where none
+            was taken yet (:meth:`content` hashes the pixels then).
 
     Raises:
         InputError: a tensor of another type or shape, or a label without a class.
@@ -90,6 +90,10 @@ class ImageSet:
     def content(self) -> Tensor:
         """Return what tells equal images, int64 (N,): a hash of each one's file, or of its pixels."""
         return digests_of(self.images) if self.digests is None else self.digests
+
+    def hashed(self) -> ImageSet:
+        """Return the same images with :meth:`content` at hand, so that it is computed once."""
+        return replace(self, digests=self.content())
 
     def _first_of_each(self, kept: Tensor, classes: int, per_class: int) -> Tensor:
         labels = self.labels[kept]

@@ -25,9 +25,9 @@ from stillroom.engine.same_run import contents_of
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
 from stillroom.identity import contents
+from stillroom.loading import as_asked, load_pictures
 from stillroom.models.checkpoint import read_safetensors
 from stillroom.networks import build, fingerprint, is_run
-from stillroom.prepare import as_asked, load_pictures
 from stillroom.reading import UnreadableError, open_file
 
 STORED = "validation.safetensors"
