@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from stillroom.engine import together
 from stillroom.models import logits_of
 from stillroom.models.output import evaluating
 from stillroom.records import Batch
@@ -57,6 +58,17 @@ def score(logits: Tensor, labels: Tensor) -> Evaluation:
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
     top1, top5 = (100 * float(hits.double().mean()) for hits in (ranked[:, 0], ranked.any(1)))
     return Evaluation(top1, top5, float(F.cross_entropy(logits, labels)), len(labels))
+
+
+def over_all_processes(part: Evaluation) -> Evaluation:
+    """The numbers over all processes' images; each process has to call this.
+
+    Args:
+        part: over the images of this process.
+    """
+    counts = together.from_all(part.count)
+    means = {f: together.mean_of_shares(getattr(part, f), part.count) for f in ("top1", "top5", "loss")}
+    return Evaluation(**means, count=sum(counts))
 
 
 def agreement(logits: Tensor, others: Tensor) -> float:

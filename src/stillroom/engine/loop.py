@@ -6,20 +6,20 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.engine import best, checkpoint, together
-from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, predict, score
+from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, over_all_processes, predict, score
 from stillroom.engine.finish import finish
 from stillroom.engine.health import Health
 from stillroom.engine.job import Job
 from stillroom.engine.loaders import make_loaders
 from stillroom.engine.looks import Looks
-from stillroom.engine.memory import PeakMemory
+from stillroom.engine.memory import PeakMemory, naming_memory
 from stillroom.engine.opening import opening
 from stillroom.engine.optim import build_optimizer, lr_at
 from stillroom.engine.progress import Reporter
@@ -27,7 +27,7 @@ from stillroom.engine.resume import Progress, restore_progress, save_progress
 from stillroom.engine.shared_norms import SharedNorms
 from stillroom.engine.stop import StopRequest, listen
 from stillroom.engine.teaching import answer, prepare_teaching, watch
-from stillroom.errors import Diverged, InputError, Stopped, first_line
+from stillroom.errors import Diverged, Stopped
 from stillroom.losses.finite import NotFinite
 from stillroom.records import Batch, Output
 
@@ -91,7 +91,7 @@ class Loop:
         about = opening(self.job, self.steps, done)
         self.reporter.start(self.job.run.path.name, self.options.epochs, self.steps, done, about)
         try:
-            with listen() as stop, self.norms.joined(), self._naming_memory():
+            with listen() as stop, self.norms.joined(), naming_memory(self.job.machine.device, self.options.batch_size):
                 while self.progress.epoch <= self.options.epochs:
                     self._train_epoch(stop)
                     self._close_epoch(stop)
@@ -234,11 +234,11 @@ class Loop:
 
     def _row(self, logits: Tensor, labels: Tensor) -> dict[str, Any]:
         now = self.progress
-        result, correct = self._overall(score(logits, labels)), now.correct
+        result, correct = score(logits, labels), now.correct
         means = now.losses[: now.step].mean(0).tolist()
         same = None if self.teacher_logits is None else agreement(logits, self.teacher_logits)
         if self.many:
-            correct = together.total(correct)
+            result, correct = over_all_processes(result), together.total(correct)
             same = None if same is None else together.mean_of_shares(same, len(labels))
         return {
             "epoch": now.epoch,
@@ -260,20 +260,14 @@ class Loop:
         if self.teaching is None:
             return None
         self.teacher_logits, labels = self.teaching.about_all(self.val_loader)
-        result = self._overall(score(self.teacher_logits, labels))
+        result = score(self.teacher_logits, labels)
+        if self.many:
+            result = over_all_processes(result)
         if words := hardly_learned(result.top1, self.teacher_logits.shape[1]):
             self.reporter.say(
                 f"warning: the teacher's accuracy is {words}; check its weights, the order of the classes, and mean/std"
             )
         return result
-
-    def _overall(self, share: Evaluation) -> Evaluation:
-        """The numbers over all processes' validation pictures."""
-        if not self.many:
-            return share
-        counts = together.from_all(share.count)
-        means = {f: together.mean_of_shares(getattr(share, f), share.count) for f in ("top1", "top5", "loss")}
-        return Evaluation(**means, count=sum(counts))
 
     def _somebody_asked(self, stop: StopRequest) -> bool:
         """Whether any process was asked to stop; all have to come here."""
@@ -293,17 +287,6 @@ class Loop:
             f"{self.job.run.path}. The same command goes on from there",
             stop.signal_number or signal.SIGTERM,
         )
-
-    @contextmanager
-    def _naming_memory(self) -> Iterator[None]:
-        """Turns a device without room into an error that says what helps."""
-        try:
-            yield
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                f"batch_size={self.options.batch_size}: {self.job.machine.device} has too little memory for a step "
-                f"({first_line(error)}); lower batch_size or image_size, or use precision=bf16"
-            ) from error
 
     def _latest(self) -> dict[str, float]:
         values = self.progress.losses[self.progress.step - 1].tolist()

@@ -1,11 +1,15 @@
-"""The most memory that a run took."""
+"""The memory that a run takes: the most it took, and what to do where it is not enough."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from stillroom.errors import InputError, first_line
 
 _PROC = Path("/proc/self")
 
@@ -33,6 +37,26 @@ class PeakMemory:
         if not self._counts:
             return None
         return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else _peak_resident()
+
+
+@contextmanager
+def naming_memory(device: torch.device, batch_size: int) -> Iterator[None]:
+    """Turn a device without room for a step into an error that says what helps.
+
+    Args:
+        device: where the steps are computed.
+        batch_size: of a step, for the message.
+
+    Raises:
+        InputError: inside, there was too little memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"batch_size={batch_size}: {device} has too little memory for a step ({first_line(error)}); lower "
+            "batch_size or image_size, or use precision=bf16"
+        ) from error
 
 
 def _begin_anew() -> bool:
