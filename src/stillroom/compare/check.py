@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from stillroom.compare.grid import Cell, Grid, is_same_model, lies_elsewhere
+from stillroom.compare.grid import Cell, Grid, lies_elsewhere
+from stillroom.compare.labels import is_same_model
 from stillroom.data import DataSet
 from stillroom.earlier import set_notes
 from stillroom.engine.runs import RunFolder

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stillroom.compare.labels import as_given, is_same_model, own_name, shortened
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
 from stillroom.engine.runs import RunFolder
@@ -20,7 +20,7 @@ from stillroom.methods import parse_method
 from stillroom.networks import is_run
 from stillroom.reading import UnreadableError, read_yaml
 from stillroom.report.description import NAME, read_description, write_description
-from stillroom.sources import check_source, is_path
+from stillroom.sources import check_source
 from stillroom.trust import NOTHING, Trust
 
 # What may differ between two calls that work on the same comparison: none of it decides a result.
@@ -96,42 +96,28 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
     teachers, students = models_of(options, "teachers"), models_of(options, "students")
     methods = methods_of(options)
     seeds = seeds_of(options)
-    if options.reference is not None and options.reference not in methods:
-        raise InputError(f"reference={options.reference}: it is none of the methods {', '.join(methods)}")
-    if options.teacher_checkpoint is not None and len(teachers) > 1:
-        raise InputError(
-            f"teacher_checkpoint={options.teacher_checkpoint}: give one teacher with it, not {len(teachers)}"
-        )
-    for name, models in (("teacher_pretrained", teachers), ("student_pretrained", students)):
-        if getattr(options, name) and all(map(is_run, models.values())):
-            raise InputError(f"{name}=true: {', '.join(models.values())} brings its own weights; leave {name} out")
+    _refuse_clashes(options, teachers, students, methods)
     settings = {"epochs": RunOptions.epochs, **settings}
     name = settings.pop("name", None) or "-".join(
-        slug(part) for part in ("compare", *_shortened(teachers, {}), Path(str(settings.get("data", ""))).name)
+        slug(part) for part in ("compare", *shortened(teachers, {}), Path(str(settings.get("data", ""))).name)
     )
     if not PORTABLE.fullmatch(name):
         raise InputError(f"name={name}: give {PORTABLE_WORDS}")
     folder = Path(settings.pop("runs", None) or RunOptions.runs) / name
     there = read_description(folder)
-    teachers = _shortened(teachers, _as_given(folder, there.teachers, teachers))
-    students = _shortened(students, there.students)
+    teachers = shortened(teachers, as_given(folder, there.teachers, teachers))
+    students = shortened(students, there.students)
     settings = {**settings, "runs": str(folder), "bank": settings.get("bank") or str(folder / "bank")}
 
     trained = {label: _teacher_cell(options, text, label, settings) for label, text in teachers.items()}
-    cells = [cell for cell in trained.values() if cell is not None]
-    places: dict[str, str] = {}
-    for label, text in teachers.items():
-        own = trained[label]
-        places[label] = text if own is None else str(folder / own.name)
+    places = {label: teachers[label] if own is None else str(folder / own.name) for label, own in trained.items()}
     kinds = {label: parse_method(method.text, trust.of(method.text)) for label, method in methods.items()}
+    cells = [cell for cell in trained.values() if cell is not None]
     for seed, teacher, student, method in itertools.product(seeds, teachers, students, methods):
         own, kind = trained[teacher], kinds[method]
         chosen: dict[str, Any] = {"teacher": places[teacher], "student": students[student], "seed": seed}
         chosen |= {"method": methods[method].text, **methods[method].settings}
-        chosen |= {"student_pretrained": options.student_pretrained and not is_run(students[student])}
-        if own is None:
-            chosen |= {"teacher_checkpoint": options.teacher_checkpoint}
-            chosen |= {"teacher_pretrained": options.teacher_pretrained and not is_run(teachers[teacher])}
+        chosen |= _weights(options, students[student], teachers[teacher] if own is None else None)
         parts = (student, "from", teacher, method, f"s{seed}")
         cells.append(
             Cell(
@@ -144,10 +130,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
                 method=method,
             )
         )
-    named = [dataclasses.replace(cell, settings=cell.settings | {"name": cell.name}, trust=trust) for cell in cells]
-    twice = [cell.name for place, cell in enumerate(named) if cell.name in [other.name for other in named[:place]]]
-    if twice:
-        raise InputError(f"two runs would have the name {twice[0]}: give teachers, students or methods other labels")
+    named = _named(cells, trust)
     record = {
         "reference": options.reference or "",
         "teachers": {label: teachers[label] if own is None else own.name for label, own in trained.items()},
@@ -236,6 +219,46 @@ def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
     return record | axes | {"seeds": sorted({*old["seeds"], *record["seeds"]})}
 
 
+def _refuse_clashes(
+    options: CompareOptions,
+    teachers: Mapping[str, str],
+    students: Mapping[str, str],
+    methods: Iterable[str],
+) -> None:
+    """Refuse options that contradict the axes."""
+    if options.reference is not None and options.reference not in methods:
+        raise InputError(f"reference={options.reference}: it is none of the methods {', '.join(methods)}")
+    if options.teacher_checkpoint is not None and len(teachers) > 1:
+        raise InputError(
+            f"teacher_checkpoint={options.teacher_checkpoint}: give one teacher with it, not {len(teachers)}"
+        )
+    for name, models in (("teacher_pretrained", teachers), ("student_pretrained", students)):
+        if getattr(options, name) and all(map(is_run, models.values())):
+            raise InputError(f"{name}=true: {', '.join(models.values())} brings its own weights; leave {name} out")
+
+
+def _weights(options: CompareOptions, student: str, teacher: str | None) -> dict[str, Any]:
+    """Where a cell's weights come from; ``teacher`` is None for one that the comparison trains itself."""
+    found: dict[str, Any] = {"student_pretrained": options.student_pretrained and not is_run(student)}
+    if teacher is not None:
+        found |= {"teacher_checkpoint": options.teacher_checkpoint}
+        found |= {"teacher_pretrained": options.teacher_pretrained and not is_run(teacher)}
+    return found
+
+
+def _named(cells: Sequence[Cell], trust: Trust) -> list[Cell]:
+    """The cells with their names among their settings.
+
+    Raises:
+        InputError: two have one name.
+    """
+    named = [dataclasses.replace(cell, settings=cell.settings | {"name": cell.name}, trust=trust) for cell in cells]
+    twice = [cell.name for place, cell in enumerate(named) if cell.name in [other.name for other in named[:place]]]
+    if twice:
+        raise InputError(f"two runs would have the name {twice[0]}: give teachers, students or methods other labels")
+    return named
+
+
 def _check(options: CompareOptions) -> None:
     for name, least in (("jobs", 1), ("retries", 0), ("teacher_epochs", 0)):
         value = getattr(options, name)
@@ -262,54 +285,4 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     epochs = options.teacher_epochs or settings["epochs"]
     if epochs != settings["epochs"]:
         own.pop("milestones", None)  # they are the students'
-    return Cell(_own_name(label), "train", own | {"model": text, "epochs": epochs, "seed": 0})
-
-
-def _own_name(label: str) -> str:
-    """The run folder of a teacher that the comparison trains."""
-    return f"{slug(label)}-s0"
-
-
-def _as_given(folder: Path, there: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """An earlier call's teachers as they were given to it, where its record says in which run they were trained."""
-    teachers = dict(there)
-    for label, place in there.items():
-        if place != _own_name(label):
-            continue
-        if is_run(folder / place):
-            teachers[label] = str(RunFolder(folder / place).config()["model"])
-        else:  # the call ended before it began to train this one
-            teachers[label] = next((text for name, text in given.items() if _short(name) == label), place)
-    return teachers
-
-
-def _short(label: str) -> str:
-    return Path(label).name.rpartition(":")[2]
-
-
-def _shortened(models: dict[str, str], there: Mapping[str, str]) -> dict[str, str]:
-    """Models by labels without the folders or the module that lead to them, where that leaves the labels distinct.
-
-    Models of an earlier call on the same comparison keep theirs: their runs have it in their names.
-    """
-    kept = {text: label for text in models.values() if (label := _label_there(text, there)) is not None}
-    short = {text: kept.get(text, _short(label)) for label, text in models.items()}
-    used = Counter([*short.values(), *(there.keys() - kept.values())])
-    return {short[text] if text in kept or used[short[text]] == 1 else label: text for label, text in models.items()}
-
-
-def _label_there(text: str, there: Mapping[str, str]) -> str | None:
-    """What an earlier call called a model, which may be spelled otherwise now, or lie elsewhere."""
-    labels = [label for label, other in there.items() if same_setting("model", text, other)]
-    labels = labels or [label for label, other in there.items() if is_same_model(text, other)]
-    return labels[0] if len(labels) == 1 else None
-
-
-def is_same_model(here: object, there: object) -> bool:
-    """Whether two values mean one model: the same, one folder, or a run folder that is not there any more, moved."""
-    if same_setting("model", here, there):
-        return True
-    if not isinstance(here, str) or not isinstance(there, str):
-        return False
-    # Whether the weights are the same is seen when they are loaded.
-    return is_run(here) and is_path(there) and not is_run(there) and Path(here).resolve().name == Path(there).name
+    return Cell(own_name(label), "train", own | {"model": text, "epochs": epochs, "seed": 0})
