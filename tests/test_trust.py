@@ -6,6 +6,7 @@ import ast
 import pickle
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -316,15 +317,20 @@ def test_a_module_is_looked_for_without_its_packages(here):
     assert not executed(here)
 
 
+@cache
+def all_calls():
+    """Every call in the package: its file and its node; read once for all tests."""
+    files = sorted(Path(stillroom.__file__).parent.rglob("*.py"))
+    nodes = ((file.name, node) for file in files for node in ast.walk(ast.parse(file.read_text())))
+    return [(name, node) for name, node in nodes if isinstance(node, ast.Call)]
+
+
 def calls(*names):
     """Every call in the package of a function with one of these names: place, name and what is handed in."""
-    for file in sorted(Path(stillroom.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            called = node.func
-            if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in names:
-                yield f"{file.name}:{node.lineno}", ast.unparse(called), ast.unparse(node)
+    for file, node in all_calls():
+        called = node.func
+        if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in names:
+            yield f"{file}:{node.lineno}", ast.unparse(called), ast.unparse(node)
 
 
 def test_every_name_says_where_it_comes_from():
