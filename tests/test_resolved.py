@@ -8,6 +8,7 @@ from stillroom.engine import device
 from stillroom.engine.progress import Silent
 from stillroom.errors import InputError
 from stillroom.fitting import Inputs
+from stillroom.trust import given
 from tests.test_identity import FAST, Opening
 
 
@@ -21,7 +22,9 @@ def test_an_open_precision_is_that_of_the_run_that_goes_on(tmp_path, tiny_data, 
         settings = {**FAST, "model": "tests.conftest:tiny_model", "data": "tiny", "runs": str(tmp_path), **settings}
         reporter = Silent()
         reporter.say = (said := []).append
-        _, record = stillroom.api.run_recipe(make_recipe("train", settings), reporter, Inputs(data=tiny_data))
+        _, record = stillroom.api.run_recipe(
+            make_recipe("train", settings), reporter, Inputs(data=tiny_data, trust=given([settings["model"]]))
+        )
         return record.config()["precision"], said
 
     monkeypatch.setattr(device, "has_native_bf16", lambda kind: False)

@@ -17,7 +17,8 @@ from stillroom.engine.runs import RunFolder
 from tests.compare.test_compare import arguments, begin, epochs_of_students, photos, wait_until  # noqa: F401
 from tests.durability.whole import differences
 
-MORE = ("--methods", "kd", "--seeds", "1", "--ray", "local")
+EPOCHS = 40  # so many that a run is not at its end when it is killed
+MORE = ("--methods", "kd", "--seeds", "1", "--ray", "local", "--epochs", str(EPOCHS))
 
 
 def busy_in(parent, folder):
@@ -59,7 +60,7 @@ def test_after_a_worker_and_then_ray_were_killed_the_same_command_ends_as_if_not
     options = CompareOptions(
         teachers="stillroom.models.compact:medium", students="stillroom.models.compact:small", methods="kd", seeds=1
     )
-    settings = {"epochs": 12, "batch_size": 8, "accelerator": "cpu", "precision": "32", "data": str(photos)}
+    settings = {"epochs": EPOCHS, "batch_size": 8, "accelerator": "cpu", "precision": "32", "data": str(photos)}
     monkeypatch.setenv("LOCAL_RANK", "0")
     grid = make_grid(options, {**settings, "runs": str(tmp_path / "whole"), "name": "c"})
     for cell in grid.cells:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -80,6 +80,7 @@ def student_of(scenario):
     return Mixed() if scenario == "mixed" else model(4, 11)
 
 
+@contextmanager
 def acting(student, step, act):
     """Do something in the middle of a given step of this process."""
     steps = iter(range(1, 1000))
@@ -88,14 +89,17 @@ def acting(student, step, act):
         if module is student and module.training and next(steps) == step:
             act()
 
-    register_module_forward_hook(hook)
-    return student
+    handle = register_module_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def distil(folder, scenario, reporter=None, act=None, at=7, **settings):
     name = f"{scenario}-{os.environ.get('WORLD_SIZE', '1')}"
     chosen = {**SETTINGS, "method": METHODS[scenario], "runs": str(folder), "name": name, **EXTRA.get(scenario, {})}
-    student = student_of(scenario) if act is None else acting(student_of(scenario), at, act)
+    student = student_of(scenario)
     inputs = Inputs(teacher=model(8, 5), student=student, data=data())
     if scenario == "labels":
         chosen = {key: v for key, v in chosen.items() if key not in ("teacher", "student", "method")} | {"model": "m"}
@@ -103,7 +107,8 @@ def distil(folder, scenario, reporter=None, act=None, at=7, **settings):
     if "banked" in scenario:
         chosen["bank"] = str(folder / f"bank-{os.environ.get('WORLD_SIZE', '1')}")
     recipe = make_recipe("train" if scenario == "labels" else "distill", {**chosen, **settings})
-    return run_recipe(recipe, reporter or Silent(), inputs)
+    with nullcontext() if act is None else acting(student, at, act):
+        return run_recipe(recipe, reporter or Silent(), inputs)
 
 
 def main():

@@ -175,7 +175,7 @@ def test_a_path_without_runs_is_named(tmp_path, kind):
         path.write_text("")
     elif kind == "empty":
         (path / "notes").mkdir(parents=True)
-    with pytest.raises(InputError, match=f"{kind} (is no folder|holds no run folders)"):
+    with pytest.raises(InputError, match=f"{kind}( is a file| holds no run folders|: there is no such folder)"):
         read_comparison([path])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from stillroom.data.sets import DataSet
 from stillroom.report.answers import Answers
 from stillroom.report.groups import Cell, Pair
 from stillroom.report.views import networks
+from stillroom.trust import NOTHING, Trust
 
 CLASSES = ("up", "down", "left", "right")
 
@@ -23,6 +25,8 @@ class MadeRun:
 
     name: str
     method: str
+    path: Path = Path("made")
+    trust: Trust = NOTHING
 
     def config(self):
         return {"method": self.method, "classes": list(CLASSES)}
