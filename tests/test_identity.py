@@ -105,7 +105,7 @@ def test_the_same_module_may_come_back_to_the_run_that_trained_it(tmp_path, tiny
     stillroom.api.run_recipe(recipe, Silent(), Inputs(student=student, data=tiny_data))
     with torch.no_grad():
         student[0].bias.add_(1)
-    with pytest.raises(InputError, match=r"student: weights .* trained in place: build it anew.*name="):
+    with pytest.raises(InputError, match=r"student: weights .* changes as it is used: build it anew.*name="):
         stillroom.api.run_recipe(recipe, Silent(), Inputs(student=student, data=tiny_data))
 
 

@@ -23,6 +23,7 @@ from stillroom.engine.progress import Reporter, Silent, make_reporter
 from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
 from stillroom.fitting import Inputs
+from stillroom.handed_in import refuse_lazy, refuse_loading
 from stillroom.kinds import as_kind
 from stillroom.loading import as_asked, load_pictures, with_picture_size
 from stillroom.methods import Method, Term
@@ -68,8 +69,9 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, trust: bo
     Raises:
         InputError: for anything that cannot work, before training begins.
     """
+    refuse_loading(data, settings)
     name = _name("model", model)
-    inputs = Inputs(student=_module(model), data=_loaded(data), trust=permit([name], files=trust))
+    inputs = Inputs(student=_module("model", model), data=_loaded(data), trust=permit([name], files=trust))
     recipe = make_recipe("train", {"model": name, "data": _data_name(data), **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
 
@@ -102,6 +104,7 @@ def distill(
     Raises:
         InputError: for anything that cannot work, before training begins.
     """
+    refuse_loading(data, settings)
     made = method if isinstance(method, Method) else None
     if made is None and isinstance(method, nn.Module):
         made = Method([Term(method)])
@@ -109,7 +112,7 @@ def distill(
         raise InputError(f"method={method!r}: give text such as 'kd(temperature=2)', a Method, or one loss module")
     names = {"teacher": _name("teacher", teacher), "student": _name("student", student), "data": _data_name(data)}
     allowed = permit([names["teacher"], names["student"], method], files=trust)
-    inputs = Inputs(_module(teacher), _module(student), made, _loaded(data), trust=allowed)
+    inputs = Inputs(_module("teacher", teacher), _module("student", student), made, _loaded(data), trust=allowed)
     text = made.text if made is not None else method
     recipe = make_recipe("distill", {**names, "method": text, **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
@@ -149,10 +152,11 @@ def evaluate(
     for option in options:
         if option not in known:
             raise InputError(unknown_setting(option, [*known, "checkpoint", "pretrained", "batch_size"]))
+    refuse_loading(data, options)
     size, name = as_kind("batch_size", batch_size, int), _name("model", model)
     settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}
     recipe = with_picture_size(make_recipe("train", {"model": name, "data": _data_name(data), **settings, **options}))
-    chosen, run, given = recipe.data, recipe.run, _module(model) or name
+    chosen, run, given = recipe.data, recipe.run, _module("model", model) or name
     check_source("model", given, checkpoint, pretrained)
     require_weights("model", given, checkpoint, pretrained)
     pictures = data if isinstance(data, DataSet) else load_pictures(chosen)
@@ -211,8 +215,10 @@ def _run(recipe: Recipe, reporter: Reporter, inputs: Inputs, machine: Machine) -
     return job
 
 
-def _module(value: ModelLike) -> nn.Module | None:
-    return value if isinstance(value, nn.Module) else None
+def _module(role: str, value: ModelLike) -> nn.Module | None:
+    module = value if isinstance(value, nn.Module) else None
+    refuse_lazy(role, module)
+    return module
 
 
 def _loaded(value: DataLike) -> DataSet | None:

@@ -14,6 +14,7 @@ from stillroom.data import DataSet, MemoryLoader
 from stillroom.earlier import Earlier, earlier_runs, refuse_leak
 from stillroom.errors import InputError
 from stillroom.fingerprint import Parts, copied
+from stillroom.handed_in import own_copy
 from stillroom.identity import method_parts, student_parts
 from stillroom.loading import as_asked
 from stillroom.methods import Method, parse_method
@@ -121,14 +122,14 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
     models = recipe.models
     torch.manual_seed(recipe.run.seed)  # losses that are built from text may draw initial weights
     if inputs.method is not None:
-        method = copied(inputs.method)  # what a method of one's own learns in one run must not enter the next
+        method = own_copy(inputs.method, inputs.student)
     else:
         text = models.method if isinstance(models, DistillModels) else "ce"
         method = parse_method(text, inputs.trust.of(text))
     losses = method_parts(method, given=inputs.method is not None)
     data = replace(data, train=data.train.hashed(), val=data.val.hashed())
     data = as_asked(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
-    method.check(len(data.train.classes), recipe.run.epochs)
+    copied(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may remember what it was asked about
     torch.manual_seed(recipe.run.seed)
     if isinstance(models, TrainModel):
         name, checkpoint = models.model, models.checkpoint

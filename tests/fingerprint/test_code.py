@@ -141,3 +141,16 @@ def test_a_compiled_function_is_what_was_compiled():
 def test_python_packages_and_the_users_own_are_told_apart():
     assert all(map(is_installed, ("torch.nn.modules.linear", "math", "timm.models", "stillroom.losses", "PIL.Image")))
     assert not any(map(is_installed, ("__main__", __name__, "no_such_module")))
+
+
+def test_a_users_own_module_may_be_called_like_one_of_pythons(tmp_path, monkeypatch):
+    (tmp_path / "profile.py").write_text("")
+    monkeypatch.setitem(sys.modules, "profile", types.ModuleType("profile"))
+    sys.modules["profile"].__file__ = str(tmp_path / "profile.py")
+    assert not is_installed("profile")
+    assert is_installed("json.decoder")
+
+
+def test_what_a_notebook_defines_is_the_users_own_whatever_started_it(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "/venv/site-packages/ipykernel_launcher.py", raising=False)
+    assert not is_installed("__main__")

@@ -27,6 +27,7 @@ from stillroom.engine.resume import Progress, restore_progress, save_progress
 from stillroom.engine.shared_norms import SharedNorms
 from stillroom.engine.stop import StopRequest, listen
 from stillroom.engine.teaching import answer, prepare_teaching, watch
+from stillroom.engine.unsaved import Unsaved
 from stillroom.errors import Diverged, Stopped
 from stillroom.losses.finite import NotFinite
 from stillroom.records import Batch, Output
@@ -67,6 +68,7 @@ class Loop:
         self.teacher_logits: Tensor | None = None
         self.health = Health(job.student, job.method, self.optimizer)
         self.looks = Looks(every_step=device.type == "cpu")
+        self.unsaved: Unsaved | None = Unsaved(job.method)
         self.told = torch.zeros(2)  # by all processes: how many are asked to stop, and how long a step takes
 
     def run(self) -> dict[str, Any]:
@@ -221,6 +223,7 @@ class Loop:
         now.epoch, now.step, now.seconds, now.filling, now.seen = now.epoch + 1, 0, 0.0, 0.0, 0
         now.losses.zero_()
         now.correct = self._zero()
+        self._tell_unsaved()
         done = now.epoch - 1
         if done % self.options.checkpoint_every == 0 or done == self.options.epochs:
             save_progress(self.job, self.optimizer, now)
@@ -279,6 +282,7 @@ class Loop:
         if not asked or self.progress.epoch > self.options.epochs:
             return
         self._check_state()
+        self._tell_unsaved()
         save_progress(self.job, self.optimizer, self.progress)
         if self.many:
             together.wait_for_all()  # torchrun ends the others as soon as one has left
@@ -287,6 +291,12 @@ class Loop:
             f"{self.job.run.path}. The same command goes on from there",
             stop.signal_number or signal.SIGTERM,
         )
+
+    def _tell_unsaved(self) -> None:
+        """Say once, with the first checkpoint, what no checkpoint has."""
+        for line in () if self.unsaved is None else self.unsaved.warnings():
+            self.reporter.say(line)
+        self.unsaved = None
 
     def _latest(self) -> dict[str, float]:
         values = self.progress.losses[self.progress.step - 1].tolist()

@@ -17,7 +17,10 @@ PLACE = {"runs", "name", "bank", "bank_gb", "shard_teacher", "checkpoint_every"}
 PLACE |= {"accelerator", "device"}  # a note says where a run goes on elsewhere
 PATHS = {"data", "root", "model", "checkpoint", "student", "student_checkpoint", "teacher", "teacher_checkpoint"}
 SHOWN = 3  # differences in one message
-MADE_ANEW = "a module is trained in place: build it anew, as it was when this run began"
+MADE_ANEW = "a module changes as it is used: build it anew, as it was when this run began"
+CHANGED_IN_USE = tuple(
+    f"{role}: {part}" for role in ("student", "teacher") for part in ("weights", "unsaved", "attribute", "layers")
+)
 
 
 def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *, first: bool) -> None:
@@ -44,7 +47,7 @@ def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *
         groups = ("data", "student", "teacher", "method") if first else ("data",)
         changed += _by_fingerprint(known, wanted, groups)
     if changed:
-        hint = f" ({MADE_ANEW})" if any(line.startswith("student: weights") for line in changed) else ""
+        hint = f" ({MADE_ANEW})" if any(line.startswith(CHANGED_IN_USE) for line in changed) else ""
         raise InputError(
             f"run folder {path} holds a run with other settings ({'; '.join(changed[:SHOWN])}){hint}; "
             "nothing is overwritten: give another name=, or the same settings to go on with it"

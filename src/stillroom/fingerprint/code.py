@@ -10,14 +10,17 @@ import dis
 import functools
 import os
 import sys
+import sysconfig
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from stillroom.fingerprint.walk import Visit, Walk
 
 # Their names are enough; what is installed is in a run's environment.json.
-TRUSTED = {"builtins", "stillroom", "torch", "torchvision", "timm", "numpy"} | sys.stdlib_module_names
+TRUSTED = {"builtins", "stillroom", "torch", "torchvision", "timm", "numpy"}
+STDLIB = tuple(f"{folder}{os.sep}" for folder in (Path(os.__file__).parent, sysconfig.get_path("platstdlib")))
 # Of a class: what Python itself puts there, or what only people and type checkers read.
 UNREAD = {
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__annotate__",
@@ -37,9 +40,14 @@ def is_installed(module: str) -> bool:
     Args:
         module: its dotted name.
     """
-    if module.partition(".")[0] in TRUSTED:
+    top = module.partition(".")[0]
+    if top in TRUSTED:
         return True
+    if top == "__main__":  # whatever started it
+        return False
     file = getattr(sys.modules.get(module), "__file__", None) or ""
+    if top in sys.stdlib_module_names and (not file or file.startswith(STDLIB)):  # a user may call a file profile.py
+        return True
     return any(f"{os.sep}{folder}{os.sep}" in file for folder in ("site-packages", "dist-packages"))
 
 

@@ -94,6 +94,17 @@ def copied(module: ModuleT) -> ModuleT:
         return copy.deepcopy(module, {id(value): value for value in walk.left})
 
 
+def held_by(module: nn.Module) -> frozenset[int]:
+    """The ``id`` of every object that a module holds and that holds others, tensors among them; also in closures.
+
+    Args:
+        module: any.
+    """
+    walk = Walk(_Visits(modes=True, known={}).rules, values=False)
+    walk.visit(module, "")
+    return walk.met
+
+
 def is_users_own(module: nn.Module) -> bool:
     """Whether the class of a module, or of a layer in it, is not Python's, PyTorch's or an installed package's."""
     return any(not is_installed(type(layer).__module__) for layer in module.modules())
@@ -110,7 +121,7 @@ def tensors_digest(*tensors: Tensor) -> str:
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor | None, bool]]:
     """All parameters and buffers under each of their names, and whether a state dict has them."""
     for prefix, layer in module.named_modules(remove_duplicate=False):
-        for name, value in {**layer._parameters, **layer._buffers}.items():
+        for name, value in {**dict(layer._parameters), **dict(layer._buffers)}.items():
             yield f"{prefix}.{name}", value, name not in layer._non_persistent_buffers_set
 
 

@@ -51,6 +51,11 @@ class Walk:
         """Sixteen hexadecimal digits for all that was visited so far."""
         return self._hash.hexdigest()[:16]
 
+    @property
+    def met(self) -> frozenset[int]:
+        """The ``id`` of all that was visited and may be met again."""
+        return frozenset(self._seen)
+
     def put(self, *words: object) -> None:
         """Add words whose text says everything about them."""
         self._hash.update(repr(words).encode() + b"\n")

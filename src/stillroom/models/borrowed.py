@@ -69,8 +69,9 @@ class _Kept:
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's own parameters and buffers."""
-    return {name: value for name, value in (module._parameters | module._buffers).items() if value is not None}
+    """A module's own parameters and buffers; a TorchScript module's are in no common dictionary."""
+    held = [*module._parameters.items(), *module._buffers.items()]
+    return {name: value for name, value in held if value is not None}
 
 
 def _hooks(module: nn.Module) -> dict[str, dict[Any, Any]]:

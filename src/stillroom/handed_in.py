@@ -1,0 +1,89 @@
+"""What objects that are handed in from Python have to keep to, so that they can be used, copied and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from stillroom.config import DataOptions
+from stillroom.data import DataSet
+from stillroom.errors import InputError, first_line
+from stillroom.fingerprint import copied, held_by
+from stillroom.methods import Method
+
+LOADING = ("image_size", "class_depth", "first_classes", "per_class", "val_fraction", "skip_broken")
+
+
+def refuse_loading(data: object, settings: Mapping[str, Any]) -> None:
+    """Refuse settings of how images are loaded beside images that are loaded already: they would do nothing.
+
+    Args:
+        data: what was handed in.
+        settings: those that were given.
+
+    Raises:
+        InputError: naming the setting and what to do.
+    """
+    if not isinstance(data, DataSet):
+        return
+    usual = {field.name: field.default for field in fields(DataOptions)}
+    usual["image_size"] = max(data.train.images.shape[2:])  # says what is so anyway
+    for name in LOADING:
+        if settings.get(name) not in (None, usual[name]):
+            raise InputError(
+                f"{name}={settings[name]!r} does nothing to a DataSet, which is loaded already: give it to load_data, "
+                "which makes one, or give data= the name or folder"
+            )
+
+
+def refuse_lazy(role: str, module: nn.Module | None) -> None:
+    """Refuse a module whose weights have no shape yet: it has no initial weights that a run could begin from.
+
+    Args:
+        role: the argument's name.
+        module: as it was handed in, if it was.
+
+    Raises:
+        InputError: naming the layer and what to do.
+    """
+    for name, value in () if module is None else (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(value):
+            raise InputError(
+                f"{role}: {name} has no shape yet (a lazy layer): call the module once on a batch of images, "
+                f"such as {role}(torch.zeros(2, 3, 32, 32)), before you hand it in"
+            )
+
+
+def own_copy(method: Method, student: nn.Module | None) -> Method:
+    """A copy of a method: what it learns in one run must not enter the next.
+
+    Args:
+        method: as it was handed in.
+        student: the module that will be trained, if one was handed in.
+
+    Raises:
+        InputError: a loss cannot be copied, or its copy would hold a copy of the student's weights, which nothing
+            trains.
+    """
+    try:
+        copy = copied(method)
+    except Exception as error:
+        raise InputError(
+            f"method={method.text!r} cannot be copied for the run ({first_line(error)}); keep numbers, text, or "
+            "tensors without a graph (tensor.detach()) in a loss"
+        ) from error
+    if student is None:
+        return copy
+    weights = {id(value) for value in student.parameters() if value.requires_grad}
+    for term, copied_term in zip(method.terms, copy.terms, strict=True):
+        if weights & held_by(term.loss) - held_by(copied_term.loss):
+            raise InputError(
+                f"loss {type(term.loss).__name__} holds weights of the student. A run works with a copy of its losses, "
+                "and the copy's weights would not be those that are trained: let forward ask for what it needs (such "
+                "as student_logits), or hold a function, lambda: student.parameters()"
+            )
+    return copy
