@@ -6,6 +6,7 @@ import ast
 import pickle
 import shutil
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -280,6 +281,40 @@ def test_published_weights_that_a_run_names_are_not_fetched_for_a_report(here, m
     with pytest.raises(InputError, match="other weights now"):
         teacher_of(RunFolder(run.path, Trust(files=True)), pictures_of(run))
     assert asked
+
+
+@pytest.mark.parametrize(
+    ("command", "settings", "flag"),
+    [
+        ("train", {"model": "timm:resnet18", "pretrained": True}, "pretrained"),
+        ("distill", {"teacher": "timm:resnet18", "student": SMALL, "teacher_pretrained": True}, "teacher_pretrained"),
+        ("distill", {"teacher": "runs/plain", "student": "timm:resnet18", "student_pretrained": True},
+         "student_pretrained"),
+        ("compare", {"teachers": ["timm:resnet18"], "students": SMALL, "methods": "kd", "teacher_pretrained": True},
+         "teacher_pretrained"),
+    ],
+)  # fmt: skip
+def test_published_weights_that_only_a_recipe_asks_for_are_not_fetched(
+    command, settings, flag, here, monkeypatch, capsys
+):
+    asked = []
+    monkeypatch.setattr(
+        "timm.create_model",
+        lambda *_, pretrained=False, **__: (asked.append(pretrained), build_model(SMALL, num_classes=3))[1],
+    )
+    monkeypatch.setattr("stillroom.compare.run.compare", lambda *_, **__: asked.append(True) or sys.exit(2))
+    (here / "asks.yaml").write_text(yaml.safe_dump(settings))
+    arguments = [command, "--config", "asks.yaml", "--name", "new", *FAST]
+    assert main(arguments) == 2
+    assert not any(asked)
+    problem = capsys.readouterr().err
+    assert f"asks.yaml sets {flag}: the published weights of timm:resnet18 would be fetched" in problem
+    assert "--trust" in problem
+    for wanted in ([f"--{flag}", "true"], ["--trust"]):
+        del asked[:]
+        with suppress(SystemExit):
+            main([*arguments, *wanted])
+        assert any(asked)
 
 
 @pytest.mark.parametrize(

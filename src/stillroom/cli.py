@@ -26,7 +26,7 @@ from stillroom.parsers import (
     report_parser,
     train_parser,
 )
-from stillroom.settings_file import files_first, settings_noted, typed
+from stillroom.settings_file import files_first, refuse_fetching, settings_noted, typed
 from stillroom.trust import Trust, given
 from stillroom.wording import no_command, plain
 
@@ -104,6 +104,8 @@ def _settings(options: Namespace) -> dict[str, Any]:
 
 def _given(options: Namespace, *settings: str) -> Trust:
     """What a command line permits: the models and methods in its flags are the user's own, those in a file are not."""
+    if not options.trust:
+        refuse_fetching(options.as_dict(), options.said)
     own = [options[name] for name in settings if name not in options.said]
     return given(own, files=options.trust, source=next((options.said[n] for n in settings if n in options.said), ""))
 

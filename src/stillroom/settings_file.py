@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -11,10 +11,15 @@ from typing import Any
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 
 from stillroom.errors import InputError, first_line
+from stillroom.files import shown
 from stillroom.reading import read_yaml
+from stillroom.trust import UntrustedError
 
 _said: ContextVar[dict[str, str] | None] = ContextVar("said", default=None)
 TYPED_ONLY = {"trust": "give --trust on the command line", "config": "put all settings into one file"}
+# What asks for published weights, and the setting of the models that these belong to.
+FETCHING = {"pretrained": ("model",), "teacher_pretrained": ("teacher", "teachers"),
+            "student_pretrained": ("student", "students")}  # fmt: skip
 
 
 class ConfigFile(ActionConfigFile):
@@ -73,3 +78,24 @@ def files_first(arguments: Sequence[str]) -> list[str]:
 def typed(arguments: Sequence[str]) -> set[str]:
     """The settings that a command line gives with flags; of abbreviations and parts of a setting it knows nothing."""
     return {word[2:].partition("=")[0] for word in arguments if word.startswith("--")}
+
+
+def refuse_fetching(settings: Mapping[str, Any], said: Mapping[str, str]) -> None:
+    """Refuse published weights that only a file asks for: they would be fetched.
+
+    Args:
+        settings: all of a command.
+        said: those that only a file gives, with the file.
+
+    Raises:
+        UntrustedError: with what would be fetched.
+    """
+    for name, roles in FETCHING.items():
+        if name in said and settings.get(name):
+            models = next((settings[role] for role in roles if settings.get(role)), "")
+            models = models.values() if isinstance(models, Mapping) else models
+            named = models if isinstance(models, str) else ", ".join(map(str, models))
+            raise UntrustedError(
+                f"{shown(said[name])} sets {name}: the published weights of {shown(named)} would be fetched. Nothing "
+                f"was fetched; give --{name} true on the command line, or --trust, if you want that"
+            )

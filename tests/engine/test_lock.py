@@ -65,3 +65,13 @@ def test_a_disk_without_locks_does_without(tmp_path, monkeypatch):
         assert not alone
     with locked(tmp_path / "no folder" / ".lock") as alone:
         assert not alone
+
+
+def test_a_lock_that_is_a_link_leads_nowhere(tmp_path):
+    """In a run folder from elsewhere it may point at any file of the user's."""
+    mine = tmp_path / "mine"
+    mine.write_text("dear")
+    (tmp_path / ".lock").symlink_to(mine)
+    with locked(tmp_path / ".lock") as alone:
+        assert not alone
+    assert mine.read_text() == "dear"

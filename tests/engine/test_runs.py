@@ -155,10 +155,10 @@ def test_rows_and_summary_come_back_as_written(tmp_path):
     with pytest.raises(InputError, match="finished run folder"):
         run.summary()
     run.write_epochs([{"epoch": 1}, {"epoch": 2}])
-    run.write_summary({"best": 1})
+    run.write_summary({"parameters": 1})
     assert RunFolder(run.path).epochs() == [{"epoch": 1}, {"epoch": 2}]
     assert run.finished
-    assert run.summary() == {"best": 1}
+    assert run.summary() == {"parameters": 1}
 
 
 def test_a_damaged_record_is_named(tmp_path):

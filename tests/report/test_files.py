@@ -59,3 +59,15 @@ def test_another_kind_of_file_is_refused_and_nothing_written(tmp_path, summaries
     with pytest.raises(InputError, match=r"result.xlsx: the name must end in .md, .tex, .csv"):
         write_table(tmp_path / "result.xlsx", summaries, "kd")
     assert not (tmp_path / "result.xlsx").exists()
+
+
+def test_labels_from_elsewhere_are_text_in_every_table(tmp_path, monkeypatch):
+    """A line break would end LaTeX's comment, and a spreadsheet takes what begins with = for a formula."""
+    methods = ("kd\n\\input{secret}", '=HYPERLINK("http://x")', "+1", "@x")
+    summaries = summarize(made_comparison(tmp_path, monkeypatch, ("a", "b"), methods))
+    write_table(tmp_path / "result.tex", summaries, methods[0])
+    lines = (tmp_path / "result.tex").read_text("utf-8").splitlines()
+    assert not [line for line in lines if line.lstrip().startswith("\\input")]
+    write_table(tmp_path / "result.csv", summaries, methods[0])
+    rows = list(csv.DictReader((tmp_path / "result.csv").open(encoding="utf-8", newline="")))
+    assert {row["method"][0] for row in rows} == {"k", "'"}

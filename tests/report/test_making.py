@@ -30,9 +30,9 @@ def test_a_setting_in_which_methods_differ_is_told_by_method(tmp_path):
 
 
 def test_ones_and_truth_are_told_apart(tmp_path):
-    making = making_of(pair_of(made_run(tmp_path, "x", ["a"], pad=1, flip=True, root=None, milestones=[])))
-    told = {name: making.common[name] for name in ("pad", "flip", "root", "milestones")}
-    assert told == {"pad": "1", "flip": "yes", "root": "not set", "milestones": "none"}
+    making = making_of(pair_of(made_run(tmp_path, "x", ["a"], pad=1, flip=True, per_class=None, milestones=[])))
+    told = {name: making.common[name] for name in ("pad", "flip", "per_class", "milestones")}
+    assert told == {"pad": "1", "flip": "yes", "per_class": "not set", "milestones": "none"}
 
 
 def test_commands_and_machines_come_once_and_may_be_missing(tmp_path):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from stillroom.cli import main
@@ -42,3 +44,9 @@ def test_a_table_of_ones_own_is_not_replaced(tmp_path, ending):
         check_table(path)
     path.write_text("")
     check_table(path)
+
+
+def test_a_pipe_in_the_place_of_a_page_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "index.html")
+    with pytest.raises(InputError, match="cannot be replaced"):
+        refuse_foreign(tmp_path / "index.html", PAGE, "--out")

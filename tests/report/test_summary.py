@@ -15,7 +15,7 @@ from stillroom.report.columns import tables_of
 from stillroom.report.groups import Cell, Comparison, Pair, read_comparison
 from stillroom.report.measures import Measures
 from stillroom.report.page import _curves
-from stillroom.report.summary import summarize, summary_table, verdict
+from stillroom.report.summary import left_out, summarize, summary_table, verdict
 
 # Accuracy after the last epoch by method and seed.
 LASTS = {
@@ -235,3 +235,32 @@ def test_a_teacher_that_is_gone_is_named_in_the_verdict(runs):
     path.write_text(path.read_text().replace(RunFolder(runs / "kd-s0").config()["teacher"], "gone/big"))
     (got,) = summarize(read_comparison([runs / "kd-s0"]))
     assert any("teacher=gone/big is not there any more" in line for line in verdict(got, "kd"))
+
+
+def test_a_pair_that_cannot_be_measured_is_said_where_another_can(compared, monkeypatch):
+    good, bad = compared({"kd": {0: 50.0}}).pair, compared({"x": {0: 50.0}}).pair
+
+    def measure(run):
+        if run.path.name == "x-0":
+            raise InputError(f"{run.path}: its images are gone")
+        return measures(50.0)
+
+    monkeypatch.setattr(module, "measure", measure)
+    comparison = Comparison("t", (good, bad), "kd", ())
+    (got,) = left_out(comparison, summarize(comparison))
+    assert got.name == "x-0"
+    assert "its images are gone" in got.sentence
+
+
+def test_a_teacher_that_cannot_be_built_again_is_said_though_its_logits_are_kept(runs):
+    summarize(read_comparison([runs / "kd-s0"]))
+    config = runs / "teacher" / "config.yaml"
+    config.write_text(config.read_text().replace(RunFolder(runs / "teacher").config()["model"], "stranger:make"))
+    for run in (runs / "kd-s0", runs / "ce-s0"):
+        settings = run / "config.yaml"
+        settings.write_text(settings.read_text().replace(RunFolder(run).config()["teacher"], str(runs / "teacher")))
+    (got,) = summarize(read_comparison([runs / "kd-s0"]))
+    assert got.teacher.macs is None
+    (line,) = [line for line in verdict(got, "kd") if "stranger:make" in line]
+    assert line.startswith("The teacher is missing in what has to build it again")
+    assert "--trust" in line

@@ -121,6 +121,8 @@ def end_with(parent: int) -> None:
 def _printing_to(log: Path) -> Iterator[None]:
     """Send this process's output to a file, that of compiled libraries too."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    if log.is_symlink():  # which in a folder from elsewhere may lead to any file of the user's
+        log.unlink()
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)

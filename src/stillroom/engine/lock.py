@@ -42,7 +42,8 @@ def _take(path: Path) -> int | None:
         return None
     while True:
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            # Not through a link, which in a folder from elsewhere could have any file of the user's written over.
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except OSError:
             return None  # what is wrong with the folder shows when something is written
         try:

@@ -50,7 +50,7 @@ def difference(there: object, now: Probe) -> str:
         return ""
     try:
         recorded, asked = (torch.tensor(values, dtype=torch.float64) for values in (there, now))
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return "no probe can be read there"
     if recorded.shape != asked.shape:
         return "the probe there is of another shape"

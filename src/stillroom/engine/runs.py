@@ -22,6 +22,7 @@ from torch import nn
 from stillroom.engine.checkpoint import size_in_words, unwritten
 from stillroom.engine.code_state import commit_of, source_digest
 from stillroom.engine.lock import locked
+from stillroom.engine.recorded import config_of, environment_of, joined, row_of, summary_of
 from stillroom.engine.same_run import refuse_other
 from stillroom.errors import InputError, first_line
 from stillroom.files import ABANDONED_SECONDS, is_aside, make_folder, remove_half_written, write_text
@@ -63,8 +64,13 @@ class RunFolder:
         return self.path / "student.safetensors"
 
     def config(self) -> dict[str, Any]:
-        """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint."""
-        return _read_mapping(self.path / "config.yaml", read_yaml) | _read_mapping(self.path / "inputs.json")
+        """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint.
+
+        Raises:
+            InputError: a file is missing or damaged, or a value is of a kind that no run of ours has; so for others.
+        """
+        files = ((self.path / "config.yaml", read_yaml), (self.path / "inputs.json", read_json))
+        return joined(self.path, *(config_of(path, _read_mapping(path, read)) for path, read in files))
 
     def summary(self) -> dict[str, Any]:
         """The finished run in numbers.
@@ -72,7 +78,14 @@ class RunFolder:
         Raises:
             InputError: if the run is not finished.
         """
-        return _read_mapping(self.path / "summary.json")
+        path = self.path / "summary.json"
+        return summary_of(path, _read_mapping(path))
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and code state of its first start; nothing where they cannot be read."""
+        with suppress(OSError, InputError):
+            return environment_of(read_json(self.path / "environment.json"))
+        return {}
 
     def epochs(self) -> list[dict[str, Any]]:
         """One row of numbers an epoch, in order.
@@ -80,10 +93,8 @@ class RunFolder:
         Raises:
             InputError: the file is missing, damaged or cut short.
         """
-        rows: list[dict[str, Any]] = _read(self.path / "metrics.jsonl", read_json_lines)
-        if not all(isinstance(row, dict) for row in rows):
-            raise InputError(f"{self.path / 'metrics.jsonl'} cannot be read (a line holds no names with values)")
-        return rows
+        path = self.path / "metrics.jsonl"
+        return [row_of(path, row) for row in _read(path, read_json_lines)]
 
     @property
     def finished(self) -> bool:

@@ -20,7 +20,6 @@ from stillroom.export.snippets import snippets
 from stillroom.export.speed import Speed
 from stillroom.export.subject import Subject
 from stillroom.files import write_text
-from stillroom.reading import read_json
 from stillroom.report.statistics import Difference
 from stillroom.report.table import plain
 
@@ -191,10 +190,7 @@ def _recipe(training: Mapping[str, Any]) -> str:
 
 def _trained(subject: Subject) -> dict[str, Any]:
     """The environment of the training; a run folder without it is still one."""
-    try:
-        found = read_json(subject.run.path / "environment.json")
-    except (OSError, ValueError):
-        found = {}
+    found = subject.run.environment()
     return {"versions": found.get("versions", {}), "git": found.get("git")}
 
 

@@ -16,6 +16,8 @@ from stillroom.reading import read_json
 from stillroom.trust import Trust
 
 FORMAT = "stillroom-export-1"
+KINDS: dict[str, Any] = {"library": str, "architecture": str, "model": str, "classes": list, "input": dict,
+                         "weights": str, "made_from": str, "reused_head": dict | None}  # fmt: skip
 
 
 class Architecture(NamedTuple):
@@ -129,4 +131,11 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         return None
     except OSError as error:
         raise InputError(f"{folder / 'config.json'} cannot be read ({first_line(error)})") from error
-    return config if isinstance(config, dict) and config.get("format") == FORMAT else None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        return None
+    for name, kind in KINDS.items():
+        if not isinstance(config.get(name), kind):
+            raise InputError(f"{folder / 'config.json'} cannot be read ({name} cannot be {str(config.get(name))[:60]})")
+    if not all(type(config["input"].get(side)) is int for side in ("channels", "height", "width")):
+        raise InputError(f"{folder / 'config.json'} cannot be read (input has no channels, height and width)")
+    return config

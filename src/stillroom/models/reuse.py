@@ -16,6 +16,8 @@ from stillroom.models.output import evaluating
 from stillroom.models.taps import FeatureTap, Point, inside
 from stillroom.models.watch import Watch
 
+LARGEST = 2**31  # weights of a projector and a head that a file may ask for; 8192 channels are below it
+
 
 class ReusedHead(nn.Module):
     """The user's student up to its final map, a projector to the teacher's channels, and the teacher's last layer.
@@ -171,9 +173,22 @@ def reuse_head(student: nn.Module, teacher: nn.Module, images: Tensor, *, factor
 
 
 def from_plan(student: nn.Module, plan: dict[str, Any], num_classes: int) -> ReusedHead:
-    """Build a :class:`ReusedHead` as :meth:`ReusedHead.plan` describes it, with fresh weights to load others into."""
-    module, side = plan["final_map"]
-    size = plan["size"]
+    """Build a :class:`ReusedHead` as :meth:`ReusedHead.plan` describes it, with fresh weights to load others into.
+
+    Raises:
+        InputError: the plan, which comes from a file, describes none.
+    """
+    try:
+        (module, side), size = plan["final_map"], plan["size"]
+        wide, given = plan["teacher_channels"], plan["student_channels"]
+        counts = [wide, given, plan["factor"], *(size or (1, 1))]
+        fits = side in ("input", "output") and isinstance(module, str) and len(counts) == 5
+        fits = fits and all(type(count) is int and count > 0 for count in counts)
+        fits = fits and wide * (given + 9 * wide + num_classes) <= LARGEST and isinstance(plan["bias"], bool)
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise InputError("reused_head: what is recorded of the teacher's classifier belongs to no run of ours")
     head = nn.Linear(plan["teacher_channels"], num_classes, bias=plan["bias"])
     return ReusedHead(
         student,

@@ -212,11 +212,16 @@ def teacher_trouble(run: RunFolder) -> str:
     """
     if not run.config().get("teacher_weights") or teacher_answers(run) is not None:
         return ""
+    return teacher_refusal(run) or "its logits on the validation images are not finite"
+
+
+def teacher_refusal(run: RunFolder) -> str:
+    """Why a run's teacher cannot be built again, though its logits may be kept; empty where it can or there is none."""
     try:
         teacher_of(run, pictures_of(run))
     except InputError as error:
         return str(error)
-    return "its logits on the validation images are not finite"
+    return ""
 
 
 def weights_digest(run: RunFolder) -> str:

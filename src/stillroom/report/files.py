@@ -58,7 +58,7 @@ def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
 def _latex(summaries: Sequence[PairSummary], reference: str) -> str:
     parts = [TABLES[".tex"]]
     for summary in summaries:
-        remarks = [f"% {line}" for line in (_headline(summary), *verdict(summary, reference))]
+        remarks = [f"% {' '.join(line.split())}" for line in (_headline(summary), *verdict(summary, reference))]
         parts.append("\n".join([*remarks, _tabulated(summary_rows(summary, reference), "latex_booktabs")]))
     return "\n\n".join(parts) + "\n"
 
@@ -86,12 +86,17 @@ def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG0
     )
     writer.writeheader()
     for summary in summaries:
-        place = {"teacher": summary.pair.teacher, "student": summary.pair.student}
+        place = {"teacher": _inert(summary.pair.teacher), "student": _inert(summary.pair.student)}
         for method in summary.methods:
             for seed, measures in zip(method.seeds, method.measures, strict=True):
-                row: dict[str, Any] = place | {"method": method.method, "seed": seed} | asdict(measures)
+                row: dict[str, Any] = place | {"method": _inert(method.method), "seed": seed} | asdict(measures)
                 writer.writerow(row)
     return file.getvalue()
+
+
+def _inert(name: str) -> str:
+    """A name that a spreadsheet takes for text, whatever it begins with; a formula in it could send the table away."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 MAKERS: dict[str, Callable[[Sequence[PairSummary], str], str]] = {".md": _markdown, ".tex": _latex, ".csv": _csv}

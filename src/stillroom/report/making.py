@@ -10,8 +10,7 @@ from typing import Any
 
 from stillroom.amounts import counted
 from stillroom.config import OptimOptions
-from stillroom.engine.runs import RunFolder, trained_model
-from stillroom.reading import read_json
+from stillroom.engine.runs import trained_model
 from stillroom.report.groups import Pair
 
 OWN = {"name", "runs", "seed", "method", "classes", "val_pictures", "train_pictures", "picture_shape", "teacher_bank"}
@@ -48,7 +47,7 @@ class Making:
 def making_of(pair: Pair) -> Making:
     """Gather from the run folders of a pair, and its teacher's, how they were made."""
     runs = [*([pair.teacher_run] if pair.teacher_run else []), *(cell.run for cell in pair.cells)]
-    environments = [_environment(run) for run in runs]
+    environments = [run.environment() for run in runs]
     configs = {cell.run.path.name: cell.run.config() for cell in pair.cells}
     common, differing = _compared(pair, configs)
     first = configs[pair.cells[0].run.path.name]
@@ -137,14 +136,6 @@ def _text(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(_text, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _environment(run: RunFolder) -> dict[str, Any]:
-    try:
-        found = read_json(run.path / "environment.json")
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _machine(found: Mapping[str, Any]) -> str:

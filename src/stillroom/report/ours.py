@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stillroom.errors import InputError
+from stillroom.reading import UnreadableError, open_file
 
 PAGE = '<meta name="generator" content="Stillroom">'
 # A table of numbers has no room for remarks; its first columns are mark enough.
@@ -24,12 +25,13 @@ def refuse_foreign(path: Path, mark: str, option: str) -> None:
         InputError: the file is somebody else's, or cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(HEAD_BYTES)
     except (FileNotFoundError, NotADirectoryError):  # what is wrong with its folder shows when it is written
         return
-    except OSError as error:
-        raise InputError(f"{path} cannot be replaced ({error.strerror}); give another file with {option}") from error
+    except (OSError, UnreadableError) as error:
+        why = error.reason if isinstance(error, UnreadableError) else error.strerror
+        raise InputError(f"{path} cannot be replaced ({why}); give another file with {option}") from error
     if head and mark.encode() not in head:
         raise InputError(
             f"{path} was not written by Stillroom and is not replaced; move it away or give another file with {option}"

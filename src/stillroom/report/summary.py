@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from stillroom.amounts import counted, duration
+from stillroom.engine.runs import RunFolder
 from stillroom.errors import InputError
-from stillroom.report.answers import answers, teacher_trouble
+from stillroom.report.answers import answers, teacher_refusal, teacher_trouble
 from stillroom.report.groups import Cell, Comparison, Pair
 from stillroom.report.making import apart
 from stillroom.report.measures import Measures, TeacherMeasures, measure, measure_teacher
@@ -139,7 +140,24 @@ def _teacher(pair: Pair, say: Callable[[str], None]) -> TeacherMeasures | None:
 def left_out(comparison: Comparison, summaries: Sequence[PairSummary]) -> list[LeftOut]:
     """Every run that was found, is finished and takes part in no number, once."""
     of_pairs = [one for summary in summaries for one in summary.pair.left_out]
+    measured = {cell.run.path for summary in summaries for cell in summary.pair.cells}
+    told = {one.name for one in of_pairs}
+    of_pairs += [
+        LeftOut(cell.run.path.name, _unmeasured(cell.run), cell.method, cell.seed, accuracy_of(cell.run))
+        for pair in comparison.pairs
+        for cell in pair.cells
+        if cell.run.path not in measured and cell.run.path.name not in told
+    ]
     return list(dict.fromkeys([*comparison.left_out, *of_pairs]))
+
+
+def _unmeasured(run: RunFolder) -> str:
+    """Why a run of a pair that has no numbers at all has none."""
+    try:
+        measure(run)
+    except InputError as error:
+        return str(error)
+    return "no other run of its pair could be measured"
 
 
 def _deviation(values: Sequence[float]) -> float | None:
@@ -198,6 +216,10 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
     trouble = _teacher_trouble(summary)
     if trouble:
         lines.append(f"The teacher could not be asked again, so the students' loss to it is missing: {trouble}.")
+    elif (teacher := summary.teacher) is not None and teacher.macs is None:
+        with_teacher = (cell.run for cell in summary.pair.cells if cell.run.config().get("teacher_weights"))
+        if (run := next(with_teacher, None)) is not None and (refusal := teacher_refusal(run)):
+            lines.append(f"The teacher is missing in what has to build it again (its MACs, its views): {refusal}.")
     return lines
 
 
