@@ -83,6 +83,16 @@ def test_milestones_that_the_run_does_not_reach_are_said(photos, tmp_path, capsy
     assert said in capsys.readouterr().err
 
 
+def test_settings_of_a_teacher_are_not_used_without_one_and_that_is_said(photos, tmp_path, capsys):
+    where = ["--data", str(photos), "--runs", str(tmp_path), "--name", "t", *SMALL]
+    bank = tmp_path / "bank"
+    assert main(["train", "--model", "resnet8", *where, "--bank", str(bank), "--shard_teacher", "true"]) == 0
+    assert (
+        "note: bank and shard_teacher not used: a run that learns from labels has no teacher" in capsys.readouterr().err
+    )
+    assert not bank.exists()
+
+
 def test_the_config_of_a_run_is_a_recipe(photos, trained, capsys):
     arguments = ["train", "--config", str(trained / "config.yaml")]
     assert main(arguments) == 0
@@ -291,6 +301,9 @@ def test_every_method_has_a_formula_and_a_page(name, capsys):
         (["methods", "reviwkd"], "did you mean reviewkd"),
         (["recipes", "--student", "resnet9000"], "no recipes match student=resnet9000"),
         (["models", "gpt"], "no models match name=gpt"),
+        (["models", "--method", "kd"], "--method chooses among recipes, not models"),
+        (["methods", "kd", "--teacher", "resnet56"], "--teacher chooses among recipes, not methods"),
+        (["data", "--dataset", "cifar100"], "--dataset chooses among recipes, not data"),
     ],
 )
 def test_a_list_of_nothing_says_so(arguments, says, capsys):

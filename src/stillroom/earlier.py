@@ -16,6 +16,8 @@ from stillroom.networks import ModelLike, is_run
 
 Earlier = Mapping[str, RunFolder]
 
+SHOWN = 10  # names of images that were left out
+
 
 def earlier_runs(recipe: Recipe, teacher: object = None, student: object = None) -> Earlier:
     """Return the run folders that a recipe names, by role; of weights from elsewhere nothing is known.
@@ -100,7 +102,10 @@ def run_notes(earlier: Earlier, data: DataSet) -> list[str]:
 
 def data_notes(data: DataSet) -> list[str]:
     """What is good to know of a set, each a line."""
-    found = [f"note: {note}" for note in data.notes]
+    found = [f"left out: {line}" for line in data.broken[:SHOWN]]
+    if len(data.broken) > SHOWN:
+        found.append(f"left out: {len(data.broken) - SHOWN:,} more that cannot be read")
+    found += [f"note: {note}" for note in data.notes]
     if count := _among(data, data.train.content().numpy()):
         found.append(
             f"warning: {count:,} of the {len(data.val):,} validation images are training images as well, byte by "

@@ -160,7 +160,11 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
 def notes(fitted: Fitted, recipe: Recipe) -> list[str]:
     """What is no mistake but good to know before training begins."""
     steps, batch = math.ceil(len(fitted.data.train) / recipe.run.batch_size), recipe.run.batch_size
+    run = recipe.run
+    unused = [name for name, value in (("bank", run.bank), ("shard_teacher", run.shard_teacher)) if value]
     found = []
+    if unused and isinstance(recipe.models, TrainModel):
+        found.append(f"{' and '.join(unused)} not used: a run that learns from labels has no teacher")
     if steps == 1:
         found.append(
             f"batch_size={batch} takes all {len(fitted.data.train):,} training images at once, so that an epoch is 1 "

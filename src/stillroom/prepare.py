@@ -51,8 +51,6 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     check_names(recipe, inputs)
     with first_process_first(machine):  # it may fill the cache
         data = inputs.data or load_pictures(recipe.data)
-    for line in data.broken[:10]:
-        reporter.say(f"left out: {line}")
     fitted = fit(recipe, inputs, data)
     data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
     for line in (*set_notes(data, fitted.earlier), *(f"note: {note}" for note in notes(fitted, recipe))):

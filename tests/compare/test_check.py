@@ -14,12 +14,24 @@ from stillroom.errors import InputError
 from tests.conftest import colour_folder
 
 
-def grid_of(photos, runs, teacher="stillroom.models.compact:small", methods="kd"):
+def grid_of(photos, runs, teacher="stillroom.models.compact:small", methods="kd", **more):
     options = CompareOptions(
         teachers=str(teacher), students="stillroom.models.compact:small", methods=methods, seeds=1, teacher_epochs=2
     )
     settings = {"epochs": 1, "batch_size": 8, "accelerator": "cpu", "precision": "32"}
-    return make_grid(options, {**settings, "data": str(photos), "runs": str(runs), "name": "c"})
+    return make_grid(options, {**settings, "data": str(photos), "runs": str(runs), "name": "c", **more})
+
+
+def test_images_that_are_left_out_are_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    photos = colour_folder(tmp_path / "photos", count=6, side=8)
+    for number in range(12):
+        next(photos.rglob("*.png")).with_name(f"broken{number}.png").write_bytes(b"")
+    grid = grid_of(photos, tmp_path, skip_broken=0.9)
+    found = [note for note in check(grid, grid.cells) if note.startswith("left out: ")]
+    assert len(found) == 11
+    assert "broken0.png" in found[0]
+    assert found[-1] == "left out: 2 more that cannot be read"
 
 
 @pytest.fixture(scope="module")

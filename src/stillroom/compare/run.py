@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import torch
 
+from stillroom.amounts import counted
 from stillroom.compare.board import Board, make_board
 from stillroom.compare.check import check
 from stillroom.compare.grid import Grid, joined_record, make_grid, write_record
@@ -78,6 +79,7 @@ def compare(
             workers = _workers(options, count)  # nothing is written where there are none
             write_record(grid.folder, record)
             board = make(grid)
+            board.say(_opening(grid, len(todo), workers))
             for note in notes:
                 board.say(note)
             failed = _work(grid, options, workers, stop, board)
@@ -88,6 +90,14 @@ def compare(
     if len(failed) == len(grid.cells):
         raise InputError(f"every run failed; the first: {next(iter(failed.values()))}")
     return Compared(grid.folder, read_comparison([grid.folder], options.reference, trust=trust), failed)
+
+
+def _opening(grid: Grid, todo: int, staff: _Staff) -> str:
+    """What lies ahead, in a line."""
+    finished = len(grid.cells) - todo
+    before = f", {finished:,} finished already" if finished else ""
+    work = f"{staff.count} at a time, {counted(staff.threads, 'thread')} each"
+    return f"{grid.folder.name}: {counted(len(grid.cells), 'run')}{before}; {work}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 from stillroom.compare.work import SECONDS_TO_SAVE, end_with
 from stillroom.engine.stop import handlers_kept
 from stillroom.errors import InputError, first_line
+
+SECONDS_TO_CONNECT = 10  # what a cluster has to take a connection
 
 
 def in_folder(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -116,6 +119,7 @@ class Cluster:
             raise InputError(f"ray={address}: Ray is not installed; install stillroom[ray]") from error
         import torch
 
+        _refuse_silent(address)
         own: dict[str, Any] = {"num_cpus": count * threads, "include_dashboard": False} if address == "local" else {}
         try:
             with handlers_kept():  # Ray's own end this process at SIGTERM
@@ -143,3 +147,21 @@ class Cluster:
     def stop(self) -> None:
         """Let go of the cluster, which ends what this process began on it."""
         self._ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Refuse an address at which nobody listens; Ray itself would ask again and again without end.
+
+    Raises:
+        InputError: for HOST:PORT or ray://HOST:PORT that takes no connection.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return  # local, auto and what Ray alone understands
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT):
+            pass
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"ray={address}: cannot be reached ({first_line(error)}); is a cluster running there?"
+        ) from error

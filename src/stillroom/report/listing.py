@@ -56,9 +56,11 @@ def listing(what: str, filters: Filters | None = None) -> RenderableType:
         filters: which of them.
 
     Raises:
-        InputError: if nothing is left.
+        InputError: if nothing is left, or for a filter of recipes with another list.
     """
     filters = filters or Filters()
+    if what != "recipes" and (foreign := [name for name, value in vars(filters).items() if value and name != "name"]):
+        raise InputError(f"--{foreign[0]} chooses among recipes, not {what}; see stillroom list recipes")
     if what == "methods" and filters.name:
         return _method(filters.name)
     table = {"models": _models, "methods": _methods, "data": _data, "recipes": _recipes}[what](filters)
