@@ -47,5 +47,5 @@ def test_what_counts_as_guessing_depends_on_the_classes(top1, classes, hardly):
 
 
 def test_a_loss_that_rose_asks_for_a_lower_rate():
-    assert what_to_try(10.7, 12.4, 0.05) == "the loss rose, try a lower rate (lr=0.01)"
-    assert what_to_try(3.0, 3.01, 0.05) == "train for more epochs, or at another rate"
+    assert what_to_try(10.7, 12.4, 0.05) == "the loss rose, try a lower learning rate (lr=0.01)"
+    assert what_to_try(3.0, 3.01, 0.05) == "train for more epochs, or at another learning rate"

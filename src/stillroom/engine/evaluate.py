@@ -88,11 +88,13 @@ def hardly_learned(top1: float, classes: int) -> str:
 
 
 def what_to_try(first_loss: float, last_loss: float, lr: float) -> str:
-    """Advice for a run that learned hardly anything: a lower rate where its loss rose from first to last epoch.
+    """Advice for a run that learned hardly anything: a lower learning rate where its loss rose from first to last epoch.
 
     Example:
         >>> what_to_try(10.7, 12.4, 0.05)
-        'the loss rose, try a lower rate (lr=0.01)'
+        'the loss rose, try a lower learning rate (lr=0.01)'
     """
     rose = last_loss > 1.01 * first_loss  # more than chance makes of it
-    return f"the loss rose, try a lower rate (lr={lr / 5:g})" if rose else "train for more epochs, or at another rate"
+    if rose:
+        return f"the loss rose, try a lower learning rate (lr={lr / 5:g})"
+    return "train for more epochs, or at another learning rate"
