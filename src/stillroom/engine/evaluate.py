@@ -88,7 +88,7 @@ def hardly_learned(top1: float, classes: int) -> str:
 
 
 def what_to_try(first_loss: float, last_loss: float, lr: float) -> str:
-    """Advice for a run that learned hardly anything: a lower learning rate where its loss rose from first to last epoch.
+    """Advice for a run that learned hardly anything: a lower learning rate where its loss rose over the epochs.
 
     Example:
         >>> what_to_try(10.7, 12.4, 0.05)
