@@ -6,7 +6,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from stillroom.engine.job import Job
 from stillroom.engine.loop import Loop
 from stillroom.engine.progress import Reporter, Silent, make_reporter
 from stillroom.engine.runs import RunFolder
-from stillroom.errors import InputError
+from stillroom.errors import InputError, InUse
 from stillroom.fitting import Inputs
 from stillroom.handed_in import refuse_lazy, refuse_loading
 from stillroom.kinds import as_kind
@@ -208,6 +208,9 @@ def _run(recipe: Recipe, reporter: Reporter, inputs: Inputs, machine: Machine) -
         job = prepare(recipe, inputs, reporter, machine)
         if job.run.finished:
             reporter.say(f"{job.run.path} is finished already; its record is used")
+            if machine.first:
+                with suppress(InUse), job.run.held():
+                    pass  # removes what a kill behind the summary left: the lock's file, half-written ones
             load_weights(job.student, job.run.student)
         else:
             with job.run.held() if machine.first else nullcontext():

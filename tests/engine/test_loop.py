@@ -150,9 +150,13 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, tiny_data):
 def test_a_finished_run_is_used_and_not_trained_again(tmp_path, tiny_data):
     one, record = run(tmp_path, tiny_data)
     stamp = record.student.stat().st_mtime_ns
+    left = [record.path / ".lock", record.path / ".summary.json.0123abcd.tmp"]  # by a kill behind the summary
+    for file in left:
+        file.touch()
     two, _ = run(tmp_path, tiny_data, reporter=At(1, lambda: pytest.fail("it trained again")))
     assert same_weights(one.state_dict(), two.state_dict())
     assert record.student.stat().st_mtime_ns == stamp
+    assert not [file for file in left if file.exists()]
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path, tiny_data, teacher):
