@@ -30,10 +30,15 @@ def test_what_somebody_else_wrote_is_not_replaced(tmp_path, capsys):
 def test_pages_and_tables_of_ours_are_written_anew(tmp_path, monkeypatch):
     comparison = made_comparison(tmp_path, monkeypatch, ("a", "b"), ("kd", "dkd"))
     summaries = summarize(comparison)
+    tables = [tmp_path / f"result{ending}" for ending in (".md", ".tex", ".csv")]
     for _ in range(2):
         write_report(tmp_path / "page.html", comparison, summaries, views=False)
-        for ending in (".md", ".tex", ".csv"):
-            write_table(tmp_path / f"result{ending}", summaries, "kd")
+        for table in tables:
+            write_table(table, summaries, "kd")
+        written = [tmp_path / "page.html", *tables]
+        assert not [path for path in written if path.read_text().endswith("of the first time")]
+        for path in written:
+            path.write_text(path.read_text() + "of the first time")
 
 
 @pytest.mark.parametrize("ending", [".md", ".tex", ".csv"])
