@@ -69,6 +69,14 @@ def test_the_teachers_answers_reproduce_the_recorded_agreement_and_are_kept_once
     assert len(list(runs.glob("teacher-*.safetensors"))) == 1
 
 
+def test_in_bf16_the_teacher_is_asked_in_the_form_in_which_it_taught(runs):
+    settings = {"teacher": str(runs / "teacher"), "student": SMALL, "method": "kd", "data": _pictures(runs)}
+    run = trained("distill", runs / "bf16", "kd", epochs=1, precision="bf16", **settings)
+    teacher = teacher_answers(run)
+    assert score(teacher.logits, teacher.labels).loss == pytest.approx(run.summary()["teacher"]["loss"], abs=1e-4)
+    assert agreement(answers(run).logits, teacher.logits) == run.summary()["last"]["agreement"]
+
+
 def test_a_run_on_labels_has_no_teacher(runs):
     run = RunFolder(runs / "teacher")
     assert teacher_answers(run) is None

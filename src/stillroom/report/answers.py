@@ -27,6 +27,7 @@ from stillroom.files import write_atomically
 from stillroom.identity import contents
 from stillroom.loading import as_asked, load_pictures
 from stillroom.models.checkpoint import read_safetensors
+from stillroom.models.frozen import frozen
 from stillroom.networks import build, fingerprint, is_run
 from stillroom.reading import UnreadableError, open_file
 
@@ -198,7 +199,7 @@ def teacher_answers(run: RunFolder) -> Answers | None:
         facts |= {"data": recorded}  # wherever it lies
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
     try:
-        made = _kept(run.path.parent / f"teacher-{digest}.safetensors", run, digest, _teacher_or_error)
+        made = _kept(run.path.parent / f"teacher-{digest}.safetensors", run, digest, _teacher_or_error, taught=True)
     except _NoTeacherError:
         return None
     return made if bool(made.logits.isfinite().all()) else None
@@ -251,21 +252,28 @@ def _teacher_or_error(run: RunFolder, data: DataSet) -> nn.Module:
     return teacher
 
 
-def _kept(path: Path, run: RunFolder, digest: str, model_of: Callable[[RunFolder, DataSet], nn.Module]) -> Answers:
+def _kept(
+    path: Path,
+    run: RunFolder,
+    digest: str,
+    model_of: Callable[[RunFolder, DataSet], nn.Module],
+    *,
+    taught: bool = False,
+) -> Answers:
     """Answers from their file if it fits, else computed and written."""
     config = run.config()
     found = _read(path, digest, (config["val_pictures"], len(config["classes"])))
     if found is not None:
         return found
     data = pictures_of(run)
-    made = _compute(model_of(run, data), data, config)
+    made = _compute(model_of(run, data), data, config, taught=taught)
     with suppress(OSError):  # a folder that cannot be written costs time, not the report
         _write(path, digest, made)
     return made
 
 
-def _compute(model: nn.Module, data: DataSet, config: Mapping[str, Any]) -> Answers:
-    """Ask a model as the loop asked it at the end of an epoch: same batches, number format and memory layout."""
+def _compute(model: nn.Module, data: DataSet, config: Mapping[str, Any], *, taught: bool) -> Answers:
+    """Ask a model as the loop asked it: same batches, number format, memory layout, and for a teacher the same copy."""
     machine = make_machine("auto", config.get("precision", "32"))
     layout = bool(config.get("channels_last", True))
     loader = MemoryLoader(
@@ -273,6 +281,8 @@ def _compute(model: nn.Module, data: DataSet, config: Mapping[str, Any]) -> Answ
         mean=data.mean, std=data.std, shuffle=False, device=machine.device, channels_last=layout,
     )  # fmt: skip
     model.to(machine.device).to(memory_format=torch.channels_last if layout else torch.contiguous_format)
+    if taught and machine.device.type == "cpu":
+        model = frozen(model, next(loader.epoch(0)).images[:2])  # in bf16 its rounding shows in the accuracy
     logits, labels = (values.cpu() for values in predict(model, loader.epoch(0), machine.autocast()))
     return Answers(_rounded(logits), labels)
 
