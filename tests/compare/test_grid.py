@@ -98,6 +98,16 @@ def test_later_calls_add_to_the_record_and_never_change_it(tmp_path):
             joined_record(other)
 
 
+@pytest.mark.parametrize(("key", "value"), [
+    ("settings", [1]), ("seeds", "0,1"), ("seeds", [0, "1"]), ("reference", 3), ("settings", None),
+])  # fmt: skip
+def test_a_record_with_values_of_another_kind_is_refused_in_one_line(tmp_path, key, value):
+    grid = grid_of(tmp_path)
+    write_record(grid.folder, {**grid.record, key: value})
+    with pytest.raises(InputError, match=rf"{key}=.* is of another kind\); give another name="):
+        joined_record(grid)
+
+
 def test_a_method_with_its_own_rate_is_run_with_it_and_found_again_in_the_record(tmp_path):
     methods = {"KD": "kd", "slow KD": {"method": "kd", "lr": 0.01}}
     grid = grid_of(tmp_path, {"lr": 0.1}, methods=methods, students="resnet20", seeds=1)

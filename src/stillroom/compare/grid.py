@@ -190,11 +190,16 @@ def _foreign(grid: Grid) -> bool:
 def _read_record(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     try:
         there = read_yaml(path)
-        return {key: there[key] for key in like}
+        found = {key: there[key] for key in like}
     except UnreadableError:
         raise
     except (OSError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read ({first_line(error)}); give another name=") from error
+    for key, value in found.items():
+        whole = key != "seeds" or (isinstance(value, list) and all(type(seed) is int for seed in value))
+        if not whole or not isinstance(value, type(like[key])):
+            raise InputError(f"{path} cannot be read ({key}={value!r} is of another kind); give another name=")
+    return found
 
 
 def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
