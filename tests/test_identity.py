@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 import stillroom
 from stillroom.config import make_recipe
-from stillroom.data import Augment, DataSet
+from stillroom.data import Augment, DataSet, ImageSet
 from stillroom.engine.device import make_machine
 from stillroom.engine.progress import Silent
 from stillroom.errors import InputError, Stopped
+from stillroom.fingerprint import tensors_digest
 from stillroom.fitting import Inputs
 from stillroom.methods import Method, Term
 from stillroom.models import ZOO, save_weights
@@ -256,7 +257,7 @@ def test_a_run_with_own_objects_goes_on_in_another_process(opening, tmp_path):
     code = """
 import sys
 from pathlib import Path
-from stillroom.data import Augment, DataSet
+from stillroom.data import Augment, DataSet, ImageSet
 from stillroom.methods import Method, Term
 from tests.conftest import tiny_set
 from tests.test_identity import Opening, Own
@@ -272,3 +273,19 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(opening):
     for other in ({}, {"identity": None}, {"identity": {"format": 0}}):
         (run.path / "inputs.json").write_text(json.dumps({k: v for k, v in inputs.items() if k != "identity"} | other))
         opening.refused("another version of Stillroom")
+
+
+def test_pixels_ids_and_shapes_are_in_the_fingerprint_of_images():
+    def digest(*sets):
+        return tensors_digest(*(tensor for one in sets for tensor in (one.images, one.ids)))
+
+    images = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8)
+    data = ImageSet(images, torch.zeros(6).long(), torch.arange(6), ("a", "b"))
+    pixel, ids = images.clone(), torch.arange(6)
+    pixel[5, 2, 3, 3] ^= 1
+    ids[5] = 9
+    others = [replace(data, images=pixel), replace(data, ids=ids), replace(data, images=images.view(6, 3, 2, 8))]
+    prints = {digest(one) for one in (data, *others)} | {digest(data, data)}
+    assert len(prints) == 5
+    assert digest(replace(data, images=images.clone(), ids=torch.arange(6))) == digest(data)
+    assert digest(replace(data, labels=torch.ones(6).long())) == digest(data)

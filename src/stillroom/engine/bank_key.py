@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from stillroom.data import DataSet, ImageSet
+from stillroom.data import DataSet
 
 # To be raised when order, augmentation, the strong view or the bank's files change: older logits are then not found.
 FORMAT = 2
@@ -22,7 +22,7 @@ class BankKey:
 
     Attributes:
         teacher: fingerprint of the teacher: its weights, and all else that it computes with.
-        pictures: fingerprints of the images, as :func:`picture_fingerprint` makes them.
+        pictures: fingerprints of the images, as :func:`stillroom.identity.contents` makes them.
         augment: settings of the augmentation, None for none.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1].
@@ -83,13 +83,3 @@ def bank_key(
         count=len(data.train),
         probe=tuple(map(tuple, probe)),
     )
-
-
-def picture_fingerprint(*sets: ImageSet) -> str:
-    """Sixteen hexadecimal digits that change with any pixel, id, shape or order; the memory is hashed as it lies."""
-    digest = hashlib.sha256()
-    for images in sets:
-        for values in (images.images, images.ids):
-            digest.update(repr(tuple(values.shape)).encode())
-            digest.update(values.contiguous().numpy().data)
-    return digest.hexdigest()[:16]
