@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks and tests, for 
 
 import stillroom
 from stillroom.data import MemoryLoader, load_data
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.losses import DKD, KD, LDRLD
 from stillroom.losses.logit.ldrld import adaptive_decay_weights
 
@@ -267,8 +267,8 @@ def teacher_bank(device: torch.device) -> Rows:
 
 def gpu_tests(_: torch.device) -> Rows:
     """The tests that need a GPU, which are skipped elsewhere."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-o", "addopts=", "tests/data/test_memory.py",
-               "tests/data/test_strong.py"]  # fmt: skip
+    files = ["tests/data/test_memory_loader.py", "tests/data/test_strong_augment.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-o", "addopts=", *files]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     yield "tests of the data path", (done.stdout.strip().splitlines() or [done.stderr[-200:]])[-1]
 

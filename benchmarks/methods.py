@@ -24,8 +24,8 @@ import stillroom
 from stillroom.data import DataSet, load_data
 from stillroom.methods import PRESETS
 
-TEACHER = "stillroom.models.compact:large"
-STUDENTS = {"same": "stillroom.models.compact:medium", "mixed": "timm:test_efficientnet"}
+TEACHER = "stillroom.models.demo_nets:large"
+STUDENTS = {"same": "stillroom.models.demo_nets:medium", "mixed": "timm:test_efficientnet"}
 # Who needs something else: the same widths, or a final map of more than one pixel.
 OTHERS = {"same": {"fsp": TEACHER}, "mixed": dict.fromkeys(("sdd", "simkd", "catkd"), "MobileNetV2")}
 EPOCHS, BATCH, PER_CLASS, VAL_PER_CLASS = 4, 128, 64, 10

@@ -25,7 +25,7 @@ from benchmarks.harness import compare, make_parser, print_header, print_table
 UP_TO_FIRST_STEP = """
 import os, sys
 from stillroom.cli import main
-from stillroom.engine import progress
+from stillroom.runtime import reporters
 
 class Leave(progress.Silent):
     def step(self, *_):

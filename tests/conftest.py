@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from stillroom.data import Augment, DataSet, ImageSet
-from stillroom.engine import device
+from stillroom.runtime import device
 
 torch.set_num_threads(1)
 # A test that names no precision computes in float32, whatever the processor could do, and so do the processes that

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from stillroom.cli import main
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.methods import PRESETS, WRAPPERS
 from stillroom.models import build_model, load_weights
 from stillroom.recipes import published_recipes
@@ -343,7 +343,7 @@ def test_a_stop_request_is_the_shells_status_and_the_same_command_goes_on(photos
     arguments = ["train", "--model", "resnet8", "--data", str(photos), "--runs", str(tmp_path), "--name", "r", *SMALL]
     with monkeypatch.context() as patch:
         reporter = At(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        patch.setattr("stillroom.engine.progress.make_reporter", lambda: reporter)
+        patch.setattr("stillroom.runtime.reporters.make_reporter", lambda: reporter)
         assert main(arguments) == 128 + signal.SIGTERM
     assert "The same command goes on" in capsys.readouterr().err
     assert main(arguments) == 0

@@ -4,7 +4,7 @@ import pytest
 
 from stillroom import demo as module
 from stillroom.demo import METHODS, Scale, demo
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.models import build_model, load_weights
 
 

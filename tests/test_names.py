@@ -11,7 +11,7 @@ from stillroom import train
 from stillroom.cli import main
 from stillroom.errors import InputError
 
-MODEL = "stillroom.models.compact:small"
+MODEL = "stillroom.models.demo_nets:small"
 NAMES = (
     "[red]",
     "red",

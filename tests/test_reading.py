@@ -8,10 +8,10 @@ import time
 import pytest
 
 from stillroom.config import make_recipe
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.reading import WRITTEN_OUT, YAML_BYTES, UnreadableError, read_json, read_json_lines, read_text, read_yaml
 from stillroom.recipes import load_published
-from stillroom.report.description import read_description
+from stillroom.report.comparison_file import read_description
 from tests.test_trust import calls
 
 

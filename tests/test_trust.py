@@ -17,20 +17,20 @@ import stillroom
 from stillroom.cli import main
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions, names_of
-from stillroom.compare.work import _run
-from stillroom.engine.runs import RunFolder
-from stillroom.engine.stop import StopRequest
+from stillroom.compare.run_cell import _run
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export import export, load
 from stillroom.imports import where_found
 from stillroom.methods import parse_method
 from stillroom.models import build_model
-from stillroom.report.answers import answers, pictures_of, student_of, teacher_of
-from stillroom.report.groups import read_comparison
+from stillroom.report.aggregate import read_comparison
+from stillroom.report.predictions import answers, pictures_of, student_of, teacher_of
+from stillroom.runtime.signals import StopRequest
 from stillroom.trust import UNKNOWN, Trust, UntrustedError, given
 from tests.conftest import colour_folder
 
-SMALL = "stillroom.models.compact:small"
+SMALL = "stillroom.models.demo_nets:small"
 # A stranger's module: importing it leaves a mark, in the place of anything worse.
 STRANGER = f"""
 from pathlib import Path
@@ -322,8 +322,8 @@ def test_published_weights_that_only_a_recipe_asks_for_are_not_fetched(
     [
         "os:abort",
         "stillroomy.models:x",
-        "stillroom.models.checkpoint:zipfile.ZipFile",
-        "stillroom.models.checkpoint:warnings.simplefilter",
+        "stillroom.models.weight_files:zipfile.ZipFile",
+        "stillroom.models.weight_files:warnings.simplefilter",
     ],
 )
 def test_only_stillrooms_own_models_need_no_trust(name):

@@ -14,26 +14,27 @@ from torch import nn
 
 from stillroom.config import DataOptions, Recipe, make_recipe, unknown_setting
 from stillroom.data import DataSet, MemoryLoader
-from stillroom.earlier import evaluation_notes
-from stillroom.engine.device import Machine, make_machine, processes_joined
-from stillroom.engine.evaluate import Evaluation, predict, score
-from stillroom.engine.job import Job
+from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
-from stillroom.engine.progress import Reporter, Silent, make_reporter
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
+from stillroom.engine.training_job import Job
 from stillroom.errors import InputError, InUse
-from stillroom.fitting import Inputs
-from stillroom.handed_in import refuse_lazy, refuse_loading
-from stillroom.kinds import as_kind
-from stillroom.loading import as_asked, load_pictures, with_picture_size
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
-from stillroom.models.reuse import ReusedHead
-from stillroom.networks import build
-from stillroom.prepare import prepare
-from stillroom.resolved import as_begun
-from stillroom.sources import check_source, require_weights
+from stillroom.models.predict import predict
+from stillroom.models.reused_classifier import ReusedHead
+from stillroom.prepare.auto_settings import as_begun
+from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.leak_check import evaluation_notes
+from stillroom.prepare.load_dataset import as_asked, load_pictures, with_picture_size
+from stillroom.prepare.prepare import prepare
+from stillroom.prepare.python_inputs import refuse_lazy, refuse_loading
+from stillroom.prepare.weight_sources import check_source, require_weights
+from stillroom.resolve import build
+from stillroom.runtime.device import Machine, make_machine, processes_joined
+from stillroom.runtime.reporters import Reporter, Silent, make_reporter
+from stillroom.setting_types import as_kind
 from stillroom.trust import given as permit
 
 ModelLike = str | os.PathLike[str] | nn.Module

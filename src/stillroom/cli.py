@@ -10,12 +10,8 @@ from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from stillroom.amounts import counted
-from stillroom.compare.options import CompareOptions, names_of
-from stillroom.config import make_recipe
-from stillroom.errors import Diverged, InputError, Stopped
-from stillroom.files import require_text
-from stillroom.parsers import (
+from stillroom.cli_errors import no_command, plain
+from stillroom.cli_parsers import (
     compare_parser,
     demo_parser,
     distill_parser,
@@ -26,9 +22,13 @@ from stillroom.parsers import (
     report_parser,
     train_parser,
 )
-from stillroom.settings_file import files_first, refuse_fetching, settings_noted, typed
+from stillroom.compare.options import CompareOptions, names_of
+from stillroom.config import make_recipe
+from stillroom.config_file import files_first, refuse_fetching, settings_noted, typed
+from stillroom.errors import Diverged, InputError, Stopped
+from stillroom.files import require_text
+from stillroom.formatting import counted
 from stillroom.trust import Trust, given
-from stillroom.wording import no_command, plain
 
 USAGE_ERROR, FAILED = 2, 1
 
@@ -121,9 +121,9 @@ def _distill(options: Namespace) -> int:
 def _run(command: Any, options: Namespace, trust: Trust) -> int:
     recipe = make_recipe(command, _settings(options))
     from stillroom.api import run_recipe
-    from stillroom.engine.progress import make_reporter
-    from stillroom.fitting import Inputs
-    from stillroom.report.table import summary_table
+    from stillroom.prepare.fitting import Inputs
+    from stillroom.report.runs_table import summary_table
+    from stillroom.runtime.reporters import make_reporter
 
     result = run_recipe(recipe, make_reporter(), Inputs(trust=trust))
     _print(summary_table([result.record]))
@@ -171,11 +171,11 @@ def _compare(options: Namespace) -> int:
 def _report(options: Namespace) -> int:
     from pathlib import Path
 
-    from stillroom.report.files import check_table, write_table
-    from stillroom.report.groups import read_comparison
-    from stillroom.report.ours import PAGE, refuse_foreign
+    from stillroom.report.aggregate import read_comparison
+    from stillroom.report.own_files import PAGE, refuse_foreign
     from stillroom.report.page import write_report
     from stillroom.report.summary import left_out, summarize
+    from stillroom.report.table_export import check_table, write_table
 
     folders = [Path(run) for run in options.runs]
     page = Path(options.out) if options.out else folders[0] / "index.html"
@@ -198,7 +198,7 @@ def _report(options: Namespace) -> int:
 def _export(options: Namespace) -> int:
     from pathlib import Path
 
-    from stillroom.engine.runs import RunFolder
+    from stillroom.engine.run_folder import RunFolder
     from stillroom.export import export
 
     result = export(
@@ -222,7 +222,7 @@ def _demo(options: Namespace) -> int:
 
 
 def _list(options: Namespace) -> int:
-    from stillroom.report.listing import Filters, listing
+    from stillroom.cli_list import Filters, listing
 
     chosen = options.as_dict()
     what = chosen.pop("what")
@@ -231,7 +231,7 @@ def _list(options: Namespace) -> int:
 
 
 def _print(content: Any) -> None:
-    from stillroom.engine.progress import make_console
+    from stillroom.runtime.reporters import make_console
 
     console = make_console(stderr=False)
     if not console.is_terminal:  # a pipe or a file gets whole lines, however long
@@ -244,7 +244,7 @@ def _status() -> Iterator[Callable[[str], None]]:
     """A line that says what is being done, for as long as it takes; only where somebody sits before it."""
     from rich.text import Text
 
-    from stillroom.engine.progress import make_console
+    from stillroom.runtime.reporters import make_console
 
     with make_console(stderr=True).status("") as line:
         yield lambda words: line.update(Text(words))

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_type_hints
 from stillroom.defaults import usual_lr, usual_milestones
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import require_text
-from stillroom.kinds import as_kind
+from stillroom.setting_types import as_kind
 
 PORTABLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 PORTABLE_WORDS = "letters, digits, . - _ only, a letter or digit first, at most 120"

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.amounts import duration
 from stillroom.api import Result, run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import DataSet, load_data
-from stillroom.engine.progress import Reporter, make_reporter
 from stillroom.files import write_atomically
-from stillroom.fitting import Inputs
-from stillroom.report.description import write_description
-from stillroom.report.groups import read_comparison
-from stillroom.report.ours import PAGE, refuse_foreign
+from stillroom.formatting import duration
+from stillroom.prepare.fitting import Inputs
+from stillroom.report.aggregate import read_comparison
+from stillroom.report.comparison_file import write_description
+from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.page import write_report
+from stillroom.report.runs_table import summary_table
 from stillroom.report.summary import summarize
-from stillroom.report.table import summary_table
+from stillroom.runtime.reporters import Reporter, make_reporter
 
-STUDENT = "stillroom.models.compact:small"
+STUDENT = "stillroom.models.demo_nets:small"
 METHODS = {
     "labels-only": "ce",
     "kd": "kd",
@@ -51,8 +51,8 @@ class Scale:
     student_epochs: int
 
 
-FULL = Scale("stillroom.models.compact:large", 100, 200, teacher_epochs=5, student_epochs=4)
-QUICK = Scale("stillroom.models.compact:medium", 30, 100, teacher_epochs=8, student_epochs=6)
+FULL = Scale("stillroom.models.demo_nets:large", 100, 200, teacher_epochs=5, student_epochs=4)
+QUICK = Scale("stillroom.models.demo_nets:medium", 30, 100, teacher_epochs=8, student_epochs=6)
 
 
 def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]) -> None:

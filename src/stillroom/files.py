@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from stillroom.errors import InputError
+from stillroom.formatting import size_in_words
 
 ABANDONED_SECONDS = 3600  # what nobody wrote to for so long was left by a killed process, here or elsewhere
 _SHOWN = 3
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
@@ -130,3 +134,19 @@ def first_few(names: Sequence[str]) -> str:
     """Return the first few of some names, each fit to be printed, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(shown(name) for name in names[:_SHOWN]) + more
+
+
+def unwritten(path: Path, error: OSError, needed: int) -> InputError:
+    """Explain why one of a run's files could not be written.
+
+    Args:
+        path: the file.
+        error: what the system said.
+        needed: bytes of the whole file.
+    """
+    fix = "make room" if error.errno in _FULL else "make its folder writable"
+    return InputError(
+        f"{path} could not be written ({error.strerror or error}): it needs {size_in_words(needed, up=True)}, "
+        f"{size_in_words(shutil.disk_usage(path.parent).free)} are free there. What was saved before is whole: {fix} "
+        "and run the same command again"
+    )

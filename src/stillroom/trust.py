@@ -2,7 +2,7 @@
 
 A name such as ``helper:make`` is a program: importing it runs code. A user who types it wants that. A run folder, a
 recipe or a comparison that came from somewhere else must not decide it. So every name carries its :class:`Origin`, and
-the two doors, :mod:`stillroom.imports` and :mod:`stillroom.models.hubs`, ask for it.
+the two doors, :mod:`stillroom.imports` and :mod:`stillroom.models.external`, ask for it.
 """
 
 from __future__ import annotations

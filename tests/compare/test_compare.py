@@ -15,11 +15,11 @@ import yaml
 from safetensors.torch import load_file
 
 from stillroom.cli import main
-from stillroom.compare.check import check
+from stillroom.compare.dry_run import check
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions
-from stillroom.engine.lock import locked
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
+from stillroom.runtime.folder_lock import locked
 from tests.conftest import colour_folder
 from tests.durability.whole import differences, files
 
@@ -41,7 +41,7 @@ def photos(tmp_path_factory):
 
 def arguments(photos, runs, *more):
     return [
-        "compare", "--teachers", "stillroom.models.compact:medium", "--students", "stillroom.models.compact:small",
+        "compare", "--teachers", "stillroom.models.demo_nets:medium", "--students", "stillroom.models.demo_nets:small",
         "--methods", "ce,kd,ldrld(depth=2)", "--seeds", "2", "--data", str(photos), "--runs", str(runs), "--name", "c",
         "--jobs", "2", *SETTINGS, *more,
     ]  # fmt: skip
@@ -114,8 +114,8 @@ def test_after_two_kills_a_comparison_is_the_one_that_was_never_disturbed(compar
 
 def test_the_check_says_whose_batch_norms_lag_behind(photos, tmp_path):
     options = CompareOptions(
-        teachers="stillroom.models.compact:medium",
-        students="stillroom.models.compact:small,torchvision:mobilenet_v3_small",
+        teachers="stillroom.models.demo_nets:medium",
+        students="stillroom.models.demo_nets:small,torchvision:mobilenet_v3_small",
         methods="ce,kd",
         seeds=1,
     )

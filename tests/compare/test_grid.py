@@ -9,7 +9,7 @@ import yaml
 from stillroom.compare.grid import joined_record, make_grid, write_record
 from stillroom.compare.options import CompareOptions
 from stillroom.errors import InputError
-from stillroom.report.description import read_description
+from stillroom.report.comparison_file import read_description
 
 
 def grid_of(tmp_path, settings=None, **changed):
@@ -213,7 +213,7 @@ def test_a_teachers_run_that_was_moved_keeps_its_label(tmp_path, monkeypatch):
 
 
 def test_a_call_that_ended_before_its_teacher_began_goes_on_under_the_same_names(tmp_path):
-    options = {"teachers": "stillroom.models.compact:medium", "students": "resnet8", "methods": "kd", "seeds": 1}
+    options = {"teachers": "stillroom.models.demo_nets:medium", "students": "resnet8", "methods": "kd", "seeds": 1}
     first = grid_of(tmp_path, **options)
     write_record(first.folder, joined_record(first))
     again = grid_of(tmp_path, **options)

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from stillroom.cli import main
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions
-from stillroom.compare.work import work
-from stillroom.engine.runs import RunFolder
+from stillroom.compare.run_cell import work
+from stillroom.engine.run_folder import RunFolder
 from tests.compare.test_compare import arguments, begin, epochs_of_students, photos, wait_until  # noqa: F401
 from tests.durability.whole import differences
 
@@ -58,7 +58,7 @@ def test_after_a_worker_and_then_ray_were_killed_the_same_command_ends_as_if_not
     assert main(arguments(photos, killed.parent, *MORE)) == 0
 
     options = CompareOptions(
-        teachers="stillroom.models.compact:medium", students="stillroom.models.compact:small", methods="kd", seeds=1
+        teachers="stillroom.models.demo_nets:medium", students="stillroom.models.demo_nets:small", methods="kd", seeds=1
     )
     settings = {"epochs": EPOCHS, "batch_size": 8, "accelerator": "cpu", "precision": "32", "data": str(photos)}
     monkeypatch.setenv("LOCAL_RANK", "0")

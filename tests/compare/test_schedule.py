@@ -6,9 +6,9 @@ import pytest
 
 from stillroom.compare import schedule
 from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.run_cell import Outcome
 from stillroom.compare.schedule import Schedule
-from stillroom.compare.work import Outcome
-from stillroom.engine.stop import StopRequest
+from stillroom.runtime.signals import StopRequest
 
 
 class Board:

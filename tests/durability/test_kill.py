@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from tests.durability.whole import asides, differences, files, goes_on, in_bytes
 
 # How far a write gets is a share of the whole file.

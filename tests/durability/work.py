@@ -18,10 +18,10 @@ from stillroom import demo as demo_module
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import Augment, DataSet
-from stillroom.engine import bank
-from stillroom.engine.progress import Silent
-from stillroom.fitting import Inputs
-from stillroom.report import answers
+from stillroom.prepare.fitting import Inputs
+from stillroom.report import predictions
+from stillroom.runtime.reporters import Silent
+from stillroom.teachers import bank
 from tests.conftest import tiny_set
 
 # 80 pictures, 18 a step: five steps an epoch. The bank's blocks are shortened to 32 pictures: three an epoch.
@@ -72,7 +72,7 @@ def demo(folder, trouble=None):
     scale = demo_module.Scale(demo_module.STUDENT, classes=10, per_class=8, teacher_epochs=1, student_epochs=1)
     pictures = DataSet("tiny", tiny_set(8, 10), tiny_set(4, 10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
     demo_module.QUICK, demo_module.load_data = scale, lambda *_, **__: pictures
-    answers.load_pictures = lambda _: pictures
+    predictions.load_pictures = lambda _: pictures
     if trouble is not None:
         TROUBLES[trouble[0]](*trouble[1:])
     demo_module.demo(out=str(Path(folder) / "demo"), quick=True, seed=0, show=lambda _: None)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 import torch
 
 from stillroom.data import Augment
-from stillroom.engine.bank import TeacherBank, View
-from stillroom.engine.bank_key import BankKey
+from stillroom.teachers.bank import TeacherBank, View
+from stillroom.teachers.bank_key import BankKey
 
 KEY = BankKey("t", "p", asdict(Augment()), (0.5,) * 3, (0.25,) * 3, seed=1, precision="32", classes=5, count=50)
 PLENTY = 10**9

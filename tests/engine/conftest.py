@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillroom.engine import bank, bank_files
+from stillroom.teachers import bank, bank_files
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from torch.nn.modules.module import register_module_forward_hook
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import Augment, DataSet
-from stillroom.engine.device import make_machine, processes_joined
-from stillroom.engine.progress import Silent
 from stillroom.errors import InputError, Stopped
-from stillroom.fitting import Inputs
+from stillroom.prepare.fitting import Inputs
+from stillroom.runtime.device import make_machine, processes_joined
+from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_set
 
 # 26 images a step and 80 in all: two are left for the last step, fewer than three processes. 44 validation images.

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from stillroom.engine.evaluate import agreement, hardly_learned, predict, score, what_to_try
-from stillroom.records import Batch
+from stillroom.batch import Batch
+from stillroom.engine.evaluate import agreement, hardly_learned, score, what_to_try
+from stillroom.models.predict import predict
 
 
 def test_accuracy_and_loss_by_hand():

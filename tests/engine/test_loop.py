@@ -17,15 +17,16 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine import device, loaders, loop
-from stillroom.engine.device import make_machine
+from stillroom.engine import loaders, loop
 from stillroom.engine.evaluate import Evaluation
 from stillroom.engine.loop import Loop
-from stillroom.engine.progress import Silent
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
-from stillroom.fitting import Inputs
 from stillroom.methods import Method, Term
+from stillroom.prepare.fitting import Inputs
+from stillroom.runtime import device
+from stillroom.runtime.device import make_machine
+from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_model
 
 SETTINGS = {
@@ -130,7 +131,7 @@ from pathlib import Path
 from tests.conftest import tiny_model, tiny_set
 from tests.engine.test_loop import At, run
 from stillroom.data import Augment, DataSet
-from stillroom.engine.progress import Silent
+from stillroom.runtime.reporters import Silent
 data = DataSet("tiny", tiny_set(20), tiny_set(10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 run(Path(sys.argv[1]), data, optimizer="adamw", reporter=At(int(sys.argv[2]), kill))

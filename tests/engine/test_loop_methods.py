@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import stillroom
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError, Stopped
 from tests.conftest import tiny_model
 from tests.engine.test_loop import At, run, same_weights

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine.progress import Silent
 from stillroom.errors import InputError, Stopped
-from stillroom.fitting import Inputs
 from stillroom.methods import PRESETS, Method, Term
-from stillroom.models.anatomy import PARTS
+from stillroom.models.probe import PARTS
+from stillroom.prepare.fitting import Inputs
+from stillroom.runtime.reporters import Silent
 from tests.engine.test_loop import SETTINGS, At, same_weights
 
 both_precisions = pytest.mark.parametrize("precision", ["32", "bf16"])

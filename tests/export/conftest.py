@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 import stillroom
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 
 CLASSES, PER_CLASS, SIZE = 4, 18, 32
 FAST = {"epochs": 1, "batch_size": 16, "lr": 0.01, "accelerator": "cpu", "precision": "32", "image_size": SIZE}
@@ -38,7 +38,9 @@ def make_run(pictures, tmp_path_factory):
 
     def make(student: str, method: str = "kd") -> RunFolder:
         if "teacher" not in made:
-            made["teacher"] = stillroom.train(model="stillroom.models.compact:medium", name="teacher", **common).record
+            made["teacher"] = stillroom.train(
+                model="stillroom.models.demo_nets:medium", name="teacher", **common
+            ).record
         if student == "teacher":
             return made["teacher"]
         if f"{student} {method}" not in made:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.export import export, latency
 
 

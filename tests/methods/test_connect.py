@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from stillroom.batch import Batch, Output
 from stillroom.errors import InputError
 from stillroom.methods import PRESETS, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
 from stillroom.models.output import logits_of
 from stillroom.models.watch import Watch
-from stillroom.records import Batch, Output
 
 CLASSES = 10
 LABELS = torch.arange(40) % CLASSES

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from stillroom.batch import Output
 from stillroom.errors import InputError
 from stillroom.losses import DKD, Standardized, dkd, kd, ldrld, standardize
 from stillroom.losses.needs import settings_of
 from stillroom.methods import PRESETS, parse_method
-from stillroom.records import Output
 
 
 @pytest.fixture

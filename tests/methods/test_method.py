@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from stillroom.batch import Output
 from stillroom.errors import InputError
 from stillroom.losses import KD, MLKD
 from stillroom.methods import Method, Term, parse_method
-from stillroom.records import Output
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from stillroom import losses
+from stillroom.batch import Output
 from stillroom.errors import InputError
 from stillroom.methods import PRESETS, Method, Term
 from stillroom.methods.own_losses import check_properties
-from stillroom.records import Output
 
 LOGITS = torch.zeros(6, 10)
 

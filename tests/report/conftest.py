@@ -10,10 +10,10 @@ from PIL import Image
 
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine.progress import Silent
+from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_set
 
-SMALL, LARGE = "stillroom.models.compact:small", "stillroom.models.compact:medium"
+SMALL, LARGE = "stillroom.models.demo_nets:small", "stillroom.models.demo_nets:medium"
 CELLS = (("ce", 0), ("ce", 1), ("kd", 0), ("kd", 1), ("ldrld(depth=3)", 0))
 
 

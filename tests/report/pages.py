@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 import yaml
 
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.report import confusions, page, summary
-from stillroom.report.answers import Answers
-from stillroom.report.groups import Cell, Comparison, Pair
-from stillroom.report.measures import Measures
-from stillroom.report.views.alignment import align
-from stillroom.report.views.images import cam_uri, picture_uri
-from stillroom.report.views.plane import Layout, Plane
+from stillroom.report.aggregate import Cell, Comparison, Pair
+from stillroom.report.metrics import Measures
+from stillroom.report.predictions import Answers
+from stillroom.report.views.class_alignment import align
+from stillroom.report.views.class_relations import relate
+from stillroom.report.views.data_uris import cam_uri, picture_uri
+from stillroom.report.views.example_images import Answer, Group, Sample, Samples
+from stillroom.report.views.feature_plane import Layout, Plane
 from stillroom.report.views.ranking import ranking_of
-from stillroom.report.views.relations import relate
-from stillroom.report.views.samples import Answer, Group, Sample, Samples
 
 EPOCHS = 12
 PER_CLASS = 5

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from stillroom.report.answers import Answers
 from stillroom.report.confusions import Change, confusions, largest_changes
+from stillroom.report.predictions import Answers
 
 
 def test_confusions_count_pictures_and_leave_right_answers_out():

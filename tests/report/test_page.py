@@ -5,7 +5,7 @@ import json
 import re
 
 from stillroom.report import page
-from stillroom.report.groups import read_comparison
+from stillroom.report.aggregate import read_comparison
 from stillroom.report.page import write_report
 from stillroom.report.summary import summarize, verdict
 from tests.report.pages import made_comparison, made_views

@@ -7,10 +7,10 @@ import pytest
 
 from stillroom.config import make_recipe
 from stillroom.data import Augment
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.recipes import load_published, recipes_folder
 from stillroom.report import published
-from stillroom.report.found import FoundRun
+from stillroom.report.discovery import FoundRun
 from stillroom.report.published import published_accuracies
 from tests.report.test_groups import made_run
 

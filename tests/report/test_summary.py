@@ -8,13 +8,13 @@ import shutil
 import pytest
 from rich.console import Console
 
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report import summary as module
-from stillroom.report.columns import tables_of
-from stillroom.report.groups import Cell, Comparison, Pair, read_comparison
-from stillroom.report.measures import Measures
+from stillroom.report.aggregate import Cell, Comparison, Pair, read_comparison
+from stillroom.report.metrics import Measures
 from stillroom.report.page import _curves
+from stillroom.report.page_tables import tables_of
 from stillroom.report.summary import left_out, summarize, summary_table, verdict
 
 # Accuracy after the last epoch by method and seed.

@@ -12,15 +12,15 @@ from typing import Any, Literal
 from stillroom.compare.labels import as_given, is_same_model, own_name, shortened
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
-from stillroom.engine.runs import RunFolder
-from stillroom.engine.same_run import differing, same_setting
+from stillroom.engine.resume_check import differing, same_setting
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError, first_line
-from stillroom.loading import with_picture_size
 from stillroom.methods import parse_method
-from stillroom.networks import is_run
+from stillroom.prepare.load_dataset import with_picture_size
+from stillroom.prepare.weight_sources import check_source
 from stillroom.reading import UnreadableError, read_yaml
-from stillroom.report.description import NAME, read_description, write_description
-from stillroom.sources import check_source
+from stillroom.report.comparison_file import NAME, read_description, write_description
+from stillroom.resolve import is_run
 from stillroom.trust import NOTHING, Trust
 
 # What may differ between two calls that work on the same comparison: none of it decides a result.

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from stillroom.config import slug
-from stillroom.engine.runs import RunFolder
-from stillroom.engine.same_run import same_setting
-from stillroom.networks import is_run
-from stillroom.sources import is_path
+from stillroom.engine.resume_check import same_setting
+from stillroom.engine.run_folder import RunFolder
+from stillroom.prepare.weight_sources import is_path
+from stillroom.resolve import is_run
 
 
 def own_name(label: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from stillroom.cli_errors import plain
 from stillroom.config import OptimOptions
 from stillroom.errors import InputError
-from stillroom.report.description import NamedMethod, named_method
-from stillroom.wording import plain
+from stillroom.report.comparison_file import NamedMethod, named_method
 
 Names = dict[str, str] | list[str] | str
 Methods = dict[str, str | dict[str, Any]] | list[str] | str

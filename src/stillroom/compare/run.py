@@ -12,18 +12,18 @@ from typing import Any
 import psutil
 import torch
 
-from stillroom.amounts import counted
-from stillroom.compare.board import Board, make_board
-from stillroom.compare.check import check
+from stillroom.compare.dry_run import check
 from stillroom.compare.grid import Grid, joined_record, make_grid, write_record
+from stillroom.compare.live_board import Board, make_board
 from stillroom.compare.options import CompareOptions, names_of
 from stillroom.compare.schedule import Schedule, is_done
 from stillroom.compare.workers import Cluster, Processes, Workers
-from stillroom.engine.lock import locked
-from stillroom.engine.stop import StopRequest, listen
 from stillroom.errors import InputError, Stopped
-from stillroom.report.groups import Comparison, read_comparison
-from stillroom.report.ours import PAGE, refuse_foreign
+from stillroom.formatting import counted
+from stillroom.report.aggregate import Comparison, read_comparison
+from stillroom.report.own_files import PAGE, refuse_foreign
+from stillroom.runtime.folder_lock import locked
+from stillroom.runtime.signals import StopRequest, listen
 from stillroom.trust import Trust, given
 
 BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of pictures and two small models

@@ -7,13 +7,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
-from stillroom.compare.board import Board
 from stillroom.compare.grid import Cell, Grid
-from stillroom.compare.work import Outcome, work
+from stillroom.compare.live_board import Board
+from stillroom.compare.run_cell import Outcome, work
 from stillroom.compare.workers import Workers
-from stillroom.engine.stop import StopRequest
 from stillroom.errors import first_line
-from stillroom.report.answers import STORED
+from stillroom.report.predictions import STORED
+from stillroom.runtime.signals import StopRequest
 
 LOOK_SECONDS = 0.5
 

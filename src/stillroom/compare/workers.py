@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from stillroom.compare.work import SECONDS_TO_SAVE, end_with
-from stillroom.engine.stop import handlers_kept
+from stillroom.compare.run_cell import SECONDS_TO_SAVE, end_with
 from stillroom.errors import InputError, first_line
+from stillroom.runtime.signals import handlers_kept
 
 SECONDS_TO_CONNECT = 10  # what a cluster has to take a connection
 

@@ -1,10 +1,10 @@
 """Images and labels become batches: sets by name or folder, held in memory, augmented batch by batch."""
 
 from stillroom.data.augment import Augment
+from stillroom.data.channel_statistics import channel_statistics
+from stillroom.data.datasets import DataSet, SetDescription, describe_sets, load_data
 from stillroom.data.glyphs import glyphs100
-from stillroom.data.memory import ImageSet, MemoryLoader
-from stillroom.data.sets import DataSet, SetDescription, describe_sets, load_data
-from stillroom.data.statistics import channel_statistics
+from stillroom.data.memory_loader import ImageSet, MemoryLoader
 
 __all__ = [
     "Augment",

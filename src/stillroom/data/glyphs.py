@@ -23,7 +23,7 @@ from torch import Tensor
 
 from stillroom.data.cache import cache_folder, keep
 from stillroom.data.glyph_drawing import BLOCK, SIDE, Difficulty, draw_block, glyph_masks
-from stillroom.data.memory import ImageSet
+from stillroom.data.memory_loader import ImageSet
 from stillroom.errors import InputError
 
 VERSION = 1  # raise when the pictures change for a reason that the cache key does not show

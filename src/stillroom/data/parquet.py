@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillroom.amounts import counted
-from stillroom.data.decode import Source
-from stillroom.data.listing import Listing
-from stillroom.data.report import Report
+from stillroom.data.decoding import Source
+from stillroom.data.set_faults import Report
+from stillroom.data.split_files import Listing
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
+from stillroom.formatting import counted
 
 _IMAGE = ("image", "img")
 _LABEL = ("label", "labels", "fine_label")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stillroom.amounts import counted
-from stillroom.data.folder import from_files, list_classes
-from stillroom.data.listing import Listing
-from stillroom.data.scan import Scan
+from stillroom.data.find_images import Scan
+from stillroom.data.image_folder import from_files, list_classes
+from stillroom.data.split_files import Listing
 from stillroom.errors import InputError
 from stillroom.files import first_few
+from stillroom.formatting import counted
 from stillroom.reading import UnreadableError, read_text
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import math
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +12,9 @@ from typing import Any
 import torch
 
 from stillroom.errors import InputError, first_line
-from stillroom.files import write_atomically
-from stillroom.models.checkpoint import read_torch
+from stillroom.files import unwritten, write_atomically
+from stillroom.models.weight_files import read_torch
 from stillroom.reading import UnreadableError
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -60,29 +55,6 @@ def _system_error(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error
-
-
-def unwritten(path: Path, error: OSError, needed: int) -> InputError:
-    """Explain why one of a run's files could not be written.
-
-    Args:
-        path: the file.
-        error: what the system said.
-        needed: bytes of the whole file.
-    """
-    fix = "make room" if error.errno in _FULL else "make its folder writable"
-    return InputError(
-        f"{path} could not be written ({error.strerror or error}): it needs {size_in_words(needed, up=True)}, "
-        f"{size_in_words(shutil.disk_usage(path.parent).free)} are free there. What was saved before is whole: {fix} "
-        "and run the same command again"
-    )
-
-
-def size_in_words(count: float, *, up: bool = False) -> str:
-    """A number of bytes with its unit, rounded down, or up for what is needed."""
-    scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB")) if count >= s), (1e3, "kB"))
-    tenths = math.ceil(10 * count / scale) if up else math.floor(10 * count / scale)
-    return f"{tenths / 10:.12g} {unit}"
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from stillroom.engine import together
-from stillroom.models import logits_of
-from stillroom.models.output import evaluating
-from stillroom.records import Batch
+from stillroom.runtime import distributed
 
 HARDLY = 0.06  # of what guessing leaves; students that had diverged ended between 0.01 and 0.05 of it
 
@@ -35,24 +29,6 @@ class Evaluation:
     count: int
 
 
-def predict(
-    model: nn.Module, batches: Iterable[Batch], autocast: AbstractContextManager[None] | None = None
-) -> tuple[Tensor, Tensor]:
-    """Run a model over batches in evaluation mode; the mode of each of its modules is put back afterwards.
-
-    Returns:
-        Logits (N, C) in float32 and labels (N,), both on the model's device; those of stand-ins are left out.
-    """
-    logits, labels = [], []
-    with evaluating(model), torch.no_grad(), autocast or nullcontext():
-        for batch in batches:
-            said = logits_of(model(batch.images)).float()  # a stand-in too: processes may compute it together
-            if not batch.stand_in:
-                logits.append(said)
-                labels.append(batch.labels)
-        return torch.cat(logits), torch.cat(labels)
-
-
 def score(logits: Tensor, labels: Tensor) -> Evaluation:
     """Accuracy and loss of logits (N, C) against labels (N,)."""
     ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
@@ -66,8 +42,8 @@ def over_all_processes(part: Evaluation) -> Evaluation:
     Args:
         part: over the images of this process.
     """
-    counts = together.from_all(part.count)
-    means = {f: together.mean_of_shares(getattr(part, f), part.count) for f in ("top1", "top5", "loss")}
+    counts = distributed.from_all(part.count)
+    means = {f: distributed.mean_of_shares(getattr(part, f), part.count) for f in ("top1", "top5", "loss")}
     return Evaluation(**means, count=sum(counts))
 
 

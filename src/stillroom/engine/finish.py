@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from stillroom.engine import together
 from stillroom.engine.evaluate import Evaluation, hardly_learned, what_to_try
-from stillroom.engine.job import Job
-from stillroom.engine.memory import PeakMemory
-from stillroom.engine.progress import Reporter
-from stillroom.engine.resume import Progress
+from stillroom.engine.training_job import Job
+from stillroom.engine.training_state import Progress
 from stillroom.models import load_weights
+from stillroom.runtime import distributed
+from stillroom.runtime.peak_memory import PeakMemory
+from stillroom.runtime.reporters import Reporter
 
 
 def finish(
@@ -35,11 +35,11 @@ def finish(
     many, rows = job.machine.world_size > 1, now.rows
     if job.recipe.run.export == "best":
         if many:
-            together.wait_for_all()  # process 0 may still be writing them
+            distributed.wait_for_all()  # process 0 may still be writing them
         load_weights(job.student, job.run.best)
     job.student.eval()
     peak = memory.bytes()
-    peaks = together.from_all(peak) if many else [peak]
+    peaks = distributed.from_all(peak) if many else [peak]
     summary = {
         "parameters": sum(p.numel() for p in job.student.parameters()),
         "teacher_parameters": None if job.teacher is None else sum(p.numel() for p in job.teacher.parameters()),

@@ -8,8 +8,8 @@ import torch
 
 from stillroom.config import Recipe
 from stillroom.data import DataSet, MemoryLoader
-from stillroom.engine.device import Machine
 from stillroom.errors import InputError
+from stillroom.runtime.device import Machine
 
 
 class Place(TypedDict):

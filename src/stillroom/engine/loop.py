@@ -12,25 +12,27 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from stillroom.engine import best, checkpoint, together
-from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, over_all_processes, predict, score
+from stillroom.batch import Batch, Output
+from stillroom.engine import best_weights, checkpoint
+from stillroom.engine.divergence import Health
+from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, over_all_processes, score
 from stillroom.engine.finish import finish
-from stillroom.engine.health import Health
-from stillroom.engine.job import Job
 from stillroom.engine.loaders import make_loaders
-from stillroom.engine.looks import Looks
-from stillroom.engine.memory import PeakMemory, naming_memory
-from stillroom.engine.opening import opening
-from stillroom.engine.optim import build_optimizer, lr_at
-from stillroom.engine.progress import Reporter
-from stillroom.engine.resume import Progress, restore_progress, save_progress
-from stillroom.engine.shared_norms import SharedNorms
-from stillroom.engine.stop import StopRequest, listen
-from stillroom.engine.teaching import answer, prepare_teaching, watch
-from stillroom.engine.unsaved import Unsaved
+from stillroom.engine.optimizer import build_optimizer, lr_at
+from stillroom.engine.polling import Looks
+from stillroom.engine.run_banner import opening
+from stillroom.engine.training_job import Job
+from stillroom.engine.training_state import Progress, restore_progress, save_progress
+from stillroom.engine.unsaved_state import Unsaved
 from stillroom.errors import Diverged, Stopped
 from stillroom.losses.finite import NotFinite
-from stillroom.records import Batch, Output
+from stillroom.models.predict import predict, predict_batch
+from stillroom.runtime import distributed
+from stillroom.runtime.global_batch_norm import SharedNorms
+from stillroom.runtime.peak_memory import PeakMemory, naming_memory
+from stillroom.runtime.reporters import Reporter
+from stillroom.runtime.signals import StopRequest, listen
+from stillroom.teachers.torch_teacher import Teaching, open_bank, place_teacher, watch
 
 
 class Loop:
@@ -51,7 +53,7 @@ class Loop:
         job.method.to(device)
         self.many = job.machine.world_size > 1
         if self.many:
-            together.copy_from_first([job.student, job.method])
+            distributed.copy_from_first([job.student, job.method])
         self.norms = SharedNorms([job.student, job.method] if self.many else [])
         self.trained = [*job.student.parameters(), *job.method.parameters()]
         self.optimizer = build_optimizer(self.trained, job.recipe.optim, compiled=self.options.compile)
@@ -61,7 +63,7 @@ class Loop:
             job.data, job.recipe, job.machine, strong=job.method.needs_strong
         )
         self.student_watch = watch(job.student, job.student_view, job.method, "student")
-        self.teaching = prepare_teaching(job, (self.train_loader, self.val_loader), layout, reporter)
+        self.teaching = self._place_teacher(layout)
         self.steps = len(self.train_loader)
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
@@ -70,6 +72,16 @@ class Loop:
         self.looks = Looks(every_step=device.type == "cpu")
         self.unsaved: Unsaved | None = Unsaved(job.method)
         self.told = torch.zeros(2)  # by all processes: how many are asked to stop, and how long a step takes
+
+    def _place_teacher(self, layout: torch.memory_format) -> Teaching | None:
+        job = self.job
+        if job.teacher is None:
+            return None
+        loaders = (self.train_loader, self.val_loader)
+        bank = open_bank(job.bank_key, self.options, job.machine, loaders, self.reporter)
+        hooks = watch(job.teacher, job.teacher_view, job.method, "teacher")
+        sharded = self.many and self.options.shard_teacher
+        return place_teacher(job.teacher, hooks, bank, job.machine, self.val_loader, layout=layout, sharded=sharded)
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and write the summary.
@@ -87,7 +99,9 @@ class Loop:
         if self.job.run.last.exists():
             self.progress = restore_progress(self.job, self.optimizer, self.reporter)
         if self.many:
-            together.agree((self.progress.epoch, self.progress.step), f"the place to go on from in {self.job.run.path}")
+            distributed.agree(
+                (self.progress.epoch, self.progress.step), f"the place to go on from in {self.job.run.path}"
+            )
         teacher = self._score_teacher()
         done = (self.progress.epoch - 1) * self.steps + self.progress.step
         about = opening(self.job, self.steps, done)
@@ -122,7 +136,7 @@ class Loop:
                 teacher = self.teaching.about(batch, now.epoch, loader.own_before(now.step))
                 now.filling += self.teaching.filling - filled
             with self._autocast():
-                student = answer(self.runner, self.student_watch, batch)
+                student = predict_batch(self.runner, self.student_watch, batch)
             count = loader.pictures_in(now.step)
             values = self._losses(student, teacher, batch, count)
             values.sum().backward()  # type: ignore[no-untyped-call]
@@ -150,9 +164,9 @@ class Loop:
         share = 1.0
         if whole:
             first = self.train_loader.first_owner(self.progress.step)
-            labels, ids = together.gather_labels(batch, count, first)
-            student = together.gather_batch(student, count, first)
-            teacher = None if teacher is None else together.gather_batch(teacher, count, first)
+            labels, ids = distributed.gather_labels(batch, count, first)
+            student = distributed.gather_batch(student, count, first)
+            teacher = None if teacher is None else distributed.gather_batch(teacher, count, first)
         elif self.many:
             own = 0 if batch.stand_in else len(labels)
             share = own * self.job.machine.world_size / count  # the mean of the parts' means, made exact
@@ -169,7 +183,7 @@ class Loop:
         if not self.many:
             return values
         wish, pace = float(stop.signal_number > 0), self.looks.pace if self.job.machine.first else 0.0
-        extra = together.average(self.trained, torch.cat([values.float(), values.new_tensor([wish, pace])]))
+        extra = distributed.average(self.trained, torch.cat([values.float(), values.new_tensor([wish, pace])]))
         self.told = extra[-2:]
         return extra[:-2]
 
@@ -217,7 +231,7 @@ class Loop:
         now.rows.append(row)
         if self.job.machine.first:
             if now.best() is row:
-                now.best_weights = best.write_candidate(run, self.job.student)
+                now.best_weights = best_weights.write_candidate(run, self.job.student)
             run.write_epochs(now.rows)
         self.reporter.epoch(row)
         now.epoch, now.step, now.seconds, now.filling, now.seen = now.epoch + 1, 0, 0.0, 0.0, 0
@@ -241,8 +255,8 @@ class Loop:
         means = now.losses[: now.step].mean(0).tolist()
         same = None if self.teacher_logits is None else agreement(logits, self.teacher_logits)
         if self.many:
-            result, correct = over_all_processes(result), together.total(correct)
-            same = None if same is None else together.mean_of_shares(same, len(labels))
+            result, correct = over_all_processes(result), distributed.total(correct)
+            same = None if same is None else distributed.mean_of_shares(same, len(labels))
         return {
             "epoch": now.epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -275,7 +289,7 @@ class Loop:
     def _somebody_asked(self, stop: StopRequest) -> bool:
         """Whether any process was asked to stop; all have to come here."""
         asked = stop.signal_number > 0
-        return int(together.total(self._zero() + asked)) > 0 if self.many else asked
+        return int(distributed.total(self._zero() + asked)) > 0 if self.many else asked
 
     def _stop_if(self, asked: bool, stop: StopRequest) -> None:
         """Save and stop, in all processes at the same step; a run at its end is finished instead."""
@@ -285,7 +299,7 @@ class Loop:
         self._tell_unsaved()
         save_progress(self.job, self.optimizer, self.progress)
         if self.many:
-            together.wait_for_all()  # torchrun ends the others as soon as one has left
+            distributed.wait_for_all()  # torchrun ends the others as soon as one has left
         raise Stopped(
             f"stopped in epoch {self.progress.epoch} after step {self.progress.step}; everything is saved in "
             f"{self.job.run.path}. The same command goes on from there",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillroom.export.deliver import ExportResult, export
-from stillroom.export.restore import load
+from stillroom.export.exported_model import load
+from stillroom.export.pipeline import ExportResult, export
 
 __all__ = ["ExportResult", "export", "load"]

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from stillroom.batch import Batch
 from stillroom.errors import InputError, first_line
-from stillroom.export.tools import INPUT, OUTPUT, quiet
-from stillroom.records import Batch
+from stillroom.export.onnx_session import INPUT, OUTPUT, quiet
 
 CALIBRATION = 512  # pictures; ranges of activations settle well before
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.errors import InputError
-from stillroom.export.graph import write_graph
 from stillroom.export.latency import Contender, Timing, machine, measure
+from stillroom.export.onnx_graph import write_graph
+from stillroom.export.onnx_session import INPUT, OUTPUT, open_session
 from stillroom.export.quantise import write_int8
-from stillroom.export.subject import Subject, teacher_or_reason
-from stillroom.export.tools import INPUT, OUTPUT, open_session
+from stillroom.export.source_run import Subject, teacher_or_reason
 from stillroom.models import logits_of
 
 BATCHES = (1, 64)

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stillroom.batch import Batch, Output
 from stillroom.errors import InputError, first_line
 from stillroom.fingerprint import copied
 from stillroom.losses.needs import connect_needs_of
 from stillroom.methods.method import Method, named
-from stillroom.models.anatomy import Anatomy, examine, pair_levels
 from stillroom.models.output import evaluating, logits_of
-from stillroom.models.reuse import reuse_head
+from stillroom.models.probe import Anatomy, examine, pair_levels
+from stillroom.models.reused_classifier import reuse_head
 from stillroom.models.watch import Watch
-from stillroom.records import Batch, Output
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stillroom.amounts import counted
+from stillroom.batch import Output
 from stillroom.errors import InputError
+from stillroom.formatting import counted
 from stillroom.losses.needs import connect_needs_of, needs_of
 from stillroom.methods.own_losses import check_properties, one_number
-from stillroom.models.anatomy import PARTS
-from stillroom.records import Output
+from stillroom.models.probe import PARTS
 
 # What a loss's forward may ask for; connect may ask for train_labels too. Each name is one thing for both networks.
 SIDES = ("student", "teacher")

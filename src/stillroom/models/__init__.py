@@ -4,16 +4,16 @@
 without running code, and ``Tapped`` turns a model into one that answers with logits and features, without
 changing it.
 
-Nothing here depends on more than ``stillroom.records`` and ``stillroom.errors``; timm, torchvision and
+Nothing here depends on more than ``stillroom.batch`` and ``stillroom.errors``; timm, torchvision and
 safetensors are imported when first needed.
 """
 
 from __future__ import annotations
 
-from stillroom.models.adapt import build_model
-from stillroom.models.checkpoint import read_checkpoint
+from stillroom.models.build import build_model
+from stillroom.models.hooks import FeatureTap, Tapped, stages_of
 from stillroom.models.output import check_output, logits_of
-from stillroom.models.taps import FeatureTap, Tapped, stages_of
+from stillroom.models.weight_files import read_checkpoint
 from stillroom.models.weights import load_weights, save_weights
 from stillroom.models.zoo import ZOO, ModelRow, describe_models
 

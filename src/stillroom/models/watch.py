@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stillroom.models.anatomy import PARTS, Anatomy, Place
-from stillroom.models.taps import FeatureTap, Point, inside
+from stillroom.models.hooks import FeatureTap, Point, inside
+from stillroom.models.probe import PARTS, Anatomy, Place
 
 
 class Watch:

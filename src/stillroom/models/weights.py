@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillroom.amounts import counted
 from stillroom.errors import InputError, first_line
 from stillroom.files import shown, write_atomically
-from stillroom.models.checkpoint import read_checkpoint
+from stillroom.formatting import counted
+from stillroom.models.weight_files import read_checkpoint
 
 _PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 3

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
-from stillroom.report.table import signed
+from stillroom.report.runs_table import signed
 
 COLOURS = 10  # --c1 ... --c10 in page.css; --c0 is the teacher's
 MARKERS = "osD^vP*Xph"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stillroom.report.answers import Answers, answers
-from stillroom.report.groups import Pair
+from stillroom.report.aggregate import Pair
+from stillroom.report.predictions import Answers, answers
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import Any
 
 import jinja2
 
-from stillroom.amounts import duration
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_text
+from stillroom.formatting import duration
+from stillroom.report.aggregate import Comparison, Pair
 from stillroom.report.charts import (
     Curve,
     Point,
@@ -27,14 +28,13 @@ from stillroom.report.charts import (
     plane_chart,
     shortened,
 )
-from stillroom.report.columns import PageTable, short_count, tables_of
 from stillroom.report.confusions import Changes, confusion_changes
-from stillroom.report.groups import Comparison, Pair
-from stillroom.report.making import Making, making_of
-from stillroom.report.ours import PAGE, refuse_foreign
-from stillroom.report.soundness import is_finite
+from stillroom.report.own_files import PAGE, refuse_foreign
+from stillroom.report.page_tables import PageTable, short_count, tables_of
+from stillroom.report.provenance import Making, making_of
+from stillroom.report.runs_table import signed
 from stillroom.report.summary import PairSummary, left_out, verdict
-from stillroom.report.table import signed
+from stillroom.report.usable_runs import is_finite
 
 EACH_WAY = 6  # classes with the largest gains, and as many with the largest losses
 UNITS = ((5400, 3600, "hours"), (90, 60, "minutes"), (0, 1, "seconds"))
@@ -60,10 +60,10 @@ class Views:
     """What lets one understand a pair's students; None where a view cannot be made.
 
     Attributes:
-        alignment: :class:`stillroom.report.views.alignment.Alignment`.
-        relations: as :func:`stillroom.report.views.relations.relate` returns it.
-        samples: :class:`stillroom.report.views.samples.Samples`.
-        plane: :class:`stillroom.report.views.plane.Plane`.
+        alignment: :class:`stillroom.report.views.class_alignment.Alignment`.
+        relations: as :func:`stillroom.report.views.class_relations.relate` returns it.
+        samples: :class:`stillroom.report.views.example_images.Samples`.
+        plane: :class:`stillroom.report.views.feature_plane.Plane`.
         notes: why a view is missing.
     """
 
@@ -115,7 +115,7 @@ def write_report(
 
     Args:
         path: the HTML file; what stood there stays whole until the new one is.
-        comparison: from :func:`stillroom.report.groups.read_comparison`.
+        comparison: from :func:`stillroom.report.aggregate.read_comparison`.
         summaries: of its pairs, from :func:`stillroom.report.summary.summarize`.
         views: whether to show alignment, relations, pictures and feature planes, which asks every student again.
         say: told what is being done, a line at a time.
@@ -282,10 +282,10 @@ def _gains(summary: PairSummary, reference: str) -> dict[str, Chart]:
 
 
 def _views(pair: Pair, reference: str, say: Callable[[str], None]) -> Views:
-    from stillroom.report.views.alignment import alignment_of
-    from stillroom.report.views.plane import plane_of
-    from stillroom.report.views.relations import relations_of
-    from stillroom.report.views.samples import samples_of
+    from stillroom.report.views.class_alignment import alignment_of
+    from stillroom.report.views.class_relations import relations_of
+    from stillroom.report.views.example_images import samples_of
+    from stillroom.report.views.feature_plane import plane_of
 
     made: dict[str, Any] = {}
     notes = []

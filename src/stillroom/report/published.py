@@ -11,10 +11,10 @@ from stillroom.config import OptimOptions, make_recipe
 from stillroom.data import describe_sets
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
-from stillroom.models.norms import USUAL_BN_MOMENTUM
+from stillroom.models.batch_norm import USUAL_BN_MOMENTUM
 from stillroom.recipes import PublishedRecipe, load_published, recipes_folder
-from stillroom.report.answers import named_set_of
-from stillroom.report.found import FoundRun, short_name
+from stillroom.report.discovery import FoundRun, short_name
+from stillroom.report.predictions import named_set_of
 from stillroom.trust import UNKNOWN
 
 # Training and validation images of the sets that have a name and published accuracies.

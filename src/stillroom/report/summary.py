@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 
 from rich.table import Table
 
-from stillroom.amounts import counted, duration
-from stillroom.engine.runs import RunFolder
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.report.answers import answers, teacher_refusal, teacher_trouble
-from stillroom.report.groups import Cell, Comparison, Pair
-from stillroom.report.making import apart
-from stillroom.report.measures import Measures, TeacherMeasures, measure, measure_teacher
-from stillroom.report.soundness import LeftOut, accuracy_of
+from stillroom.formatting import counted, duration
+from stillroom.report.aggregate import Cell, Comparison, Pair
+from stillroom.report.metrics import Measures, TeacherMeasures, measure, measure_teacher
+from stillroom.report.predictions import answers, teacher_refusal, teacher_trouble
+from stillroom.report.provenance import apart
+from stillroom.report.runs_table import short_nats, signed
 from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
-from stillroom.report.table import short_nats, signed
+from stillroom.report.usable_runs import LeftOut, accuracy_of
 from stillroom.trust import UntrustedError
 
 
@@ -70,7 +70,7 @@ def summarize(comparison: Comparison, say: Callable[[str], None] | None = None) 
     """Measure every run and compare every method with the reference.
 
     Args:
-        comparison: from :func:`stillroom.report.groups.read_comparison`.
+        comparison: from :func:`stillroom.report.aggregate.read_comparison`.
         say: told which run is being measured.
 
     Returns:

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from stillroom.data.augment import Augment
-from stillroom.data.memory import ImageSet
-from stillroom.data.sets import DataSet
-from stillroom.report.answers import Answers
-from stillroom.report.groups import Cell, Pair
-from stillroom.report.views import networks
+from stillroom.data.datasets import DataSet
+from stillroom.data.memory_loader import ImageSet
+from stillroom.report.aggregate import Cell, Pair
+from stillroom.report.predictions import Answers
+from stillroom.report.views import view_models
 from stillroom.trust import NOTHING, Trust
 
 CLASSES = ("up", "down", "left", "right")
@@ -68,13 +68,13 @@ def made_pair(monkeypatch, methods, logits, teacher=None, models=None, teacher_m
     def says(run):
         return Answers(logits[run.name], data.val.labels)
 
-    monkeypatch.setattr(networks, "answers", says)
-    monkeypatch.setattr(networks, "pictures_of", lambda run: data)
-    monkeypatch.setattr(networks, "student_of", lambda run, data: models.get(run.name, Looker()))
+    monkeypatch.setattr(view_models, "answers", says)
+    monkeypatch.setattr(view_models, "pictures_of", lambda run: data)
+    monkeypatch.setattr(view_models, "student_of", lambda run, data: models.get(run.name, Looker()))
     monkeypatch.setattr(
-        networks, "teacher_answers", lambda run: None if teacher is None else Answers(teacher, data.val.labels)
+        view_models, "teacher_answers", lambda run: None if teacher is None else Answers(teacher, data.val.labels)
     )
-    monkeypatch.setattr(networks, "teacher_of", lambda run, data: teacher_model)
+    monkeypatch.setattr(view_models, "teacher_of", lambda run, data: teacher_model)
     cells = tuple(Cell(MadeRun(label, text), label, 0) for label, text in methods.items())
     return Pair("t", "s", None, cells, {})
 

@@ -43,14 +43,14 @@ def simkd(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     if student_map.shape[1] != teacher_map.shape[1]:
         raise ValueError(
             f"student_map has {student_map.shape[1]} channels but teacher_map has {teacher_map.shape[1]}: SimKD trains "
-            "a student wrapped in stillroom.models.reuse.ReusedHead, whose projected map has the teacher's"
+            "a student wrapped in stillroom.models.reused_classifier.ReusedHead, whose projected map has the teacher's"
         )
     student, teacher = same_size(*widen(student_map, teacher_map))
     return check_result((student - teacher).square().mean(), student_map=student_map, teacher_map=teacher_map)
 
 
 class SimKD(nn.Module):
-    """:func:`simkd` of the final maps; the student is a :class:`stillroom.models.reuse.ReusedHead`.
+    """:func:`simkd` of the final maps; the student is a :class:`stillroom.models.reused_classifier.ReusedHead`.
 
     Args:
         factor: how many times narrower than the teacher's final map the projector is inside, at least 1. This loss

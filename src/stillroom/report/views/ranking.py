@@ -13,8 +13,8 @@ from stillroom.errors import InputError
 from stillroom.losses import LDRLD
 from stillroom.losses.logit.ldrld import PUBLISHED_DEPTH, adaptive_decay_weights
 from stillroom.methods import parse_method
-from stillroom.report.groups import Pair
-from stillroom.report.views.networks import first_runs
+from stillroom.report.aggregate import Pair
+from stillroom.report.views.view_models import first_runs
 from stillroom.trust import UNKNOWN, Origin
 
 

@@ -1,0 +1,198 @@
+"""What ``stillroom list`` shows."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from stillroom.errors import InputError, did_you_mean
+from stillroom.formatting import counted
+
+# What the inputs of a loss are called in the list.
+_NEEDS = {
+    "logits": "logits",
+    "logits_strong": "logits of a second, strongly augmented view",
+    "features": "features of every stage",
+    "maps": "feature maps of every stage",
+    "preact_maps": "feature maps before their last activation",
+    "embedding": "embedding (the input of the last linear layer)",
+    "final_map": "feature map before global pooling",
+    "head": "classifier (the last linear layer)",
+}
+_ALONE = {"target": "labels", "ids": "sample ids", "epoch": "epoch number"}
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What to show of a list; an empty text filters nothing.
+
+    Attributes:
+        name: exact for methods, a part of the name elsewhere.
+        dataset: of recipes.
+        teacher: of recipes.
+        student: of recipes.
+        method: of recipes.
+    """
+
+    name: str = ""
+    dataset: str = ""
+    teacher: str = ""
+    student: str = ""
+    method: str = ""
+
+
+def listing(what: str, filters: Filters | None = None) -> RenderableType:
+    """A table of the models, methods, data sets or recipes there are; for one method everything about it.
+
+    Args:
+        what: models, methods, data or recipes.
+        filters: which of them.
+
+    Raises:
+        InputError: if nothing is left, or for a filter of recipes with another list.
+    """
+    filters = filters or Filters()
+    if what != "recipes" and (foreign := [name for name, value in vars(filters).items() if value and name != "name"]):
+        raise InputError(f"--{foreign[0]} chooses among recipes, not {what}; see stillroom list recipes")
+    if what == "methods" and filters.name:
+        return _method(filters.name)
+    table = {"models": _models, "methods": _methods, "data": _data, "recipes": _recipes}[what](filters)
+    if not table.rows:
+        raise InputError(f"no {what} match {_said(filters)}; see stillroom list {what}")
+    return table
+
+
+def _models(filters: Filters) -> Table:
+    from stillroom.models import describe_models
+
+    table = _table("name", "family", "parameters at 100 classes", caption="or timm:NAME, torchvision:NAME, "
+                   "package.module:function, or the folder of a finished run")  # fmt: skip
+    for row in describe_models():
+        if filters.name.lower() in f"{row.name} {row.family}".lower():
+            table.add_row(row.name, row.family, f"{row.parameters:,}")
+    return table
+
+
+def _methods(_filters: Filters) -> Table:
+    from stillroom.methods import PRESETS, WRAPPERS
+
+    table = _table("name", "what it is", "source", "default weights", "parameters",
+                   caption="stillroom list methods NAME says more about one")  # fmt: skip
+    table.add_row("ce", "Labels only", "–", "1*ce", "")
+    for name, preset in PRESETS.items():
+        table.add_row(name, preset.title, preset.source, _default(name), _parameters(preset.loss))
+    for name, wrapper in WRAPPERS.items():
+        table.add_row(f"{name}(LOSS)", wrapper.title, wrapper.source, "as LOSS", _parameters(wrapper.loss))
+    return table
+
+
+def _default(name: str) -> str:
+    from stillroom.methods import PRESETS
+
+    preset = PRESETS[name]
+    return f"{preset.ce:g}*ce + {preset.weight:g}*{name}" + (f"(warmup={preset.warmup})" if preset.warmup else "")
+
+
+def _parameters(loss: type) -> str:
+    from stillroom.losses.needs import settings_of
+
+    return ", ".join(f"{p.name}={p.default}" for p in settings_of(loss).values() if p.default is not p.empty)
+
+
+def _method(name: str) -> RenderableType:
+    """Formula, source, defaults and needs of one method, from its own docstrings."""
+    from docstring_parser import parse
+
+    from stillroom import losses
+    from stillroom.losses.needs import settings_of
+    from stillroom.methods import PRESETS, WRAPPERS
+
+    entry: Any = PRESETS.get(name) or WRAPPERS.get(name)
+    if entry is None:
+        from difflib import get_close_matches
+
+        known = [*PRESETS, *WRAPPERS]
+        hint = did_you_mean(get_close_matches(name, known, n=1), f"; known are {', '.join(known)}")
+        raise InputError(f"no method is called {name!r}{hint}")
+    module = parse(inspect.getdoc(entry.loss) or "")
+    function = parse(inspect.getdoc(getattr(losses, entry.function or name)) or "")
+    facts = _table("", "", caption=f"docs/methods/{entry.loss.__module__.rpartition('.')[2]}.md says when it helps")
+    facts.show_header = False
+    facts.add_row("what it is", f"{entry.title} ({entry.source})")
+    facts.add_row("formula", _plain(function.long_description or function.short_description or ""))
+    facts.add_row("method", _default(name) if name in PRESETS else f"{name}(LOSS)")
+    # A module may leave it to its function to say what a setting means.
+    described = {p.arg_name: p.description or "" for p in (*function.params, *module.params)}
+    for key, parameter in settings_of(entry.loss).items():
+        default = "" if parameter.default is parameter.empty else f" Default {parameter.default}."
+        facts.add_row(key, _plain(" ".join(described.get(key, "").split())) + default)
+    if name in PRESETS:
+        for side, words in _needs(entry.loss()):
+            facts.add_row(side, words)
+    return Group(Text(name, style="bold"), facts)
+
+
+def _plain(text: str) -> str:
+    """Docstring text without its markup: ``:func:`kd``` becomes kd."""
+    return re.sub(r"(?::\w+:)?`+~?([^`]+)`+", r"\1", text).strip()
+
+
+def _needs(loss: Any) -> Iterable[tuple[str, str]]:
+    """What a loss reads, in words: one line a network and one for the rest."""
+    from stillroom.losses.needs import connect_needs_of, needs_of
+
+    needs = dict.fromkeys((*needs_of(loss), *connect_needs_of(loss)))
+    for side in ("student", "teacher"):
+        parts = [name.removeprefix(f"{side}_") for name in needs if name.startswith(f"{side}_")]
+        yield f"needs of the {side}", ", ".join(_NEEDS[part] for part in parts) or "nothing"
+    rest = [_ALONE[name] for name in needs if name in _ALONE]
+    if rest:
+        yield "needs beside them", ", ".join(rest)
+    if connect_needs_of(loss):
+        yield "trains with it", "connectors or a memory of its own, kept in checkpoints"
+    if getattr(loss, "initial_epochs", 0):
+        yield "initial stage", f"{counted(loss.initial_epochs, 'epoch')} in which only this loss is trained"
+
+
+def _data(filters: Filters) -> Table:
+    from stillroom.data import describe_sets
+
+    table = _table("name", "classes", "side in pixels", "where it comes from", caption="or any folder of pictures")
+    for row in describe_sets():
+        if filters.name.lower() in str(row[0]).lower():
+            table.add_row(*(str(cell) for cell in row))
+    return table
+
+
+def _recipes(filters: Filters) -> Table:
+    from stillroom.recipes import published_recipes
+
+    table = _table("recipe", "method", "published top-1", "epoch", "source",
+                   caption="run one with: stillroom distill --config FILE --teacher_checkpoint FILE; "
+                   "the accuracies are their authors', not measured here")  # fmt: skip
+    found = published_recipes(
+        dataset=filters.dataset, teacher=filters.teacher, student=filters.student, method=filters.method
+    )
+    for recipe in found:
+        if filters.name.lower() in recipe.name.lower():
+            top1 = "–" if recipe.top1 is None else f"{recipe.top1:.2f}"
+            table.add_row(recipe.name, str(recipe.settings["method"]), top1, recipe.epoch, recipe.source)
+    return table
+
+
+def _said(filters: Filters) -> str:
+    return ", ".join(f"{name}={value}" for name, value in vars(filters).items() if value)
+
+
+def _table(*columns: str, caption: str | None = None) -> Table:
+    table = Table(caption=caption, caption_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,135 @@
+"""Every combination of a comparison is tried before any is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import nn
+
+from stillroom.compare.grid import Cell, Grid, lies_elsewhere
+from stillroom.compare.labels import is_same_model
+from stillroom.data import DataSet
+from stillroom.engine.resume_check import contents_of, differing
+from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import InputError
+from stillroom.prepare.fitting import Inputs, check_names, fit, notes
+from stillroom.prepare.leak_check import set_notes
+from stillroom.prepare.load_dataset import load_pictures
+from stillroom.prepare.run_identity import contents
+from stillroom.resolve import build, fingerprint, is_run
+
+
+def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
+    """Build each pair with each method once, on the real pictures, so that a mistake shows before time is spent.
+
+    Teachers that are not trained yet stand in with random weights.
+
+    Args:
+        grid: the comparison.
+        cells: those that are still to do.
+        copies: how many processes of this machine are to hold the images at the same time.
+
+    Returns:
+        What is good to know of the images and of each student before training begins, each a line.
+
+    Raises:
+        InputError: naming the run that cannot work and what to change.
+    """
+    to_train = {cell.name: cell for cell in grid.cells if cell.command == "train" and not grid.run(cell).finished}
+    kinds = {(cell.settings.get("teacher"), cell.student, cell.method): cell for cell in cells}
+    recipes = {cell.name: cell.recipe for cell in kinds.values()}
+    for cell in kinds.values():
+        with _naming(cell):
+            stand_in = nn.Identity() if cell.waits_for in to_train else None
+            check_names(recipes[cell.name], Inputs(stand_in, trust=cell.trust))
+    begun = _begun(grid)
+    if not cells and lies_elsewhere(grid):
+        _refuse_other_images(grid, load_pictures(grid.cells[-1].recipe.data), begun)
+    for cell in cells:
+        _refuse_other_settings(cell, begun.get(cell.name, {}))
+    options, data = None, None
+    found: list[str] = []
+    stand_ins: dict[str, nn.Module] = {}
+    with torch.random.fork_rng():
+        for cell in kinds.values():
+            teacher, recipe = None, recipes[cell.name]
+            if data is None or options != recipe.data:  # teachers from runs may have seen other sizes
+                options = recipe.data
+                data = load_pictures(options, copies)
+                _refuse_other_images(grid, data, begun)
+            with _naming(cell):
+                if cell.waits_for in to_train:
+                    model = to_train[cell.waits_for].settings["model"]
+                    if model not in stand_ins:
+                        stand_ins[model] = build("teacher", model, data, None, pretrained=False, trust=cell.trust)
+                    teacher = stand_ins[model]
+                fitted = fit(recipe, Inputs(teacher, trust=cell.trust), data)
+                if teacher is None and fitted.teacher is not None:
+                    _refuse_other_teacher(cell, fitted.teacher, begun)
+            found += set_notes(fitted.data, fitted.earlier)
+            found += [f"note: {cell.student or cell.name}: {note}" for note in notes(fitted, recipe)]
+    return list(dict.fromkeys(found))
+
+
+def _begun(grid: Grid) -> dict[str, dict[str, Any]]:
+    """What the runs that lie in a comparison's folder record, by name; those that cannot be read fail by themselves."""
+    found = {}
+    for path in sorted(grid.folder.iterdir()) if grid.folder.is_dir() else ():
+        with suppress(InputError):
+            if is_run(path):
+                found[path.name] = RunFolder(path).config()
+    return found
+
+
+def _refuse_other_settings(cell: Cell, there: Mapping[str, Any]) -> None:
+    """Refuse to go on with a cell that was begun with other settings; what it was fed with is compared when it runs."""
+    asked = {key: value for key, value in cell.recipe.flat().items() if key in there and value not in (None, "auto")}
+    fed = {key: there.get(key) for key in ("teacher_weights", "identity")}
+    changed = differing({key: there[key] for key in asked} | fed, asked | fed)
+    if changed:
+        raise InputError(
+            f"{cell.name} was begun with other settings ({'; '.join(changed[:3])}); nothing is overwritten: give "
+            "another name=, or the same settings to go on with it"
+        )
+
+
+def _refuse_other_images(grid: Grid, data: DataSet, begun: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse images and labels that are not those of the runs that are there, wherever they lie now."""
+    shape = list(data.train.images.shape[1:])
+    recorded = {name: known for name, there in begun.items() if (known := _recorded(there, shape)) is not None}
+    now = contents(data) if recorded else {}
+    for name, known in recorded.items():
+        if changed := [what for what in now if known.get(what) != now[what]]:
+            raise InputError(
+                f"{grid.folder} holds a comparison on other data: {', '.join(changed)} differ from those of {name}; "
+                "give another name=, or the data it was begun with"
+            )
+
+
+def _recorded(there: Mapping[str, Any], shape: list[int]) -> dict[str, str] | None:
+    # A teacher that came from a run may have brought another size with it.
+    return contents_of(there) if there.get("picture_shape") == shape else None
+
+
+def _refuse_other_teacher(cell: Cell, teacher: nn.Module, begun: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a teacher of the same name with other weights than it had in the runs that are there."""
+    name = str(cell.settings["teacher"])
+    weights = fingerprint(teacher)
+    for run, there in begun.items():
+        known = there.get("teacher_weights")
+        same = is_same_model(name, there.get("teacher")) and there.get("teacher_checkpoint") is None
+        if same and known not in (None, weights):
+            raise InputError(
+                f"teacher={name} has other weights now than in {run}; bring back the old ones, or give another name="
+            )
+
+
+@contextmanager
+def _naming(cell: Cell) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{cell.name}: {error}") from error

@@ -1,0 +1,139 @@
+"""What a worker does: one cell, from its settings to a run folder with the answers that reports read."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from stillroom.api import run_recipe
+from stillroom.compare.grid import Cell
+from stillroom.config import DataOptions
+from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
+from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.load_dataset import load_pictures
+from stillroom.prepare.run_identity import contents
+from stillroom.report.predictions import answers
+from stillroom.runtime.reporters import Lines
+from stillroom.runtime.signals import StopRequest, listen
+
+SECONDS_TO_SAVE = 30  # what a run that is told to stop has for its step and its checkpoint
+
+_latest: list[tuple[DataOptions, Inputs]] = []  # the images of the latest cell; the cells of a comparison share them
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call of :func:`work` ended.
+
+    Attributes:
+        problem: what went wrong, in one line; nothing when the run is finished.
+        again: whether another try can help: it goes on from the run's last checkpoint.
+        stopped: whether it was asked to stop, and everything is saved.
+    """
+
+    problem: str = ""
+    again: bool = False
+    stopped: bool = False
+
+
+def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
+    """Train one cell, or go on with it, and keep its answers about the validation pictures.
+
+    Args:
+        cell: what to run.
+        log: receives everything the run prints, and the traceback of what went wrong.
+        threads: of the processor that this run may use.
+        slot: which of the machine's GPUs to take, modulo their number.
+    """
+    torch.set_num_threads(threads)
+    # As torchrun tells a process which of the machine's GPUs is its own.
+    os.environ["LOCAL_RANK"] = str(slot % max(1, torch.cuda.device_count()))
+    with listen() as stop, _printing_to(log):  # all the while, so that a request reaches the run when it begins
+        try:
+            answers(_run(cell, stop))
+        except Stopped as stopped:
+            print(stopped)
+            return Outcome(str(stopped), again=True, stopped=True)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other cells go on
+            traceback.print_exc()
+            return Outcome(first_line(error), again=not isinstance(error, (InputError, Diverged)))
+    return Outcome()
+
+
+def _run(cell: Cell, stop: StopRequest) -> RunFolder:
+    """Train with pictures that are loaded once for all cells of this process."""
+    recipe = cell.recipe
+    inputs = _inputs(recipe.data)
+    patience = time.monotonic() + SECONDS_TO_SAVE
+    while True:
+        try:
+            return run_recipe(recipe, Lines(), replace(inputs, trust=cell.trust)).record
+        except InUse:  # by an orphan of a comparison that was killed, which saves itself and ends
+            if time.monotonic() > patience or stop.signal_number:
+                raise
+            time.sleep(1)
+
+
+def _inputs(options: DataOptions) -> Inputs:
+    """Images with their fingerprints, loaded and read once for all cells that want the same."""
+    for known, inputs in _latest:
+        assert inputs.data is not None
+        height, width = inputs.data.train.images.shape[2:]
+        # A teacher that is trained here settles for its students the size that its images have anyway.
+        as_they_are = known.image_size is None and height == width == options.image_size
+        if known == options or (as_they_are and replace(known, image_size=options.image_size) == options):
+            return inputs
+    _latest.clear()  # two sets may be more than the memory holds
+    data = load_pictures(options, copies=1)  # all at once: check() has counted them
+    _latest[:] = [(options, Inputs(data=data, contents=contents(data)))]
+    return _latest[0][1]
+
+
+def end_with(parent: int) -> None:
+    """See to it that this process does not outlive its parent, however that one ends.
+
+    Args:
+        parent: its process id.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)  # a run that is going on saves itself and stops
+        time.sleep(SECONDS_TO_SAVE)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _printing_to(log: Path) -> Iterator[None]:
+    """Send this process's output to a file, that of compiled libraries too."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.is_symlink():  # which in a folder from elsewhere may lead to any file of the user's
+        log.unlink()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with log.open("a", encoding="utf-8") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)

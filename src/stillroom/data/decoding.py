@@ -1,0 +1,264 @@
+"""Image files become arrays: decoded in threads, made RGB, brought to one size, broken ones reported."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import stat
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from stillroom.data.content_hash import NO_CONTENT, digest_of
+from stillroom.errors import InputError
+from stillroom.files import first_few, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from torch import Tensor
+
+Source = Path | bytes | None  # None: the set names a picture but does not hold it
+
+# What may open an image, whatever it is called: Pillow's other readers run programs (Ghostscript for EPS) or are
+# hardly ever used, and so hardly ever tried by an attack.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+
+_GROUP = 64  # pictures a thread takes at a time
+_ROWS = 256  # of a picture of numbers, scaled at a time
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """The pictures of one split.
+
+    Attributes:
+        images: uint8 tensor (n, 3, H, W), the readable pictures in their order.
+        digests: int64 tensor (n,), the hash of each one's file.
+        places: int64 array (n,), the place of each in the split as it was listed.
+        broken: places of the unreadable ones.
+        reasons: why each of them cannot be read, in a few words.
+        complaint: why decoding stopped before the end: sizes that differ; empty when it did not.
+    """
+
+    images: Tensor
+    digests: Tensor
+    places: NDArray[np.int64]
+    broken: tuple[int, ...]
+    reasons: tuple[str, ...] = ()
+    complaint: str = ""
+
+
+def decode_picture(source: Source, image_size: int | None = None) -> NDArray[np.uint8]:
+    """Decode one picture.
+
+    Grey, palette and CMYK pictures become RGB, transparency is ignored, 16 bits are scaled to 8, and of an
+    animation the first frame is taken.
+
+    Args:
+        source: a file or the bytes of one.
+        image_size: side of the square to resize the shorter side to and cut from the centre; None leaves the
+            picture as it is.
+
+    Returns:
+        uint8 array (3, H, W).
+
+    Raises:
+        OSError: the picture is broken, is no ordinary file, or has so many pixels that it looks like an attack.
+            The message says which in a few words.
+    """
+    return _decode_and_hash(source, image_size)[0]
+
+
+def _decode_and_hash(source: Source, image_size: int | None) -> tuple[NDArray[np.uint8], int]:
+    """Decode one image and hash the bytes of its file, from which it is decoded."""
+    try:
+        with _opened(source) as (file, image):
+            picture = _pixels(image, image_size)
+            return picture, digest_of(source if isinstance(source, bytes) else file)
+    except Exception as error:  # a damaged file can lead PIL's readers to raise anything
+        raise OSError(_reason(error)) from error
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[tuple[IO[bytes], Image.Image]]:
+    """Open an image of one of our formats: its header is read, and no pixel."""
+    if not source:
+        raise OSError("empty")
+    if isinstance(source, Path):
+        _check_file(source)
+    with (
+        source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file,
+        Image.open(file, formats=FORMATS) as image,
+    ):
+        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
+        yield file, image
+
+
+def _pixels(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
+    if image_size is not None:
+        # JPEG decodes straight to a smaller size; twice the target keeps the resize clean.
+        image.draft("RGB", (2 * image_size, 2 * image_size))
+    picture = _to_rgb(image)
+    if 0 in picture.size:
+        raise OSError("no pixels")
+    if image_size is not None and picture.size != (image_size, image_size):
+        picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be read, and what would block for ever: pipes and devices."""
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise OSError("a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("a pipe, socket or device")
+    if found.st_size == 0:
+        raise OSError("empty")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels"
+    if isinstance(error, FileNotFoundError):
+        return "not there"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return shown(str(error).strip().rstrip(".") or type(error).__name__, 60)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode[0] in "IF":  # 16 or 32 bits a pixel, or floating point: PIL would clip instead of scaling
+        values = np.asarray(image)
+        # Only 16-bit modes say what white is; elsewhere the brightest pixel tells which convention was meant.
+        limits = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)[image.mode == "I" :]
+        brightest = np.nan_to_num(values).max(initial=0)
+        white = next((limit for limit in limits if brightest <= limit), limits[-1])
+        grey = np.empty(values.shape, dtype=np.uint8)
+        for start in range(0, len(values), _ROWS):
+            rows = np.nan_to_num(values[start : start + _ROWS].astype(np.float64))
+            grey[start : start + _ROWS] = ((rows / white).clip(0, 1) * 255).round()
+        return Image.fromarray(grey).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
+    """Return height and width of the first image whose header can be read, or None where there is none."""
+    with _pillow_silent():
+        for chunk in chunks:
+            for source in chunk:
+                try:
+                    with _opened(source) as (_, image):
+                        if 0 not in image.size:
+                            return image.height, image.width
+                except Exception:  # noqa: BLE001, S112  damage can raise anything; decoding says what is wrong
+                    continue
+    return None
+
+
+def decode_all(
+    chunks: Iterable[Sequence[Source]], count: int, size: tuple[int, int] | None, where: str, *, resize: bool
+) -> Decoded:
+    """Decode a split, a chunk at a time, in as many threads as there are cores, each straight into its place.
+
+    Args:
+        chunks: the pictures, in order; not more than one chunk is held at a time.
+        count: how many pictures there are in all.
+        size: height and width of all; None where not even one header can be read.
+        where: the split, as messages shall call it.
+        resize: whether to bring images to ``size``, which is square then. Otherwise one of another size ends
+            decoding after its chunk, and the sizes stand in the result's ``complaint``.
+    """
+    images = np.empty((count, 3, *(size or (1, 1))), dtype=np.uint8)
+    digests = np.full(count, NO_CONTENT, dtype=np.int64)
+    broken: dict[int, str] = {}
+    complaint = ""
+    place = 0
+
+    def decode(start: int, group: Sequence[Source]) -> list[str | tuple[int, ...]]:
+        return [into(start + offset, source) for offset, source in enumerate(group)]
+
+    def into(place: int, source: Source) -> str | tuple[int, ...]:
+        """Put one image in its place; return why there is none, or its shape."""
+        try:
+            picture, digest = _decode_and_hash(source, images.shape[-1] if resize else None)
+        except OSError as error:
+            return str(error)
+        if picture.shape == images.shape[1:]:
+            images[place], digests[place] = picture, digest
+        return picture.shape
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool, _pillow_silent():
+        for chunk in chunks:
+            starts = range(0, len(chunk), _GROUP)
+            groups = [chunk[start : start + _GROUP] for start in starts]
+            found = pool.map(decode, [place + start for start in starts], groups)
+            for number, outcome in enumerate(itertools.chain.from_iterable(found), start=place):
+                if isinstance(outcome, str):
+                    broken[number] = outcome
+                elif outcome != images.shape[1:]:
+                    complaint = complaint or _two_sizes(where, images.shape[1:], outcome)
+            place += len(chunk)
+            if complaint:
+                break
+    assert place == count or complaint
+    places = np.delete(np.arange(count), list(broken))
+    move_to_front(images, places)
+    return Decoded(
+        torch.from_numpy(images[: len(places)]), torch.from_numpy(digests[places]), places, tuple(broken),
+        tuple(broken.values()), complaint,
+    )  # fmt: skip
+
+
+@contextmanager
+def _pillow_silent() -> Iterator[None]:
+    """Without Pillow's remarks about odd metadata, and about bombs, which are handled."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def move_to_front(images: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
+    """Move the rows at ``places``, which ascend, to the front of an array in their order: a copy would double it."""
+    first = int((places == np.arange(len(places))).sum())  # these rows, none before them missing, stay
+    for start in range(first, len(places), _GROUP):
+        images[start : min(start + _GROUP, len(places))] = images[places[start : start + _GROUP]]
+
+
+def _two_sizes(where: str, first: tuple[int, ...], second: tuple[int, ...]) -> str:
+    sizes = " and ".join(f"{shape[2]}x{shape[1]}" for shape in (first, second))
+    return f"image_size is None but pictures of {where} differ in size ({sizes}); give image_size, such as 64"
+
+
+def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons: Sequence[str] = ()) -> None:
+    """Refuse a set with more unreadable pictures than allowed.
+
+    Args:
+        broken: paths or rows of the unreadable pictures.
+        total: how many pictures there are, the broken ones among them.
+        skip_broken: the share of broken ones to put up with, in [0, 1].
+        reasons: why each cannot be read, for the message.
+
+    Raises:
+        InputError: more than that share is broken.
+    """
+    if len(broken) <= skip_broken * total:
+        return
+    told = [f"{shown(name)} ({reason})" for name, reason in zip(broken, reasons, strict=True)] if reasons else broken
+    skip = f", or skip them with skip_broken={len(broken) / total + 0.0005:.3f}" if 2 * len(broken) <= total else ""
+    raise InputError(
+        f"{len(broken)} of {total} pictures cannot be read: {first_few(told)}; repair or remove them{skip}"
+    )

@@ -1,0 +1,119 @@
+"""Finding the pictures below a class folder, through links but never in a circle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stillroom.files import first_few
+from stillroom.formatting import counted
+
+PICTURES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
+
+_Identity = tuple[int, int]
+
+
+class Scan:
+    """A walk through the class folders of one split that remembers where it has been.
+
+    A folder that is reached twice within a class counts once. One that lies in two classes, or above the split,
+    would put pictures under a wrong label: it is a fault, as are links that lead nowhere and folders that cannot be
+    opened. Hidden folders and macOS's ``._`` files are left alone.
+
+    Args:
+        split: the folder that holds the class folders.
+        root: the folder of the set, which messages leave out.
+    """
+
+    def __init__(self, split: Path, root: Path) -> None:
+        self.split, self.root = split, root
+        real = split.resolve()
+        self._seen: dict[_Identity, Path] = {_identity(folder): split for folder in (real, *real.parents)}
+        self.outside: list[Path] = []
+        self._closed: list[str] = []
+        self._nowhere: list[str] = []
+        self._elsewhere: list[str] = []
+
+    def class_folders(self, depth: int = 1) -> list[Path]:
+        """Return the sorted folders so many levels below the split, hidden ones left out.
+
+        Images on the way, which lie in no class folder, are added to ``outside``.
+        """
+        folders = [self.split]
+        for _ in range(depth):
+            entries = [self._entries(folder) for folder in folders]
+            folders = [path for found, _ in entries for path in found if not path.name.startswith(".")]
+            self.outside += [file for _, files in entries for file in files]
+        return sorted(folders)
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """Return everything below a class folder that is called like a picture, sorted."""
+        found: list[Path] = []
+        waiting, visited = [folder], set()
+        while waiting:
+            here = waiting.pop()
+            identity = _identity(here)
+            if identity in visited:
+                continue
+            visited.add(identity)
+            if self._seen.setdefault(identity, folder) != folder:
+                self._elsewhere.append(self._name(here))
+                continue
+            folders, files = self._entries(here)
+            found += files
+            waiting += [path for path in folders if not path.name.startswith(".")]
+            if not folders and not files and here != folder and here.suffix.lower() in PICTURES:
+                found.append(here)  # no picture but a folder called like one, as a broken download leaves it
+        return sorted(found)
+
+    def _entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """Return the folders and what is called like a picture."""
+        folders: list[Path] = []
+        files: list[Path] = []
+        try:
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    path = folder / entry.name
+                    if _is_folder(entry):
+                        folders.append(path)
+                    elif path.suffix.lower() in PICTURES and not entry.name.startswith("._"):
+                        files.append(path)
+                    elif not path.suffix and entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110  never raises
+                        self._nowhere.append(self._name(path))
+        except OSError as error:
+            self._closed.append(f"{self._name(folder)} ({(error.strerror or type(error).__name__).lower()})")
+        return folders, files
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix() if path != self.root else str(path)
+
+    @property
+    def faults(self) -> int:
+        """How many faults were found so far."""
+        return len(self._closed) + len(self._nowhere) + len(self._elsewhere)
+
+    def complaints(self) -> list[str]:
+        """Return what was wrong on the way."""
+        told = (
+            (self._closed, "folder", "that cannot be opened", "check that it is there and allowed"),
+            (self._nowhere, "link", "leading nowhere", "repair or remove"),
+            (self._elsewhere, "link", "to a folder above or of another class", "remove"),
+        )
+        return [
+            f"{counted(len(names), kind)} {what}: {first_few(names)}; {fix}" for names, kind, what, fix in told if names
+        ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # links in a circle
+        return False
+
+
+def _identity(path: Path) -> _Identity:
+    try:
+        found = path.stat()
+    except OSError:
+        return (-1, hash(path))
+    return (found.st_dev, found.st_ino)

@@ -1,0 +1,152 @@
+"""Sets that lie in folders of picture files: one folder a class, split or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from stillroom.data.find_images import Scan
+from stillroom.data.split_files import Listing
+from stillroom.files import first_few, shown
+from stillroom.formatting import counted
+
+VAL_NAMES = ("val", "validation", "valid", "test")
+_LIKE_SPLITS = frozenset(("train", "training", "testing", *VAL_NAMES))
+_CHUNK = 2048
+
+
+def list_image_folder(root: Path, depth: int = 1) -> tuple[Listing, Listing | None]:
+    """List ``train`` and ``val`` (``validation``, ``valid``, ``test``), or class folders without a split.
+
+    Args:
+        root: the folder.
+        depth: how many levels below the split the class folders lie; every image below one is of its class.
+
+    Returns:
+        The training and the validation listing; the latter None when it has to be split off. What is wrong with
+        the folders (none, empty ones, classes that differ) stands in their ``complaints``.
+    """
+    if not _is_split(root):
+        return list_classes(root, root, depth), None
+    train = list_classes(root / "train", root, depth)
+    val_folder = next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
+    if val_folder is None:
+        return train, None
+    val = list_classes(val_folder, root, depth)
+    if train.classes != val.classes:
+        val = replace(val, complaints=(*val.complaints, _difference(train, val)))
+    return train, val
+
+
+def _is_split(root: Path) -> bool:
+    """Whether ``train`` is a split: it has folders of its own, or nothing beside it could be a class."""
+    train = root / "train"
+    if not train.is_dir():
+        return False
+    beside = [folder for folder in Scan(root, root).class_folders() if folder.name not in _LIKE_SPLITS]
+    return not beside or bool(Scan(train, root).class_folders())
+
+
+def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
+    """List the pictures of one split, one folder a class.
+
+    Args:
+        split: the folder that holds the class folders.
+        root: the folder of the set; names are paths below it.
+        depth: how many levels below the split the class folders lie.
+    """
+    scan = Scan(split, root)
+    folders = scan.class_folders(depth)
+    names = tuple(folder.relative_to(split).as_posix() for folder in folders)
+    complaints = _class_complaints(split, names, scan, depth) if folders or not scan.faults else []
+    files: list[Path] = []
+    labels: list[int] = []
+    empty: list[str] = []
+    nested: list[list[Path]] = []
+    for label, folder in enumerate(folders):
+        before = scan.faults
+        own = scan.pictures(folder)
+        if not own and scan.faults == before:
+            empty.append(folder.relative_to(root).as_posix())
+        nested.append(_folders_inside(folder, own))
+        files += own
+        labels += [label] * len(own)
+    if empty:
+        complaints.append(
+            f"{counted(len(empty), 'class folder')} with no pictures: {first_few(empty)}; add some or remove the folder"
+        )
+    complaints += scan.complaints()
+    notes = _notes(split, scan.outside, nested, depth)
+    return replace(from_files(split, root, files, labels, names, complaints), notes=notes)
+
+
+def _folders_inside(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """Return the folders right below a class folder, where two or more hold all of its images: maybe classes."""
+    below = {folder / file.relative_to(folder).parts[0] for file in files}
+    return sorted(below) if len(below) > 1 and below.isdisjoint(files) else []
+
+
+def _notes(split: Path, outside: Sequence[Path], nested: Sequence[Sequence[Path]], depth: int) -> tuple[str, ...]:
+    """Say what may not be meant: folders inside class folders, and images outside of them."""
+    notes = []
+    inner = [folder.relative_to(split).as_posix() for folders in nested for folder in folders]
+    if inner:
+        many = sum(bool(folders) for folders in nested)
+        notes.append(
+            f"{many} of the {len(nested)} class folders of {shown(split)} have {len(inner):,} folders with images "
+            f"inside ({first_few(inner)}), which all count as the outer class; class_depth={depth + 1} makes the inner "
+            "ones the classes"
+        )
+    if outside:
+        names = first_few([file.relative_to(split).as_posix() for file in outside])
+        notes.append(f"{counted(len(outside), 'image')} of {shown(split)} in no class folder left out: {names}")
+    return tuple(notes)
+
+
+def _class_complaints(split: Path, names: Sequence[str], scan: Scan, depth: int) -> list[str]:
+    if len(names) < 2:
+        found = first_few([f"only {name!r}" for name in names]) or "none"
+        images = f"holds {counted(len(scan.outside), 'image')} and " if scan.outside else ""
+        inside = f", or {shown(split / names[0])} if its folders are the classes" if names else ""
+        below = "" if depth == 1 else f" {depth} levels below it"
+        return [
+            f"{shown(split)} {images}has {found} for class folders{below}; put the images of each class into a folder "
+            f"of its own, like {shown(split)}/CLASS/IMAGE.png{inside}"
+        ]
+    if all(name.lower() in _LIKE_SPLITS for name in names):
+        return [f"the folders of {split} are called like splits ({first_few(names)}); call them 'train' and 'val'"]
+    bytes_in = [name for name in names if any("\udc80" <= letter <= "\udcff" for letter in name)]
+    if bytes_in:
+        count = counted(len(bytes_in), "class folder")
+        return [f"{count} with a name that is no UTF-8 text: {first_few(bytes_in)}; rename"]
+    return []
+
+
+def from_files(
+    split: Path,
+    root: Path,
+    files: Sequence[Path],
+    labels: Sequence[int],
+    classes: tuple[str, ...],
+    complaints: Sequence[str] = (),
+) -> Listing:
+    """Make a listing of picture files below ``root``."""
+
+    def chunks() -> Iterator[Sequence[Path]]:
+        for start in range(0, len(files), _CHUNK):
+            yield files[start : start + _CHUNK]
+
+    names = [path.relative_to(root).as_posix() for path in files]
+    return Listing(str(split), names, np.asarray(labels, dtype=np.int64), classes, chunks, tuple(complaints))
+
+
+def _difference(train: Listing, val: Listing) -> str:
+    sides = []
+    for one, other in ((train, val), (val, train)):
+        extra = sorted(set(one.classes) - set(other.classes))
+        if extra:
+            sides.append(f"{first_few(extra)} only in {one.where}")
+    return f"class folders differ: {'; '.join(sides)}; give both splits the same class folders"

@@ -1,0 +1,307 @@
+"""A whole set of pictures held in memory, and the loader that turns it into batches on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from stillroom.batch import Batch
+from stillroom.data.augment import Augment, Purpose, apply, draw_choices, random_table
+from stillroom.data.content_hash import digests_of
+from stillroom.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from stillroom.data.augment import Choices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageSet:
+    """Pictures of one size with their labels.
+
+    Attributes:
+        images: uint8 tensor (N, C, H, W) on the CPU.
+        labels: int64 tensor (N,), values in [0, len(classes)).
+        ids: int64 tensor (N,), the place of each picture in the full set, without repeats.
+        classes: the names of the classes.
+        digests: int64 tensor (N,), a hash of the file each image was decoded from, or of its pixels; None where none
+            was taken yet (:meth:`content` hashes the pixels then).
+
+    Raises:
+        InputError: a tensor of another type or shape, or a label without a class.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: Tensor
+    classes: tuple[str, ...]
+    digests: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            found = f"{self.images.dtype} {tuple(self.images.shape)}"
+            raise InputError(f"images is {found}; give a uint8 tensor of shape (N, C, H, W)")
+        for name, values in (("labels", self.labels), ("ids", self.ids), ("digests", self.digests)):
+            if values is None:
+                continue
+            if values.dtype != torch.int64 or values.shape != (len(self.images),):
+                found = f"{values.dtype} {tuple(values.shape)}"
+                raise InputError(f"{name} is {found}; give an int64 tensor of shape ({len(self.images)},)")
+        low, high = (int(edge) for edge in self.labels.aminmax()) if len(self.labels) else (0, -1)
+        if low < 0 or high >= len(self.classes):
+            raise InputError(f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up")
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.images)
+
+    def select(self, first_classes: int | None = None, per_class: int | None = None) -> ImageSet:
+        """Return a smaller set in id order; every picture keeps its id.
+
+        Args:
+            first_classes: keep the first so many classes, from 2 to all of them.
+            per_class: keep the first so many pictures of each class in id order, >= 1.
+
+        Raises:
+            InputError: more classes or pictures asked for than there are, or too few.
+        """
+        count = len(self.classes) if first_classes is None else first_classes
+        if not 2 <= count <= len(self.classes) and first_classes is not None:
+            raise InputError(f"first_classes is {count}; give 2 to {len(self.classes)}, the classes there are")
+        if first_classes is None and per_class is None:
+            return self
+        order = torch.argsort(self.ids)
+        kept = order[self.labels[order] < count]
+        if per_class is not None:
+            kept = self._first_of_each(kept, count, per_class)
+        return replace(self.at(kept), classes=self.classes[:count])
+
+    def at(self, places: Tensor) -> ImageSet:
+        """Return the images at some places, int64 (n,), as a set of its own."""
+        digests = None if self.digests is None else self.digests[places]
+        return ImageSet(self.images[places], self.labels[places], self.ids[places], self.classes, digests)
+
+    def content(self) -> Tensor:
+        """Return what tells equal images, int64 (N,): a hash of each one's file, or of its pixels."""
+        return digests_of(self.images) if self.digests is None else self.digests
+
+    def hashed(self) -> ImageSet:
+        """Return the same images with :meth:`content` at hand, so that it is computed once."""
+        return replace(self, digests=self.content())
+
+    def _first_of_each(self, kept: Tensor, classes: int, per_class: int) -> Tensor:
+        labels = self.labels[kept]
+        counts = torch.bincount(labels, minlength=classes)
+        rarest = int(counts.argmin())
+        if not 1 <= per_class <= int(counts[rarest]):
+            raise InputError(
+                f"per_class is {per_class}; give 1 to {int(counts[rarest])}, "
+                f"the pictures of class {self.classes[rarest]!r}"
+            )
+        by_class = torch.argsort(labels, stable=True)
+        starts = counts.cumsum(0) - counts
+        rank = torch.arange(len(kept)) - starts[labels[by_class]]
+        return kept[by_class[rank < per_class].sort().values]
+
+
+class MemoryLoader:
+    """Batches of a set that lies in memory: on the device as uint8, augmented and normalised batch by batch.
+
+    Order and augmentation are functions of (seed, epoch, sample id) alone. The same picture gets the same
+    view whatever the batch size, the number of processes, the subset or the step an epoch is resumed at.
+
+    ``batch_size`` counts the images of all processes. Position ``p`` of an epoch's order belongs to process
+    ``p % world_size``, so that the steps of an epoch and the images of each step are the same under any number of
+    processes, whether it divides the batch or not. A process that has no image in the last batch gets one image of
+    another process in its place (``Batch.stand_in``). Without shuffling every image comes exactly once. With shuffling
+    a last batch of one image is dropped, because batch norm cannot learn from one.
+
+    Args:
+        images: the set.
+        batch_size: images in a step over all processes; at least ``world_size``.
+        mean: of each channel on [0, 1].
+        std: of each channel on [0, 1], > 0.
+        augment: changes to draw; None shows the pictures as they are.
+        strong: also give every picture in a second view: ``augment`` drawn anew, then two random operations and a
+            cut-out square (see ``stillroom.data.strong_augment``); for 1 or 3 channels.
+        shuffle: a new order in every epoch; False keeps the set's order.
+        seed: >= 0.
+        device: where the set is kept and the batches are made.
+        channels_last: memory format of the batches.
+        drop_last: leave out the last batch when it is not full.
+        rank: this process, in [0, world_size).
+        world_size: number of processes.
+
+    Raises:
+        InputError: an argument outside its range, an empty set, or one that the device has no room for.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Augment | None = None,
+        strong: bool = False,
+        shuffle: bool,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        channels_last: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.images = images
+        self.batch_size = batch_size
+        self.augment = augment
+        self.strong = strong
+        self.shuffle = shuffle
+        self.seed = seed
+        self.device = torch.device(device)
+        self.drop_last = drop_last
+        self.rank, self.world_size = rank, world_size
+        self._check(mean, std)
+        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._pictures = self._on_device(images.images)
+        self._labels, self._ids = images.labels.to(self.device), images.ids.to(self.device)
+        spread = torch.tensor(std, dtype=torch.float64)
+        # (v / 255 - mean) / std as one multiplication and one addition.
+        self._scale = (1 / (255 * spread)).float().view(1, -1, 1, 1).to(self.device)
+        self._offset = (-torch.tensor(mean, dtype=torch.float64) / spread).float().view(1, -1, 1, 1).to(self.device)
+
+    def _check(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        channels = self.images.images.shape[1]
+        if len(self.images) == 0:
+            raise InputError("images is empty; give a set with at least one picture")
+        if not 0 <= self.rank < self.world_size:
+            raise InputError(f"rank is {self.rank}; with world_size {self.world_size} give 0 and up")
+        if self.batch_size < self.world_size:
+            raise InputError(
+                f"batch_size is {self.batch_size} with {self.world_size} processes; give at least {self.world_size}, "
+                "an image for each process, or use fewer processes"
+            )
+        if len(mean) != channels or len(std) != channels:
+            raise InputError(f"mean and std have {len(mean)} and {len(std)} values; give {channels}, one a channel")
+        if min(std) <= 0:
+            raise InputError(f"std is {tuple(std)}; give values above 0")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; give 0 or more")
+        if self.steps_per_epoch == 0:
+            raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.images)} pictures; lower it")
+        if self.strong:
+            from stillroom.data.strong_augment import check_channels  # here because it imports torchvision: slow
+
+            check_channels(channels)
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        """The set where the batches are made."""
+        try:
+            return images.to(self.device)
+        except RuntimeError as error:  # torch.OutOfMemoryError, and what other devices raise in its place
+            if "out of memory" not in str(error):
+                raise
+            raise InputError(
+                f"{len(images)} images of {images.shape[1]}x{images.shape[2]}x{images.shape[3]} take "
+                f"{images.nbytes / 1e9:.1f} GB, and {self.device} has no room for them: give a smaller image_size, "
+                "fewer images (per_class, first_classes), or accelerator=cpu"
+            ) from error
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of batches in an epoch, the same in every process."""
+        steps, rest = divmod(len(self.images), self.batch_size)
+        least = 2 if self.shuffle else 1
+        return steps + (rest >= least and not self.drop_last)
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch, the same in every process."""
+        return self.steps_per_epoch
+
+    def pictures_in(self, step: int) -> int:
+        """Return the number of images of a step over all processes."""
+        return min(self.batch_size, len(self.images) - step * self.batch_size)
+
+    def own_before(self, step: int) -> int:
+        """Return the number of this process's images in the steps before one."""
+        return len(range(self.rank, step * self.batch_size, self.world_size))
+
+    def first_owner(self, step: int) -> int:
+        """Return the process that the first image of a step belongs to; the next image is the next process's."""
+        return step * self.batch_size % self.world_size
+
+    def order(self, epoch: int) -> Tensor:
+        """Return the places in the set, int64 (N,) on the CPU, in the order all processes go through them."""
+        if not self.shuffle:
+            return torch.arange(len(self.images))
+        ids = self.images.ids.numpy()
+        keys = random_table(self.seed, epoch, Purpose.ORDER, int(ids.max()) + 1, 1)[ids, 0]
+        return torch.from_numpy(np.argsort(keys, kind="stable"))
+
+    def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Make the batches of one epoch.
+
+        Args:
+            epoch: >= 0; the same number gives the same batches.
+            start_step: the first step to make, to resume an epoch.
+
+        Yields:
+            Batches with this process's float32 images (about B / world_size, C, H, W) on the device.
+        """
+        order = self.order(epoch)
+        order_there = order.to(self.device)
+        choices = self._choices(epoch, Purpose.AUGMENT)
+        strong_view = self._strong_view(epoch) if self.strong else None
+        for step in range(start_step, self.steps_per_epoch):
+            own, stand_in = self._own(step)
+            places = order_there[own]
+            pictures = self._pictures.index_select(0, places)
+            yield Batch(
+                images=self._normalised(self._augmented(pictures, choices, places)),
+                labels=self._labels[places],
+                ids=self._ids[places],
+                strong=strong_view and self._normalised(strong_view(pictures, places, order[own])),
+                stand_in=stand_in,
+            )
+
+    def _own(self, step: int) -> tuple[slice, bool]:
+        """The positions of a step that belong to this process; the step's first one in place of none."""
+        start = step * self.batch_size
+        stop = min(start + self.batch_size, len(self.images))
+        first = start + (self.rank - start) % self.world_size
+        return (slice(first, stop, self.world_size), False) if first < stop else (slice(start, start + 1), True)
+
+    def _choices(self, epoch: int, purpose: Purpose) -> Choices | None:
+        if self.augment is None:
+            return None
+        height, width = self.images.images.shape[2:]
+        choices = draw_choices(self.augment, self.seed, epoch, self.images.ids, (height, width), purpose)
+        return choices.to(self.device)
+
+    def _augmented(self, pictures: Tensor, choices: Choices | None, places: Tensor) -> Tensor:
+        if self.augment is None or choices is None:
+            return pictures
+        return apply(pictures, self.augment, choices.take(places))
+
+    def _normalised(self, pictures: Tensor) -> Tensor:
+        return pictures.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._offset)
+
+    def _strong_view(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Return what turns pictures, given their places on the device and on the CPU, into the strong view."""
+        from stillroom.data.strong_augment import apply_strong, draw_strong
+
+        height, width = self.images.images.shape[2:]
+        choices = self._choices(epoch, Purpose.STRONG_AUGMENT)
+        drawn = draw_strong(self.seed, epoch, self.images.ids, (height, width))
+
+        def view(pictures: Tensor, places: Tensor, places_here: Tensor) -> Tensor:
+            return apply_strong(self._augmented(pictures, choices, places), drawn.take(places_here))
+
+        return view

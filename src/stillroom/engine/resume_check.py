@@ -1,0 +1,123 @@
+"""Whether a run folder holds the run that is asked for: everything that decides its result is compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stillroom.errors import InputError
+from stillroom.teachers.logit_fingerprint import difference
+
+FORMAT = 1  # of what is recorded as a run's identity; raised when more is compared
+# Where a run lies, how often it is saved and what it is spread over do not change what it is.
+PLACE = {"runs", "name", "bank", "bank_gb", "shard_teacher", "checkpoint_every"}
+PLACE |= {"accelerator", "device"}  # a note says where a run goes on elsewhere
+PATHS = {"data", "root", "model", "checkpoint", "student", "student_checkpoint", "teacher", "teacher_checkpoint"}
+SHOWN = 3  # differences in one message
+MADE_ANEW = "a module changes as it is used: build it anew, as it was when this run began"
+CHANGED_IN_USE = tuple(
+    f"{role}: {part}" for role in ("student", "teacher") for part in ("weights", "unsaved", "attribute", "layers")
+)
+
+
+def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *, first: bool) -> None:
+    """Refuse to go on with a run folder, finished or not, unless it is known to hold the same run.
+
+    Args:
+        path: the folder.
+        there: the settings and inputs that it records.
+        now: those of the run that is asked for; under "identity" what was compared by fingerprints.
+        first: whether this is the process that writes the folder. Other processes of the same start compare settings
+            and data: models are copied to them from the first.
+
+    Raises:
+        InputError: naming what differs or cannot be compared, and what to do.
+    """
+    known, wanted = there.get("identity"), now.get("identity")
+    if wanted and (not isinstance(known, dict) or known.get("format") != wanted["format"]):
+        raise InputError(
+            f"run folder {path} was made by another version of Stillroom, which recorded too little to tell whether "
+            "it is the same run; nothing is overwritten: give another name="
+        )
+    changed = differing(there, now)
+    if known and wanted:
+        groups = ("data", "student", "teacher", "method") if first else ("data",)
+        changed += _by_fingerprint(known, wanted, groups)
+    if changed:
+        hint = f" ({MADE_ANEW})" if any(line.startswith(CHANGED_IN_USE) for line in changed) else ""
+        raise InputError(
+            f"run folder {path} holds a run with other settings ({'; '.join(changed[:SHOWN])}){hint}; "
+            "nothing is overwritten: give another name=, or the same settings to go on with it"
+        )
+    if not known or not wanted or not first:
+        return
+    if wanted.get("probe") and (words := difference(known.get("probe"), wanted["probe"])):
+        raise InputError(
+            f"run folder {path} was made with another teacher ({words}); nothing is overwritten: give another name=, "
+            "or the teacher it was begun with"
+        )
+    if unknown := [*(known.get("opaque") or []), *(wanted.get("opaque") or [])]:
+        raise InputError(
+            f"run folder {path} cannot be compared with this run: {unknown[0]} has contents that only it knows; give "
+            "another name=, or make it comparable: keep numbers, text, tensors or a path instead, or give its class a "
+            "__reduce__ method"
+        )
+
+
+def _by_fingerprint(there: Mapping[str, Any], now: Mapping[str, Any], groups: tuple[str, ...]) -> list[str]:
+    changed = []
+    for group in groups:
+        held, asked = (found if isinstance(found, dict) else {} for found in (there.get(group), now.get(group)))
+        changed += [
+            f"{group}: {part} {held.get(part)!r} there, {asked.get(part)!r} now"
+            for part in {**held, **asked}
+            if held.get(part) != asked.get(part)
+        ]
+    return changed
+
+
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What makes two runs different ones, each setting with both of its values.
+
+    Args:
+        there: the configuration of a run.
+        here: the same names of another run.
+    """
+    weights = there.get("teacher_weights")
+    known = weights is not None and weights == here.get("teacher_weights")
+    place = PLACE | ({"data", "root"} if contents_of(there) and contents_of(here) else set())  # fingerprints decide
+    return [
+        f"{key} {there.get(key)!r} there, {here.get(key)!r} now"
+        for key in {**there, **here}
+        if key not in place
+        and key != "identity"
+        and not same_setting(key, there.get(key), here.get(key))
+        and not (known and _leads_to_weights(key, there.get(key), here.get(key)))
+    ]
+
+
+def contents_of(config: Mapping[str, Any]) -> dict[str, str] | None:
+    """The fingerprints of a run's images and labels, by split; None where they were not recorded."""
+    identity = config.get("identity")
+    found = identity.get("data") if isinstance(identity, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def same_setting(key: str, one: object, other: object) -> bool:
+    """Whether two values of a setting are equal, or lead to the same file or folder."""
+    if one == other:
+        return True
+    if key not in PATHS or one is None or other is None:
+        return False
+    with suppress(OSError, ValueError):
+        return Path(str(one)).samefile(str(other))
+    return False
+
+
+def _leads_to_weights(key: str, *values: object) -> bool:
+    """Whether a teacher's values are places, which may be other ones once the teacher was moved."""
+    folders = all(os.sep in str(value) and ":" not in str(value) for value in values)
+    return (key == "teacher" and folders) or (key == "teacher_checkpoint" and None not in values)

@@ -1,0 +1,58 @@
+"""What a run says before it begins: two lines from which a mistake in the settings shows at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from stillroom.config import TrainModel
+from stillroom.engine.run_folder import RunFolder, trained_model
+from stillroom.engine.training_job import Job
+from stillroom.formatting import counted
+
+
+def opening(job: Job, steps: int, done: int) -> tuple[str, str]:
+    """Say what is trained on what, and how.
+
+    Args:
+        job: what to train and how.
+        steps: in one epoch.
+        done: steps of the run that lie behind it.
+
+    Returns:
+        The models and the images, and then epochs, learning rate and machine, a line each.
+    """
+    models, optim, run, machine = job.recipe.models, job.recipe.optim, job.recipe.run, job.machine
+    if isinstance(models, TrainModel):
+        trained = f"{_named(models.model, job.student)} learns from labels"
+    else:
+        trained = f"student {_named(models.student, job.student)}"
+        if job.teacher is not None:
+            trained += f", teacher {_named(models.teacher, job.teacher)}"
+        trained += f", method {models.method}"
+    train, val = job.data.train, job.data.val
+    height, width = train.images.shape[-2:]
+    images = (
+        f"{counted(len(train.classes), 'class')}, {len(train):,} training and {len(val):,} validation images "
+        f"of {height}x{width}"
+    )
+    where = str(machine.device)
+    if machine.device.type == "cpu":
+        where += f" with {counted(torch.get_num_threads(), 'thread')}"
+    if machine.world_size > 1:
+        where += f" in {counted(machine.world_size, 'process')}"
+    length = f"{counted(run.epochs, 'epoch')} of {counted(steps, 'step')}"
+    resumed = f", going on after step {done}" if done else ""
+    rate = f"batch size {run.batch_size}, {optim.optimizer}, learning rate {optim.lr:g}, {optim.schedule}"
+    return f"{trained}; {images}", f"{length}{resumed}; {rate}; {where}, precision {machine.precision}"
+
+
+def _named(name: str, model: nn.Module) -> str:
+    """As in "runs/teacher (resnet56, 861,620 parameters)"."""
+    size = counted(sum(p.numel() for p in model.parameters()), "parameter")
+    run = RunFolder(Path(name))
+    if (run.path / "config.yaml").is_file():
+        size = f"{trained_model(run.config())}, {size}"
+    return f"{name} ({size})"

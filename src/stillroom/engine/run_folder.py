@@ -1,0 +1,278 @@
+"""A run folder is the record of a run; everything downstream reads only it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from stillroom.engine.resume_check import refuse_other
+from stillroom.engine.run_schema import config_of, environment_of, joined, row_of, summary_of
+from stillroom.errors import InputError, first_line
+from stillroom.files import ABANDONED_SECONDS, is_aside, make_folder, remove_half_written, unwritten, write_text
+from stillroom.formatting import size_in_words
+from stillroom.models import save_weights
+from stillroom.reading import read_json, read_json_lines, read_yaml
+from stillroom.runtime.code_version import commit_of, source_digest
+from stillroom.runtime.folder_lock import locked
+from stillroom.trust import NOTHING, Trust
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run, by their names.
+
+    Attributes:
+        path: the folder.
+        trust: what is permitted for the models and methods that its files name; without it, nothing.
+    """
+
+    path: Path
+    trust: Trust = field(default=NOTHING, compare=False, repr=False)
+
+    @property
+    def last(self) -> Path:
+        """The full state after the latest saved step, to go on from."""
+        return self.path / "checkpoint" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The student's weights at its best epoch, of those that the checkpoint knows."""
+        return self.path / "checkpoint" / "best.safetensors"
+
+    @property
+    def candidate(self) -> Path:
+        """The student's weights at a better epoch, until the checkpoint that knows of it is whole."""
+        return self.path / "checkpoint" / "candidate.safetensors"
+
+    @property
+    def student(self) -> Path:
+        """The finished student's weights."""
+        return self.path / "student.safetensors"
+
+    def config(self) -> dict[str, Any]:
+        """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint.
+
+        Raises:
+            InputError: a file is missing or damaged, or a value is of a kind that no run of ours has; so for others.
+        """
+        files = ((self.path / "config.yaml", read_yaml), (self.path / "inputs.json", read_json))
+        return joined(self.path, *(config_of(path, _read_mapping(path, read)) for path, read in files))
+
+    def summary(self) -> dict[str, Any]:
+        """The finished run in numbers.
+
+        Raises:
+            InputError: if the run is not finished.
+        """
+        path = self.path / "summary.json"
+        return summary_of(path, _read_mapping(path))
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and code state of its first start; nothing where they cannot be read."""
+        with suppress(OSError, InputError):
+            return environment_of(read_json(self.path / "environment.json"))
+        return {}
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """One row of numbers an epoch, in order.
+
+        Raises:
+            InputError: the file is missing, damaged or cut short.
+        """
+        path = self.path / "metrics.jsonl"
+        return [row_of(path, row) for row in _read(path, read_json_lines)]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / "summary.json").exists()
+
+    def write_epochs(self, rows: list[dict[str, Any]]) -> None:
+        """Write the rows of all epochs so far; after a resume no row is lost or doubled.
+
+        Raises:
+            InputError: if it cannot be written, as on a full disk; so with all that is written here.
+        """
+        _write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def write_candidate(self, student: nn.Module) -> None:
+        """Write the weights of the best epoch so far, aside."""
+        _write_weights(self.candidate, student, {})
+
+    def write_student(self, student: nn.Module) -> None:
+        """Write the finished student, with the run's settings in its header."""
+        _write_weights(self.student, student, {key: str(value) for key, value in self.config().items()})
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write the last file of a run: its presence says that the run is finished."""
+        _write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from working on this run, and remove what killed ones left half-written.
+
+        The system lets go of the folder when this process ends, however it ends. On disks without locks nothing is
+        kept away.
+
+        Raises:
+            InputError: another process is at work on it.
+        """
+        with locked(self.path / ".lock") as alone:
+            for folder in (self.path, self.path / "checkpoint"):
+                with suppress(OSError):  # not there yet
+                    remove_half_written(folder.iterdir(), None if alone else ABANDONED_SECONDS)
+            yield
+
+
+def trained_model(config: Mapping[str, Any]) -> str:
+    """The model that a run trains, as it was given: the model of a training run, else the student.
+
+    Args:
+        config: from :meth:`RunFolder.config`.
+    """
+    return str(config["model"] if "model" in config else config["student"])
+
+
+def open_run(
+    path: Path, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int, *, first: bool = True
+) -> RunFolder:
+    """Make a run folder, or come back to one whose configuration is the same.
+
+    Args:
+        path: the folder.
+        settings: the resolved recipe, plain values; ``config.yaml`` can be handed to ``--config`` again.
+        inputs: what else decides the result, plain values.
+        needed_bytes: what checkpoints and student will take.
+        first: whether this process writes the folder; what others were handed in is not compared.
+
+    Raises:
+        InputError: if the folder holds another run, one that cannot be compared, or foreign files, cannot be written,
+            or the disk is too full.
+    """
+    run = RunFolder(path)
+    if not (path / "config.yaml").exists() and path.exists() and not (path.is_dir() and _is_ours_to_begin(path)):
+        raise InputError(f"run folder {path} holds other files; nothing is overwritten, give another name=")
+    try:
+        make_folder(path)
+        begun = False
+        if not (path / "config.yaml").exists():
+            with run.held():  # of several processes that begin it at once, one does
+                begun = _begin(run, settings, inputs, needed_bytes)
+        if not begun:
+            refuse_other(path, run.config(), settings | inputs, first=first)
+        if not run.finished:
+            _check_room(run, needed_bytes)
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, "Permission denied")
+    except OSError as error:
+        raise InputError(
+            f"run folder {path} cannot be written ({error.strerror}); choose another runs= folder"
+        ) from error
+    return run
+
+
+def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> bool:
+    """Write what a run is; ``config.yaml`` comes last and makes the folder one. Whether it was this process."""
+    if (run.path / "config.yaml").exists():
+        return False
+    _check_room(run, needed_bytes)
+    run.last.parent.mkdir(exist_ok=True)
+    write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    write_text(run.path / "inputs.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")
+    write_text(run.path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    return True
+
+
+def _is_ours_to_begin(path: Path) -> bool:
+    """Whether a folder is empty but for what a start of ours left that did not get as far as ``config.yaml``."""
+    names = {entry.name for entry in path.iterdir()}
+    names = {name for name in names if name != ".lock" and not is_aside(name)}
+    if "checkpoint" in names and (path / "checkpoint").is_dir() and not any((path / "checkpoint").iterdir()):
+        names.remove("checkpoint")
+    if not names or "config.yaml" in names:  # by another process, just now
+        return True
+    if not names <= {"environment.json", "inputs.json"}:
+        return False
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        return "stillroom" in read_json(path / "environment.json")["versions"]
+    return False
+
+
+def _check_room(run: RunFolder, needed_bytes: int) -> None:
+    needed_bytes -= sum(file.stat().st_size for file in (run.last, run.best, run.student) if file.exists())
+    free = shutil.disk_usage(run.path).free
+    if free < needed_bytes:
+        raise InputError(
+            f"run folder {run.path}: checkpoints need {size_in_words(needed_bytes, up=True)}, {size_in_words(free)} "
+            "are free; make room or choose another runs= folder"
+        )
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and code state, for whoever reads the numbers later."""
+    packages = ("stillroom", "torch", "torchvision", "timm", "numpy")
+    versions = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "versions": versions,
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "command": sys.argv,
+        "source": source_digest(),
+        "git": commit_of(Path.cwd()),
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise unwritten(path, error, len(text.encode())) from error
+
+
+def _write_weights(path: Path, model: nn.Module, header: dict[str, str]) -> None:
+    try:
+        save_weights(model, path, header)
+    except OSError as error:
+        weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        # Beside each tensor its name, type and place, about 100 bytes.
+        needed = weights + 100 * len(model.state_dict()) + len(str(header).encode())
+        raise unwritten(path, error, needed) from error
+
+
+def _read_mapping(path: Path, read: Callable[[Path], Any] = read_json) -> dict[str, Any]:
+    content = _read(path, read)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} cannot be read (it holds a {type(content).__name__} and no names with values)")
+    return content
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    try:
+        return read(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: is {path.parent} a finished run folder?") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)})") from error

@@ -1,0 +1,200 @@
+"""What the files of a run folder may hold; a folder from elsewhere may hold anything.
+
+Every value that is read later is looked at once, where the file is read, so that no other part meets text in the place
+of a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel
+from stillroom.errors import InputError
+from stillroom.files import shown
+from stillroom.reading import UnreadableError
+from stillroom.setting_types import as_kind
+
+LARGEST = 2**63  # no count of ours reaches it, and larger whole numbers are no floats
+MOST = 1e12  # seconds, or images a second
+SHOWN = 60
+
+Check = Callable[[Any], bool]
+
+
+class Record(dict[str, Any]):
+    """The names and values of a file; a name that is asked for and is not there is said with the file.
+
+    Attributes:
+        path: the file.
+    """
+
+    path: Path = Path()
+
+    def __missing__(self, name: str) -> Any:
+        """Say what is missing.
+
+        Raises:
+            InputError: always.
+        """
+        raise UnreadableError(self.path, f"it has no {name}")
+
+
+def _number(value: Any) -> bool:
+    """Numbers that are not finite are those of a run that diverged."""
+    return isinstance(value, float) or _count(value) or (isinstance(value, int) and -LARGEST < value < 0)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST
+
+
+def _amount(value: Any) -> bool:
+    """Seconds, or images a second; those are written as a time, which a number that is not finite cannot be."""
+    return _number(value) and 0 <= value < MOST
+
+
+def _percent(value: Any) -> bool:
+    return _number(value) and (not math.isfinite(value) or 0 <= value <= 100 + 1e-6)
+
+
+def _size(value: Any) -> bool:
+    return _count(value) and value > 0
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _classes(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str | int) for name in value)
+
+
+def _shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_size, value))
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(map(_number, value.values()))
+
+
+def _row(value: Any) -> bool:
+    return isinstance(value, Mapping) and not _wrong(value, ROW, _or_none(_number))
+
+
+ROW: dict[str, Check] = {
+    "epoch": _size, "terms": _or_none(_numbers), "seconds": _amount, "images_per_second": _amount,
+    "bank_seconds": _amount, "val_top1": _or_none(_percent), "agreement": _or_none(_percent),
+}  # fmt: skip
+TEACHER: dict[str, Check] = {"top1": _percent, "top5": _percent, "loss": _number, "count": _count}
+SUMMARY: dict[str, Check] = {
+    "parameters": _count, "teacher_parameters": _or_none(_count), "last": _row, "best": _row,
+    "teacher": _or_none(lambda value: _mapping(value) and not _wrong(value, TEACHER)),
+    "exported": lambda value: value in ("last", "best"), "seconds": _amount, "bank_seconds": _amount,
+    "peak_memory_bytes": _or_none(_count), "processes": _size, "device": _text,
+}  # fmt: skip
+INPUTS: dict[str, Check] = {
+    "picture_shape": _shape, "train_pictures": _count, "val_pictures": _count, "classes": _classes,
+    "teacher_weights": _or_none(_text), "teacher_bank": _or_none(_text), "device": _text,
+    "reused_head": _or_none(_mapping), "identity": _or_none(_mapping), "seed": _count, "batch_size": _size,
+    "epochs": _size,
+}  # fmt: skip
+
+
+def config_of(path: Path, content: Mapping[str, Any]) -> Record:
+    """A run's settings and inputs, each of its kind.
+
+    Raises:
+        InputError: naming the value that is not.
+    """
+    record = _checked(path, content, INPUTS)
+    for name, kind in _settings().items():
+        if name in record:
+            try:
+                as_kind(name, record[name], kind)
+            except InputError as error:
+                raise UnreadableError(path, shown(str(error))) from error
+            except ValueError as error:  # a whole number that Python does not write out
+                raise UnreadableError(path, f"{name} cannot be {_in_words(record[name])}") from error
+    return record
+
+
+def joined(path: Path, *parts: Mapping[str, Any]) -> Record:
+    """Several files of one folder as one; of a name that stands twice the last value counts."""
+    return _made(path, {name: value for part in parts for name, value in part.items()})
+
+
+def summary_of(path: Path, content: Mapping[str, Any]) -> Record:
+    """A finished run in numbers, each of its kind.
+
+    Raises:
+        InputError: naming the value that is not.
+    """
+    record = _checked(path, content, SUMMARY)
+    return _made(path, record | {name: _made(path, record[name]) for name in ("last", "best") if name in record})
+
+
+def row_of(path: Path, content: Any) -> Record:
+    """The numbers of one epoch.
+
+    Raises:
+        InputError: naming the value that is none.
+    """
+    if not isinstance(content, dict):
+        raise UnreadableError(path, "a line holds no names with values")
+    return _checked(path, content, ROW, _or_none(_number))
+
+
+def environment_of(content: Any) -> dict[str, Any]:
+    """What decides nothing and is only shown; a value of another kind is left out."""
+    if not isinstance(content, dict):
+        return {}
+    kinds = {"versions": dict, "command": list, "threads": int}
+    return {name: value for name, value in content.items() if isinstance(value, kinds.get(name, str))}
+
+
+def _checked(
+    path: Path, content: Mapping[str, Any], checks: Mapping[str, Check], others: Check | None = None
+) -> Record:
+    if name := _wrong(content, checks, others):
+        raise UnreadableError(path, f"{shown(name)} cannot be {_in_words(content[name])}")
+    return _made(path, content)
+
+
+def _in_words(value: object) -> str:
+    try:
+        return shown(str(value), SHOWN)
+    except ValueError:  # Python does not write out such whole numbers
+        return f"a {type(value).__name__} that is too long to be shown"
+
+
+def _wrong(content: Mapping[str, Any], checks: Mapping[str, Check], others: Check | None = None) -> str:
+    """The first name whose value is of another kind; empty where there is none."""
+    for name, value in content.items():
+        check = checks.get(name, others)
+        if check is not None and not check(value):
+            return str(name)
+    return ""
+
+
+def _made(path: Path, content: Mapping[str, Any]) -> Record:
+    record = Record(content)
+    record.path = path
+    return record
+
+
+@cache
+def _settings() -> dict[str, Any]:
+    groups = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions)
+    return {name: kind for group in groups for name, kind in get_type_hints(group).items()}

@@ -1,0 +1,44 @@
+"""What a run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from stillroom.config import Recipe
+from stillroom.data import DataSet
+from stillroom.engine.run_folder import RunFolder
+from stillroom.methods import Method
+from stillroom.models.probe import Anatomy
+from stillroom.runtime.device import Machine
+from stillroom.teachers.bank_key import BankKey
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything one run needs, built and checked.
+
+    Attributes:
+        student: the model to train, on the CPU or already on its device.
+        teacher: frozen, or None to train on labels only.
+        method: the losses.
+        data: training and validation pictures with their statistics.
+        recipe: the settings.
+        run: the folder that records the run.
+        machine: device, precision and processes.
+        student_view: what the method reads out of the student beside its logits; None for nothing.
+        teacher_view: the same for the teacher.
+        bank_key: names the teacher's stored logits; None to ask the teacher every time.
+    """
+
+    student: nn.Module
+    teacher: nn.Module | None
+    method: Method
+    data: DataSet
+    recipe: Recipe
+    run: RunFolder
+    machine: Machine
+    student_view: Anatomy | None = None
+    teacher_view: Anatomy | None = None
+    bank_key: BankKey | None = None

@@ -1,0 +1,89 @@
+"""The lines of Python that load an exported student, as its card shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stillroom.export.exported_model import Architecture
+
+_PICTURE = """\
+shape = config["input"]
+picture = Image.open("picture.png").convert("{mode}")
+picture = ImageOps.fit(picture, (shape["width"], shape["height"]), Image.Resampling.BICUBIC)
+pixels = np.asarray(picture, dtype=np.float32).reshape(shape["height"], shape["width"], -1) / 255
+images = ((pixels - np.float32(config["mean"])) / np.float32(config["std"])).transpose(2, 0, 1)[None]"""
+
+_ALONE = """\
+import json
+from pathlib import Path
+
+import numpy as np
+import {library}
+import torch
+from PIL import Image, ImageOps
+from safetensors.torch import load_file
+
+config = json.loads(Path("config.json").read_text(encoding="utf-8"))
+model = {library}.{function}(config["architecture"], **config["arguments"])
+model.load_state_dict(load_file("model.safetensors"))
+model.eval()
+
+{picture}
+with torch.inference_mode():
+    logits = model(torch.from_numpy(images))
+print(config["classes"][logits[0].argmax()])"""
+
+_STILLROOM = """\
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from stillroom.export import load
+
+{load}
+
+{picture}
+with torch.inference_mode():
+    logits = model(torch.from_numpy(images))
+print(config["classes"][logits[0].argmax()])"""
+
+_ONNX = """\
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+config = json.loads(Path("config.json").read_text(encoding="utf-8"))
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+
+{picture}
+(logits,) = session.run(["logits"], {{"images": images}})
+print(config["classes"][logits[0].argmax()])"""
+
+_FUNCTIONS = {"timm": "create_model", "torchvision": "models.get_model"}
+
+
+def snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
+    """Snippets that name the class of ``picture.png``, run in the folder of the export.
+
+    Args:
+        home: where the architecture is known.
+        config: the export's ``config.json``.
+
+    Returns:
+        "torch" and "onnx" -> Python.
+    """
+    picture = _PICTURE.format(mode="L" if config["input"]["channels"] == 1 else "RGB")
+    if home.arguments is not None:
+        torch = _ALONE.format(library=home.library, function=_FUNCTIONS[home.library], picture=picture)
+    else:
+        load = 'model, config = load(".")'
+        if home.library == "function":
+            module = home.name.partition(":")[0]
+            load = f"# trust=True imports {module}, which builds the model: read it first.\n"
+            load += 'model, config = load(".", trust=True)'
+        elif home.library == "module":
+            load = f'# MODULE: a {home.name} built as for the training.\nmodel, config = load(".", model=MODULE)'
+        torch = _STILLROOM.format(load=load, picture=picture)
+    return {"torch": torch, "onnx": _ONNX.format(picture=picture)}

@@ -1,0 +1,118 @@
+"""A student as an ONNX graph, and the proof that it answers as PyTorch does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.errors import InputError, first_line
+from stillroom.export.onnx_session import INPUT, OUTPUT, quiet
+from stillroom.models import logits_of
+
+OPSET = 18  # quantisation a channel needs 13; 18 is what PyTorch's exporter writes without conversion
+TOLERANCE = 1e-4  # largest difference of two logits, as a share of the largest logit
+LEAST = 1e-5  # tolerance where all logits are next to nothing, as with random weights
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How close a graph's logits are to PyTorch's.
+
+    Attributes:
+        pictures: compared.
+        difference: the largest between two logits.
+        tolerance: what was allowed.
+        ties: pictures with another first class, whose two classes PyTorch holds equal within the tolerance.
+    """
+
+    pictures: int
+    difference: float
+    tolerance: float
+    ties: int
+
+
+class _Logits(nn.Module):
+    """A classifier that returns a tensor, whatever it returned before."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pictures (B, C, H, W) -> logits (B, classes)."""
+        return logits_of(self.model(images))
+
+
+def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, Any]) -> None:
+    """Write a model as ONNX, for any number of pictures at once.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        images: two or more pictures (B, C, H, W), normalised.
+        path: the file.
+        facts: stored in the file as JSON under ``stillroom``, so that it can be used without the files beside it.
+
+    Raises:
+        InputError: PyTorch's exporter cannot trace the model.
+    """
+    import onnx
+
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                _Logits(model).eval(),
+                (images,),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                opset_version=OPSET,
+                external_data=False,
+                verbose=False,
+            )
+        assert program is not None
+        proto = program.model_proto
+        if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+            raise ValueError("it does not do the same for any number of pictures")
+        _forget_sources(proto.graph)
+        onnx.helper.set_model_props(proto, {"stillroom": json.dumps(facts, ensure_ascii=False)})
+        onnx.save_model(proto, str(path))
+    except Exception as error:
+        raise InputError(
+            f"{type(model).__name__} cannot be written as ONNX ({first_line(error)}); give onnx=False (--no_onnx) for "
+            "the PyTorch files alone"
+        ) from error
+
+
+def _forget_sources(graph: Any) -> None:
+    """Drop what the exporter notes of each node: stack traces with the paths of this machine."""
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+
+
+def compare(ours: Tensor, theirs: Tensor) -> Parity:
+    """Hold a graph's logits against PyTorch's.
+
+    Args:
+        ours: PyTorch's, (N, C).
+        theirs: the graph's, (N, C).
+
+    Raises:
+        InputError: they differ by more than the tolerance, or one of them is not finite.
+    """
+    tolerance = max(LEAST, TOLERANCE * float(ours.abs().max()))
+    difference = float((ours - theirs).abs().max())
+    # With all logits within the tolerance, two classes can only change places that are less than twice it apart.
+    swapped = ours.argmax(1) != theirs.argmax(1)
+    if not difference <= tolerance:  # NaN, too
+        raise InputError(
+            f"the ONNX file does not answer as PyTorch: logits differ by up to {difference:.3g} where {tolerance:.3g} "
+            f"is allowed, and {int(swapped.sum())} of {len(ours)} pictures get another class; nothing was written, "
+            "give onnx=False (--no_onnx) for the PyTorch files alone"
+        )
+    return Parity(len(ours), difference, tolerance, int(swapped.sum()))

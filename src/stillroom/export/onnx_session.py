@@ -1,0 +1,79 @@
+"""The optional packages that ONNX needs, and onnxruntime sessions."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stillroom.batch import Batch
+from stillroom.errors import InputError, first_line
+
+NEEDED = ("onnx", "onnxruntime", "onnxscript")
+INPUT, OUTPUT = "images", "logits"
+
+
+def require_onnx() -> None:
+    """Refuse to begin without the packages of the optional extra.
+
+    Raises:
+        InputError: naming those that are missing, and the extra.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"onnx=True: {', '.join(missing)} is not installed; pip install 'stillroom[onnx]', or give onnx=False "
+            "(--no_onnx) for the PyTorch files alone"
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back notes of the exporter and the quantiser: they are for those who change models, not for their users."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def open_session(path: Path, threads: int) -> Any:
+    """An onnxruntime session on the CPU with so many threads.
+
+    Args:
+        path: the model.
+        threads: within one operator; operators run one after the other.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def session_logits(session: Any, batches: Iterable[Batch]) -> Tensor:
+    """The logits of an onnxruntime session, (N, C), float32.
+
+    Raises:
+        InputError: onnxruntime cannot run the model.
+    """
+    try:
+        found = [session.run([OUTPUT], {INPUT: batch.images.contiguous().numpy()})[0] for batch in batches]
+    except Exception as error:  # its errors have no common class but this
+        raise InputError(
+            f"onnxruntime cannot run the ONNX file ({first_line(error)}); give onnx=False (--no_onnx) for the PyTorch "
+            "files alone"
+        ) from error
+    return torch.cat([torch.from_numpy(logits) for logits in found])

@@ -1,0 +1,180 @@
+"""Export: every file is made aside and checked, then all of them are put in place."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.data import DataSet
+from stillroom.engine.run_folder import RunFolder, environment
+from stillroom.export.export_config import describe
+from stillroom.export.export_folder import place, refuse_foreign
+from stillroom.export.exported_model import architecture
+from stillroom.export.form_scores import Scores, scores
+from stillroom.export.latency import Timing
+from stillroom.export.model_card import Facts, write_card
+from stillroom.export.onnx_graph import Parity, compare, write_graph
+from stillroom.export.onnx_session import INPUT, OUTPUT, open_session, require_onnx, session_logits
+from stillroom.export.quantise import write_int8
+from stillroom.export.source_run import Subject, subject_of
+from stillroom.export.speed import Speed, measure_speed
+from stillroom.files import write_text
+from stillroom.models import save_weights
+from stillroom.models.predict import predict
+from stillroom.prepare.weight_sources import check_run
+from stillroom.report.statistics import picture_difference
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written, and what it is worth.
+
+    Attributes:
+        folder: where it lies.
+        files: all of them.
+        scores: "PyTorch", "onnxruntime" and "onnxruntime int8" -> accuracy and more, over all validation pictures.
+        parity: how close the ONNX file is to PyTorch; None without one.
+        timings: speed of student and teacher; empty where it was not measured.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+    scores: dict[str, Scores]
+    parity: Parity | None
+    timings: tuple[Timing, ...]
+
+
+def export(
+    run: RunFolder,
+    out: Path | None = None,
+    *,
+    onnx: bool = True,
+    int8: bool = True,
+    latency: bool = True,
+    student: nn.Module | None = None,
+    data: DataSet | None = None,
+    trust: bool = False,
+    say: Callable[[str], None] = print,
+) -> ExportResult:
+    """Write a finished run's student as files for use: weights, ONNX, int8, speed and a model card.
+
+    Everything is made and checked aside before the first file is put in place, so a failure leaves nothing behind.
+
+    Args:
+        run: a finished run.
+        out: the folder, new or of the same student's earlier export; None is ``export`` in the run folder.
+        onnx: write ``model.onnx``; needs the extra ``stillroom[onnx]``.
+        int8: write ``model-int8.onnx`` too.
+        latency: measure the speed of student and teacher.
+        student: a module to load the weights into, for a student that was handed to the run as a module.
+        data: the pictures, where they were handed to the run as a data set.
+        trust: whether models that the run's files name may be imported or fetched.
+        say: told what is done, a line each.
+
+    Raises:
+        InputError: the run is unfinished or damaged, its student cannot be built again, an optional package is
+            missing, the folder holds something else, or a file does not answer as PyTorch does.
+    """
+    check_run("", run.path)
+    if trust:
+        run = replace(run, trust=replace(run.trust, files=True))
+    out = run.path / "export" if out is None else Path(out)
+    if onnx:
+        require_onnx()
+    refuse_foreign(out)
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="stillroom-export-") as aside:
+        subject = subject_of(run, student, data)
+        refuse_foreign(out, subject.weights)
+        return _Export(subject, Path(aside), out, say).make(onnx=onnx, int8=int8 and onnx, latency=latency)
+
+
+class _Export:
+    """One export under way.
+
+    Args:
+        subject: what is exported.
+        made: where files are made.
+        out: where they will go.
+        say: told what is done.
+    """
+
+    def __init__(self, subject: Subject, made: Path, out: Path, say: Callable[[str], None]) -> None:
+        self.subject, self.made, self.out, self.say = subject, made, out, say
+        self.student = made / "student"
+        self.student.mkdir()
+        self.graph, self.int8 = self.student / "model.onnx", self.student / "model-int8.onnx"
+        self.scores: dict[str, Scores] = {}
+        self.right: dict[str, Tensor] = {}
+        self.threads = torch.get_num_threads()
+
+    def make(self, *, onnx: bool, int8: bool, latency: bool) -> ExportResult:
+        """Make all files, check them, put them in place."""
+        home = architecture(self.subject)
+        config = describe(self.subject, home)
+        write_text(self.student / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        header = {"stillroom": json.dumps({key: config[key] for key in ("model", "classes", "mean", "std", "input")})}
+        save_weights(self.subject.student, self.student / "model.safetensors", header)
+        logits, labels = predict(self.subject.student, self.subject.validation().epoch(0))
+        self._score("PyTorch", logits, labels, logits)
+        parity = self._write_graph(config, logits, labels) if onnx else None
+        calibrated = self._write_int8(logits, labels) if int8 else 0
+        speed = self._measure_speed(onnx=onnx, int8=int8) if latency else None
+        right = self.right
+        facts = Facts(
+            subject=self.subject,
+            home=home,
+            config=config,
+            scores=self.scores,
+            parity=parity,
+            calibrated=calibrated,
+            loss_of_int8=picture_difference(right["onnxruntime int8"], right["onnxruntime"]) if int8 else None,
+            speed=speed,
+            environment=environment(),
+        )
+        write_card(self.student, facts)
+        files = place(self.student, self.out)
+        for file in files:
+            self.say(f"{file.stat().st_size:>12,} bytes  {file}")
+        return ExportResult(self.out, files, self.scores, parity, speed.timings if speed else ())
+
+    def _score(self, form: str, logits: Tensor, labels: Tensor, reference: Tensor) -> None:
+        self.right[form] = logits.argmax(1) == labels
+        self.scores[form] = scores(logits, labels, reference)
+        self.say(f"{form}: top-1 {self.scores[form].top1:.2f} % of {len(labels):,} validation pictures")
+
+    def _write_graph(self, config: dict[str, Any], logits: Tensor, labels: Tensor) -> Parity:
+        subject = self.subject
+        facts = {key: config[key] for key in ("model", "classes", "mean", "std", "input")}
+        write_graph(subject.student, subject.pictures(2), self.graph, facts)
+        session = open_session(self.graph, self.threads)
+        theirs = session_logits(session, subject.validation().epoch(0))
+        parity = compare(logits, theirs)
+        one = session.run([OUTPUT], {INPUT: subject.pictures(1).numpy()})[0]
+        compare(logits[:1], torch.from_numpy(one))
+        self.say(
+            f"model.onnx answers as PyTorch on {parity.pictures:,} pictures: logits differ by at most "
+            f"{parity.difference:.1e} ({parity.tolerance:.1e} is allowed)"
+        )
+        self._score("onnxruntime", theirs, labels, logits)
+        return parity
+
+    def _write_int8(self, logits: Tensor, labels: Tensor) -> int:
+        calibrated = write_int8(self.graph, self.int8, self.subject.training().epoch(0))
+        session = open_session(self.int8, self.threads)
+        theirs = session_logits(session, self.subject.validation().epoch(0))
+        self._score("onnxruntime int8", theirs, labels, logits)
+        return calibrated
+
+    def _measure_speed(self, *, onnx: bool, int8: bool) -> Speed:
+        graphs = [path for path, wanted in ((self.graph, onnx), (self.int8, int8)) if wanted]
+        speed = measure_speed(self.subject, graphs, self.made, self.threads, self.say)
+        record = {**speed.machine, "missing": speed.missing, "results": [asdict(row) for row in speed.timings]}
+        write_text(self.student / "latency.json", json.dumps(record, indent=2) + "\n")
+        return speed

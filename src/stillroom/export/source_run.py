@@ -1,0 +1,134 @@
+"""What is exported: the student of a finished run, with its pictures and its record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from stillroom.data import DataSet, MemoryLoader
+from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import InputError
+from stillroom.models import load_weights
+from stillroom.models.reused_classifier import from_plan
+from stillroom.report.predictions import pictures_of, student_of, teacher_of
+from stillroom.resolve import fingerprint, followed, was_handed_in
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A finished student and what is known of it.
+
+    Attributes:
+        run: its run folder.
+        config: the run's settings and inputs.
+        summary: the finished run in numbers.
+        data: the pictures as the run saw them.
+        student: on the CPU, in float32 and evaluation mode.
+        model: its architecture, as :func:`stillroom.models.build_model` takes it; a class's name for a module that
+            was handed in.
+        given: whether the student was handed in as a module, and so cannot be built from its name.
+        weights: sixteen hexadecimal digits that name its weights.
+    """
+
+    run: RunFolder
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    data: DataSet
+    student: nn.Module
+    model: str
+    given: bool
+    weights: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the pictures."""
+        channels, height, width = self.data.val.images.shape[1:]
+        return channels, height, width
+
+    def validation(self) -> MemoryLoader:
+        """The validation pictures as the student sees them, in the set's order."""
+        data = self.data
+        return MemoryLoader(data.val, batch_size=BATCH, mean=data.mean, std=data.std, shuffle=False)
+
+    def pictures(self, count: int) -> Tensor:
+        """The first validation pictures, repeated where there are too few, (count, C, H, W)."""
+        images = next(self.validation().epoch(0)).images
+        return images.repeat(-(-count // len(images)), 1, 1, 1)[:count].contiguous()
+
+    def training(self) -> MemoryLoader:
+        """The training pictures without augmentation, in an order that the run's seed fixes."""
+        data = self.data
+        size = min(BATCH, len(data.train))
+        seed = self.config["seed"]
+        return MemoryLoader(data.train, batch_size=size, mean=data.mean, std=data.std, shuffle=True, seed=seed)
+
+
+def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) -> Subject:
+    """Read a run and bring its student back.
+
+    Args:
+        run: a finished run.
+        student: the module to load the weights into, for one whose name does not say how to build it.
+        data: the pictures, where they were handed to the run and not loaded by it.
+
+    Raises:
+        InputError: the run is unfinished or damaged, or its student or its pictures cannot be brought back.
+    """
+    config = run.config()
+    if not run.finished:
+        raise InputError(f"{run.path}: this run is not finished; run its command again first")
+    summary = run.summary()
+    model = architecture_name(run)
+    if student is None:
+        _check_name(run, model)
+    data = pictures_of(run) if data is None else _as_in_the_run(run, config, data)
+    if student is None:
+        found = student_of(run, data)
+    else:
+        plan = config.get("reused_head")
+        found = from_plan(student, plan, len(data.train.classes)) if plan else student
+        load_weights(found, run.student)
+    found = found.cpu().float().eval().requires_grad_(False)
+    return Subject(run, config, summary, data, found, model, student is not None, fingerprint(found))
+
+
+def architecture_name(run: RunFolder) -> str:
+    """The name of a run's model, also where the run began from the model of another run."""
+    return followed(str(run.path), run.trust)[0]
+
+
+def teacher_or_reason(subject: Subject) -> tuple[nn.Module | None, str]:
+    """The run's teacher, in float32 and evaluation mode on the CPU, or why there is none to measure."""
+    if not subject.config.get("teacher"):
+        return None, "this run had no teacher"
+    try:
+        teacher = teacher_of(subject.run, subject.data)
+    except InputError as error:
+        return None, f"the teacher cannot be brought back: {error}"
+    if teacher is None:
+        return None, "this run had no teacher"
+    return teacher.cpu().float().eval().requires_grad_(False), ""
+
+
+def _check_name(run: RunFolder, model: str) -> None:
+    """Refuse a module that was handed in as an object, before any picture is read."""
+    if was_handed_in(model):
+        raise InputError(
+            f"{run.path}: its student was handed in as a module ({model}), which a name cannot build again; from "
+            "Python call stillroom.export.export(run, student=MODULE) with a module built as that one was"
+        )
+
+
+def _as_in_the_run(run: RunFolder, config: dict[str, Any], data: DataSet) -> DataSet:
+    """Pictures handed in, normalised as the run did, if they are of the run's kind."""
+    shape, classes = list(data.train.images.shape[1:]), list(data.train.classes)
+    if classes != config["classes"] or shape != config["picture_shape"]:
+        raise InputError(
+            f"data={data.name}: {len(classes)} classes and pictures of {shape} are not those of {run.path} "
+            f"({len(config['classes'])} classes, {config['picture_shape']}); hand in the pictures it was trained on"
+        )
+    return replace(data, mean=tuple(config["mean"]), std=tuple(config["std"]))

@@ -1,0 +1,26 @@
+"""Counts, durations and numbers of bytes as text."""
+
+from __future__ import annotations
+
+import math
+
+
+def counted(count: int, what: str) -> str:
+    """Return "1 folder" or "3,000 folders"; the plural is the last word's with an s or es."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}{'es' if what.endswith('s') else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 8.3 s, 4:05 or 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def size_in_words(count: float, *, up: bool = False) -> str:
+    """A number of bytes with its unit, rounded down, or up for what is needed."""
+    scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB")) if count >= s), (1e3, "kB"))
+    tenths = math.ceil(10 * count / scale) if up else math.floor(10 * count / scale)
+    return f"{tenths / 10:.12g} {unit}"

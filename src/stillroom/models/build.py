@@ -1,0 +1,126 @@
+"""One door for every classifier: a zoo name, timm, torchvision, the user's own function or module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from stillroom.errors import InputError, did_you_mean
+from stillroom.models import external, factory
+from stillroom.models.output import ImageSize, check_output
+from stillroom.models.weights import load_weights
+from stillroom.models.zoo import ZOO
+from stillroom.trust import TYPED, Origin
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def build_model(
+    spec: str | nn.Module,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    image_size: ImageSize | None = None,
+    pretrained: bool = False,
+    checkpoint: str | Path | None = None,
+    origin: Origin = TYPED,
+) -> nn.Module:
+    """Build a classifier.
+
+    Args:
+        spec: a name of the zoo (``resnet20``); ``timm:NAME``; ``torchvision:NAME``;
+            ``package.module:function``, called with ``num_classes=`` and, where its signature takes it,
+            ``in_channels=``; or a module, returned as it is.
+        num_classes: length of the logits, >= 1.
+        in_channels: channels of the pictures, >= 1.
+        image_size: height and width of the pictures, one number where they are equal. Transformers are built for
+            it, and the finished model is tried on blank pictures of that size.
+        pretrained: fetch the published weights of a timm or torchvision model. Their head is replaced by a
+            fresh one where they know another number of classes.
+        checkpoint: weights to load strictly afterwards; see ``load_weights``.
+        origin: where ``spec`` comes from; by default it is the user's own. A name in a file that is not trusted is
+            neither imported nor looked up on a hub.
+
+    Returns:
+        The model in training mode (a module handed in keeps its mode), on the CPU.
+
+    Raises:
+        UntrustedError: ``origin`` does not permit what the name asks for.
+        InputError: an unknown name (with close matches), a model that cannot be built so or fails on such
+            pictures, weights that cannot be fetched or do not fit.
+    """
+    if isinstance(image_size, tuple) and image_size[0] == image_size[1]:
+        image_size = image_size[0]
+    for name, value in (
+        ("num_classes", num_classes),
+        ("in_channels", in_channels),
+        ("image_size", min(image_size) if isinstance(image_size, tuple) else image_size),
+    ):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    if pretrained and checkpoint is not None:
+        raise InputError("pretrained=True and checkpoint both name weights; give one of them")
+    model = _construct(spec, num_classes, in_channels, image_size, pretrained, origin)
+    if checkpoint is not None:
+        load_weights(model, checkpoint)
+    if image_size is not None:
+        check_output(model, num_classes, in_channels, image_size)
+    return model
+
+
+def _construct(
+    spec: str | nn.Module,
+    num_classes: int,
+    in_channels: int,
+    image_size: ImageSize | None,
+    pretrained: bool,
+    origin: Origin,
+) -> nn.Module:
+    """The model that ``spec`` names, before any checkpoint."""
+    if isinstance(spec, str):
+        source, colon, name = spec.partition(":")
+        if colon and source == "timm":
+            _known(external.is_timm(name), spec, "timm", external.timm_names)
+            return external.from_timm(name, num_classes, in_channels, image_size, pretrained, origin)
+        if colon and source == "torchvision":
+            _known(name in external.torchvision_names(), spec, "torchvision", external.torchvision_names)
+            return external.from_torchvision(name, num_classes, in_channels, image_size, pretrained, origin)
+        if not colon and spec not in ZOO:
+            raise InputError(unknown_name(spec))
+    if pretrained:
+        shown = spec if isinstance(spec, str) else type(spec).__name__
+        raise InputError(f"pretrained=True: there are no published weights for {shown}; give checkpoint=FILE")
+    if isinstance(spec, nn.Module):
+        return spec
+    return (
+        factory.from_function(spec, num_classes, in_channels, origin) if colon else ZOO[spec](num_classes, in_channels)
+    )
+
+
+def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str]]) -> None:
+    """Refuse a name that its library does not have; the list of names is only made where it is needed."""
+    if not known:
+        name = spec.partition(":")[2]
+        close = [f"{source}:{match}" for match in get_close_matches(name, names(), n=3)]
+        raise InputError(f"{source} has no model {name!r}{did_you_mean(close)}")
+
+
+def unknown_name(name: str) -> str:
+    """Return what to say of a bare name outside the zoo: the libraries that know it, or the nearest names."""
+    zoo = {known.lower(): known for known in ZOO}
+    options = [zoo[match] for match in get_close_matches(name.lower(), zoo, n=3, cutoff=0.7)]
+    prefixed = []
+    if external.is_timm(name):
+        prefixed.append(f"timm:{name}")
+    if name in external.torchvision_names():
+        prefixed.append(f"torchvision:{name}")
+    # A name that a library has exactly comes before one of ours that merely looks like it.
+    options = prefixed + options
+    if not options:
+        options = [f"timm:{match}" for match in get_close_matches(name, external.timm_names(), n=3)]
+    others = "; `stillroom list models` shows the zoo; or use timm:NAME, torchvision:NAME, package.module:function"
+    return f"the zoo has no model {name!r}{did_you_mean(options, others)}"

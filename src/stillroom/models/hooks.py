@@ -1,0 +1,249 @@
+"""Reading the outputs of named submodules while a model runs, without changing the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from torch import Tensor, nn
+
+from stillroom.batch import Output
+from stillroom.errors import InputError, did_you_mean
+from stillroom.models.output import logits_of
+
+# What DistributedDataParallel, torch.compile and Lightning Fabric call the model inside them.
+_WRAPPERS = ("module", "_orig_mod", "_forward_module")
+_POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in a model where a tensor can be read.
+
+    Attributes:
+        module: dotted name of a submodule.
+        side: what it returns, or what it is given (its first argument).
+    """
+
+    module: str
+    side: Literal["output", "input"] = "output"
+
+    def __str__(self) -> str:
+        return self.module if self.side == "output" else f"the input of {self.module}"
+
+
+class FeatureTap:
+    """Holds the outputs (or inputs) of named submodules from the latest forward pass.
+
+    The tap only listens: it changes no module, and ``close`` (or leaving the ``with``) takes every trace of
+    it away. Outputs that a later layer could overwrite in place are copied; those a model names in its own
+    ``stages`` are not, for it vouches for them. The (B, C, 1, 1) output of a pooling layer comes as (B, C).
+
+    Args:
+        model: any module. Names may leave out the prefix that DistributedDataParallel, torch.compile or
+            Lightning Fabric add.
+        names: dotted names of submodules as ``model.named_modules()`` lists them, or a :class:`Point` each. One may
+            stand twice.
+
+    Raises:
+        InputError: the model has no submodule of a name; the message lists the nearest ones.
+
+    Example:
+        >>> import torch
+        >>> from stillroom.models import ZOO, FeatureTap
+        >>> model = ZOO["resnet8"](10)
+        >>> with FeatureTap(model, ["layer1", "flatten"]) as tap:
+        ...     logits = model(torch.zeros(2, 3, 32, 32))
+        ...     [tuple(feature.shape) for feature in tap.features()]
+        [(2, 16, 32, 32), (2, 64)]
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str | Point]) -> None:
+        self.names = tuple(names)
+        self._points = tuple(Point(name) if isinstance(name, str) else name for name in self.names)
+        self._latest: dict[Point, Tensor] = {}
+        self._handles: list[Any] = []
+        modules = {point: _find(model, point.module) for point in dict.fromkeys(self._points)}
+        inner = inside(model)
+        vouched = (*_names_in(inner, "stages"), *_names_in(inner, "preact_stages"))
+        if modules:
+            # A pass that skips a module must not leave the last pass's output behind.
+            self._handles.append(model.register_forward_pre_hook(self._clearing(model)))
+        for point, module in modules.items():
+            if point.side == "input":
+                self._handles.append(module.register_forward_pre_hook(self._keeping_input(point, module)))
+            else:
+                keep = self._keeping(point, module, copies=point.module not in vouched)
+                self._handles.append(module.register_forward_hook(keep))
+
+    def features(self) -> tuple[Tensor, ...]:
+        """The outputs of the latest forward pass, in the order of ``names``, attached to its graph.
+
+        Raises:
+            InputError: the model has not run since the tap was opened, or its pass left a named module out.
+        """
+        missing = [str(point) for point in self._points if point not in self._latest]
+        if missing:
+            raise InputError(f"the latest forward pass gave no output of {', '.join(missing)}; run the model first")
+        return tuple(self._latest[point] for point in self._points)
+
+    def release(self) -> None:
+        """Let the tensors go, and the graph they hold, before the next pass does."""
+        self._latest.clear()
+
+    def close(self) -> None:
+        """Remove the hooks and let the tensors go. Closing twice is harmless."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._latest.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _clearing(self, watched: nn.Module) -> Callable[..., None]:
+        latest = self._latest
+
+        def clear(module: nn.Module, _inputs: Any) -> None:
+            if module is watched:
+                latest.clear()
+
+        return clear
+
+    def _keeping_input(self, point: Point, watched: nn.Module) -> Callable[..., None]:
+        latest = self._latest
+
+        def keep(module: nn.Module, inputs: Any) -> None:
+            if module is watched:
+                latest[point] = _tensor_in(inputs, str(point)).clone()  # the module may work in place
+
+        return keep
+
+    def _keeping(self, point: Point, watched: nn.Module, *, copies: bool) -> Callable[..., None]:
+        latest = self._latest
+
+        def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            # A deep copy of the model (a moving average, say) carries this hook along; it must not speak for
+            # it.
+            if module is watched:
+                tensor = _tensor_in(output, point.module)
+                tensor = tensor.clone() if copies else tensor
+                pooled = isinstance(module, _POOLS) and tensor.dim() == 4 and tensor.shape[2:] == (1, 1)
+                latest[point] = tensor.flatten(1) if pooled else tensor
+
+        return keep
+
+
+class Tapped:
+    """A model that answers with an ``Output``: logits, and the features asked for.
+
+    Args:
+        model: any classifier whose output ``logits_of`` understands.
+        names: places to tap, as for ``FeatureTap``; none by default.
+
+    Raises:
+        InputError: the model has no submodule of a name.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str | Point] = ()) -> None:
+        self.model = model
+        self._tap = FeatureTap(model, names)
+
+    @property
+    def names(self) -> tuple[str | Point, ...]:
+        """The tapped submodules, in the order of ``Output.features``."""
+        return self._tap.names
+
+    def __call__(self, images: Tensor) -> Output:
+        """Pictures (B, C, H, W) -> logits (B, classes) and one feature per name."""
+        logits = logits_of(self.model(images))
+        features = self._tap.features()
+        self._tap.release()
+        return Output(logits=logits, parts={"features": features})
+
+    def close(self) -> None:
+        """Take the hooks away; the model itself stays usable."""
+        self._tap.close()
+
+
+def stages_of(model: nn.Module, *, preact: bool = False) -> tuple[str, ...]:
+    """The submodules whose outputs are a model's features.
+
+    Args:
+        model: any module, wrapped or not.
+        preact: the features before their last activation, which the zoo's models know.
+
+    Returns:
+        The model's own ``stages`` (or ``preact_stages``); for a timm model, the modules its ``feature_info``
+        names; else nothing. The zoo's last stage is the pooled vector; timm lists maps or token sequences
+        only.
+
+    Raises:
+        InputError: the model's own list names something that is no submodule of it.
+    """
+    own = own_stages(model, "preact_stages" if preact else "stages")
+    if own or preact:
+        return own
+    inner = inside(model)
+    known = {name for name, _ in inner.named_modules()}
+    listed = getattr(inner, "feature_info", None) or ()
+    names = [entry.get("module", "") for entry in listed if isinstance(entry, dict)]
+    return tuple(name for name in names if name in known)
+
+
+def own_stages(model: nn.Module, attribute: str) -> tuple[str, ...]:
+    """The names in a model's own ``stages`` or ``preact_stages``; empty where it has no such list.
+
+    Raises:
+        InputError: one of them is no submodule.
+    """
+    inner = inside(model)
+    names = _names_in(inner, attribute)
+    known = [name for name, _ in inner.named_modules() if name]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(get_close_matches(name, known) or known[:3])
+            raise InputError(f"{type(inner).__name__}.{attribute} names {name!r}, which is no submodule of it{hint}")
+    return names
+
+
+def _names_in(model: nn.Module, attribute: str) -> tuple[str, ...]:
+    """A model's own list of names; its attribute may well be something else, such as its layers."""
+    value = getattr(model, attribute, None)
+    return tuple(value) if isinstance(value, (tuple, list)) and all(isinstance(name, str) for name in value) else ()
+
+
+def _tensor_in(output: Any, name: str) -> Tensor:
+    """A submodule's output, or the first of several."""
+    first = output[0] if isinstance(output, (tuple, list)) and output else output
+    if not isinstance(first, Tensor):
+        raise InputError(f"the submodule {name} returned a {type(output).__name__} and no tensor; tap another one")
+    return first
+
+
+def inside(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers that hold nothing else."""
+    children = dict(model.named_children())
+    while len(children) == 1 and next(iter(children)) in _WRAPPERS:
+        model = next(iter(children.values()))
+        children = dict(model.named_children())
+    return model
+
+
+def _find(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of this name, looked for in the model and then inside its wrappers."""
+    for root in (model, inside(model)):
+        modules: dict[str, nn.Module] = dict(root.named_modules())
+        if name and name in modules:
+            return modules[name]
+    names = [known for known in modules if known]
+    hint = did_you_mean(get_close_matches(name, names) or names[:3], "; did you mean another model?")
+    raise InputError(f"the model {type(inside(model)).__name__} has no submodule {name!r}{hint}")

@@ -1,0 +1,56 @@
+"""The images that a recipe's options name, in the form that a run sees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from stillroom.config import DataOptions, Recipe, TrainModel
+from stillroom.data import DataSet, load_data
+from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import InputError
+from stillroom.resolve import is_run
+
+
+def with_picture_size(recipe: Recipe) -> Recipe:
+    """The recipe with images of the size that its teacher's run had, or its model's, where it gives none."""
+    models = recipe.models
+    begun_from = models.model if isinstance(models, TrainModel) else models.teacher
+    run = RunFolder(Path(begun_from))
+    if recipe.data.image_size is not None or not run.finished:
+        return recipe
+    return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
+
+
+def load_pictures(options: DataOptions, copies: int | None = None) -> DataSet:
+    """Read the images that the options name; ``copies`` as for :func:`stillroom.data.load_data`."""
+    return load_data(
+        options.data,
+        root=options.root,
+        image_size=options.image_size,
+        class_depth=options.class_depth,
+        first_classes=options.first_classes,
+        per_class=options.per_class,
+        val_fraction=options.val_fraction,
+        skip_broken=options.skip_broken,
+        copies=copies,
+    )
+
+
+def as_asked(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
+    """Put the user's augmentation and normalisation in place of the set's own.
+
+    Without either, a teacher from a run folder sees images normalised as in its own training.
+    """
+    asked = {name: getattr(options, name) for name in ("pad", "flip", "rotate", "min_scale")}
+    data = replace(data, augment=replace(data.augment, **{k: v for k, v in asked.items() if v is not None}))
+    mean, std = options.mean, options.std
+    if mean is None and teacher and is_run(teacher):
+        config = RunFolder(Path(teacher)).config()
+        mean, std = config["mean"], config["std"]
+    if mean is None or std is None:
+        return data
+    channels = data.train.images.shape[1]
+    if len(mean) != channels or len(std) != channels:
+        raise InputError(f"mean={mean}, std={std}: the pictures have {channels} channels, give {channels} numbers each")
+    return replace(data, mean=tuple(mean), std=tuple(std))

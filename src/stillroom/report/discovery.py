@@ -1,0 +1,151 @@
+"""Run folders as they are found, and what each says of its place in a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stillroom.engine.resume_check import contents_of
+from stillroom.engine.run_folder import RunFolder, trained_model
+from stillroom.errors import InputError
+from stillroom.report.comparison_file import Description, read_description
+from stillroom.report.predictions import teacher_run_of
+from stillroom.resolve import is_run
+from stillroom.suggestions import near
+from stillroom.trust import Trust
+
+LABELS_ONLY = "labels only"  # how the method "ce" is called
+NO_TEACHER = "no teacher"
+
+
+def run_folders(paths: Sequence[Path], trust: Trust) -> list[RunFolder]:
+    """Every run folder among the paths and directly inside them, once each.
+
+    Args:
+        paths: folders.
+        trust: what is permitted for the names in their files.
+
+    Raises:
+        InputError: a path is no folder, or there is no run folder in it.
+    """
+    folders: dict[Path, RunFolder] = {}
+    for path in map(Path, paths):
+        if path.is_file():
+            raise InputError(f"{path} is a file; give run folders, or folders that hold them")
+        if not path.is_dir():
+            raise InputError(f"{path}: there is no such folder{near(path, _holds_runs)}")
+        inside = [path] if is_run(path) else sorted(child for child in path.iterdir() if is_run(child))
+        if not inside:
+            raise InputError(f"{path} holds no run folders; give the folder of a run or of a comparison")
+        for folder in inside:
+            folders.setdefault(folder.resolve(), RunFolder(folder, trust))
+    return list(folders.values())
+
+
+def _holds_runs(path: Path) -> bool:
+    return path.is_dir() and (is_run(path) or any(map(is_run, path.iterdir())))
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run folder and what its place in a comparison follows from.
+
+    Attributes:
+        run: the folder.
+    """
+
+    run: RunFolder
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's settings and what it was fed with."""
+        return self.run.config()
+
+    @cached_property
+    def description(self) -> Description:
+        """What the folder around it says."""
+        return read_description(self.run.path.parent)
+
+    @cached_property
+    def teacher_run(self) -> RunFolder | None:
+        """Its teacher's run folder, if that is where the teacher came from and it can still be read."""
+        found = teacher_run_of(self.run)
+        with suppress(InputError):
+            if found is not None and found.config():
+                return found
+        return None
+
+    @property
+    def is_named_teacher(self) -> bool:
+        """Whether the description lists it as a teacher, though no student of it has begun."""
+        named = (Path(place) for place in self.description.teachers.values())
+        folder, here = self.run.path.resolve(), self.run.path.parent
+        return any(folder in (place.resolve(), (here / place).resolve()) for place in named)
+
+    @property
+    def method_text(self) -> str:
+        """The method as it was given, "ce" for a training run."""
+        return str(self.config.get("method", "ce")).strip()
+
+    @property
+    def method(self) -> str:
+        """The label of the method."""
+        text = self.method_text
+        return self.description.method_label(self.config) or (LABELS_ONLY if text == "ce" else text)
+
+    @property
+    def student(self) -> str:
+        """The trained model as it was given."""
+        return trained_model(self.config)
+
+    @property
+    def seed(self) -> int:
+        """Of initial weights, order and augmentation."""
+        return int(self.config["seed"])
+
+    @property
+    def data_name(self) -> str:
+        """Last part of the data set's name or path."""
+        return Path(self.config["data"]).name
+
+    @property
+    def contents(self) -> dict[str, str] | None:
+        """Fingerprints of its validation images and their labels; None where it did not record them."""
+        known = contents_of(self.config)
+        return None if known is None else {name: value for name, value in known.items() if "validation" in name}
+
+    @property
+    def teacher_model(self) -> str:
+        """Short name of the teacher's model, whether it came by name or from a run."""
+        if self.teacher_run is None:
+            return short_name(str(self.config.get("teacher") or NO_TEACHER))
+        return short_name(trained_model(self.teacher_run.config()))
+
+    @property
+    def teacher_names(self) -> tuple[str, ...]:
+        """What the teacher may be called, from short to distinct."""
+        given = str(self.config.get("teacher") or "")
+        place = None if self.teacher_run is None else self.teacher_run.path
+        own = self.description.teacher_label(given, place, self.run.path.parent)
+        short = own or self.teacher_model
+        return (short, f"{short} ({Path(given).name})", f"{short} ({self.config.get('teacher_weights')})")
+
+    @property
+    def student_names(self) -> tuple[str, ...]:
+        """What the student may be called, from short to distinct."""
+        return (self.description.student_label(self.student) or short_name(self.student), self.student)
+
+    @property
+    def start(self) -> tuple[object, object]:
+        """What the student's weights began from."""
+        prefix = "" if "model" in self.config else "student_"
+        return self.config.get(f"{prefix}checkpoint"), bool(self.config.get(f"{prefix}pretrained"))
+
+
+def short_name(model: str) -> str:
+    """The last part of a model's name: "timm:resnet18" is resnet18, "runs/a" is a."""
+    return Path(model.rpartition(":")[2]).name

@@ -1,0 +1,272 @@
+"""The page's tables: which columns there are, and what stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from stillroom.formatting import counted, duration, size_in_words
+from stillroom.report.charts import shortened
+from stillroom.report.metrics import Measures, TeacherMeasures
+from stillroom.report.runs_table import short_nats, signed
+from stillroom.report.statistics import Difference
+from stillroom.report.summary import MethodSummary, PairSummary
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell.
+
+    Attributes:
+        text: as it is read.
+        order: what the column is sorted by; None comes last.
+        note: shown on pointing at it.
+        kind: "good", "bad", "words" (may take two lines) or nothing.
+    """
+
+    text: str = NONE
+    order: float | str | None = None
+    note: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What one row is about.
+
+    Attributes:
+        name: of the method, or "teacher".
+        measures: of each seed's run; for the teacher one, on the same validation images.
+        method: None for the teacher.
+    """
+
+    name: str
+    measures: tuple[Measures, ...] | tuple[TeacherMeasures]
+    method: MethodSummary | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        head: its heading.
+        note: what it means, in a sentence.
+        cell: makes an entry.
+    """
+
+    head: str
+    note: str
+    cell: Callable[[Line], Entry]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        name: of the method, or "teacher".
+        role: "teacher", "reference" or nothing.
+        entries: one for each column after the first, which holds the name.
+    """
+
+    name: str
+    role: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table that can be sorted.
+
+    Attributes:
+        caption: what it shows.
+        columns: after the first; those nothing is known for are left out.
+        rows: the teacher first, then the methods in order.
+    """
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+
+
+def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
+    """The two tables of a pair: what every method reached, and how near to the teacher and at what cost."""
+    lines = [] if summary.teacher is None else [Line("teacher", (summary.teacher,), None)]
+    lines += [Line(method.method, method.measures, method) for method in summary.methods]
+    results, costs = _results(reference), COSTS
+    if len(summary.methods) == 1:
+        results = tuple(column for column in results if column.head != "verdict")
+    return [
+        _table("Accuracy on the validation pictures", results, lines, reference),
+        _table("Closeness to the teacher, and cost", costs, lines, reference),
+    ]
+
+
+def _table(caption: str, columns: Sequence[Column], lines: Sequence[Line], reference: str) -> PageTable:
+    entries = {column.head: [column.cell(line) for line in lines] for column in columns}
+    known = tuple(column for column in columns if any(entry.text != NONE for entry in entries[column.head]))
+    rows = []
+    for place, line in enumerate(lines):
+        role = "teacher" if line.method is None else "reference" * (line.name == reference)
+        rows.append(Row(line.name, role, tuple(entries[column.head][place] for column in known)))
+    return PageTable(caption, known, tuple(rows))
+
+
+def _results(reference: str) -> tuple[Column, ...]:
+    return (
+        Column("last %", "accuracy after the last epoch, mean ± standard deviation over seeds", _last),
+        Column("verdict", "from the adjusted p at 0.05", _verdict(reference)),
+        Column(
+            f"points over {shortened(reference)}",
+            "difference of the last epoch over common seeds, with its 95 % interval",
+            _of_difference(_points),
+        ),
+        Column("p adjusted", "Benjamini-Hochberg over this pair's comparisons", _of_difference(_adjusted)),
+        Column("p permutation", "exact permutation test over seeds, not corrected", _of_difference(_permutation)),
+        Column("effect", "Cohen's d_z: mean over standard deviation of the differences", _of_difference(_effect)),
+        Column("best %", "the same of each run's best epoch, which these very pictures chose", _best),
+        Column("seeds", "how many runs", _seeds),
+        Column("published %", "what the recipe's source reports", _published),
+    )
+
+
+def _seeds(line: Line) -> Entry:
+    if line.method is None:
+        return Entry()
+    return Entry(str(len(line.measures)), len(line.measures), "seeds " + ", ".join(map(str, line.method.seeds)))
+
+
+def _last(line: Line) -> Entry:
+    if line.method is None:
+        return _spread([one.accuracy for one in line.measures if isinstance(one, TeacherMeasures)], None)
+    return _spread([one.last for one in line.method.measures], line.method.last_sd)
+
+
+def _best(line: Line) -> Entry:
+    if line.method is None:
+        return Entry()  # of the teacher only the weights that taught are known on these images
+    note = "epoch " + ", ".join(str(one.best_epoch) for one in line.method.measures)
+    return _spread([one.best for one in line.method.measures], line.method.best_sd, note)
+
+
+def _spread(values: Sequence[float], deviation: float | None, note: str = "") -> Entry:
+    text = f"{fmean(values):.2f}" + (f" ± {deviation:.2f}" if deviation is not None else "")
+    each = ", ".join(f"{value:.2f}" for value in values) if len(values) > 1 else ""
+    return Entry(text, fmean(values), "; ".join(filter(None, (each, note))))
+
+
+def _of_difference(entry: Callable[[Difference], Entry]) -> Callable[[Line], Entry]:
+    def cell(line: Line) -> Entry:
+        if line.method is None or line.method.difference is None:
+            return Entry()
+        return entry(line.method.difference)
+
+    return cell
+
+
+def _points(difference: Difference) -> Entry:
+    if difference.mean is None:
+        return Entry()
+    text = signed(difference.mean, 2)
+    if difference.low is not None and difference.high is not None:
+        text += f" [{signed(difference.low, 2)}, {signed(difference.high, 2)}]"
+    seeds = f"{counted(difference.seeds, 'seed')} in common"
+    basis = seeds if difference.basis == "seeds" else "one seed, over its pictures"
+    return Entry(text, difference.mean, basis)
+
+
+def _adjusted(difference: Difference) -> Entry:
+    return _chance(difference.p if difference.p_adjusted is None else difference.p_adjusted)
+
+
+def _permutation(difference: Difference) -> Entry:
+    return _chance(difference.p_permutation)
+
+
+def _chance(p: float | None) -> Entry:
+    if p is None:
+        return Entry()
+    return Entry("< 0.001" if p < 0.001 else f"{p:.3f}", p)
+
+
+def _effect(difference: Difference) -> Entry:
+    return Entry() if difference.effect is None else Entry(signed(difference.effect, 2), difference.effect)
+
+
+def _verdict(reference: str) -> Callable[[Line], Entry]:
+    kinds = {"better": "good", "worse": "bad", "not distinguishable": "words"}
+
+    def cell(line: Line) -> Entry:
+        if line.method is not None and line.method.difference is not None:
+            word = line.method.difference.verdict
+            return Entry(word, word, kind=kinds.get(word, ""))
+        return Entry("reference", "reference") if line.name == reference and line.method is not None else Entry()
+
+    return cell
+
+
+def _published(line: Line) -> Entry:
+    value = None if line.method is None else line.method.published
+    return Entry() if value is None else Entry(f"{value:.2f}", value)
+
+
+def _mean(values: Iterable[float | None], text: Callable[[float], str]) -> Entry:
+    there = [value for value in values if value is not None]
+    if not there:
+        return Entry()
+    each = ", ".join(map(text, there)) if len(set(there)) > 1 else ""
+    return Entry(text(fmean(there)), fmean(there), each)
+
+
+def short_count(count: float) -> str:
+    """A count as 512, 20.6 k, 1.23 M or 4.1 G, three digits."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"
+
+
+COSTS = (
+    Column(
+        "agreement %",
+        "share of pictures on which the student names the teacher's class",
+        lambda line: _mean((one.agreement for one in line.measures), "{:.2f}".format),
+    ),
+    Column(
+        "KL to teacher",
+        "mean divergence of the student's probabilities from the teacher's, in nats",
+        lambda line: _mean((one.kl_to_teacher for one in line.measures), short_nats),
+    ),
+    Column(
+        "ECE %",
+        "expected calibration error over 15 bins",
+        lambda line: _mean((one.ece for one in line.measures), "{:.2f}".format),
+    ),
+    Column(
+        "parameters", "of the trained model", lambda line: _mean((m.parameters for m in line.measures), short_count)
+    ),
+    Column(
+        "MACs",
+        "multiplications with additions for one picture",
+        lambda line: _mean((m.macs for m in line.measures), short_count),
+    ),
+    Column(
+        "training time",
+        "steps only, mean over seeds; with the teacher's answers, unless they came from its bank or went into it",
+        lambda line: _mean((m.seconds for m in line.measures), duration),
+    ),
+    Column(
+        "images/s",
+        "training pictures in a second of this time, median over the epochs",
+        lambda line: _mean((m.images_per_second for m in line.measures), "{:,.0f}".format),
+    ),
+    Column(
+        "peak memory",
+        "largest memory of training, where it was recorded",
+        lambda line: _mean((m.peak_memory for m in line.measures), lambda size: size_in_words(int(size))),
+    ),
+)

@@ -1,0 +1,109 @@
+"""The table of runs: one row a run, the same numbers on the terminal and on the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from stillroom.engine.run_folder import RunFolder
+from stillroom.formatting import duration
+
+COLUMNS = ("run", "parameters", "best %", "last %", "agreement %", "train time", "images/s")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in numbers.
+
+    Attributes:
+        name: of the run folder.
+        parameters: of the trained model.
+        best: highest validation accuracy of any epoch, in percent.
+        last: validation accuracy after the last epoch, in percent.
+        agreement: share of validation pictures on which the student names the teacher's class, in percent.
+        seconds: spent in training steps.
+        speed: training pictures a second, median over the epochs.
+    """
+
+    name: str
+    parameters: int
+    best: float
+    last: float
+    agreement: float | None
+    seconds: float
+    speed: float
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text, in the order of :data:`COLUMNS`."""
+        return (
+            self.name,
+            f"{self.parameters:,}",
+            f"{self.best:.2f}",
+            f"{self.last:.2f}",
+            "–" if self.agreement is None else f"{self.agreement:.2f}",
+            duration(self.seconds),
+            f"{self.speed:,.0f}",
+        )
+
+
+def read_row(run: RunFolder) -> Row:
+    """The numbers of a finished run.
+
+    Raises:
+        InputError: if it is not finished.
+    """
+    summary = run.summary()
+    speeds = sorted(row["images_per_second"] for row in run.epochs())
+    return Row(
+        name=run.path.name,
+        parameters=summary["parameters"],
+        best=summary["best"]["val_top1"],
+        last=summary["last"]["val_top1"],
+        agreement=summary["last"]["agreement"],
+        seconds=summary["seconds"],
+        speed=speeds[len(speeds) // 2],
+    )
+
+
+def summary_table(runs: Sequence[RunFolder]) -> Table:
+    """The table for a terminal; each teacher is measured on the validation images of its student's run."""
+    table = Table(title="validation accuracy, best and last epoch", title_justify="left")
+    for place, column in enumerate(COLUMNS):
+        table.add_column(column, justify="right" if place else "left", no_wrap=True)
+    for cells in _teachers(runs):
+        table.add_row(*cells)
+    for run in runs:
+        table.add_row(*read_row(run).cells())
+    return table
+
+
+def _teachers(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
+    """A row for each teacher that has none of its own: its accuracy on the validation images of its student's run."""
+    listed = {run.path.resolve() for run in runs}
+    found = {}
+    for run in runs:
+        config, summary = run.config(), run.summary()
+        scored = summary.get("teacher")
+        if scored and Path(str(config.get("teacher"))).resolve() not in listed:
+            numbers = (f"{summary['teacher_parameters']:,}", "–", f"{scored['top1']:.2f}", "–", "–", "–")
+            found[config.get("teacher_weights"), numbers] = ("teacher", *numbers)
+    return list(found.values())
+
+
+def short_nats(divergence: float) -> str:
+    """A divergence in three decimals; that of a student gone astray, which knows no bound, as 5.2e+12."""
+    return f"{divergence:.3f}" if divergence < 1000 else f"{divergence:.1e}"
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, the minus as wide as the plus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))

@@ -1,0 +1,102 @@
+"""The result as a file for papers, notes and spreadsheets: Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from stillroom.errors import InputError
+from stillroom.files import write_text
+from stillroom.report.metrics import Measures
+from stillroom.report.own_files import TABLES, refuse_foreign
+from stillroom.report.runs_table import plain
+from stillroom.report.summary import PairSummary, summary_rows, verdict
+
+
+def check_table(path: Path) -> None:
+    """Refuse a file whose kind is not known, or that somebody else wrote, before anything is computed.
+
+    Raises:
+        InputError: the name ends in none of the known endings, or the file is not one of ours.
+    """
+    if path.suffix not in MAKERS:
+        raise InputError(f"table={path}: the name must end in {', '.join(MAKERS)}")
+    refuse_foreign(path, TABLES[path.suffix], "--table")
+
+
+def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) -> None:
+    """Write the pairs' tables to a file.
+
+    ``.md`` and ``.tex`` hold for each pair what :func:`stillroom.report.summary.summary_table` shows, and the verdict;
+    ``.csv`` holds one row a run with every number unrounded, but for those of single classes.
+
+    Args:
+        path: what stood there stays whole until the new file is.
+        summaries: from :func:`stillroom.report.summary.summarize`.
+        reference: the label of the method that the others were compared with.
+
+    Raises:
+        InputError: as for :func:`check_table`.
+    """
+    check_table(path)
+    write_text(path, MAKERS[path.suffix](summaries, reference))
+
+
+def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
+    parts = [TABLES[".md"]]
+    for summary in summaries:
+        rows = [[*map(plain, row)] for row in summary_rows(summary, reference)]
+        lines = map(plain, verdict(summary, reference))
+        parts += [f"**{plain(_headline(summary))}**", _tabulated(rows, "pipe"), *lines]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex(summaries: Sequence[PairSummary], reference: str) -> str:
+    parts = [TABLES[".tex"]]
+    for summary in summaries:
+        remarks = [f"% {' '.join(line.split())}" for line in (_headline(summary), *verdict(summary, reference))]
+        parts.append("\n".join([*remarks, _tabulated(summary_rows(summary, reference), "latex_booktabs")]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tabulated(rows: Sequence[Sequence[str]], kind: str) -> str:
+    from tabulate import tabulate
+
+    head, *body = rows
+    alignment = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(body, head, tablefmt=kind, colalign=alignment, disable_numparse=True)
+
+
+def _headline(summary: PairSummary) -> str:
+    sizes = f"student {summary.methods[0].measures[0].parameters:,} parameters"
+    if summary.teacher is not None:
+        sizes = f"teacher {summary.teacher.accuracy:.2f} %, {summary.teacher.parameters:,} parameters; {sizes}"
+    return f"{summary.pair.name} ({sizes})"
+
+
+def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG001  rows of runs compare nothing
+    names = [field.name for field in fields(Measures) if field.name != "per_class"]
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(
+        file, ["teacher", "student", "method", "seed", *names], extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
+    for summary in summaries:
+        place = {"teacher": _inert(summary.pair.teacher), "student": _inert(summary.pair.student)}
+        for method in summary.methods:
+            for seed, measures in zip(method.seeds, method.measures, strict=True):
+                row: dict[str, Any] = place | {"method": _inert(method.method), "seed": seed} | asdict(measures)
+                writer.writerow(row)
+    return file.getvalue()
+
+
+def _inert(name: str) -> str:
+    """A name that a spreadsheet takes for text, whatever it begins with; a formula in it could send the table away."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
+MAKERS: dict[str, Callable[[Sequence[PairSummary], str], str]] = {".md": _markdown, ".tex": _latex, ".csv": _csv}

@@ -1,0 +1,80 @@
+"""Whether the numbers of a finished run can be used, and what is said of runs whose numbers cannot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import InputError
+
+DECISIVE = ("loss", "val_loss", "val_top1")  # in these a run that diverged shows
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that was found and takes part in no number.
+
+    Attributes:
+        name: of its folder.
+        why: in words that follow "it is left out:".
+        method: the label of its method; empty where its settings cannot be read.
+        seed: of the run; None as for method.
+        accuracy: after its last epoch, in percent; None where there is none worth reading.
+    """
+
+    name: str
+    why: str
+    method: str = ""
+    seed: int | None = None
+    accuracy: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """As in "kd with seed 1 (kd-s1) is left out of every number: it diverged"."""
+        whose = f"{self.method} with seed {self.seed} ({self.name})" if self.method else self.name
+        return f"{whose} is left out of every number: {self.why}"
+
+
+def trouble(run: RunFolder) -> str:
+    """Why the numbers of a finished run cannot be used; empty where they can."""
+    try:
+        summary, rows = run.summary(), run.epochs()
+    except InputError as error:
+        return f"{error}; remove summary.json there and run its command again, which writes both anew"
+    if not rows:
+        return f"{run.path / 'metrics.jsonl'} holds no epoch"
+    for row in (rows[-1], summary.get("last")):
+        if isinstance(row, Mapping) and (bad := _not_finite(row)):
+            return f"it diverged ({bad} after the last epoch)"
+    for where, name in (("last", "val_top1"), ("best", "val_top1"), ("", "parameters"), ("", "seconds")):
+        value = _at(summary, where, name)
+        if not is_finite(value):
+            return f"{run.path / 'summary.json'} has no {where} {name}".replace("  ", " ")
+    return ""
+
+
+def accuracy_of(run: RunFolder) -> float | None:
+    """The accuracy after a run's last epoch in percent, if it has a readable one."""
+    try:
+        value = _at(run.summary(), "last", "val_top1")
+    except InputError:
+        return None
+    return float(value) if is_finite(value) else None
+
+
+def _at(summary: Mapping[str, Any], where: str, name: str) -> Any:
+    row = summary.get(where) if where else summary
+    return row.get(name) if isinstance(row, Mapping) else None
+
+
+def _not_finite(row: Mapping[str, Any]) -> str:
+    """The first decisive number that is there and is none, in words."""
+    return next((f"{name} is {row[name]}" for name in DECISIVE if name in row and not is_finite(row[name])), "")
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value that was read from a record is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)

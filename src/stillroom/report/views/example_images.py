@@ -1,0 +1,210 @@
+"""Chosen validation pictures: what teacher and students take them for, and where they look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stillroom.report.aggregate import Pair
+from stillroom.report.views.activation_maps import activation_maps
+from stillroom.report.views.data_uris import cam_uri, picture_uri
+from stillroom.report.views.ranking import rankings_of, shown_ranking
+from stillroom.report.views.view_models import (
+    Network,
+    StudentLogits,
+    classes_of,
+    labels_of,
+    normalised,
+    student_networks,
+    teacher_logits,
+    teacher_network,
+    val_images,
+)
+
+EACH = 6  # pictures in a group
+MOST_LISTED = 9  # classes of an answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one network says about one picture.
+
+    Attributes:
+        top: the classes with the largest probabilities (temperature 1), and these.
+        right: whether the first of them is the label.
+        label_probability: in [0, 1].
+        cam: where it sees the true class, a see-through PNG data URI to be stretched over the picture; empty where the
+            network has no map.
+    """
+
+    top: tuple[tuple[str, float], ...]
+    right: bool
+    label_probability: float
+    cam: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One validation picture.
+
+    Attributes:
+        place: in the validation set, from 0.
+        picture: PNG data URI, at most 96 pixels a side.
+        label: the true class.
+        teacher: its answer; None where there is no teacher.
+        students: method label -> answer.
+    """
+
+    place: int
+    picture: str
+    label: str
+    teacher: Answer | None
+    students: dict[str, Answer]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures chosen for one reason.
+
+    Attributes:
+        heading: the reason.
+        count: how many pictures it holds for.
+        samples: some of them, evenly spread over the set.
+    """
+
+    heading: str
+    count: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """All chosen pictures.
+
+    Attributes:
+        groups: those that any picture falls into; a picture comes only once.
+        pictures: in the validation set.
+        depth: classes listed for each answer.
+        notes: why a network has no class-activation maps, a sentence each.
+    """
+
+    groups: tuple[Group, ...]
+    pictures: int
+    depth: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A group before its networks are asked.
+
+    Attributes:
+        heading: the reason.
+        count: how many pictures it holds for.
+        places: of those chosen, in the validation set.
+    """
+
+    heading: str
+    count: int
+    places: list[int]
+
+
+def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
+    """Choose pictures of a pair and gather what its networks say.
+
+    Args:
+        pair: of the comparison.
+        reference: label of the method that the most accurate other one is held against; the first one where the pair
+            lacks it.
+        each: pictures in a group, at most.
+    """
+    labels, teacher, students = labels_of(pair), teacher_logits(pair), StudentLogits(pair)
+    right = {method: logits.argmax(1) == labels for method, logits in students.items()}
+    teacher_right = None if teacher is None else teacher.argmax(1) == labels
+    choices = choose(teacher_right, right, reference if reference in right else next(iter(right)), each)
+    places = [place for choice in choices for place in choice.places]
+    depth = min(shown_ranking(rankings_of(pair)).depth, MOST_LISTED)
+    classes = classes_of(pair)
+    notes: list[str] = []
+
+    def told(name: str, logits: Tensor, network: Network | None) -> dict[int, Answer]:
+        cams, note = _cams(network, places)
+        notes.extend([f"{name}: {note}"] if note else [])
+        return {
+            place: answer(logits[place], int(labels[place]), classes, depth, cam)
+            for place, cam in zip(places, cams, strict=True)
+        }
+
+    from_teacher, from_students = {}, {}
+    if places and teacher is not None:
+        from_teacher = told("teacher", teacher, teacher_network(pair))
+    if places:
+        from_students = {method: told(method, students[method], each) for method, each in student_networks(pair)}
+    pictures = val_images(pair)
+    samples = {
+        place: Sample(
+            place=place,
+            picture=picture_uri(pictures[place]),
+            label=classes[int(labels[place])],
+            teacher=from_teacher.get(place),
+            students={method: answers[place] for method, answers in from_students.items()},
+        )
+        for place in places
+    }
+    groups = tuple(
+        Group(choice.heading, choice.count, tuple(samples[place] for place in choice.places)) for choice in choices
+    )
+    return Samples(groups, len(labels), depth, tuple(notes))
+
+
+def choose(teacher: Tensor | None, students: Mapping[str, Tensor], reference: str, each: int) -> list[Choice]:
+    """Choose pictures on which networks differ, and some that nobody gets right.
+
+    Args:
+        teacher: whether it is right, (N,) bool; None without a teacher.
+        students: method label -> whether its student is right, (N,) bool.
+        reference: one of the labels. The most accurate other method is held against it.
+        each: pictures a group, at most; evenly spread, none in two groups.
+
+    Returns:
+        The groups that hold for any picture not yet chosen.
+    """
+    any_right = torch.stack(list(students.values())).any(0)
+    masks: dict[str, Tensor] = {}
+    others = [method for method in students if method != reference]
+    if others:
+        best = max(others, key=lambda method: int(students[method].sum()))
+        masks[f"“{best}” is right, “{reference}” is wrong"] = students[best] & ~students[reference]
+        masks[f"“{best}” is wrong, “{reference}” is right"] = ~students[best] & students[reference]
+    if teacher is not None:
+        masks["the teacher is wrong, a student is right"] = ~teacher & any_right
+    masks["everyone is wrong"] = ~any_right if teacher is None else ~(any_right | teacher)
+    taken = torch.zeros_like(any_right)
+    choices = []
+    for heading, mask in masks.items():
+        free = (mask & ~taken).nonzero().flatten()
+        few = free[torch.linspace(0, len(free) - 1, min(each, len(free))).long()]
+        taken[few] = True
+        if len(few):
+            choices.append(Choice(heading, int(mask.sum()), few.tolist()))
+    return choices
+
+
+def answer(logits: Tensor, label: int, classes: Sequence[str], depth: int, cam: str) -> Answer:
+    """Put one network's logits (C,) of one picture into words and numbers."""
+    probabilities = logits.double().softmax(0)
+    values, places = probabilities.topk(min(depth, len(classes)))
+    top = tuple((classes[int(i)], round(float(p), 4)) for p, i in zip(values, places, strict=True))
+    return Answer(top, int(logits.argmax()) == label, round(float(probabilities[label]), 4), cam)
+
+
+def _cams(network: Network | None, places: list[int]) -> tuple[list[str], str]:
+    """A picture's overlay each, empty with a word why where there is none."""
+    if network is None:
+        return [""] * len(places), "cannot be brought back, only its answers were kept"
+    images, labels = normalised(network.data, places)
+    maps, note = activation_maps(network.model, images, labels)
+    return ([""] * len(places) if maps is None else [cam_uri(each) for each in maps]), note

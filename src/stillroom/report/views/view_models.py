@@ -1,0 +1,121 @@
+"""A pair's networks and what they answered, one at a time, so that many methods fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.data import DataSet, MemoryLoader
+from stillroom.data.memory_loader import ImageSet
+from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import InputError
+from stillroom.report.aggregate import Pair
+from stillroom.report.predictions import answers, pictures_of, student_of, teacher_answers, teacher_of
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and the validation pictures, normalised as it was trained.
+
+    Attributes:
+        model: in evaluation mode.
+        data: the pictures.
+    """
+
+    model: nn.Module
+    data: DataSet
+
+
+class StudentLogits(Mapping[str, Tensor]):
+    """Method label -> logits (N, C) of its student on the validation pictures, read anew at every look.
+
+    Args:
+        pair: its methods keep their order; of each the first seed's run answers.
+    """
+
+    def __init__(self, pair: Pair) -> None:
+        self._runs = first_runs(pair)
+
+    def __getitem__(self, method: str) -> Tensor:
+        """Read one method's logits."""
+        return answers(self._runs[method]).logits
+
+    def __iter__(self) -> Iterator[str]:
+        """The methods in the pair's order."""
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        """How many methods there are."""
+        return len(self._runs)
+
+
+def first_runs(pair: Pair) -> dict[str, RunFolder]:
+    """The run of each method's first seed."""
+    return {method: pair.runs(method)[0].run for method in pair.methods}
+
+
+def classes_of(pair: Pair) -> tuple[str, ...]:
+    """The names of the classes."""
+    return tuple(str(name) for name in pair.cells[0].run.config()["classes"])
+
+
+def labels_of(pair: Pair) -> Tensor:
+    """The labels of the validation pictures, (N,)."""
+    return answers(pair.cells[0].run).labels
+
+
+def val_images(pair: Pair) -> Tensor:
+    """The validation pictures as they lie in the set, uint8 (N, channels, H, W)."""
+    return pictures_of(pair.cells[0].run).val.images
+
+
+def teacher_logits(pair: Pair) -> Tensor | None:
+    """The teacher's logits (N, C) on the validation pictures; None if no run had one or it cannot be brought back."""
+    for cell in pair.cells:
+        found = teacher_answers(cell.run)
+        if found is not None:
+            return found.logits
+    return None
+
+
+def teacher_network(pair: Pair) -> Network | None:
+    """The teacher; None if no run had one or it cannot be brought back."""
+    for cell in pair.cells:
+        data = pictures_of(cell.run)
+        with suppress(InputError):  # teacher_trouble tells the page why
+            model = teacher_of(cell.run, data)
+            if model is not None:
+                return Network(model, data)
+    return None
+
+
+def student_networks(pair: Pair) -> Iterator[tuple[str, Network]]:
+    """Each method's label and student, built when its turn comes."""
+    for method, run in first_runs(pair).items():
+        yield method, _student(run)
+
+
+def normalised(data: DataSet, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Some validation pictures as a network takes them, and their labels.
+
+    Args:
+        data: of the network.
+        places: in the validation set, one or more, in any order.
+
+    Returns:
+        Images (n, channels, H, W), float32, and labels (n,).
+    """
+    chosen = torch.as_tensor(places)
+    val = data.val
+    some = ImageSet(val.images[chosen], val.labels[chosen], val.ids[chosen], val.classes)
+    batch = next(MemoryLoader(some, batch_size=len(some), mean=data.mean, std=data.std, shuffle=False).epoch(0))
+    return batch.images, batch.labels
+
+
+def _student(run: RunFolder) -> Network:
+    data = pictures_of(run)
+    return Network(student_of(run, data), data)

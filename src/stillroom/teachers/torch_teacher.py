@@ -1,0 +1,164 @@
+"""What models say about batches: the student's answer, and the teacher's, live or from its bank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.batch import Batch, Output
+from stillroom.config import RunOptions
+from stillroom.data import MemoryLoader
+from stillroom.methods import Method
+from stillroom.models.fusion import frozen
+from stillroom.models.predict import predict, predict_batch
+from stillroom.models.probe import Anatomy
+from stillroom.models.watch import Watch
+from stillroom.runtime import distributed
+from stillroom.runtime.device import Machine
+from stillroom.runtime.reporters import Reporter
+from stillroom.teachers.bank import TeacherBank, View, positions_of
+from stillroom.teachers.bank_key import BankKey
+
+
+class Teaching:
+    """A frozen teacher that answers for a batch, or looks up what it once answered.
+
+    Args:
+        model: the teacher, in evaluation mode and in its place.
+        watch: reads its features; None for logits only.
+        bank: where its logits are stored; None to ask it every time.
+        machine: where this process computes.
+        sharded: whether the processes compute its answers together.
+
+    Attributes:
+        filling: seconds in which answers about training pictures were computed for the bank. They are the bank's cost,
+            not the student's: whoever comes next reads them.
+    """
+
+    def __init__(
+        self, model: nn.Module, watch: Watch | None, bank: TeacherBank | None, machine: Machine, *, sharded: bool
+    ) -> None:
+        self.model, self.watch, self.bank, self.machine, self.sharded = model, watch, bank, machine, sharded
+        self.filling = 0.0
+
+    def about(self, batch: Batch, epoch: int, start: int) -> Output:
+        """What the teacher says about a training batch.
+
+        Args:
+            batch: this process's share.
+            epoch: counted from 1.
+            start: place of the batch's first picture among this process's pictures of the epoch.
+        """
+        bank = self.bank
+        if bank is None:
+            return self._ask(batch)
+        if batch.stand_in:  # it has no position in the bank, and what is said about it does not count
+            nothing = batch.images.new_zeros(len(batch.labels), bank.key.classes)
+            found: dict[str, Tensor] | None = dict.fromkeys(bank.training_views, nothing)
+        else:
+            found = bank.read_all(bank.training_views, epoch, start, len(batch.labels))
+        if self._everywhere(found is not None) and found is not None:
+            found = {view: logits.to(batch.images.device) for view, logits in found.items()}
+        else:
+            begin = self.machine.clock()
+            output = self._ask(batch)
+            said = {"logits": output.logits, **output.parts}
+            # Rounded as they will be read, so that the run that fills the bank and those that read it are the same.
+            found = {view: bank.rounded(said[view]) for view in bank.training_views}
+            for view, logits in {} if batch.stand_in else found.items():
+                bank.write(view, epoch, start, logits)
+            self.filling += self.machine.clock() - begin
+        return Output(found.pop("logits"), found)
+
+    def about_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:
+        """Logits and labels of this process's validation pictures."""
+        labels = val.images.labels[self.machine.rank :: self.machine.world_size].to(self.machine.device)
+        stored = None if self.bank is None else self.bank.read("val", 0, 0, len(labels))
+        if self._everywhere(stored is not None) and stored is not None:
+            return stored.to(self.machine.device), labels
+        logits, labels = predict(self.model, val.epoch(0), self.machine.autocast())
+        if self.bank is not None:
+            logits = self.bank.rounded(logits)
+            self.bank.write("val", 0, 0, logits)
+        return logits, labels
+
+    def _ask(self, batch: Batch) -> Output:
+        with torch.no_grad(), self.machine.autocast():
+            return predict_batch(self.model, self.watch, batch)
+
+    def _everywhere(self, here: bool) -> bool:
+        """Whether something holds in every process; asked only where they compute the teacher's answers together."""
+        if not self.sharded:
+            return here
+        missing = torch.tensor(0 if here else 1, device=self.machine.device)
+        return int(distributed.total(missing)) == 0
+
+
+def place_teacher(
+    teacher: nn.Module,
+    hooks: Watch | None,
+    bank: TeacherBank | None,
+    machine: Machine,
+    val: MemoryLoader,
+    *,
+    layout: torch.memory_format,
+    sharded: bool,
+) -> Teaching:
+    """Put a teacher on its device, in evaluation mode, and make it ready to predict.
+
+    Args:
+        teacher: the model; it moves.
+        hooks: read its features; None for logits only.
+        bank: where its logits are stored; None to compute them every time.
+        machine: where this process computes.
+        val: loader of the validation images.
+        layout: memory format of the images.
+        sharded: whether its parameters are spread over all processes.
+    """
+    teacher.eval()
+    if sharded:
+        distributed.shard(teacher, machine)
+    else:
+        teacher.to(device=machine.device).to(memory_format=layout)
+    if hooks is None and not sharded and machine.device.type == "cpu":
+        teacher = frozen(teacher, next(val.epoch(0)).images[:2])
+    return Teaching(teacher, hooks, bank, machine, sharded=sharded)
+
+
+def open_bank(
+    key: BankKey | None,
+    options: RunOptions,
+    machine: Machine,
+    loaders: tuple[MemoryLoader, MemoryLoader],
+    reporter: Reporter,
+) -> TeacherBank | None:
+    """The stored logits that a key names; None where nothing is stored.
+
+    Args:
+        key: of the teacher's logits, or None.
+        options: name the bank's folder and limit.
+        machine: where this process computes.
+        loaders: for training and for validation.
+        reporter: told when something is wrong with the bank.
+    """
+    if key is None or options.bank is None:
+        return None
+    train, val = loaders
+    training = ("logits", "logits_strong") if train.strong else ("logits",)
+    views = dict.fromkeys(training, View(positions_of(train), options.epochs)) | {"val": View(positions_of(val), 1)}
+    return TeacherBank(
+        Path(options.bank),
+        key,
+        views=views,
+        limit_bytes=int(options.bank_gb * 1e9),
+        say=reporter.say,
+        rank=machine.rank,
+        world_size=machine.world_size,
+    )
+
+
+def watch(model: nn.Module | None, view: Anatomy | None, method: Method, side: str) -> Watch | None:
+    """Hooks for what a method reads out of a model; None for nothing."""
+    return None if model is None or view is None else Watch(model, view, method.parts_of(side))

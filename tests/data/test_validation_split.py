@@ -1,0 +1,60 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from stillroom.data.validation_split import held_out
+
+random = np.random.default_rng(0)
+DIGESTS = random.integers(-(2**63), 2**63, 4000)
+LABELS = np.arange(4000) % 4
+
+
+def chosen(fraction, places=slice(None), seed=0):
+    """The contents that are held out of some of the images."""
+    labels, digests = LABELS[places], DIGESTS[places]
+    return set(digests[held_out(labels, digests, fraction, seed)].tolist())
+
+
+def test_about_the_fraction_is_held_out():
+    for fraction in (0.05, 0.3, 0.9):
+        held = held_out(LABELS, DIGESTS, fraction, 0)
+        for label in range(4):
+            assert held[label == LABELS].mean() == pytest.approx(fraction, abs=0.05)
+
+
+def test_the_side_of_an_image_depends_on_nothing_but_its_content_and_the_seed():
+    whole = chosen(0.3)
+    shuffled = random.permutation(4000)
+    assert chosen(0.3, shuffled) == whole
+    for part in (slice(1000), slice(500, 4000), shuffled[:777]):
+        assert chosen(0.3, part) == whole & set(DIGESTS[part].tolist())
+    assert held_out(LABELS[::-1].copy(), DIGESTS, 0.3, 0).sum() == len(whole)  # other classes
+    other = chosen(0.3, seed=1)
+    assert len(whole & other) == pytest.approx(0.09 * 4000, abs=100)
+
+
+def test_what_a_smaller_fraction_holds_out_a_larger_one_does_too():
+    for count in (5, 8, 40, 4000):  # small classes are forced to have both sides
+        held = [chosen(fraction, slice(count)) for fraction in (0.01, 0.1, 0.3, 0.6, 0.99)]
+        assert all(less <= more for less, more in pairwise(held))
+
+
+@pytest.mark.parametrize("fraction", [0.0001, 0.9999])
+def test_every_class_has_an_image_on_both_sides(fraction):
+    labels = np.array([0, 1, 1, 0, 2, 2, 2])
+    held = held_out(labels, DIGESTS[:7], fraction, 0)
+    assert [len(set(held[labels == label])) for label in range(3)] == [2, 2, 2]
+    assert not held_out(np.array([0, 0, 1]), DIGESTS[:3], fraction, 0)[2]  # one image is for training
+
+
+def test_copies_lie_on_one_side():
+    twice = np.concatenate([DIGESTS, DIGESTS])
+    held = held_out(np.concatenate([LABELS, LABELS]), twice, 0.3, 0)
+    assert not set(twice[held]) & set(twice[~held])
+
+
+def test_no_images_and_images_that_are_all_alike():
+    assert held_out(LABELS[:0], DIGESTS[:0], 0.1, 0).tolist() == []
+    alike = held_out(np.zeros(9, dtype=np.int64), np.full(9, 7), 0.1, 0)
+    assert 1 <= alike.sum() <= 8

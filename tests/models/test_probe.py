@@ -1,0 +1,225 @@
+"""Finding stages, final map, embedding and head in models nobody told us about."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from stillroom.errors import InputError
+from stillroom.models import ZOO, FeatureTap, build_model
+from stillroom.models.hooks import Point
+from stillroom.models.probe import PARTS, examine, pair_levels
+from stillroom.models.watch import Watch
+
+IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def sides(anatomy):
+    return [place.size for place in anatomy.stages]
+
+
+@pytest.fixture
+def build():
+    def make(name, size=32):
+        torch.manual_seed(0)
+        return build_model(name, num_classes=5, image_size=size).eval()
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vgg8", "MobileNetV2", "ShuffleV1", "ShuffleV2", "ResNet50"])
+def test_the_zoos_stages_are_the_literatures_without_stem_and_vector(name, build):
+    model = build(name)
+    anatomy = examine(model, IMAGES)
+    assert [place.point for place in anatomy.stages] == [Point(stage) for stage in model.stages[1:-1]]
+    assert [place.point for place in anatomy.preact] == [Point(stage) for stage in model.preact_stages[1:-1]]
+    assert not any(anatomy.lacks(part) for part in PARTS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet20", "wrn_16_2", "vgg8", "MobileNetV2", "ShuffleV2", "timm:resnet18", "torchvision:mobilenet_v2",
+     "timm:efficientnet_b0", "torchvision:shufflenet_v2_x0_5"],
+)  # fmt: skip
+def test_final_map_embedding_and_head_belong_together(name, build):
+    model = build(name, 64)
+    images = torch.randn(3, 3, 64, 64)
+    watch = Watch(model, examine(model, images), ("final_map", "embedding", "head"))
+    with torch.no_grad():
+        logits = model(images)
+    parts = watch.read()
+    torch.testing.assert_close(parts["final_map"].mean((2, 3)), parts["embedding"])
+    torch.testing.assert_close(parts["head"](parts["embedding"]), logits)
+    assert parts["final_map"].shape[2] > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("torchvision:resnet18", [32, 16, 8, 4, 2]),
+        ("torchvision:mobilenet_v2", [32, 16, 8, 4, 2]),
+        ("torchvision:densenet121", [32, 16, 8, 4, 2]),
+        ("torchvision:convnext_tiny", [16, 8, 4, 2]),
+        ("timm:swin_tiny_patch4_window7_224", [16, 8, 4, 2]),
+        ("timm:convnext_atto", [16, 8, 4, 2]),
+    ],
+)
+def test_other_models_give_the_last_map_of_each_size(name, sizes, build):
+    model = build(name, 64)
+    images = torch.randn(2, 3, 64, 64)
+    anatomy = examine(model, images)
+    assert sides(anatomy) == [(side, side) for side in sizes]
+    watch = Watch(model, anatomy, ("maps",))
+    with torch.no_grad():
+        model(images)
+    assert [tuple(found.shape[2:]) for found in watch.read()["maps"]] == sides(anatomy)
+
+
+def test_a_strided_block_is_read_at_its_end_not_inside(build):
+    model = build("torchvision:mobilenet_v2", 64)
+    names = [place.point.module for place in examine(model, torch.randn(2, 3, 64, 64)).stages]
+    assert names == ["features.1", "features.3", "features.6", "features.13", "features"]
+
+
+def test_a_vision_transformers_tokens_become_the_maps_timm_makes_of_them(build):
+    model = build("timm:vit_tiny_patch16_224", 64)
+    images = torch.randn(2, 3, 64, 64)
+    watch = Watch(model, examine(model, images), ("maps", "features", "embedding"))
+    with torch.no_grad():
+        logits = model(images)
+        expected = model.forward_intermediates(images, intermediates_only=True, norm=False)
+    parts = watch.read()
+    for ours, theirs in zip(parts["maps"], expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert parts["features"][0].shape == (2, 17, 192)
+    torch.testing.assert_close(model.head(parts["embedding"]), logits)
+
+
+def test_channels_last_maps_come_channels_first(build):
+    model = build("timm:swin_tiny_patch4_window7_224", 64)
+    images = torch.randn(2, 3, 64, 64)
+    watch = Watch(model, examine(model, images), ("maps",))
+    with torch.no_grad():
+        model(images)
+        expected = model.forward_intermediates(images, intermediates_only=True, norm=False)
+    for ours, theirs in zip(watch.read()["maps"], expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "why"),
+    [
+        ("torchvision:vit_b_16", "maps", "no spatial maps"),
+        ("torchvision:vit_b_16", "features", "names no stages"),
+        ("timm:vit_tiny_patch16_224", "final_map", "global average"),
+        ("torchvision:squeezenet1_1", "embedding", "one linear layer"),
+        ("torchvision:mobilenet_v3_small", "final_map", "global average"),
+    ],
+)
+def test_what_a_model_lacks_is_said_in_words(name, part, why, build):
+    assert why in examine(build(name, 64), torch.randn(2, 3, 64, 64)).lacks(part)
+
+
+class Own(nn.Module):
+    """Somebody's model: its own names, pooling without a module, dropout before the head."""
+
+    def __init__(self, stages=None):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, stride=2), nn.Conv2d(6, 7, 3, stride=2)
+        self.dropout, self.out = nn.Dropout(0.5), nn.Linear(7, 4)
+        if stages:
+            self.stages = stages
+
+    def forward(self, images):
+        maps = self.second(F.relu(self.first(images)))
+        return {"logits": self.out(self.dropout(maps.mean((2, 3))))}
+
+
+def test_an_own_model_needs_no_preparation():
+    model = Own().train()
+    before = copy.deepcopy(model.state_dict())
+    anatomy = examine(model, IMAGES)
+    assert [place.point.module for place in anatomy.stages] == ["first", "second"]
+    assert anatomy.head == "out"
+    assert anatomy.final_map == Point("second")
+    assert model.training
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    torch.testing.assert_close(model.state_dict(), before)
+
+
+def test_an_own_list_of_stages_is_taken_as_it_is():
+    assert [p.point.module for p in examine(Own(stages=("second",)), IMAGES).stages] == ["second"]
+
+
+@pytest.mark.parametrize("attribute", ["stages", "preact_stages"])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("first", "secnd"), r"Own\.{} names 'secnd', which is no submodule of it; did you mean second\?"),
+        (["first", "secnd"], r"Own\.{} names 'secnd'"),
+        (("",), r"Own\.{} names ''"),
+        (("first", "unused"), r"Own\.{} names 'unused', which gives no tensor .* in a forward pass"),
+    ],
+)
+def test_a_name_of_an_own_list_that_cannot_be_read_is_refused(attribute, names, message):
+    model = Own(stages=("first", "second"))
+    model.unused = torch.nn.ReLU()
+    setattr(model, attribute, names)
+    with pytest.raises(InputError, match=message.format(attribute)):
+        examine(model, IMAGES)
+
+
+def test_stages_before_and_after_their_activation_are_equally_many():
+    model = Own(stages=("first", "second"))
+    model.preact_stages = ("first",)
+    with pytest.raises(InputError, match=r"Own\.preact_stages names 1 levels and there are 2 stages"):
+        examine(model, IMAGES)
+
+
+def test_the_gradient_flows_through_every_part():
+    model = ZOO["resnet8"](4)
+    watch = Watch(model, examine(model, IMAGES), PARTS)
+    model(IMAGES)
+    parts = watch.read()
+    tensors = [*parts["features"], *parts["maps"], *parts["preact_maps"], parts["embedding"], parts["final_map"]]
+    for tensor in tensors:
+        (gradient,) = torch.autograd.grad(tensor.square().sum(), model.conv1.weight, retain_graph=True)
+        assert gradient.abs().max() > 0
+
+
+def test_levels_of_two_models_face_each_other(build):
+    three, five = examine(build("resnet20"), IMAGES), examine(build("torchvision:resnet18"), IMAGES)
+    short, cut = pair_levels(three, five)
+    assert short == three
+    assert [p.point.module for p in cut.stages] == [p.point.module for p in five.stages[-3:]]
+    images = torch.randn(2, 3, 64, 64)
+    transformer = examine(build("timm:vit_tiny_patch16_224", 64), images)
+    spread, _ = pair_levels(transformer, three)
+    assert [p.point.module for p in spread.stages] == ["blocks.3", "blocks.7", "blocks.11"]
+
+
+def test_a_tap_may_read_what_a_module_is_given():
+    model = Own()
+    with FeatureTap(model, [Point("out", "input"), "second", Point("second", "input")]) as tap, torch.no_grad():
+        model.eval()(IMAGES)
+        vector, maps, before = tap.features()
+    torch.testing.assert_close(vector, maps.mean((2, 3)))
+    assert before.min() >= 0
+    assert before.shape[1] == 6
+
+
+def test_a_compiled_model_is_read_as_an_eager_one():
+    model = ZOO["resnet8"](4).eval()
+    anatomy = examine(model, IMAGES)
+    watch = Watch(model, anatomy, PARTS)
+    model(IMAGES)
+    eager = watch.read()
+    torch.compile(model, backend="aot_eager")(IMAGES)
+    compiled = watch.read()
+    for part in ("maps", "preact_maps", "features"):
+        torch.testing.assert_close(compiled[part], eager[part])
+    torch.testing.assert_close(compiled["final_map"], eager["final_map"])

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+import stillroom
+from stillroom.config import make_recipe
+from stillroom.errors import InputError
+from stillroom.prepare.fitting import Inputs
+from stillroom.runtime import device
+from stillroom.runtime.reporters import Silent
+from stillroom.trust import given
+from tests.test_identity import FAST, Opening
+
+
+@pytest.fixture
+def opening(tmp_path, tiny_data):
+    return Opening(tmp_path, tiny_data)
+
+
+def test_an_open_precision_is_that_of_the_run_that_goes_on(tmp_path, tiny_data, monkeypatch):
+    def train(**settings):
+        settings = {**FAST, "model": "tests.conftest:tiny_model", "data": "tiny", "runs": str(tmp_path), **settings}
+        reporter = Silent()
+        reporter.say = (said := []).append
+        _, record = stillroom.api.run_recipe(
+            make_recipe("train", settings), reporter, Inputs(data=tiny_data, trust=given([settings["model"]]))
+        )
+        return record.config()["precision"], said
+
+    monkeypatch.setattr(device, "has_native_bf16", lambda kind: False)
+    assert train(name="a", precision="auto")[0] == "32"
+    monkeypatch.setattr(device, "has_native_bf16", lambda kind: True)
+    precision, said = train(name="a", precision="auto")
+    assert precision == "32"
+    assert any("precision=32" in line and "bf16 here" in line for line in said)
+    with pytest.raises(InputError, match="precision '32' there, 'bf16' now"):
+        train(name="a", precision="bf16")
+    assert train(name="b", precision="auto")[0] == "bf16"
+
+
+def test_what_was_left_to_be_decided_is_recorded_as_it_was_decided(opening):
+    config = opening().run.config()
+    assert (config["precision"], config["image_size"], config["bn_momentum"]) == ("32", 8, 0.1)
+    assert config["device"] == "cpu"
+    opening(bn_momentum=0.1, image_size=8)
+    opening.refused("bn_momentum", bn_momentum=0.2)
+
+
+def test_a_run_may_go_on_on_another_device_and_says_so(opening):
+    path = opening().run.path / "inputs.json"
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    opening()
+    assert any("begun on cuda and goes on on cpu" in line for line in opening.said)

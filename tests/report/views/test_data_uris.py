@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stillroom.report.views.data_uris import cam_uri, heat_uri, picture_uri, scale_uri
+from tests.report.views.pngs import read_png
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_small_picture_comes_back_as_it_was(channels):
+    picture = torch.arange(channels * 20, dtype=torch.uint8).reshape(channels, 4, 5)
+    got = read_png(picture_uri(picture))
+    np.testing.assert_array_equal(got.transpose(2, 0, 1), picture.expand(3, 4, 5).numpy())
+
+
+def test_a_large_picture_is_reduced_and_keeps_its_shape():
+    assert read_png(picture_uri(torch.zeros(3, 200, 400, dtype=torch.uint8))).shape == (48, 96, 3)
+
+
+def test_pictures_with_other_channels_become_grey():
+    assert (read_png(picture_uri(torch.full((5, 4, 4), 77, dtype=torch.uint8))) == 77).all()
+
+
+def test_a_heat_map_has_the_colours_of_its_scale():
+    scale = read_png(scale_uri())[0]
+    got = read_png(heat_uri(torch.tensor([[0.0, 0.5], [1.0, 7.0]]), 1.0))
+    assert (got[0, 0] == scale[0]).all()
+    assert np.abs(got[0, 1].astype(int) - scale[128]).max() <= 2
+    assert (got[1, 0] == scale[255]).all()
+    assert (got[1, 1] == scale[255]).all()
+
+
+def test_a_heat_map_without_differences_is_all_of_the_lowest_colour():
+    assert (read_png(heat_uri(torch.zeros(3, 3), 0.0)) == read_png(scale_uri())[0, 0]).all()
+
+
+def test_an_overlay_is_clear_where_the_map_is_0_and_strong_where_it_is_1():
+    activation = torch.zeros(8, 8)
+    activation[0, 0] = 1.0
+    opacity = read_png(cam_uri(activation), "RGBA")[..., 3]
+    assert opacity[0, 0] > 190
+    assert opacity[16:, 16:].max() == 0

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from stillroom.data import Augment
+from stillroom.teachers.bank_key import bank_key
+
+
+def test_everything_that_decides_the_logits_is_in_the_key(tiny_data):
+    given = {"teacher": "t", "pictures": "p", "seed": 1, "precision": "32"}
+    key = bank_key(tiny_data, **given)
+    assert bank_key(tiny_data, **given).digest == key.digest
+    others = [
+        *(
+            bank_key(tiny_data, **given | change)
+            for change in ({"teacher": "u"}, {"pictures": "q"}, {"seed": 2}, {"precision": "bf16"})
+        ),
+        *(
+            bank_key(replace(tiny_data, **change), **given)
+            for change in ({"augment": Augment(pad=2)}, {"mean": (0.5, 0.5, 0.4)}, {"std": (0.2,) * 3})
+        ),
+    ]
+    assert len({key.digest, *(other.digest for other in others)}) == 8
