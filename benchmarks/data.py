@@ -1,6 +1,6 @@
-"""The loader, pictures from memory augmented batch by batch, against PIL transforms picture by picture.
+"""The loader, images from memory augmented batch by batch, against PIL transforms image by image.
 
-Both give float batches of 32x32 pictures, cropped after padding by 4, flipped and normalised. One thread against a
+Both give float batches of 32x32 images, cropped after padding by 4, flipped and normalised. One thread against a
 loader in the main process, then two threads against two workers.
 """
 
@@ -20,28 +20,28 @@ FASTER = 10.0
 
 def main(arguments: list[str]) -> None:
     parser = make_parser("data", __doc__, rounds=9, threads=None)
-    parser.add_argument("--pictures", type=int, default=6400, help="in an epoch, which is a round; default 6400")
+    parser.add_argument("--images", type=int, default=6400, help="in an epoch, which is a round; default 6400")
     parser.add_argument("--batch_size", type=int, default=64, help="default 64")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print_header("The loader against PIL transforms in a DataLoader")
     print(
-        f"Epochs of {options.pictures} pictures of 32x32 in batches of {options.batch_size}, {options.rounds} "
+        f"Epochs of {options.images} images of 32x32 in batches of {options.batch_size}, {options.rounds} "
         "interleaved rounds; medians, quartiles in brackets. Workers stay between epochs.\n"
     )
     rows = [measure(cores, workers, options) for cores, workers in ((1, 0), (2, 2))]
-    print_table(["MemoryLoader", "PIL loader", "pictures/s", "pictures/s", "times as fast", "target"], rows)
+    print_table(["MemoryLoader", "PIL loader", "images/s", "images/s", "times as fast", "target"], rows)
 
 
 def measure(cores: int, workers: int, options: object) -> list[str]:
     """One row: so many threads against so many workers."""
     torch.set_num_threads(cores)
-    count, batch_size = options.pictures, options.batch_size
+    count, batch_size = options.images, options.batch_size
     images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(count) % 100
-    pictures = ImageSet(images, labels, torch.arange(count), tuple(map(str, range(100))))
+    images = ImageSet(images, labels, torch.arange(count), tuple(map(str, range(100))))
     place = {"batch_size": batch_size, "mean": MEAN, "std": STD}
-    ours = MemoryLoader(pictures, augment=Augment(pad=4, flip=True), shuffle=True, channels_last=True, **place)
+    ours = MemoryLoader(images, augment=Augment(pad=4, flip=True), shuffle=True, channels_last=True, **place)
     theirs = make_loader(images, labels, workers=workers, **place)
     calls = {"ours": lambda: drain(ours.epoch(1)), "theirs": lambda: drain(theirs)}
     took = compare(calls, rounds=options.rounds, warmup=2)

@@ -175,7 +175,7 @@ def every_method(device: torch.device) -> Rows:
     """200 steps of every method on Glyphs-100, R32x4 -> R8x4: speed and memory beside KD, loss, accuracy."""
     from benchmarks import methods
 
-    data = methods.pictures(_sized(device, methods.PER_CLASS, 2))
+    data = methods.images(_sized(device, methods.PER_CLASS, 2))
     pair = _sized(device, ("resnet32x4", "resnet8x4"), ("resnet20", "resnet8"))
     shared = {"data": data, "batch_size": methods.BATCH, "lr": 0.05, "schedule": "cosine", "accelerator": device.type}
     names = [
@@ -200,7 +200,7 @@ def every_method(device: torch.device) -> Rows:
 
 
 def strong_views(device: torch.device) -> Rows:
-    """The second view for MLKD: the same pictures on every device, and what it costs."""
+    """The second view for MLKD: the same images on every device, and what it costs."""
     data = load_data("glyphs100", per_class=_sized(device, 32, 2))
     shared = {"batch_size": 64, "mean": data.mean, "std": data.std, "augment": data.augment, "shuffle": True}
     here = MemoryLoader(data.train, strong=True, device=device, **shared)
@@ -221,7 +221,7 @@ def training_step(device: torch.device) -> Rows:
 
     teacher, student = _networks(device)
     few, workers = noise_set(_sized(device, 100, 3)), _sized(device, 8, 1)
-    whole = noise_set(_sized(device, 781, 3))  # 49,984 pictures
+    whole = noise_set(_sized(device, 781, 3))  # 49,984 images
     loader = make_loader(few.train.images, few.train.labels, batch_size=64, mean=few.mean, std=few.std, workers=workers)
     public = copy.deepcopy(student).to(device)
     asked = copy.deepcopy(teacher).to(device)
@@ -239,7 +239,7 @@ def training_step(device: torch.device) -> Rows:
             seconds = min(row["seconds"] for row in record.epochs()[1:])  # the first also warms up
         step = seconds / (len(whole.train) // 64)
         yield f"stillroom{name}, ms a step, times the public loop's speed", f"{1e3 * step:.2f}, {base / step:.1f}"
-        yield f"stillroom{name}, 240 epochs of {len(whole.train)} pictures, minutes", f"{240 * seconds / 60:.1f}"
+        yield f"stillroom{name}, 240 epochs of {len(whole.train)} images, minutes", f"{240 * seconds / 60:.1f}"
 
 
 def teacher_bank(device: torch.device) -> Rows:

@@ -74,7 +74,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def pictures(per_class: int) -> DataSet:
+def images(per_class: int) -> DataSet:
     data = load_data("glyphs100", per_class=per_class)
     kept = data.val.labels.new_zeros(len(data.val), dtype=bool)
     for label in range(len(data.val.classes)):
@@ -86,7 +86,7 @@ def pictures(per_class: int) -> DataSet:
 
 
 def teacher(options: argparse.Namespace) -> None:
-    stillroom.train(model=TEACHER, data=pictures(200), epochs=options.teacher_epochs, batch_size=BATCH, lr=0.1,
+    stillroom.train(model=TEACHER, data=images(200), epochs=options.teacher_epochs, batch_size=BATCH, lr=0.1,
                     schedule="cosine", runs=options.runs, name="teacher", progress=True)  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def apart(place: int, method: str, student: str, options: argparse.Namespace) ->
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
-    data = pictures(options.batch_size // 2)  # 50 steps an epoch
+    data = images(options.batch_size // 2)  # 50 steps an epoch
     ctypes.CDLL(None).malloc_trim(0)  # what loading freed is not the run's
     _, record = stillroom.distill(
         teacher=str(Path(options.runs) / "teacher"), student=options.student, data=data, method=options.one,

@@ -2,7 +2,7 @@
 
 Each row starts a process of its own. "first step" ends when the run reports its first step to what shows its progress;
 "first numbers on a terminal" ends when the first losses are seen on a terminal, which is redrawn a few times a second.
-`import torch` is the floor of anything that computes. The embedded pictures are drawn once per machine and kept, as are
+`import torch` is the floor of anything that computes. The embedded images are drawn once per machine and kept, as are
 compiled sources: the warm-up round does both, so they are only read here. PYTHONDONTWRITEBYTECODE, which makes every
 process compile PyTorch's sources anew, is not handed on.
 """
@@ -41,7 +41,7 @@ LOSS_SHOWN = re.compile(rb"ce \d")
 def main(arguments: list[str]) -> None:
     parser = make_parser("startup", __doc__, rounds=7, threads=None)
     parser.add_argument("--model", default="resnet8x4", help="default resnet8x4")
-    parser.add_argument("--per_class", type=int, default=10, help="training pictures of each class, default 10")
+    parser.add_argument("--per_class", type=int, default=10, help="training images of each class, default 10")
     options = parser.parse_args(arguments)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     print_header("Start-up time")

@@ -1,7 +1,7 @@
 """The whole training step, Stillroom's engine against a public training loop, and both against the processor's peak.
 
 Both train the same student from the same weights with the same teacher on cross-entropy plus LDRLD: batch 64, 100
-classes, noise pictures of 32x32, crops and flips. One round is one epoch of each, timed from its first batch to its
+classes, noise images of 32x32, crops and flips. One round is one epoch of each, timed from its first batch to its
 last step, without validation. The peak is what plain 3x3 convolutions of the networks' own sizes reach (forward, the
 better memory order, the best of all rounds); a step's FLOPs are those of convolutions and matrix products in the
 teacher's forward pass and the student's forward and backward pass. Where the teacher's logits come from a bank, which
@@ -105,7 +105,7 @@ def measure(
 
 
 def noise_set(batches: int) -> DataSet:
-    """Pictures of noise, of which an epoch is so many batches."""
+    """Images of noise, of which an epoch is so many batches."""
     generator = torch.Generator().manual_seed(0)
     names = tuple(f"class {i}" for i in range(CLASSES))
 

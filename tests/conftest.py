@@ -20,7 +20,7 @@ device.has_native_bf16 = lambda _kind: False
 
 
 def tiny_set(per_class: int, classes: int = 4, seed: int = 0) -> ImageSet:
-    """Noisy pictures, each class with a colour of its own: learnable in seconds."""
+    """Noisy images, each class with a colour of its own: learnable in seconds."""
     generator = torch.Generator().manual_seed(seed)
     count = per_class * classes
     labels = torch.arange(count) % classes
@@ -31,7 +31,7 @@ def tiny_set(per_class: int, classes: int = 4, seed: int = 0) -> ImageSet:
 
 
 def colour_folder(folder: Path, count: int, side: int) -> Path:
-    """A folder of three classes, each of ``count`` noisy square pictures in a colour of its own."""
+    """A folder of three classes, each of ``count`` noisy square images in a colour of its own."""
     generator = np.random.default_rng(0)
     for name, colour in (("red", (200, 60, 60)), ("green", (60, 200, 60)), ("blue", (60, 60, 200))):
         (folder / name).mkdir()
@@ -43,7 +43,7 @@ def colour_folder(folder: Path, count: int, side: int) -> Path:
 
 @pytest.fixture
 def tiny_data() -> DataSet:
-    """Four classes, 80 training and 40 validation pictures of 8x8."""
+    """Four classes, 80 training and 40 validation images of 8x8."""
     return DataSet("tiny", tiny_set(20), tiny_set(10, seed=1), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), Augment(pad=1))
 
 

@@ -73,21 +73,21 @@ def test_a_run_is_a_teacher_with_its_own_normalisation(tmp_path, tiny_data):
     assert student.summary()["teacher"]["top1"] == pytest.approx(teacher.summary()["last"]["val_top1"])
 
 
-def test_pictures_get_the_size_that_the_teacher_was_trained_at(tmp_path):
+def test_images_get_the_size_that_the_teacher_was_trained_at(tmp_path):
     (tmp_path / "photos").mkdir()
     photos = colour_folder(tmp_path / "photos", count=8, side=16)
     where = {"data": str(photos), "runs": str(tmp_path), **FAST}
     model = "tests.conftest:tiny_model"
     _, teacher = stillroom.train(model=model, name="t", image_size=12, **where)
     _, student = stillroom.distill(teacher=str(teacher.path), student=model, method="kd", name="s", **where)
-    assert (student.config()["image_size"], student.config()["picture_shape"]) == (12, [3, 12, 12])
+    assert (student.config()["image_size"], student.config()["image_shape"]) == (12, [3, 12, 12])
     sizes = ({}, {"image_size": 12})
     found = [stillroom.evaluate(model=str(teacher.path), data=str(photos), trust=True, **size) for size in sizes]
     assert found[0] == found[1]
     _, other = stillroom.distill(
         teacher=str(teacher.path), student=model, method="kd", name="o", image_size=14, **where
     )
-    assert other.config()["picture_shape"] == [3, 14, 14]
+    assert other.config()["image_shape"] == [3, 14, 14]
     pairs = CompareOptions(teachers=str(teacher.path), students=model, methods="kd", seeds=1)
     (cell,) = make_grid(pairs, {"data": str(photos), "runs": str(tmp_path)}).cells
     assert cell.recipe.data.image_size == 12

@@ -239,7 +239,7 @@ def test_an_empty_class_folder_is_named(tmp_path, capsys):
     for name in ("0.png", "1.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / "set" / "a" / name)
     assert main(["train", "--model", "resnet8", "--data", str(tmp_path / "set"), "--runs", str(tmp_path)]) == 2
-    assert "no pictures: b" in capsys.readouterr().err
+    assert "no images: b" in capsys.readouterr().err
 
 
 def test_a_recipe_never_runs_code(tmp_path, capsys):

@@ -41,9 +41,9 @@ def test_the_demo_leaves_runs_a_page_and_a_student(small, monkeypatch):
     assert str(again[-2]) == str(shown[-2])
 
 
-def test_all_students_start_from_the_same_weights_and_see_the_same_pictures(small, monkeypatch):
+def test_all_students_start_from_the_same_weights_and_see_the_same_images(small, monkeypatch):
     monkeypatch.setattr(module, "write_report", lambda path, comparison, summaries: None)
     demo(out=str(small), quick=True, seed=0, show=lambda _: None)
     configs = [RunFolder(small / name).config() for name in METHODS]
-    for key in ("seed", "student", "epochs", "lr", "batch_size", "teacher_weights", "train_pictures"):
+    for key in ("seed", "student", "epochs", "lr", "batch_size", "teacher_weights", "train_images"):
         assert len({str(config[key]) for config in configs}) == 1, key

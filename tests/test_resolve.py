@@ -43,5 +43,5 @@ def test_a_model_that_fails_on_images_of_their_shape_is_refused_before_training(
         """Fits 8x8 and no other shape."""
 
     model = Fixed(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
-    with pytest.raises(InputError, match=r"the model Fixed fails on pictures of shape \(2, 3, 12, 8\)"):
+    with pytest.raises(InputError, match=r"the model Fixed fails on images of shape \(2, 3, 12, 8\)"):
         train(model=model, data=images((12, 8)), runs=str(tmp_path))

@@ -25,7 +25,7 @@ from stillroom.imports import where_found
 from stillroom.methods import parse_method
 from stillroom.models import build_model
 from stillroom.report.aggregate import read_comparison
-from stillroom.report.predictions import answers, pictures_of, student_of, teacher_of
+from stillroom.report.predictions import answers, dataset_of, student_of, teacher_of
 from stillroom.runtime.signals import StopRequest
 from stillroom.trust import UNKNOWN, Trust, UntrustedError, given
 from tests.conftest import colour_folder
@@ -199,12 +199,12 @@ def test_the_record_of_a_run_that_was_just_made_keeps_what_was_permitted(here):
     student, record = stillroom.train(
         model="stranger:make", data="photos", name="new", epochs=1, batch_size=4, accelerator="cpu"
     )
-    again = student_of(record, pictures_of(record))
+    again = student_of(record, dataset_of(record))
     assert {name: value.tolist() for name, value in again.state_dict().items()} == {
         name: value.tolist() for name, value in student.state_dict().items()
     }
     with pytest.raises(UntrustedError):
-        student_of(RunFolder(record.path), pictures_of(record))
+        student_of(RunFolder(record.path), dataset_of(record))
 
 
 def test_a_report_imports_nothing_and_leaves_out_the_views_that_would(here, capsys):
@@ -241,7 +241,7 @@ def test_what_a_comparison_was_given_reaches_its_runs(here):
         answers(grid.run(cell))
     teacher = RunFolder(grid.run(grid.cells[1]).path)
     with pytest.raises(UntrustedError):
-        teacher_of(teacher, pictures_of(teacher))
+        teacher_of(teacher, dataset_of(teacher))
 
 
 @pytest.mark.parametrize("name", ["timm:hf-hub:stranger/net", "timm:hf_hub:stranger/net", "timm:local-dir:stranger"])
@@ -276,10 +276,10 @@ def test_published_weights_that_a_run_names_are_not_fetched_for_a_report(here, m
     config.write_text(yaml.safe_dump({**settings, "teacher": "timm:resnet18", "teacher_pretrained": True}))
     run = RunFolder(here / "runs" / "s")
     with pytest.raises(UntrustedError, match=r"config\.yaml asks for the published weights of timm:resnet18"):
-        teacher_of(run, pictures_of(run))
+        teacher_of(run, dataset_of(run))
     assert asked == []
     with pytest.raises(InputError, match="other weights now"):
-        teacher_of(RunFolder(run.path, Trust(files=True)), pictures_of(run))
+        teacher_of(RunFolder(run.path, Trust(files=True)), dataset_of(run))
     assert asked
 
 

@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 
 def write_photos(folder: Path) -> None:
-    """Four classes of small pictures, each of a colour of its own."""
+    """Four classes of small images, each of a colour of its own."""
     generator = torch.Generator().manual_seed(0)
     for part, count in (("train", 12), ("val", 4)):
         for label, colour in enumerate(((200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40))):

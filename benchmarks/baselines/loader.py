@@ -1,4 +1,4 @@
-"""Pictures one by one through PIL in a DataLoader, as torchvision's CIFAR sets are used in public training code."""
+"""Images one by one through PIL in a DataLoader, as torchvision's CIFAR sets are used in public training code."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 
-class ArrayPictures(Dataset[tuple[Tensor, int]]):
-    """Pictures in memory as one uint8 array (N, H, W, 3); each is made a PIL image when it is asked for."""
+class ArrayImages(Dataset[tuple[Tensor, int]]):
+    """Images in memory as one uint8 array (N, H, W, 3); each is made a PIL image when it is asked for."""
 
     def __init__(self, images: np.ndarray, labels: Sequence[int], transform: transforms.Compose) -> None:
         self.images, self.labels, self.transform = images, labels, transform
@@ -36,13 +36,13 @@ def make_loader(
     flip: bool = True,
     shuffle: bool = True,
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """The loader for uint8 pictures (N, 3, H, W). Workers stay between epochs, which spares it their start."""
+    """The loader for uint8 images (N, 3, H, W). Workers stay between epochs, which spares it their start."""
     changes: list[object] = [transforms.RandomCrop(images.shape[-1], padding=pad)] if pad else []
     changes += [transforms.RandomHorizontalFlip()] if flip else []
     transform = transforms.Compose([*changes, transforms.ToTensor(), transforms.Normalize(mean, std)])
     array = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
     return DataLoader(
-        ArrayPictures(array, labels.tolist(), transform),
+        ArrayImages(array, labels.tolist(), transform),
         batch_size=batch_size,
         shuffle=shuffle,
         num_workers=workers,

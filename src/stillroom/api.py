@@ -27,7 +27,7 @@ from stillroom.models.reused_classifier import ReusedHead
 from stillroom.prepare.auto_settings import as_begun
 from stillroom.prepare.fitting import Inputs
 from stillroom.prepare.leak_check import evaluation_notes
-from stillroom.prepare.load_dataset import as_asked, load_pictures, with_picture_size
+from stillroom.prepare.load_dataset import as_asked, load_dataset, with_image_size
 from stillroom.prepare.prepare import prepare
 from stillroom.prepare.python_inputs import refuse_lazy, refuse_loading
 from stillroom.prepare.weight_sources import check_source, require_weights
@@ -132,14 +132,14 @@ def evaluate(
     say: Callable[[str], object] = warnings.warn,
     **options: Any,
 ) -> Evaluation:
-    """Measure a classifier on the validation pictures.
+    """Measure a classifier on the validation images.
 
     Args:
         model: a run folder, a name, or a module.
         data: a name, a folder, or a loaded :class:`stillroom.data.DataSet`.
         checkpoint: weights for the model; with a run folder, in place of the run's.
         pretrained: use the published weights of a timm or torchvision model; refused with any other.
-        batch_size: pictures a step.
+        batch_size: images a step.
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 or auto.
         trust: whether a model that the files of a run folder name may be imported or fetched.
@@ -156,18 +156,18 @@ def evaluate(
     refuse_loading(data, options)
     size, name = as_kind("batch_size", batch_size, int), _name("model", model)
     settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}
-    recipe = with_picture_size(make_recipe("train", {"model": name, "data": _data_name(data), **settings, **options}))
+    recipe = with_image_size(make_recipe("train", {"model": name, "data": _data_name(data), **settings, **options}))
     chosen, run, given = recipe.data, recipe.run, _module("model", model) or name
     check_source("model", given, checkpoint, pretrained)
     require_weights("model", given, checkpoint, pretrained)
-    pictures = data if isinstance(data, DataSet) else load_pictures(chosen)
-    pictures = as_asked(pictures, chosen, name)
-    network = build("model", given, pictures, checkpoint, pretrained, permit([name], files=trust))
-    for note in evaluation_notes(given if checkpoint is None else "", pictures):
+    images = data if isinstance(data, DataSet) else load_dataset(chosen)
+    images = as_asked(images, chosen, name)
+    network = build("model", given, images, checkpoint, pretrained, permit([name], files=trust))
+    for note in evaluation_notes(given if checkpoint is None else "", images):
         say(note)
     machine = make_machine(run.accelerator, run.precision)
     loader = MemoryLoader(
-        pictures.val, batch_size=size, mean=pictures.mean, std=pictures.std, shuffle=False, device=machine.device
+        images.val, batch_size=size, mean=images.mean, std=images.std, shuffle=False, device=machine.device
     )
     with borrowed(model if isinstance(model, nn.Module) else None):
         return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))
@@ -187,7 +187,7 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
     """
     inputs = inputs or Inputs()
     if inputs.data is None:
-        recipe = with_picture_size(recipe)
+        recipe = with_image_size(recipe)
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     if not machine.first:
         reporter = Silent()

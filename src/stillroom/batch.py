@@ -1,4 +1,4 @@
-"""What flows between the parts: a batch of pictures goes in, an output comes out."""
+"""What flows between the parts: a batch of images goes in, an output comes out."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures ready for a model, with their labels and their sample ids.
+    """Images ready for a model, with their labels and their sample ids.
 
     Attributes:
         images: float tensor (B, channels, H, W), normalised.
         labels: int64 tensor (B,), values in [0, classes).
-        ids: int64 tensor (B,), the place of each picture in its full set, the same in every epoch and process.
-        strong: the same pictures in a second, strongly augmented view, like ``images`` in all else; None unless the
+        ids: int64 tensor (B,), the place of each image in its full set, the same in every epoch and process.
+        strong: the same images in a second, strongly augmented view, like ``images`` in all else; None unless the
             loader was asked for it.
         stand_in: whether the batch has no images for this process. Its one image is another process's then: models and
             losses get something to work on, and it must not count.

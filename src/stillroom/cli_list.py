@@ -164,7 +164,7 @@ def _needs(loss: Any) -> Iterable[tuple[str, str]]:
 def _data(filters: Filters) -> Table:
     from stillroom.data import describe_sets
 
-    table = _table("name", "classes", "side in pixels", "where it comes from", caption="or any folder of pictures")
+    table = _table("name", "classes", "side in pixels", "where it comes from", caption="or any folder of images")
     for row in describe_sets():
         if filters.name.lower() in str(row[0]).lower():
             table.add_row(*(str(cell) for cell in row))

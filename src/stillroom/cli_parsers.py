@@ -42,10 +42,10 @@ def distill_parser() -> ArgumentParser:
 
 def evaluate_parser() -> ArgumentParser:
     """The settings of ``evaluate``."""
-    parser = plain_parser("Measure a classifier on the validation pictures.")
+    parser = plain_parser("Measure a classifier on the validation images.")
     parser.add_class_arguments(TrainModel)
     parser.add_class_arguments(DataOptions)
-    parser.add_argument("--batch_size", type=int, default=256, help="pictures a step")
+    parser.add_argument("--batch_size", type=int, default=256, help="images a step")
     _add_trust(parser)
     return parser
 
@@ -68,7 +68,7 @@ def report_parser() -> ArgumentParser:
     parser.add_argument("--out", type=str, help="the HTML file; default index.html in the first folder")
     parser.add_argument("--reference", type=str, help="the method the others are compared with")
     parser.add_argument("--table", type=str, help="a file for the tables too: .md, .tex, or .csv with a row a run")
-    parser.add_argument("--views", type=bool, default=True, help="false leaves out what needs models and pictures")
+    parser.add_argument("--views", type=bool, default=True, help="false leaves out what needs models and images")
     _add_trust(parser)
     return parser
 

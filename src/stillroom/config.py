@@ -66,19 +66,19 @@ class DistillModels:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """The pictures and how they are shown to the models.
+    """The images and how they are shown to the models.
 
     Attributes:
         data: a name from ``stillroom list data`` or a folder (class folders, train/ and val/, or Parquet files).
         root: where named sets are stored and downloaded to.
-        image_size: side in pixels to resize to; needed when the pictures differ in size. Default: that of the run which
+        image_size: side in pixels to resize to; needed when the images differ in size. Default: that of the run which
             the teacher (or the trained model) comes from.
         class_depth: levels from the folder, or its splits, down to the class folders: 2 where they lie in groups, as in
             alphabet/character/image.
         first_classes: use only the first k classes, for quick work.
-        per_class: use only the first n training pictures of each class, for quick work.
-        val_fraction: share of the pictures kept for validation when the folder has no split of its own.
-        skip_broken: largest share of undecodable pictures to leave out; 0 stops at the first report.
+        per_class: use only the first n training images of each class, for quick work.
+        val_fraction: share of the images kept for validation when the folder has no split of its own.
+        skip_broken: largest share of undecodable images to leave out; 0 stops at the first report.
         mean: channel means on [0, 1]; default: the teacher's, the set's known ones, or measured.
         std: channel standard deviations on [0, 1]; default as for mean.
         pad: random crop after padding by this many pixels, 0 turns it off; default what suits the set.
@@ -145,14 +145,14 @@ class RunOptions:
     """Length, place and machine of the run.
 
     Attributes:
-        epochs: passes over the training pictures.
-        batch_size: pictures a step, over all devices together.
-        seed: fixes the initial weights, the order of the pictures and their augmentation.
+        epochs: passes over the training images.
+        batch_size: images a step, over all devices together.
+        seed: fixes the initial weights, the order of the images and their augmentation.
         name: of the run folder; made from models, method, data and seed when not given.
         runs: the folder that run folders are made in.
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 (autocast) or auto, which takes bf16 where the processor has it.
-        channels_last: keep pictures and weights in channels-last memory order.
+        channels_last: keep images and weights in channels-last memory order.
         compile: run torch.compile on the student; pays on long runs only.
         bank: a folder for the teacher's logits: the first run with a teacher, data, augmentation and seed stores them,
             every later one reads them. Without it the teacher answers anew in every run.

@@ -39,7 +39,7 @@ class Scale:
     Attributes:
         teacher: the teacher's model.
         classes: how many of the 100.
-        per_class: training pictures of each class.
+        per_class: training images of each class.
         teacher_epochs: passes of the teacher.
         student_epochs: passes of each student.
     """
@@ -73,7 +73,7 @@ def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]
     refuse_foreign(folder / "index.html", PAGE, "--out")
     show("Glyphs-100: 100 characters that people confuse; a quarter of the test fonts are never seen in training.")
     data = load_data("glyphs100", first_classes=scale.classes, per_class=scale.per_class)
-    show(f"{scale.classes} classes, {len(data.train):,} training and {len(data.val):,} test pictures are ready.")
+    show(f"{scale.classes} classes, {len(data.train):,} training and {len(data.val):,} test images are ready.")
     reporter = make_reporter()
     common = {
         "data": "glyphs100", "first_classes": scale.classes, "per_class": scale.per_class,

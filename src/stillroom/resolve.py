@@ -56,7 +56,7 @@ def is_function(model: str) -> bool:
 def build(
     role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool, trust: Trust
 ) -> nn.Module:
-    """Build a model for some pictures, or bring one back from its run folder.
+    """Build a model for some images, or bring one back from its run folder.
 
     Raises:
         UntrustedError: a name that ``trust`` does not permit would be imported or fetched.

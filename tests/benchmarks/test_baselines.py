@@ -37,16 +37,16 @@ def test_pytorchs_kl_is_kd() -> None:
     torch.testing.assert_close(kl(student, teacher), kd(student, teacher))
 
 
-def test_the_pil_loader_gives_the_memory_loaders_pictures() -> None:
-    pictures = tiny_set(5)
+def test_the_pil_loader_gives_the_memory_loaders_images() -> None:
+    images = tiny_set(5)
     place = {"batch_size": 8, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "shuffle": False}
-    theirs = make_loader(pictures.images, pictures.labels, workers=0, pad=0, flip=False, **place)
-    for (images, labels), batch in zip(theirs, MemoryLoader(pictures, **place).epoch(0), strict=True):
-        torch.testing.assert_close(images, batch.images)
+    theirs = make_loader(images.images, images.labels, workers=0, pad=0, flip=False, **place)
+    for (shown, labels), batch in zip(theirs, MemoryLoader(images, **place).epoch(0), strict=True):
+        torch.testing.assert_close(shown, batch.images)
         assert torch.equal(labels, batch.labels)
 
 
-def test_the_pil_loaders_crops_are_windows_of_the_padded_picture() -> None:
+def test_the_pil_loaders_crops_are_windows_of_the_padded_image() -> None:
     bright = ImageSet(
         torch.full((40, 3, 8, 8), 255, dtype=torch.uint8), torch.zeros(40).long(), torch.arange(40), ("a",)
     )
@@ -59,10 +59,10 @@ def test_the_pil_loaders_crops_are_windows_of_the_padded_picture() -> None:
 
 
 def test_the_public_loop_learns() -> None:
-    pictures = tiny_set(20)
+    images = tiny_set(20)
     torch.manual_seed(0)
     teacher, student = tiny_model(classes := 12), tiny_model(classes)
-    loader = make_loader(pictures.images, pictures.labels, batch_size=16, mean=(0.5,) * 3, std=(0.25,) * 3, workers=0)
+    loader = make_loader(images.images, images.labels, batch_size=16, mean=(0.5,) * 3, std=(0.25,) * 3, workers=0)
     before = [parameter.clone() for parameter in teacher.parameters()]
     optimizer = make_optimizer(student)
     first, *_, last = (train_epoch(teacher, student, loader, optimizer) for _ in range(8))

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from stillroom.data import ImageSet
-from tests.data.pictures import png
+from tests.data.image_files import png
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,7 +19,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def small_set():
-    """103 pictures of 5 classes, not square, ids with gaps."""
+    """103 images of 5 classes, not square, ids with gaps."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (103, 3, 12, 10), dtype=torch.uint8, generator=generator)
     ids = torch.arange(103) * 3 + 7
@@ -27,8 +27,8 @@ def small_set():
 
 
 @pytest.fixture
-def picture():
-    """Makes a picture whose colour tells which one it is."""
+def image():
+    """Makes an image whose colour tells which one it is."""
 
     def make(number, size=(8, 8), mode="RGB"):
         return Image.new("RGB", size, (number * 7 % 256, 255 - number * 5 % 256, 40)).convert(mode)
@@ -37,8 +37,8 @@ def picture():
 
 
 @pytest.fixture
-def image_folder(tmp_path, picture):
-    """Writes class folders of PNG pictures and returns their parent."""
+def image_folder(tmp_path, image):
+    """Writes class folders of PNG images and returns their parent."""
 
     def make(where="", classes=("ant", "bee"), count=3, size=(8, 8)):
         number = 0
@@ -46,7 +46,7 @@ def image_folder(tmp_path, picture):
             folder = tmp_path / where / name
             folder.mkdir(parents=True)
             for index in range(count):
-                picture(number, size).save(folder / f"{index}.png")
+                image(number, size).save(folder / f"{index}.png")
                 number += 1
         return tmp_path
 
@@ -54,17 +54,17 @@ def image_folder(tmp_path, picture):
 
 
 @pytest.fixture
-def parquet_file(picture):
+def parquet_file(image):
     """Writes a Parquet file as Hugging Face does."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     def make(path, labels, names=("ant", "bee"), encoded=None, kind="int64", raw_names=False):
         if encoded is None:
-            encoded = [png(picture(number)) for number in range(len(labels))]
+            encoded = [png(image(number)) for number in range(len(labels))]
         rows = [{"bytes": data, "path": f"{number}.png"} for number, data in enumerate(encoded)]
-        pictures = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        table = pa.table({"image": pa.array(rows, pictures), "label": pa.array(labels, kind)})
+        images = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        table = pa.table({"image": pa.array(rows, images), "label": pa.array(labels, kind)})
         if raw_names or names is not None:
             held = names if raw_names else list(names)
             info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": held}}}}

@@ -19,7 +19,7 @@ def images():
 
 
 def smooth(count):
-    """Pictures without edges between pixels, for comparing two ways to interpolate."""
+    """Images without edges between pixels, for comparing two ways to interpolate."""
     coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(2)) * 255
     return torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bicubic").clamp(0, 255).to(torch.uint8)
 

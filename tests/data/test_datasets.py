@@ -11,7 +11,7 @@ from stillroom.data import Augment, DataSet, ImageSet, channel_statistics, descr
 from stillroom.data import datasets as module
 from stillroom.data.glyphs import glyphs100
 from stillroom.errors import InputError
-from tests.data.pictures import as_array, png
+from tests.data.image_files import as_array, png
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "tiny-imagenet-200-32px"
 
@@ -23,7 +23,7 @@ def few_glyphs(monkeypatch):
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """Writes a CIFAR folder with a few pictures and lets torchvision take it for the real one."""
+    """Writes a CIFAR folder with a few images and lets torchvision take it for the real one."""
 
     def make(source, files, meta):
         folder = tmp_path / source.base_folder
@@ -39,14 +39,14 @@ def cifar(tmp_path, monkeypatch):
     return make
 
 
-def test_image_folder_with_splits(image_folder, picture):
+def test_image_folder_with_splits(image_folder, image):
     image_folder("train", count=3)
     root = image_folder("val", count=2)
     data = load_data(root)
     assert data.name == root.name
     assert data.train.classes == data.val.classes == ("ant", "bee")
     assert data.train.ids.tolist() == list(range(6))
-    np.testing.assert_array_equal(data.train.images[4].numpy(), as_array(picture(4)))
+    np.testing.assert_array_equal(data.train.images[4].numpy(), as_array(image(4)))
     assert (data.mean, data.std) == channel_statistics(data.train.images)
     assert data.broken == ()
 
@@ -72,13 +72,13 @@ def test_one_level_of_classes_is_split(image_folder):
         assert torch.equal(image, place[int(i)])
 
 
-def test_the_split_stays_when_images_come_go_and_are_renamed(image_folder, picture):
+def test_the_split_stays_when_images_come_go_and_are_renamed(image_folder, image):
     root = image_folder(count=36)
     before = load_data(root, val_fraction=0.3)
     for place, file in enumerate(sorted(root.rglob("*.png"))[::5]):
         file.unlink() if place % 2 else file.rename(file.with_name(f"renamed-{place}.png"))
     for number in range(200, 260):
-        picture(number, (8, 8)).save(root / "bee" / f"0{number}.png")
+        image(number, (8, 8)).save(root / "bee" / f"0{number}.png")
     (root / "ant").rename(root / "zebra")
     after = load_data(root, val_fraction=0.3, image_size=12)
     assert not contents(after.val) & contents(before.train)
@@ -112,13 +112,13 @@ def test_copies_of_an_image_lie_on_one_side_and_official_splits_that_share_some_
     assert len(split.repeated) > 5
 
 
-def test_parquet(tmp_path, parquet_file, picture):
+def test_parquet(tmp_path, parquet_file, image):
     parquet_file(tmp_path / "train.parquet", [0, 1, 1])
     parquet_file(tmp_path / "test.parquet", [1, 0])
     data = load_data(str(tmp_path))
     assert data.train.labels.tolist() == [0, 1, 1]
     assert len(data.val) == 2
-    np.testing.assert_array_equal(data.train.images[2].numpy(), as_array(picture(2)))
+    np.testing.assert_array_equal(data.train.images[2].numpy(), as_array(image(2)))
 
 
 def test_parquet_without_validation_is_split(tmp_path, parquet_file):
@@ -140,14 +140,14 @@ def test_selection_shortens_training_only_and_keeps_statistics(image_folder):
         load_data(root, per_class=5)
 
 
-def test_broken_pictures_stop_or_are_skipped(image_folder):
+def test_broken_images_stop_or_are_skipped(image_folder):
     image_folder("train", count=5)
     root = image_folder("val", count=5)
     (root / "train" / "ant" / "1.png").write_bytes(b"broken")
     (root / "val" / "bee" / "0.png").write_bytes(b"")
     with pytest.raises(
         InputError,
-        match=r"2 of 20 pictures .*: train/ant/1\.png \(not a picture\), val/bee/0\.png \(empty\); .*skip_broken",
+        match=r"2 of 20 images .*: train/ant/1\.png \(not an image\), val/bee/0\.png \(empty\); .*skip_broken",
     ):
         load_data(root)
     data = load_data(root, skip_broken=0.1)
@@ -156,11 +156,11 @@ def test_broken_pictures_stop_or_are_skipped(image_folder):
     assert len(data.val) == 9
 
 
-def test_broken_rows_are_named(tmp_path, parquet_file, picture):
-    parquet_file(tmp_path / "train.parquet", [0, 1, 0, 1], encoded=[png(picture(0)), None, b"x", png(picture(1))])
+def test_broken_rows_are_named(tmp_path, parquet_file, image):
+    parquet_file(tmp_path / "train.parquet", [0, 1, 0, 1], encoded=[png(image(0)), None, b"x", png(image(1))])
     parquet_file(tmp_path / "val.parquet", [0, 1])
     with pytest.raises(
-        InputError, match=r"2 of 6 .*train\.parquet row 1 \(empty\), train\.parquet row 2 \(not a picture\)"
+        InputError, match=r"2 of 6 .*train\.parquet row 1 \(empty\), train\.parquet row 2 \(not an image\)"
     ):
         load_data(tmp_path)
     assert load_data(tmp_path, skip_broken=0.4).train.ids.tolist() == [0, 3]
@@ -171,14 +171,14 @@ def test_nothing_readable(image_folder):
     root = image_folder("val", count=1)
     for path in (root / "val").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"validation split .* no readable pictures"):
+    with pytest.raises(InputError, match=r"validation split .* no readable images"):
         load_data(root, skip_broken=1.0)
 
 
 def test_sizes(image_folder):
     image_folder("train", size=(8, 8))
     root = image_folder("val", size=(12, 8))
-    with pytest.raises(InputError, match=r"training and validation pictures differ \(8x8 and 12x8\)"):
+    with pytest.raises(InputError, match=r"training and validation images differ \(8x8 and 12x8\)"):
         load_data(root)
     data = load_data(root, image_size=6)
     assert data.train.images.shape[2:] == data.val.images.shape[2:] == (6, 6)
@@ -225,14 +225,14 @@ def test_cifar_that_cannot_be_fetched(tmp_path, monkeypatch, download):
 
 
 @pytest.mark.parametrize("below", ["", "tiny-imagenet-200"])
-def test_tiny_imagenet(tmp_path, picture, below):
+def test_tiny_imagenet(tmp_path, image, below):
     root = tmp_path / below
     for wnid in ("n01", "n02"):
         (root / "train" / wnid / "images").mkdir(parents=True)
-        picture(3, (64, 64)).save(root / "train" / wnid / "images" / "0.JPEG")
+        image(3, (64, 64)).save(root / "train" / wnid / "images" / "0.JPEG")
     (root / "wnids.txt").write_text("n02\nn01")
     (root / "val" / "images").mkdir(parents=True)
-    picture(4, (64, 64)).save(root / "val" / "images" / "v.JPEG")
+    image(4, (64, 64)).save(root / "val" / "images" / "v.JPEG")
     (root / "val" / "val_annotations.txt").write_text("v.JPEG\tn02\t0\t0\t9\t9")
     data = load_data("tiny-imagenet", root=tmp_path)
     assert data.train.images.shape == (2, 3, 64, 64)

@@ -11,9 +11,9 @@ from PIL import EpsImagePlugin, Image
 
 from stillroom.data import decoding
 from stillroom.data.content_hash import digest_of
-from stillroom.data.decoding import check_broken, decode_picture, move_to_front, size_of_first
+from stillroom.data.decoding import check_broken, decode_image, move_to_front, size_of_first
 from stillroom.errors import InputError
-from tests.data.pictures import as_array, png
+from tests.data.image_files import as_array, png
 
 
 def decode_all(chunks, count, image_size, where):
@@ -36,57 +36,57 @@ def noise(size=(20, 14)):
 def test_jpeg_equals_pil():
     for options in ({}, {"progressive": True}, {"subsampling": 0, "quality": 95}):
         data = encoded(noise(), "JPEG", **options)
-        np.testing.assert_array_equal(decode_picture(data), as_array(Image.open(io.BytesIO(data))))
+        np.testing.assert_array_equal(decode_image(data), as_array(Image.open(io.BytesIO(data))))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "RGB"])
-def test_png_modes_become_rgb(mode, picture):
-    image = picture(3).convert(mode)
-    np.testing.assert_array_equal(decode_picture(png(image)), as_array(image))
+def test_png_modes_become_rgb(mode, image):
+    shown = image(3).convert(mode)
+    np.testing.assert_array_equal(decode_image(png(shown)), as_array(shown))
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
-def test_jpeg_modes_become_rgb(mode, picture):
-    decoded = decode_picture(encoded(picture(3).convert(mode), "JPEG"))
+def test_jpeg_modes_become_rgb(mode, image):
+    decoded = decode_image(encoded(image(3).convert(mode), "JPEG"))
     assert decoded.shape == (3, 8, 8)
-    assert np.abs(decoded[:, 4, 4].astype(int) - as_array(picture(3).convert(mode))[:, 4, 4]).max() < 12
+    assert np.abs(decoded[:, 4, 4].astype(int) - as_array(image(3).convert(mode))[:, 4, 4]).max() < 12
 
 
 def test_sixteen_bits_are_scaled():
     values = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
-    decoded = decode_picture(png(Image.fromarray(values)))
+    decoded = decode_image(png(Image.fromarray(values)))
     np.testing.assert_array_equal(decoded[1], np.round(values / 257).astype(np.uint8))
-    assert decode_picture(png(Image.fromarray(values // 300))).max() == 1  # dark stays dark
+    assert decode_image(png(Image.fromarray(values // 300))).max() == 1  # dark stays dark
 
 
 def test_floating_point_is_scaled():
     values = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
-    decoded = decode_picture(encoded(Image.fromarray(values), "TIFF"))
+    decoded = decode_image(encoded(Image.fromarray(values), "TIFF"))
     np.testing.assert_array_equal(decoded[0], np.round(values * 255).astype(np.uint8))
 
 
-def test_first_frame_of_an_animation(picture):
-    data = encoded(picture(0), "GIF", save_all=True, append_images=[picture(30)])
-    expected = as_array(Image.open(io.BytesIO(encoded(picture(0), "GIF"))))
-    np.testing.assert_array_equal(decode_picture(data), expected)
+def test_first_frame_of_an_animation(image):
+    data = encoded(image(0), "GIF", save_all=True, append_images=[image(30)])
+    expected = as_array(Image.open(io.BytesIO(encoded(image(0), "GIF"))))
+    np.testing.assert_array_equal(decode_image(data), expected)
 
 
 def test_resize_shorter_side_and_cut_the_centre():
     wide = Image.new("RGB", (90, 30), (255, 0, 0))
     wide.paste((0, 0, 255), (30, 0, 60, 30))
-    decoded = decode_picture(png(wide), 10)
+    decoded = decode_image(png(wide), 10)
     assert decoded.shape == (3, 10, 10)
     assert decoded[2, :, 1:-1].min() > 200  # only the blue middle is left
-    assert decode_picture(encoded(noise((400, 300)), "JPEG", quality=95), 16).shape == (3, 16, 16)
+    assert decode_image(encoded(noise((400, 300)), "JPEG", quality=95), 16).shape == (3, 16, 16)
 
 
-def broken_pictures():
+def broken_images():
     jpeg, image = encoded(noise((60, 60)), "JPEG"), png(noise((60, 60)))
     big = encoded(noise((400, 300)), "JPEG", quality=95)
     return {
         "none": None,
         "empty": b"",
-        "text": b"not a picture",
+        "text": b"not an image",
         "short jpeg": jpeg[: len(jpeg) // 2],
         "short big jpeg": big[: len(big) // 2],
         "short png": image[: len(image) // 2],
@@ -95,11 +95,11 @@ def broken_pictures():
     }
 
 
-@pytest.mark.parametrize("name", broken_pictures())
+@pytest.mark.parametrize("name", broken_images())
 @pytest.mark.parametrize("size", [None, 16])
-def test_broken_pictures_are_reported_not_raised(name, size):
+def test_broken_images_are_reported_not_raised(name, size):
     good = png(noise((60, 60)))
-    result = decode_all([[good, broken_pictures()[name]], [good]], 3, size, "here")
+    result = decode_all([[good, broken_images()[name]], [good]], 3, size, "here")
     assert result.broken == (1,)
     assert result.places.tolist() == [0, 2]
     assert torch.equal(result.images[0], result.images[1])
@@ -111,15 +111,15 @@ def test_bomb_is_broken(monkeypatch):
     assert result.broken == (0,)
 
 
-def test_order_is_kept_over_many_groups(picture):
-    pictures = [picture(number) for number in range(200)]
-    sources = [png(image) for image in pictures]
+def test_order_is_kept_over_many_groups(image):
+    images = [image(number) for number in range(200)]
+    sources = [png(image) for image in images]
     result = decode_all([sources[:150], sources[150:]], 200, None, "here")
-    np.testing.assert_array_equal(result.images.numpy(), np.stack([as_array(image) for image in pictures]))
+    np.testing.assert_array_equal(result.images.numpy(), np.stack([as_array(image) for image in images]))
 
 
-def test_two_sizes_need_a_size(picture):
-    sources = [png(picture(0, (8, 6))), png(picture(1, (9, 6)))]
+def test_two_sizes_need_a_size(image):
+    sources = [png(image(0, (8, 6))), png(image(1, (9, 6)))]
     assert "here differ in size (8x6 and 9x6); give image_size" in decode_all([sources], 2, None, "here").complaint
     assert decode_all([sources], 2, 4, "here").images.shape == (2, 3, 4, 4)
 
@@ -134,9 +134,9 @@ def test_broken_are_counted_and_the_first_named():
     check_broken([], 100, 0.0)
 
 
-def test_pictures_are_decoded_from_files(tmp_path, picture):
-    picture(5).save(tmp_path / "x.png")
-    np.testing.assert_array_equal(decoding.decode_picture(tmp_path / "x.png"), as_array(picture(5)))
+def test_images_are_decoded_from_files(tmp_path, image):
+    image(5).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(decoding.decode_image(tmp_path / "x.png"), as_array(image(5)))
     missing = decode_all([[tmp_path / "x.png", tmp_path / "y.png"]], 2, None, "here")
     assert missing.broken == (1,)
 
@@ -146,7 +146,7 @@ def test_pictures_are_decoded_from_files(tmp_path, picture):
     [
         (None, "empty"),
         (b"", "empty"),
-        (b"text", "not a picture"),
+        (b"text", "not an image"),
         (encoded(noise(), "JPEG")[:200], "."),
         (encoded(Image.new("1", (20000, 20000)), "PNG"), "too many pixels"),
     ],
@@ -154,7 +154,7 @@ def test_pictures_are_decoded_from_files(tmp_path, picture):
 )
 def test_the_reason_is_given_in_a_few_words(content, reason):
     with pytest.raises(OSError, match=reason) as caught:
-        decode_picture(content)
+        decode_image(content)
     assert len(str(caught.value)) <= 80
 
 
@@ -162,7 +162,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked():
     bomb = encoded(Image.new("1", (20000, 20000)), "PNG")
     tracemalloc.start()
     with pytest.raises(OSError, match="too many pixels"):
-        decode_picture(bomb, 32)
+        decode_image(bomb, 32)
     assert tracemalloc.get_traced_memory()[1] < 10e6
     tracemalloc.stop()
 
@@ -200,13 +200,13 @@ def mutated(data, random):
 
 @pytest.mark.filterwarnings("ignore")  # PIL remarks on odd metadata
 @pytest.mark.parametrize("kind", seeds())
-def test_damage_of_any_kind_gives_a_picture_or_one_error(kind, monkeypatch):
+def test_damage_of_any_kind_gives_a_image_or_one_error(kind, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # a lying head shall not cost seconds
     random, outcomes = Random(kind), set()
     for _ in range(300):
         size = random.choice((None, 16))
         try:
-            decoded = decode_picture(mutated(seeds_made[kind], random), size)
+            decoded = decode_image(mutated(seeds_made[kind], random), size)
         except OSError:
             outcomes.add("refused")
             continue
@@ -228,7 +228,7 @@ def test_numbers_where_sizes_are_expected_are_refused_not_raised():
     assert data[entry : entry + 2] == b"\x00\x01"
     data[entry + 2 : entry + 4] = (11).to_bytes(2, "little")  # float
     with pytest.raises(OSError, match=r"."):
-        decode_picture(bytes(data))
+        decode_image(bytes(data))
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n0 0 8 8 rectfill\n%%EOF\n"
@@ -244,8 +244,8 @@ def test_an_eps_called_png_starts_no_ghostscript(tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # Pillow remembers whether it found one
     (tmp_path / "x.png").write_bytes(EPS)
     for source in (tmp_path / "x.png", EPS):
-        with pytest.raises(OSError, match="not a picture"):
-            decode_picture(source)
+        with pytest.raises(OSError, match="not an image"):
+            decode_image(source)
         assert size_of_first([[source]]) is None
     assert not marker.exists()
     with Image.open(tmp_path / "x.png") as image, suppress(Exception):
@@ -256,18 +256,18 @@ def test_an_eps_called_png_starts_no_ghostscript(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["ICO", "TGA", "PCX", "SGI", "DDS", "ICNS", "JPEG2000", "SPIDER", "PDF"])
 def test_other_readers_of_pillow_are_never_asked(kind):
     image = noise((32, 32)).convert("F") if kind == "SPIDER" else noise((32, 32))
-    with pytest.raises(OSError, match="not a picture"):
-        decode_picture(encoded(image, kind))
+    with pytest.raises(OSError, match="not an image"):
+        decode_image(encoded(image, kind))
 
 
-def test_a_camera_s_jpeg_with_two_images_gives_the_first(picture):
-    data = encoded(picture(0), "MPO", save_all=True, append_images=[picture(30)])
-    np.testing.assert_array_equal(decode_picture(data), as_array(Image.open(io.BytesIO(data))))
+def test_a_camera_s_jpeg_with_two_images_gives_the_first(image):
+    data = encoded(image(0), "MPO", save_all=True, append_images=[image(30)])
+    np.testing.assert_array_equal(decode_image(data), as_array(Image.open(io.BytesIO(data))))
 
 
-def test_an_image_has_the_hash_of_its_file_whatever_its_size(tmp_path, picture):
+def test_an_image_has_the_hash_of_its_file_whatever_its_size(tmp_path, image):
     for number in range(3):
-        picture(number, (20, 14)).save(tmp_path / f"{number}.png")
+        image(number, (20, 14)).save(tmp_path / f"{number}.png")
     paths = sorted(tmp_path.glob("*.png"))
     (tmp_path / "3.png").write_bytes(b"broken")
     held = [path.read_bytes() for path in paths]
@@ -286,8 +286,8 @@ def test_rows_move_to_the_front_in_their_order():
         np.testing.assert_array_equal(rows[: len(chosen), 1], chosen)
 
 
-def test_the_size_is_that_of_the_first_that_can_be_read(picture):
-    chunks = [[None, b"", b"text"], [png(picture(0, (9, 7))), png(picture(1))]]
+def test_the_size_is_that_of_the_first_that_can_be_read(image):
+    chunks = [[None, b"", b"text"], [png(image(0, (9, 7))), png(image(1))]]
     assert size_of_first(chunks) == (7, 9)
     assert size_of_first([[b"text"]]) is None
 

@@ -11,7 +11,7 @@ from stillroom.errors import InputError
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 
 
-def test_what_is_called_like_a_picture_but_is_none_is_named_and_never_opened(image_folder):
+def test_what_is_called_like_a_image_but_is_none_is_named_and_never_opened(image_folder):
     root = image_folder(count=4)
     os.mkfifo(root / "ant" / "a.png")
     (root / "ant" / "b.jpg").mkdir()
@@ -23,7 +23,7 @@ def test_what_is_called_like_a_picture_but_is_none_is_named_and_never_opened(ima
     assert load_data(root, skip_broken=0.5).broken[3:] == ("bee/d.png", "bee/e.png")
 
 
-def test_a_socket_is_no_picture(image_folder, tmp_path, monkeypatch):
+def test_a_socket_is_no_image(image_folder, tmp_path, monkeypatch):
     root = image_folder()
     monkeypatch.chdir(root / "ant")  # a socket's path has to be short
     with socket.socket(socket.AF_UNIX) as server:
@@ -32,10 +32,10 @@ def test_a_socket_is_no_picture(image_folder, tmp_path, monkeypatch):
             load_data(root)
 
 
-def test_linked_folders_count_once_and_circles_end(image_folder, picture, tmp_path):
+def test_linked_folders_count_once_and_circles_end(image_folder, image, tmp_path):
     root = image_folder("set") / "set"
     (tmp_path / "elsewhere").mkdir()
-    picture(9).save(tmp_path / "elsewhere" / "9.png")
+    image(9).save(tmp_path / "elsewhere" / "9.png")
     (root / "ant" / "one").symlink_to(tmp_path / "elsewhere")
     (root / "ant" / "two").symlink_to(tmp_path / "elsewhere")
     (root / "ant" / "back").symlink_to(root / "ant")
@@ -61,12 +61,12 @@ def test_class_links_that_lead_nowhere_are_named(image_folder):
         load_data(root)
 
 
-def test_hidden_folders_and_macs_files_are_left_alone(image_folder, picture):
+def test_hidden_folders_and_macs_files_are_left_alone(image_folder, image):
     root = image_folder()
     (root / "ant" / "._0.png").write_bytes(b"finder")
     (root / "ant" / ".ipynb_checkpoints").mkdir()
-    picture(0).save(root / "ant" / ".ipynb_checkpoints" / "0-checkpoint.png")
-    assert [path.name for path in Scan(root, root).pictures(root / "ant")] == ["0.png", "1.png", "2.png"]
+    image(0).save(root / "ant" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    assert [path.name for path in Scan(root, root).images(root / "ant")] == ["0.png", "1.png", "2.png"]
 
 
 def test_closed_folders_are_named(image_folder, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 from stillroom.data import load_data
 from stillroom.data.image_folder import list_image_folder
 from stillroom.errors import InputError
-from tests.data.pictures import refusal
+from tests.data.image_files import refusal
 
 
 def test_train_and_val_folders(image_folder):
@@ -29,12 +29,12 @@ def test_val_comes_before_test(image_folder):
     assert len(list_image_folder(image_folder("val", count=2))[1].names) == 4
 
 
-def test_other_files_are_left_alone_and_deeper_ones_found(image_folder, picture):
+def test_other_files_are_left_alone_and_deeper_ones_found(image_folder, image):
     root = image_folder()
     (root / "ant" / "Thumbs.db").write_text("")
     (root / ".git").mkdir()
     (root / "bee" / "more").mkdir()
-    picture(1).save(root / "bee" / "more" / "9.JPG")
+    image(1).save(root / "bee" / "more" / "9.JPG")
     train, val = list_image_folder(root)
     assert val is None
     assert train.classes == ("ant", "bee")
@@ -49,8 +49,8 @@ def test_differing_classes_are_named(image_folder):
         load_data(root)
 
 
-def test_no_class_folders(tmp_path, picture):
-    picture(0).save(tmp_path / "0.png")
+def test_no_class_folders(tmp_path, image):
+    image(0).save(tmp_path / "0.png")
     with pytest.raises(InputError, match="has none for class folders"):
         load_data(tmp_path)
     (tmp_path / "ant").mkdir()
@@ -68,37 +68,37 @@ def test_everything_that_is_wrong_is_told_at_once(image_folder):
     (root / "val" / "bee" / "9.png").symlink_to("nowhere.png")
     parts = (
         "3 problems",
-        "2 class folders with no pictures: train/cow, train/elk",
+        "2 class folders with no images: train/cow, train/elk",
         "cat, cow, elk only in",
         "dog only in",
-        "3 of 21 pictures cannot be read",
-        "train/ant/7.png (empty), train/bee/8.jpg (not a picture), val/bee/9.png (not there)",
+        "3 of 21 images cannot be read",
+        "train/ant/7.png (empty), train/bee/8.jpg (not an image), val/bee/9.png (not there)",
     )
     message = refusal(root)
     assert [part for part in parts if part not in message] == []
 
 
-def test_sizes_do_not_hide_broken_pictures_and_empty_folders(image_folder, picture):
+def test_sizes_do_not_hide_broken_images_and_empty_folders(image_folder, image):
     root = image_folder()
-    picture(0, (9, 9)).save(root / "ant" / "z.png")
+    image(0, (9, 9)).save(root / "ant" / "z.png")
     (root / "bee" / "a.png").write_bytes(b"x")
     (root / "void").mkdir()
-    with pytest.raises(InputError, match=r"no pictures: void.*8x8 and 9x9.*bee/a\.png"):
+    with pytest.raises(InputError, match=r"no images: void.*8x8 and 9x9.*bee/a\.png"):
         load_data(root)
 
 
-def test_all_classes_of_one_picture_are_named(image_folder):
+def test_all_classes_of_one_image_are_named(image_folder):
     root = image_folder(classes=("a", "b", "c", "d"), count=1)
     with pytest.raises(InputError, match=r"4 classes of .* cannot be split: a, b, c and 1 more"):
         load_data(root)
 
 
-def test_a_class_whose_training_pictures_are_all_broken_is_not_skipped(image_folder):
+def test_a_class_whose_training_images_are_all_broken_is_not_skipped(image_folder):
     image_folder("train", count=2)
     root = image_folder("val")
     for path in (root / "train" / "bee").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"1 class of .* without a readable training picture: bee"):
+    with pytest.raises(InputError, match=r"1 class of .* without a readable training image: bee"):
         load_data(root, skip_broken=0.9)
 
 
@@ -119,11 +119,11 @@ def test_valid_is_a_validation_split(image_folder):
     assert len(load_data(image_folder("valid", count=1)).val) == 2
 
 
-def test_odd_names_lose_nothing(image_folder, picture):
+def test_odd_names_lose_nothing(image_folder, image):
     root = image_folder(classes=("Ant", "ant", "a\nb", "Ünï"), count=1)
-    picture(1).save(root / "ant" / "0.PNG")
+    image(1).save(root / "ant" / "0.PNG")
     for name in ("Ant", "a\nb", "Ünï"):
-        picture(1).save(root / name / "new\nline.png")
+        image(1).save(root / name / "new\nline.png")
     data = load_data(root)
     assert data.train.classes == ("Ant", "a\nb", "ant", "Ünï")
     assert len(data.train) + len(data.val) == 8
@@ -171,27 +171,27 @@ def test_splits_have_classes_at_a_depth_too(image_folder):
     assert data.train.classes == ("one/ant", "one/bee")
 
 
-def test_a_single_folder_of_images_inside_a_class_folder_is_no_class(image_folder, picture):
+def test_a_single_folder_of_images_inside_a_class_folder_is_no_class(image_folder, image):
     """Tiny-ImageNet keeps its images so, and some keep a few more in a folder beside the others."""
     image_folder("ant", classes=("images",))
     root = image_folder("bee", classes=("images",))
     assert load_data(root).notes == ()
     (root / "bee" / "extra").mkdir()
     for name in ("extra/1.png", "2.png"):
-        picture(200).save(root / "bee" / name)
+        image(200).save(root / "bee" / name)
     assert load_data(root).notes == ()
 
 
-def test_images_outside_of_class_folders_are_counted(image_folder, picture):
+def test_images_outside_of_class_folders_are_counted(image_folder, image):
     root = image_folder()
     for number in range(4):
-        picture(number).save(root / f"{number}.png")
+        image(number).save(root / f"{number}.png")
     assert load_data(root).notes == (f"4 images of {root} in no class folder left out: 0.png, 1.png, 2.png and 1 more",)
 
 
-def test_images_without_class_folders_are_counted_and_the_way_out_is_said(tmp_path, picture):
+def test_images_without_class_folders_are_counted_and_the_way_out_is_said(tmp_path, image):
     for number in range(12):
-        picture(number).save(tmp_path / f"{number}.png")
+        image(number).save(tmp_path / f"{number}.png")
     message = rf"{tmp_path} holds 12 images and has none for class folders; put the images of each class into a folder"
     with pytest.raises(InputError, match=message):
         load_data(tmp_path)

@@ -5,7 +5,7 @@ from stillroom.data import datasets as module
 from stillroom.data import glyphs100, load_data
 from stillroom.data.memory_limit import check_memory, copies_here
 from stillroom.errors import InputError
-from tests.data.pictures import png
+from tests.data.image_files import png
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_what_is_wrong_besides_is_told_too(image_folder, free):
     root = image_folder(count=10)
     (root / "empty").mkdir()
     free(100)
-    with pytest.raises(InputError, match=r"no pictures: empty.*20 images of .* need"):
+    with pytest.raises(InputError, match=r"no images: empty.*20 images of .* need"):
         load_data(root)
 
 
@@ -99,10 +99,10 @@ def test_without_torchrun_there_is_one_copy(monkeypatch):
     check_memory(psutil.virtual_memory().available // 2, "half")
 
 
-def test_rows_of_large_images_are_read_a_few_at_a_time(tmp_path, parquet_file, picture, monkeypatch):
+def test_rows_of_large_images_are_read_a_few_at_a_time(tmp_path, parquet_file, image, monkeypatch):
     from stillroom.data import parquet
 
-    encoded = [png(picture(number)) + bytes(20_000) for number in range(40)]
+    encoded = [png(image(number)) + bytes(20_000) for number in range(40)]
     parquet_file(tmp_path / "train.parquet", [0, 1] * 20, encoded=encoded)
     monkeypatch.setattr(parquet, "_BYTES_AT_ONCE", 5 * 20_500)
     listing, _ = parquet.list_parquet([tmp_path / "train.parquet"], [])

@@ -82,7 +82,7 @@ def test_epochs_and_seeds_differ(small_set):
     assert sum(not torch.equal(one[sample], two[sample]) for sample in one) > 80
 
 
-def test_every_picture_once_in_an_epoch(small_set):
+def test_every_image_once_in_an_epoch(small_set):
     seen = torch.cat([batch.ids for batch in loader(small_set).epoch(2)])
     assert torch.equal(seen.sort().values, small_set.ids)
     assert not torch.equal(seen, small_set.ids)
@@ -118,8 +118,8 @@ def test_steps_and_images_are_the_same_under_any_number_of_processes(small_set, 
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 8])
-def test_evaluation_counts_every_picture_once(small_set, world_size):
-    short = small_set.select(first_classes=2)  # 42 pictures: the last batch of 8 has 2
+def test_evaluation_counts_every_image_once(small_set, world_size):
+    short = small_set.select(first_classes=2)  # 42 images: the last batch of 8 has 2
     counted = []
     for rank in range(world_size):
         part = loader(short, batch_size=8, shuffle=False, augment=None, rank=rank, world_size=world_size)
@@ -132,7 +132,7 @@ def test_evaluation_counts_every_picture_once(small_set, world_size):
 @pytest.mark.parametrize(
     ("batch_size", "options", "steps"),
     [
-        (17, {}, 6),  # one picture left: dropped
+        (17, {}, 6),  # one image left: dropped
         (17, {"shuffle": False}, 7),
         (101, {}, 2),  # two left: kept
         (16, {}, 7),
@@ -148,7 +148,7 @@ def test_last_batch(small_set, batch_size, options, steps):
     assert len(training) == steps == len(list(training.epoch(0)))
 
 
-def test_select_first_classes_and_first_pictures_in_id_order(small_set):
+def test_select_first_classes_and_first_images_in_id_order(small_set):
     shuffled = torch.randperm(103, generator=torch.Generator().manual_seed(0))
     mixed = ImageSet(small_set.images[shuffled], small_set.labels[shuffled], small_set.ids[shuffled], small_set.classes)
     chosen = mixed.select(first_classes=2, per_class=3)
@@ -164,7 +164,7 @@ def test_select_first_classes_and_first_pictures_in_id_order(small_set):
     [
         ({"first_classes": 1}, "first_classes is 1; give 2 to 5"),
         ({"first_classes": 6}, "first_classes is 6; give 2 to 5"),
-        ({"per_class": 21}, "per_class is 21; give 1 to 20, the pictures of class 'd'"),
+        ({"per_class": 21}, "per_class is 21; give 1 to 20, the images of class 'd'"),
         ({"per_class": 0}, "per_class is 0"),
     ],
 )
@@ -274,7 +274,7 @@ def test_strong_view_draws_its_own_crop_and_flip():
     }
 
 
-def test_strong_view_of_grey_pictures(small_set):
+def test_strong_view_of_grey_images(small_set):
     grey = ImageSet(small_set.images[:, :1], small_set.labels, small_set.ids, small_set.classes)
     batches = list(loader(grey, mean=(0.5,), std=(0.2,), strong=True).epoch(0))
     assert all(batch.strong.shape == batch.images.shape for batch in batches)
@@ -283,7 +283,7 @@ def test_strong_view_of_grey_pictures(small_set):
 
 def test_strong_view_of_other_channels_is_refused(small_set):
     two = ImageSet(small_set.images[:, :2], small_set.labels, small_set.ids, small_set.classes)
-    with pytest.raises(InputError, match="strong is True for pictures with 2 channels"):
+    with pytest.raises(InputError, match="strong is True for images with 2 channels"):
         loader(two, mean=(0.5, 0.5), std=(0.2, 0.2), strong=True)
     assert len(loader(two, mean=(0.5, 0.5), std=(0.2, 0.2))) == 7
 

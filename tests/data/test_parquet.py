@@ -80,7 +80,7 @@ def test_everything_wrong_is_told_at_once(tmp_path, parquet_file):
     parquet_file(tmp_path / "val.parquet", [])
     with pytest.raises(InputError, match="4 problems") as caught:
         load_data(tmp_path)
-    for part in ("row 2", "row 1: 7", "val.parquet has no rows", "3 of 5 pictures cannot be read"):
+    for part in ("row 2", "row 1: 7", "val.parquet has no rows", "3 of 5 images cannot be read"):
         assert part in str(caught.value)
 
 
@@ -110,7 +110,7 @@ def test_a_pipe_does_not_block(tmp_path):
         ([b"x"], "column image is binary"),
     ],
 )
-def test_pictures_of_another_type_are_refused(tmp_path, rows, words):
+def test_dataset_of_another_type_are_refused(tmp_path, rows, words):
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -27,28 +27,28 @@ RANGES = {
 UNCHANGED_ON_GREY = {"colour", "identity"}
 
 
-def affine(picture, *entries):
-    return picture.transform(picture.size, Image.Transform.AFFINE, entries)
+def affine(image, *entries):
+    return image.transform(image.size, Image.Transform.AFFINE, entries)
 
 
-def reference(name, picture, strength):
-    """What PIL makes of one picture."""
-    width, height = picture.size
+def reference(name, image, strength):
+    """What PIL makes of one image."""
+    width, height = image.size
     return {
-        "autocontrast": lambda: ImageOps.autocontrast(picture),
-        "brightness": lambda: ImageEnhance.Brightness(picture).enhance(strength),
-        "colour": lambda: ImageEnhance.Color(picture).enhance(strength),
-        "contrast": lambda: ImageEnhance.Contrast(picture).enhance(strength),
-        "equalize": lambda: ImageOps.equalize(picture),
-        "identity": lambda: picture,
-        "posterize": lambda: ImageOps.posterize(picture, int(strength)),
-        "rotate": lambda: picture.rotate(strength),
-        "sharpness": lambda: ImageEnhance.Sharpness(picture).enhance(strength),
-        "shear x": lambda: affine(picture, 1, strength, 0, 0, 1, 0),
-        "shear y": lambda: affine(picture, 1, 0, 0, strength, 1, 0),
-        "solarize": lambda: ImageOps.solarize(picture, strength),
-        "translate x": lambda: affine(picture, 1, 0, strength * width, 0, 1, 0),
-        "translate y": lambda: affine(picture, 1, 0, 0, 0, 1, strength * height),
+        "autocontrast": lambda: ImageOps.autocontrast(image),
+        "brightness": lambda: ImageEnhance.Brightness(image).enhance(strength),
+        "colour": lambda: ImageEnhance.Color(image).enhance(strength),
+        "contrast": lambda: ImageEnhance.Contrast(image).enhance(strength),
+        "equalize": lambda: ImageOps.equalize(image),
+        "identity": lambda: image,
+        "posterize": lambda: ImageOps.posterize(image, int(strength)),
+        "rotate": lambda: image.rotate(strength),
+        "sharpness": lambda: ImageEnhance.Sharpness(image).enhance(strength),
+        "shear x": lambda: affine(image, 1, strength, 0, 0, 1, 0),
+        "shear y": lambda: affine(image, 1, 0, 0, strength, 1, 0),
+        "solarize": lambda: ImageOps.solarize(image, strength),
+        "translate x": lambda: affine(image, 1, 0, strength * width, 0, 1, 0),
+        "translate y": lambda: affine(image, 1, 0, 0, 0, 1, strength * height),
     }[name]()
 
 
@@ -65,8 +65,8 @@ def only(name, strengths):
 
 
 @pytest.fixture
-def pictures():
-    """Makes six different pictures, not square, without the darkest and brightest values."""
+def some_images():
+    """Makes six different images, not square, without the darkest and brightest values."""
 
     def make(channels):
         generator = torch.Generator().manual_seed(5)
@@ -79,8 +79,8 @@ def pictures():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", NAMES)
-def test_operation_does_what_pil_does(pictures, name, channels):
-    images = pictures(channels)
+def test_operation_does_what_pil_does(some_images, name, channels):
+    images = some_images(channels)
     low, high = RANGES[name]
     strengths = [low + (high - low) * share for share in (0.02, 0.2, 0.41, 0.63, 0.77, 0.98)]
     made = apply_strong(images, only(name, strengths))
@@ -103,13 +103,13 @@ def test_operations_and_ranges_are_those_of_fixmatch():
     assert {operation.name: (operation.low, operation.high) for operation in OPERATIONS} == RANGES
 
 
-def test_operations_are_applied_in_turn(pictures):
-    images = pictures(3)[:2]
+def test_operations_are_applied_in_turn(some_images):
+    images = some_images(3)[:2]
     contrast, move = NAMES.index("autocontrast"), NAMES.index("translate x")
     made = apply_strong(images, drawn([[contrast, move], [move, contrast]], [[0.0, 0.25], [0.25, 0.0]]))
 
-    def alone(name, strength, pictures):
-        return apply_strong(pictures, only(name, [strength] * 2))
+    def alone(name, strength, images):
+        return apply_strong(images, only(name, [strength] * 2))
 
     first = alone("translate x", 0.25, alone("autocontrast", 0.0, images))
     other = alone("autocontrast", 0.0, alone("translate x", 0.25, images))
@@ -122,8 +122,8 @@ def test_operations_are_applied_in_turn(pictures):
     ("box", "area"),
     [([3, 4, 8, 9], 25), ([-3, 17, 3, 23], 9), ([20, -2, 28, 6], 24), ([5, 5, 5, 5], 0)],
 )
-def test_cut_out_square_is_filled_and_clipped(pictures, channels, colour, box, area):
-    images = pictures(channels)[:1]
+def test_cut_out_square_is_filled_and_clipped(some_images, channels, colour, box, area):
+    images = some_images(channels)[:1]
     same = NAMES.index("identity")
     made = apply_strong(images, drawn([[same, same]], [[0.0, 0.0]], [box]))
     top, left, bottom, right = (max(edge, 0) for edge in box)
@@ -176,8 +176,8 @@ def test_purposes_keep_their_numbers_and_their_tables_differ():
     assert len({random_table(0, 0, purpose, 1, 1).item() for purpose in Purpose}) == 4
 
 
-def test_input_stays_as_it_is_and_floats_are_rounded(pictures):
-    images = pictures(3)
+def test_input_stays_as_it_is_and_floats_are_rounded(some_images):
+    images = some_images(3)
     before = images.clone()
     choices = draw_strong(0, 0, torch.arange(6), (24, 20))
     made = apply_strong(images, choices)
@@ -187,8 +187,8 @@ def test_input_stays_as_it_is_and_floats_are_rounded(pictures):
     assert torch.equal(apply_strong(images.float() + 0.3, choices), made)
 
 
-def test_picture_does_not_depend_on_its_neighbours(pictures):
-    images = pictures(3)
+def test_image_does_not_depend_on_its_neighbours(some_images):
+    images = some_images(3)
     choices = draw_strong(0, 0, torch.arange(6) % 3, (24, 20))
     together = apply_strong(images, choices)
     for place in range(6):
@@ -202,7 +202,7 @@ def test_other_channels_are_refused(channels):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_device_makes_the_same_views(pictures):
-    images = pictures(3).repeat(40, 1, 1, 1)
+def test_device_makes_the_same_views(some_images):
+    images = some_images(3).repeat(40, 1, 1, 1)
     choices = draw_strong(0, 0, torch.arange(len(images)), (24, 20))
     assert torch.equal(apply_strong(images.cuda(), choices).cpu(), apply_strong(images, choices))

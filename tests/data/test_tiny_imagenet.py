@@ -5,23 +5,23 @@ import pytest
 from stillroom.data import load_data
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError
-from tests.data.pictures import refusal
+from tests.data.image_files import refusal
 
 
 @pytest.fixture
-def tiny_imagenet(tmp_path, picture):
+def tiny_imagenet(tmp_path, image):
     """Two classes in Stanford's layout; wnids.txt is not sorted."""
     for number, wnid in enumerate(("n02", "n01")):
         folder = tmp_path / "train" / wnid / "images"
         folder.mkdir(parents=True)
         for index in range(3):
-            picture(number * 3 + index).save(folder / f"{wnid}_{index}.JPEG")
+            image(number * 3 + index).save(folder / f"{wnid}_{index}.JPEG")
         (tmp_path / "train" / wnid / f"{wnid}_boxes.txt").write_text("")
     (tmp_path / "wnids.txt").write_text("n02\nn01\n")
     (tmp_path / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\tfire salamander\nn03\tother\n")
     (tmp_path / "val" / "images").mkdir(parents=True)
     for index in range(2):
-        picture(50 + index).save(tmp_path / "val" / "images" / f"val_{index}.JPEG")
+        image(50 + index).save(tmp_path / "val" / "images" / f"val_{index}.JPEG")
     table = "val_0.JPEG\tn02\t0\t0\t1\t1\nval_1.JPEG\tn01\t0\t0\t1\t1\n"
     (tmp_path / "val" / "val_annotations.txt").write_text(table)
     return tmp_path
@@ -53,9 +53,9 @@ def test_everything_wrong_with_the_tables_is_told_at_once(tiny_imagenet):
     assert "val/images/val_9.JPEG (not there)" in message
 
 
-def test_pictures_without_a_line_are_not_lost(tiny_imagenet, picture):
-    picture(3).save(tiny_imagenet / "val" / "images" / "more.JPEG")
-    with pytest.raises(InputError, match=r"1 picture of .* without a line in val_annotations\.txt: more\.JPEG"):
+def test_images_without_a_line_are_not_lost(tiny_imagenet, image):
+    image(3).save(tiny_imagenet / "val" / "images" / "more.JPEG")
+    with pytest.raises(InputError, match=r"1 image of .* without a line in val_annotations\.txt: more\.JPEG"):
         load_data(tiny_imagenet)
 
 

@@ -24,7 +24,7 @@ from stillroom.runtime.reporters import Silent
 from stillroom.teachers import bank
 from tests.conftest import tiny_set
 
-# 80 pictures, 18 a step: five steps an epoch. The bank's blocks are shortened to 32 pictures: three an epoch.
+# 80 images, 18 a step: five steps an epoch. The bank's blocks are shortened to 32 images: three an epoch.
 SETTINGS = {
     "data": "tiny", "epochs": 4, "batch_size": 18, "lr": 0.05, "schedule": "cosine", "pad": 1, "precision": "32",
     "accelerator": "cpu", "teacher": "t", "student": "tests.durability.work:student", "export": "best",
@@ -68,11 +68,11 @@ def distil(folder, method, trouble=None, reporter=None):
 
 
 def demo(folder, trouble=None):
-    """The demo at its smallest, on pictures that need not be drawn first."""
+    """The demo at its smallest, on images that need not be drawn first."""
     scale = demo_module.Scale(demo_module.STUDENT, classes=10, per_class=8, teacher_epochs=1, student_epochs=1)
-    pictures = DataSet("tiny", tiny_set(8, 10), tiny_set(4, 10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
-    demo_module.QUICK, demo_module.load_data = scale, lambda *_, **__: pictures
-    predictions.load_pictures = lambda _: pictures
+    images = DataSet("tiny", tiny_set(8, 10), tiny_set(4, 10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
+    demo_module.QUICK, demo_module.load_data = scale, lambda *_, **__: images
+    predictions.load_dataset = lambda _: images
     if trouble is not None:
         TROUBLES[trouble[0]](*trouble[1:])
     demo_module.demo(out=str(Path(folder) / "demo"), quick=True, seed=0, show=lambda _: None)

@@ -20,7 +20,7 @@ HUGE = 10**400
 WRONG = {
     "config.yaml": [("seed", [1]), ("data", {"a": 1}), ("batch_size", 0), ("mean", "x"), ("precision", "64"),
                     ("image_size", True)],
-    "inputs.json": [("picture_shape", None), ("picture_shape", [3, 8]), ("classes", 5), ("val_pictures", HUGE),
+    "inputs.json": [("image_shape", None), ("image_shape", [3, 8]), ("classes", 5), ("val_images", HUGE),
                     ("teacher_weights", {}), ("reused_head", "x"), ("identity", [1])],
     "summary.json": [("parameters", HUGE), ("seconds", "x"), ("seconds", float("nan")), ("bank_seconds", "x"),
                      ("last", 1), ("best", {"epoch": -1}), ("teacher", {"top1": "x"}), ("exported", ["last"]),
@@ -85,7 +85,7 @@ def test_numbers_of_a_run_that_diverged_are_read(run):
 
 @pytest.mark.parametrize(
     ("file", "name", "value"),
-    [("inputs.json", "picture_shape", None), ("config.yaml", "mean", [1, "x"]), ("summary.json", "seconds", "x"),
+    [("inputs.json", "image_shape", None), ("config.yaml", "mean", [1, "x"]), ("summary.json", "seconds", "x"),
      ("metrics.jsonl", "seconds", HUGE), ("environment.json", "versions", "x"), ("environment.json", "command", 5)],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip

@@ -14,9 +14,9 @@ FAST = {"epochs": 1, "batch_size": 16, "lr": 0.01, "accelerator": "cpu", "precis
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory) -> Path:
-    """A folder with a picture folder for each of four colours: 48 training and 24 validation pictures."""
-    folder = tmp_path_factory.mktemp("pictures") / "colours"
+def images(tmp_path_factory) -> Path:
+    """A folder with an image folder for each of four colours: 48 training and 24 validation images."""
+    folder = tmp_path_factory.mktemp("images") / "colours"
     generator = torch.Generator().manual_seed(0)
     colours = torch.randint(40, 216, (CLASSES, 3, 1, 1), generator=generator)
     for index in range(CLASSES):
@@ -30,11 +30,11 @@ def pictures(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def make_run(pictures, tmp_path_factory):
+def make_run(images, tmp_path_factory):
     """A finished run for a student, from a teacher that all share; made once for each."""
     folder = tmp_path_factory.mktemp("runs")
     made: dict[str, RunFolder] = {}
-    common = {"data": str(pictures), "runs": str(folder), **FAST}
+    common = {"data": str(images), "runs": str(folder), **FAST}
 
     def make(student: str, method: str = "kd") -> RunFolder:
         if "teacher" not in made:

@@ -13,7 +13,7 @@ def test_ties_within_the_tolerance_are_counted_and_not_refused():
     ours = torch.tensor([[1.0, 1.0 + 1e-6], [3.0, 0.0]])
     theirs = torch.tensor([[1.0 + 2e-6, 1.0], [3.0, 0.0]])
     parity = compare(ours, theirs)
-    assert (parity.pictures, parity.ties) == (2, 1)
+    assert (parity.images, parity.ties) == (2, 1)
 
 
 @pytest.mark.parametrize("wrong", [5.0, float("nan"), float("inf")])
@@ -30,8 +30,8 @@ class Rich(nn.Module):
         super().__init__()
         self.head = nn.Linear(12, 3)
 
-    def forward(self, pictures):
-        return {"logits": self.head(pictures.flatten(1)), "more": pictures}
+    def forward(self, images):
+        return {"logits": self.head(images.flatten(1)), "more": images}
 
 
 def test_logits_are_found_in_what_a_model_returns(tmp_path):

@@ -19,7 +19,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export import export, load, onnx_session, pipeline
 from stillroom.export import export_folder as folder_module
-from stillroom.report.predictions import answers, pictures_of, student_of
+from stillroom.report.predictions import answers, dataset_of, student_of
 from stillroom.resolve import fingerprint
 from stillroom.trust import Trust
 from tests.conftest import tiny_model
@@ -55,7 +55,7 @@ def made(make_run, tmp_path_factory):
 
 
 def validation_images(run, count):
-    data = pictures_of(run)
+    data = dataset_of(run)
     images = data.val.images[torch.arange(count) % len(data.val)].float() / 255
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
     return (images - mean) / std
@@ -65,7 +65,7 @@ def validation_images(run, count):
 def test_weights_come_back_as_the_run_left_them(made, student):
     run, result = made(student)
     model, config = load(result.folder)
-    assert fingerprint(model) == fingerprint(student_of(run, pictures_of(run)))
+    assert fingerprint(model) == fingerprint(student_of(run, dataset_of(run)))
     assert not model.training
     assert config["classes"] == run.config()["classes"]
     assert config["parameters"] == sum(p.numel() for p in model.parameters())
@@ -74,7 +74,7 @@ def test_weights_come_back_as_the_run_left_them(made, student):
 @pytest.mark.parametrize("student", STUDENTS)
 def test_the_graphs_take_any_batch_and_answer_as_pytorch(made, student):
     run, result = made(student)
-    model = student_of(run, pictures_of(run))
+    model = student_of(run, dataset_of(run))
     for batch, (name, tolerance) in product((1, 3, 64), (("model.onnx", 1e-4), ("model-int8.onnx", 0.2))):
         images = validation_images(run, batch)
         with torch.no_grad():
@@ -87,19 +87,17 @@ def test_the_graphs_take_any_batch_and_answer_as_pytorch(made, student):
 
 @pytest.mark.parametrize("student", STUDENTS)
 def test_the_snippets_of_the_card_name_the_class_that_the_model_names(
-    made, student, pictures, tmp_path, monkeypatch, capsys
+    made, student, images, tmp_path, monkeypatch, capsys
 ):
     run, result = made(student)
     for file in result.files:
         shutil.copy(file, tmp_path)
-    shutil.copy(
-        max((pictures / "val" / "colour 3").glob("*.png"), key=lambda path: path.name), tmp_path / "picture.png"
-    )
+    shutil.copy(max((images / "val" / "colour 3").glob("*.png"), key=lambda path: path.name), tmp_path / "image.png")
     monkeypatch.chdir(tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
     for snippet in snippets:
         exec(snippet, {})
-    place = int((pictures_of(run).val.labels == 3).nonzero()[-1])
+    place = int((dataset_of(run).val.labels == 3).nonzero()[-1])
     expected = run.config()["classes"][int(answers(run).logits[place].argmax())]
     assert capsys.readouterr().out.splitlines() == [expected, expected]
 
@@ -108,12 +106,12 @@ def test_models_of_timm_and_torchvision_need_no_stillroom(made):
     for student in ("timm:test_vit", "torchvision:shufflenet_v2_x0_5"):
         card = (made(student)[1].folder / "README.md").read_text()
         assert "from stillroom" not in card
-    assert made("timm:test_vit")[1].scores["PyTorch"].pictures == 24
+    assert made("timm:test_vit")[1].scores["PyTorch"].images == 24
 
 
 def test_accuracies_are_measured_from_the_files_themselves(made):
     run, result = made("resnet8")
-    data = pictures_of(run)
+    data = dataset_of(run)
     images = validation_images(run, len(data.val))
     for form, name in (("onnxruntime", "model.onnx"), ("onnxruntime int8", "model-int8.onnx")):
         (logits,) = onnxruntime.InferenceSession(str(result.folder / name)).run(None, {"images": images.numpy()})

@@ -28,7 +28,7 @@ def test_models_are_built_for_the_users_data(spec, channels, size):
     assert model.eval()(images).shape == (3, 7)
 
 
-def test_transformers_are_built_for_the_picture_size():
+def test_transformers_are_built_for_the_image_size():
     assert build_model("timm:test_vit", num_classes=4, image_size=64).patch_embed.img_size == (64, 64)
     with torch.device("meta"):
         vit = build_model("torchvision:vit_b_32", num_classes=4, image_size=64)
@@ -43,7 +43,7 @@ def test_logits_are_checked_for_models_that_return_more():
 
 
 def test_a_size_the_model_cannot_take_is_told_by_its_own_words():
-    with pytest.raises(InputError, match=r"AlexNet fails on pictures of shape \(2, 3, 32, 32\).*too small"):
+    with pytest.raises(InputError, match=r"AlexNet fails on images of shape \(2, 3, 32, 32\).*too small"):
         build_model("torchvision:alexnet", num_classes=10, image_size=32)
 
 

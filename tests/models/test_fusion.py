@@ -18,7 +18,7 @@ from stillroom.models.output import logits_of
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def pictures(size: int = 32, count: int = 3) -> Tensor:
+def some_images(size: int = 32, count: int = 3) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
@@ -54,10 +54,10 @@ def test_every_model_of_the_zoo_gives_the_same_logits_with_its_norms_folded(name
     if name in ("resnet110", "vgg19", "vgg16", "ResNet50"):
         pytest.skip("the same code as its smaller siblings")
     model = built(name)
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
     assert len(folded(fast)) > convolutions / 3
-    assert_same(model, fast, pictures(count=5))
+    assert_same(model, fast, some_images(count=5))
 
 
 @pytest.mark.parametrize(
@@ -69,23 +69,23 @@ def test_every_model_of_the_zoo_gives_the_same_logits_with_its_norms_folded(name
 )  # fmt: skip
 def test_models_of_timm_and_torchvision_have_no_norm_left(name: str) -> None:
     model = built(name)
-    fast = frozen(model, pictures(64))
+    fast = frozen(model, some_images(64))
     assert folded(fast)
     assert not [module for module in fast.modules() if isinstance(module, NORMS)]
-    assert_same(model, fast, pictures(64, count=5))
+    assert_same(model, fast, some_images(64, count=5))
 
 
 def test_a_model_with_nothing_to_fold_is_given_back() -> None:
     model = build_model("timm:vit_tiny_patch16_224", num_classes=7).eval()
-    assert frozen(model, pictures(224, count=2)) is model
+    assert frozen(model, some_images(224, count=2)) is model
 
 
 def test_the_model_is_left_as_it_was_and_its_other_weights_are_shared() -> None:
     model = built("resnet8").train()
     before = copy.deepcopy(model.state_dict())
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     with torch.no_grad():
-        fast(pictures())
+        fast(some_images())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert model.training
     assert all(module.training for module in model.modules())
@@ -106,7 +106,7 @@ def test_what_a_forward_pass_notes_in_a_model_stays_out_of_it() -> None:
             return self.latest
 
     model = Noting().eval()
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     assert folded(fast)
     assert type(model.latest) is Tensor  # no leftover of tracing
 
@@ -114,13 +114,13 @@ def test_what_a_forward_pass_notes_in_a_model_stays_out_of_it() -> None:
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_the_copy_keeps_the_memory_layout(layout: torch.memory_format) -> None:
     model = built("resnet8x4").to(memory_format=layout)
-    fast = frozen(model, pictures().to(memory_format=layout))
+    fast = frozen(model, some_images().to(memory_format=layout))
     assert all(layer.weight.is_contiguous(memory_format=layout) for layer in folded(fast))
-    assert_same(model, fast, pictures())
+    assert_same(model, fast, some_images())
 
 
 def test_under_bf16_autocast_the_copy_is_as_close_to_the_truth_as_the_model() -> None:
-    model, images = built("resnet20"), pictures()
+    model, images = built("resnet20"), some_images()
     fast = frozen(model, images)
     with torch.no_grad():
         truth = model(images)
@@ -133,9 +133,9 @@ def test_under_bf16_autocast_the_copy_is_as_close_to_the_truth_as_the_model() ->
 
 def test_double_precision_stays() -> None:
     model = built("resnet8").double()
-    fast = frozen(model, pictures().double())
+    fast = frozen(model, some_images().double())
     assert folded(fast)
-    assert_same(model, fast, pictures().double(), tolerance=1e-12)
+    assert_same(model, fast, some_images().double(), tolerance=1e-12)
 
 
 class Small(nn.Module):
@@ -172,8 +172,8 @@ def test_a_model_that_decides_by_what_it_computes_is_given_back(
     end: Callable[[nn.Module, Tensor, Tensor], Tensor],
 ) -> None:
     model = Small(end)
-    assert frozen(model, pictures()) is model
-    assert model(pictures()).shape == (3, 4)
+    assert frozen(model, some_images()) is model
+    assert model(some_images()).shape == (3, 4)
 
 
 def by_size(_: nn.Module, images: Tensor, maps: Tensor) -> Tensor:
@@ -181,11 +181,11 @@ def by_size(_: nn.Module, images: Tensor, maps: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_a_model_that_decides_by_the_size_of_the_pictures_is_folded_for_the_examples(size: int) -> None:
+def test_a_model_that_decides_by_the_size_of_the_images_is_folded_for_the_examples(size: int) -> None:
     model = Small(by_size)
-    fast = frozen(model, pictures(size))
+    fast = frozen(model, some_images(size))
     assert len(folded(fast)) == 1
-    assert_same(model, fast, pictures(size, count=5))
+    assert_same(model, fast, some_images(size, count=5))
 
 
 def added(model: nn.Module, images: Tensor, maps: Tensor) -> Tensor:
@@ -230,9 +230,9 @@ def subtracted(model: nn.Module, images: Tensor, maps: Tensor) -> Tensor:
 )  # fmt: skip
 def test_sums_of_every_kind_are_what_they_were(end: Callable[[nn.Module, Tensor, Tensor], Tensor]) -> None:
     model = Small(end)
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     assert folded(fast)
-    assert_same(model, fast, pictures(count=5))
+    assert_same(model, fast, some_images(count=5))
 
 
 def changed_after_it_was_read(model: nn.Module, images: Tensor, maps: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ def test_tensors_that_change_in_place_do_not_change_the_logits(
     end: Callable[[nn.Module, Tensor, Tensor], Tensor],
 ) -> None:
     model = Small(end)
-    assert_same(model, frozen(model, pictures()), pictures(count=5))
+    assert_same(model, frozen(model, some_images()), some_images(count=5))
 
 
 def test_a_convolution_that_is_read_twice_keeps_its_norm() -> None:
@@ -265,9 +265,9 @@ def test_a_convolution_that_is_read_twice_keeps_its_norm() -> None:
             return logits
 
     model = Twice(added)
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     assert len(folded(fast)) == 1
-    assert_same(model, fast, pictures())
+    assert_same(model, fast, some_images())
 
 
 def test_one_convolution_with_two_norms_is_folded_twice() -> None:
@@ -284,33 +284,33 @@ def test_one_convolution_with_two_norms_is_folded_twice() -> None:
             return logits
 
     model = Shared()
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     assert len(folded(fast)) == 2
-    assert_same(model, fast, pictures())
+    assert_same(model, fast, some_images())
 
 
 @pytest.mark.parametrize("padding", [{"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}])
 def test_padding_that_is_not_a_border_of_zeros_stays(padding: dict[str, object]) -> None:
     model = Small(added)
     model.conv = nn.Conv2d(3, 8, 3, **padding)  # type: ignore[arg-type]
-    assert_same(model, frozen(model, pictures()), pictures())
+    assert_same(model, frozen(model, some_images()), some_images())
 
 
 def test_a_norm_without_stored_statistics_stays() -> None:
     model = Small(added)
     model.norm = nn.BatchNorm2d(8, track_running_stats=False).eval()
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     assert len(folded(fast)) == 1  # the other summand, with the sum
     assert sum(isinstance(module, NORMS) for module in fast.modules()) == 1
-    assert_same(model, fast, pictures())
+    assert_same(model, fast, some_images())
 
 
 def test_a_model_with_hooks_or_computed_weights_is_given_back() -> None:
     hooked, computed = built("resnet8"), built("resnet8")
     hooked.get_submodule("layer2").register_forward_hook(lambda *_: None)
     nn.utils.parametrizations.weight_norm(computed.get_submodule("layer1.0.conv1"))
-    assert frozen(hooked, pictures()) is hooked
-    assert frozen(computed, pictures()) is computed
+    assert frozen(hooked, some_images()) is hooked
+    assert frozen(computed, some_images()) is computed
 
 
 def test_a_model_that_fails_is_given_back() -> None:
@@ -324,13 +324,13 @@ def test_logits_in_a_mapping_stay_in_it() -> None:
             return {"logits": super().forward(images)}
 
     model = Named(added)
-    fast = frozen(model, pictures())
+    fast = frozen(model, some_images())
     assert folded(fast)
-    assert set(fast(pictures())) == {"logits"}
+    assert set(fast(some_images())) == {"logits"}
 
 
-def test_gradients_to_the_pictures_are_still_there_for_who_wants_them() -> None:
-    model, images = built("resnet8"), pictures()
+def test_gradients_to_the_images_are_still_there_for_who_wants_them() -> None:
+    model, images = built("resnet8"), some_images()
     fast = frozen(model, images)
     found = [
         torch.autograd.grad(each(x := images.clone().requires_grad_()).square().sum(), x)[0] for each in (model, fast)

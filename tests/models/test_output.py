@@ -95,5 +95,5 @@ def test_modes_come_back_after_a_failure_too():
     assert all(module.training for module in model.modules())
 
 
-def test_half_precision_models_get_pictures_of_their_own_kind():
+def test_half_precision_models_get_dataset_of_their_own_kind():
     check_output(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)).bfloat16(), 2, 3, 1)

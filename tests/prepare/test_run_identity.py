@@ -166,7 +166,7 @@ def test_what_cannot_be_compared_is_never_taken_for_equal(opening, finished):
     opening.refused(r"cannot be compared.*method\.Own\.extra \(lock\)", {"method": method()})
 
 
-def test_pictures_labels_classes_and_augmentation_belong_to_the_run(opening, tiny_data):
+def test_images_labels_classes_and_augmentation_belong_to_the_run(opening, tiny_data):
     opening()
     train, val = tiny_data.train, tiny_data.val
     turned = torch.arange(len(train)).flip(0)

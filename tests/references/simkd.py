@@ -21,10 +21,10 @@ def simkd(student: Tensor, teacher: Tensor) -> Tensor:
     return total / (batch * channels * height * width)
 
 
-def _window(picture: Tensor, y: int, x: int, height: int, width: int) -> Tensor:
-    rows, columns = picture.shape[0] // height, picture.shape[1] // width
+def _window(image: Tensor, y: int, x: int, height: int, width: int) -> Tensor:
+    rows, columns = image.shape[0] // height, image.shape[1] // width
     total = torch.zeros((), dtype=torch.float64)
     for i in range(rows):
         for j in range(columns):
-            total = total + picture[y * rows + i, x * columns + j]
+            total = total + image[y * rows + i, x * columns + j]
     return total / (rows * columns)

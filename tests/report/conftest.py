@@ -17,17 +17,17 @@ SMALL, LARGE = "stillroom.models.demo_nets:small", "stillroom.models.demo_nets:m
 CELLS = (("ce", 0), ("ce", 1), ("kd", 0), ("kd", 1), ("ldrld(depth=3)", 0))
 
 
-def write_pictures(folder: Path, images) -> None:
-    for place, (picture, label) in enumerate(zip(images.images, images.labels.tolist(), strict=True)):
+def write_images(folder: Path, images) -> None:
+    for place, (image, label) in enumerate(zip(images.images, images.labels.tolist(), strict=True)):
         path = folder / images.classes[label] / f"{place:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(path)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
 
 
 def trained(command: str, runs: Path, name: str, **settings):
-    """Train one run on the tiny pictures beside ``runs``."""
+    """Train one run on the tiny images beside ``runs``."""
     common = {
-        "data": str(runs.parent / "pictures"), "runs": str(runs), "name": name, "epochs": 2, "batch_size": 16,
+        "data": str(runs.parent / "images"), "runs": str(runs), "name": name, "epochs": 2, "batch_size": 16,
         "lr": 0.05, "schedule": "cosine", "pad": 1, "precision": "32", "accelerator": "cpu",
     }  # fmt: skip
     return run_recipe(make_recipe(command, {**common, **settings}), Silent()).record
@@ -35,10 +35,10 @@ def trained(command: str, runs: Path, name: str, **settings):
 
 @pytest.fixture(scope="session")
 def trained_comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a teacher, five students of two seeds and ``pictures`` beside it; nothing may be written there."""
+    """A folder with a teacher, five students of two seeds and ``images`` beside it; nothing may be written there."""
     top = tmp_path_factory.mktemp("comparison")
-    write_pictures(top / "pictures" / "train", tiny_set(12))
-    write_pictures(top / "pictures" / "val", tiny_set(10, seed=1))
+    write_images(top / "images" / "train", tiny_set(12))
+    write_images(top / "images" / "val", tiny_set(10, seed=1))
     runs = top / "runs"
     teacher = trained("train", runs, "teacher", model=LARGE, epochs=4)
     for method, seed in CELLS:
@@ -49,5 +49,5 @@ def trained_comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(trained_comparison: Path, tmp_path: Path) -> Path:
-    """A copy of the comparison's folder, with the pictures and the teacher it names where they were."""
+    """A copy of the comparison's folder, with the images and the teacher it names where they were."""
     return Path(shutil.copytree(trained_comparison, tmp_path / "runs"))

@@ -15,7 +15,7 @@ from stillroom.report.metrics import Measures
 from stillroom.report.predictions import Answers
 from stillroom.report.views.class_alignment import align
 from stillroom.report.views.class_relations import relate
-from stillroom.report.views.data_uris import cam_uri, picture_uri
+from stillroom.report.views.data_uris import cam_uri, image_uri
 from stillroom.report.views.example_images import Answer, Group, Sample, Samples
 from stillroom.report.views.feature_plane import Layout, Plane
 from stillroom.report.views.ranking import ranking_of
@@ -35,7 +35,7 @@ def made_run(folder: Path, name: str, classes, method="kd", seed=0, last=50.0, *
         "teacher": "runs/big", "student": "small", "method": method, "data": "made", "epochs": EPOCHS, "batch_size": 2,
         "optimizer": "sgd", "lr": 0.1, "schedule": "cosine", "weight_decay": 0.1, "seed": seed, "name": name,
     }  # fmt: skip
-    inputs = {"classes": list(classes), "train_pictures": 1000, "val_pictures": PER_CLASS * len(classes)}
+    inputs = {"classes": list(classes), "train_images": 1000, "val_images": PER_CLASS * len(classes)}
     environment = {
         "versions": {"torch": "1"}, "python": "3", "platform": "p", "gpu": None, "cpu": "c", "threads": 2,
         "command": ["/somewhere/stillroom", "distill", "--method", method],
@@ -101,9 +101,9 @@ def made_views(classes, methods, samples=24, side=96) -> page.Views:
         return Answer(top, right, 0.5, cam_uri(torch.rand(8, 8, generator=generator)))
 
     def sample(place: int) -> Sample:
-        picture = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
+        image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
         says = {method: answer(bool(i % 2)) for i, method in enumerate(methods)}
-        return Sample(place, picture_uri(picture), classes[place % len(classes)], answer(True), says)
+        return Sample(place, image_uri(image), classes[place % len(classes)], answer(True), says)
 
     def layout(name: str) -> Layout:
         points = 2 * torch.rand(600, 2, generator=generator) - 1

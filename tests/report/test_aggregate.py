@@ -21,7 +21,7 @@ def made_run(folder, name, *, finished=True, inputs=None, **settings):
         settings = {"teacher": "t", "student": "resnet20", "method": "kd", **settings}
     config = {"data": "glyphs100", "epochs": 4, "seed": 0, "image_size": None, **settings}
     (path / "config.yaml").write_text(yaml.safe_dump(config))
-    known = {"classes": ["a", "b"], "train_pictures": 9, "val_pictures": 5, "picture_shape": [3, 8, 8]}
+    known = {"classes": ["a", "b"], "train_images": 9, "val_images": 5, "image_shape": [3, 8, 8]}
     known["teacher_weights"] = None if "model" in settings else f"weights of {settings['teacher']}"
     (path / "inputs.json").write_text(json.dumps(known | (inputs or {})))
     row = {"epoch": 4, "val_top1": 50.0, "val_loss": 1.0, "loss": 1.0}
@@ -50,7 +50,7 @@ def test_a_folder_of_runs_becomes_a_pair_with_its_teacher(trained_comparison):
     assert pair.methods == ("labels only", "kd", "ldrld(depth=3)")
     assert [cell.seed for cell in pair.runs("kd")] == [0, 1]
     assert pair.runs("dkd") == ()
-    assert (got.reference, got.unfinished, got.title) == ("kd", (), "Distillation on pictures")
+    assert (got.reference, got.unfinished, got.title) == ("kd", (), "Distillation on images")
 
 
 def test_runs_can_be_named_one_by_one_and_count_once(trained_comparison):
@@ -183,8 +183,8 @@ def test_a_path_without_runs_is_named(tmp_path, kind):
     ({"epochs": 8}, r"epochs differs \(4 and 8\)"),
     ({"data": "cifar100"}, r"data differs \('glyphs100' and 'cifar100'\)|data differs"),
     ({"inputs": {"classes": ["a", "c"]}}, "classes differs"),
-    ({"inputs": {"val_pictures": 6}}, r"val_pictures differs \(5 and 6\)"),
-    ({"inputs": {"train_pictures": 6}}, "train_pictures differs"),
+    ({"inputs": {"val_images": 6}}, r"val_images differs \(5 and 6\)"),
+    ({"inputs": {"train_images": 6}}, "train_images differs"),
     ({"student_pretrained": True}, "the student's first weights differs"),
 ])  # fmt: skip
 def test_a_run_that_cannot_be_compared_is_left_out_and_listed_with_its_accuracy(tmp_path, change, match):

@@ -6,7 +6,7 @@ from stillroom.report.confusions import Change, confusions, largest_changes
 from stillroom.report.predictions import Answers
 
 
-def test_confusions_count_pictures_and_leave_right_answers_out():
+def test_confusions_count_images_and_leave_right_answers_out():
     logits = torch.eye(3)[torch.tensor([0, 1, 1, 2])]
     counts = confusions(Answers(logits, torch.tensor([0, 0, 1, 0])))
     assert counts.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 0]]

@@ -21,7 +21,7 @@ def run(runs):
 
 
 def calibration_error(logits, labels, bins=15):
-    """Mean over bins of |accuracy - confidence|, weighted by how many pictures fall in, in percent."""
+    """Mean over bins of |accuracy - confidence|, weighted by how many images fall in, in percent."""
     inside = [[] for _ in range(bins)]
     for row, label in zip(logits.softmax(1), labels, strict=True):
         confidence = float(row.max())
@@ -31,7 +31,7 @@ def calibration_error(logits, labels, bins=15):
 
 
 def divergence(student, teacher):
-    """Mean over pictures of sum p log(p / q)."""
+    """Mean over images of sum p log(p / q)."""
     total = 0.0
     for p, q in zip(teacher.double().softmax(1), student.double().softmax(1), strict=True):
         total += sum(float(a) * math.log(float(a) / float(b)) for a, b in zip(p, q, strict=True))
@@ -51,11 +51,11 @@ def test_numbers_agree_with_ones_written_out(run):
     assert min(speeds) <= got.images_per_second <= max(speeds)
     for label, share in enumerate(got.per_class):
         assert share == pytest.approx(100 * float(mine.correct[mine.labels == label].double().mean()), abs=1e-4)
-    assert sum(got.per_class) / 4 == pytest.approx(got.last, abs=1e-4)  # as many pictures of each class
+    assert sum(got.per_class) / 4 == pytest.approx(got.last, abs=1e-4)  # as many images of each class
 
 
 def test_multiplications_are_those_of_convolutions_and_the_last_layer(run):
-    # 8x8 pictures, stem of stride 2: 4x4; stages at 4x4, 2x2 and 1x1 with a 1x1 shortcut where the width changes.
+    # 8x8 images, stem of stride 2: 4x4; stages at 4x4, 2x2 and 1x1 with a 1x1 shortcut where the width changes.
     stem = 16 * 9 * 3 * 8
     one = 16 * 9 * (8 * 8 + 8 * 8)
     two = 4 * (9 * (8 * 16 + 16 * 16) + 8 * 16)
@@ -63,7 +63,7 @@ def test_multiplications_are_those_of_convolutions_and_the_last_layer(run):
     assert measure(run).macs == stem + one + two + three + 32 * 4
 
 
-def test_a_class_without_pictures_counts_as_zero_and_is_no_nan():
+def test_a_class_without_images_counts_as_zero_and_is_no_nan():
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 0.5]])
     assert module._per_class(Answers(logits, torch.tensor([0, 1]))) == (100.0, 100.0, 0.0)
 

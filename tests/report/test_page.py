@@ -65,7 +65,7 @@ def test_the_page_of_trained_runs_tells_result_views_and_making(runs, tmp_path):
         assert f"{method.last_mean:.2f}" in text
     for heading in (
         "Learning curves", "Accuracy against cost", "Classes that gained and lost", "Confusions that changed",
-        "Alignment with the teacher", "Relation explorer", "Chosen pictures", "Features in the plane",
+        "Alignment with the teacher", "Relation explorer", "Chosen images", "Features in the plane",
         "How it was made",
     ):  # fmt: skip
         assert f"<h3>{heading}</h3>" in text
@@ -97,8 +97,8 @@ def test_without_views_the_rest_is_there(tmp_path, monkeypatch):
 
 
 def test_a_view_that_cannot_be_made_is_named_with_its_reason(tmp_path, monkeypatch):
-    text = written(tmp_path, monkeypatch, views=page.Views(notes=("plane cannot be shown: pictures are gone",)))
-    assert "plane cannot be shown: pictures are gone" in text
+    text = written(tmp_path, monkeypatch, views=page.Views(notes=("plane cannot be shown: images are gone",)))
+    assert "plane cannot be shown: images are gone" in text
 
 
 def test_every_pair_has_a_section_and_all_are_seen_at_a_glance(tmp_path, monkeypatch):

@@ -133,7 +133,7 @@ def test_on_a_laptop_no_table_is_cut(page):
     assert cut == 0
 
 
-def test_charts_and_pictures_have_text_for_those_who_cannot_see_them(page):
+def test_charts_and_images_have_text_for_those_who_cannot_see_them(page):
     silent = page.evaluate(
         "[...document.querySelectorAll('img:not([alt]), figure svg')]"
         ".filter(e => e.tagName === 'IMG' || !e.closest('[role=img]')?.ariaLabel).length"

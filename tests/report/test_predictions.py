@@ -14,7 +14,7 @@ from stillroom.errors import InputError
 from stillroom.report import predictions as module
 from stillroom.report.predictions import (
     answers,
-    pictures_of,
+    dataset_of,
     student_of,
     teacher_answers,
     teacher_of,
@@ -50,12 +50,12 @@ def test_the_answers_reproduce_the_recorded_accuracy_of_the_last_epoch(runs, nam
 
 
 def test_the_exported_best_epoch_is_what_is_answered_for(runs):
-    run = trained("train", runs, "best", model=SMALL, epochs=3, lr=0.3, export="best", data=_pictures(runs))
+    run = trained("train", runs, "best", model=SMALL, epochs=3, lr=0.3, export="best", data=_images(runs))
     got = answers(run)
     assert score(got.logits, got.labels).top1 == run.summary()["best"]["val_top1"]
 
 
-def _pictures(runs):
+def _images(runs):
     return RunFolder(runs / "teacher").config()["data"]
 
 
@@ -70,7 +70,7 @@ def test_the_teachers_answers_reproduce_the_recorded_agreement_and_are_kept_once
 
 
 def test_in_bf16_the_teacher_is_asked_in_the_form_in_which_it_taught(runs):
-    settings = {"teacher": str(runs / "teacher"), "student": SMALL, "method": "kd", "data": _pictures(runs)}
+    settings = {"teacher": str(runs / "teacher"), "student": SMALL, "method": "kd", "data": _images(runs)}
     run = trained("distill", runs / "bf16", "kd", epochs=1, precision="bf16", **settings)
     teacher = teacher_answers(run)
     assert score(teacher.logits, teacher.labels).loss == pytest.approx(run.summary()["teacher"]["loss"], abs=1e-4)
@@ -80,7 +80,7 @@ def test_in_bf16_the_teacher_is_asked_in_the_form_in_which_it_taught(runs):
 def test_a_run_on_labels_has_no_teacher(runs):
     run = RunFolder(runs / "teacher")
     assert teacher_answers(run) is None
-    assert teacher_of(run, pictures_of(run)) is None
+    assert teacher_of(run, dataset_of(run)) is None
     assert teacher_run_of(run) is None
     assert teacher_trouble(run) == ""
 
@@ -109,7 +109,7 @@ def _rewrite(path, change):
 DAMAGE = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-9]),
     "empty": lambda path: path.write_bytes(b""),
-    "too few pictures": lambda path: _rewrite(path, lambda t, m: t.update(logits=t["logits"][:-1].contiguous())),
+    "too few images": lambda path: _rewrite(path, lambda t, m: t.update(logits=t["logits"][:-1].contiguous())),
     "other classes": lambda path: _rewrite(path, lambda t, m: t.update(logits=t["logits"][:, :3].contiguous())),
     "labels of another kind": lambda path: _rewrite(path, lambda t, m: t.update(labels=t["labels"].float())),
     "no labels": lambda path: _rewrite(path, lambda t, m: t.pop("labels")),
@@ -157,16 +157,16 @@ def test_rounding_never_changes_which_class_is_named():
     assert torch.equal(module._rounded(huge), huge)
 
 
-def test_the_pictures_of_many_runs_are_loaded_once_and_shown_as_each_run_saw_them(runs, monkeypatch):
+def test_the_dataset_of_many_runs_are_loaded_once_and_shown_as_each_run_saw_them(runs, monkeypatch):
     loads = []
-    load = module.load_pictures
+    load = module.load_dataset
     module._loaded.cache_clear()
-    monkeypatch.setattr(module, "load_pictures", lambda options: loads.append(options) or load(options))
+    monkeypatch.setattr(module, "load_dataset", lambda options: loads.append(options) or load(options))
     other = trained(
-        "train", runs, "grey", model=SMALL, epochs=1, mean=[0.1] * 3, std=[0.9] * 3, data=_pictures(runs)
+        "train", runs, "grey", model=SMALL, epochs=1, mean=[0.1] * 3, std=[0.9] * 3, data=_images(runs)
     )  # fmt: skip
-    sets = [pictures_of(RunFolder(runs / name)) for name in ("kd-s0", "kd-s1", "ce-s0", "teacher")]
-    assert pictures_of(other).mean == (0.1,) * 3
+    sets = [dataset_of(RunFolder(runs / name)) for name in ("kd-s0", "kd-s1", "ce-s0", "teacher")]
+    assert dataset_of(other).mean == (0.1,) * 3
     assert len(loads) == 1
     assert all(data.val is sets[0].val for data in sets)
     config = RunFolder(runs / "kd-s0").config()
@@ -174,22 +174,22 @@ def test_the_pictures_of_many_runs_are_loaded_once_and_shown_as_each_run_saw_the
     assert sets[0].augment.pad == 1
 
 
-def test_pictures_that_changed_since_the_run_are_refused(run, tmp_path):
-    config, copy = run.config(), tmp_path / "pictures"
+def test_images_that_changed_since_the_run_are_refused(run, tmp_path):
+    config, copy = run.config(), tmp_path / "images"
     shutil.copytree(config["data"], copy)
     next((copy / "val").rglob("*.png")).unlink()
     text = (run.path / "config.yaml").read_text()
     (run.path / "config.yaml").write_text(text.replace(config["data"], str(copy)))
-    with pytest.raises(InputError, match=r"have changed since this run \(val_pictures differs\)"):
+    with pytest.raises(InputError, match=r"have changed since this run \(val_images differs\)"):
         answers(run)
 
 
 def test_images_whose_pixels_changed_since_the_run_are_refused(run, tmp_path):
-    config, copy = run.config(), tmp_path / "pictures"
+    config, copy = run.config(), tmp_path / "images"
     shutil.copytree(config["data"], copy)
     text = (run.path / "config.yaml").read_text()
     (run.path / "config.yaml").write_text(text.replace(config["data"], str(copy)))
-    assert len(pictures_of(run).val) == 40
+    assert len(dataset_of(run).val) == 40
     module._loaded.cache_clear()
     module._contents.cache_clear()
     first = next((copy / "val").rglob("*.png"))
@@ -199,7 +199,7 @@ def test_images_whose_pixels_changed_since_the_run_are_refused(run, tmp_path):
 
 
 def test_building_models_leaves_the_callers_random_numbers_alone(run):
-    data = pictures_of(run)
+    data = dataset_of(run)
     torch.manual_seed(3)
     wanted = torch.rand(2)
     torch.manual_seed(3)
@@ -240,14 +240,14 @@ def test_a_teacher_with_other_weights_than_in_the_run_is_refused(runs, run):
     weights[next(name for name in weights if weights[name].is_floating_point())] += 1
     save_file(weights, runs / "teacher" / "student.safetensors")
     with pytest.raises(InputError, match="has other weights now"):
-        teacher_of(run, pictures_of(run))
+        teacher_of(run, dataset_of(run))
     assert teacher_answers(run) is None
     assert "other weights" in teacher_trouble(run)
 
 
-def test_stored_answers_are_enough_once_the_pictures_are_gone(run, monkeypatch):
+def test_stored_answers_are_enough_once_the_images_are_gone(run, monkeypatch):
     wanted = answers(run)
-    monkeypatch.setattr(module, "pictures_of", lambda run: pytest.fail("pictures were loaded"))
+    monkeypatch.setattr(module, "dataset_of", lambda run: pytest.fail("images were loaded"))
     assert torch.equal(answers(run).logits, wanted.logits)
 
 

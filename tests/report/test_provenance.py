@@ -15,7 +15,7 @@ def test_what_all_runs_share_and_what_they_do_not(tmp_path):
     making = making_of(pair_of(*runs))
     assert making.common["momentum"] == "0.9"
     assert making.differing == {"pad": "0 in x; 1 in y"}
-    assert making.data == "made: 2 classes, 1,000 training and 10 validation pictures"
+    assert making.data == "made: 2 classes, 1,000 training and 10 validation images"
     assert making.schedule.endswith("seeds 0, 1")
 
 

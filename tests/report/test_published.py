@@ -15,8 +15,8 @@ from stillroom.report.published import published_accuracies
 from tests.report.test_groups import made_run
 
 WHOLE = {
-    "classes": [str(i) for i in range(100)], "train_pictures": 50_000, "val_pictures": 10_000,
-    "picture_shape": [3, 32, 32],
+    "classes": [str(i) for i in range(100)], "train_images": 50_000, "val_images": 10_000,
+    "image_shape": [3, 32, 32],
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_is_made_otherwise_has_none(found, changes):
 
 
 @pytest.mark.parametrize("inputs", [
-    {"train_pictures": 5000}, {"val_pictures": 100}, {"picture_shape": [3, 16, 16]}, {"classes": ["a", "b"]},
+    {"train_images": 5000}, {"val_images": 100}, {"image_shape": [3, 16, 16]}, {"classes": ["a", "b"]},
 ], ids=str)  # fmt: skip
 def test_nothing_is_published_for_a_part_of_a_data_set(found, inputs):
     assert published_accuracies([found(inputs=inputs)]) == {}

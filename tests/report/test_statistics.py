@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special
 
-from stillroom.report.statistics import Difference, adjusted, paired_difference, picture_difference
+from stillroom.report.statistics import Difference, adjusted, image_difference, paired_difference
 
 OURS = {0: 71.2, 1: 70.4, 2: 71.9, 3: 70.8, 4: 71.5}
 REFERENCE = {0: 70.1, 1: 70.6, 2: 70.3, 3: 70.2, 4: 70.9}
@@ -119,29 +119,29 @@ def mcnemar(gained, lost):
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(9, 2), (30, 10), (4, 4), (0, 6), (1, 0)])
-def test_the_test_over_pictures_agrees_with_one_written_out(gained, lost):
+def test_the_test_over_images_agrees_with_one_written_out(gained, lost):
     ours = torch.tensor([True] * gained + [False] * lost + [True, False] * 20)
     reference = torch.tensor([False] * gained + [True] * lost + [True, False] * 20)
-    got = picture_difference(ours, reference)
+    got = image_difference(ours, reference)
     assert got.mean == pytest.approx(100 * (gained - lost) / len(ours))
     assert got.p == pytest.approx(mcnemar(gained, lost))
     assert got.low <= got.mean <= got.high
     assert (got.p < 0.05) == (got.low > 0 or got.high < 0)
-    assert (got.basis, got.seeds, got.effect, got.p_permutation) == ("pictures", 1, None, None)
-    back = picture_difference(reference, ours)
+    assert (got.basis, got.seeds, got.effect, got.p_permutation) == ("images", 1, None, None)
+    back = image_difference(reference, ours)
     assert (back.mean, back.low, back.high) == pytest.approx((-got.mean, -got.high, -got.low))
 
 
-def test_students_that_name_the_same_pictures_rightly_do_not_differ():
+def test_students_that_name_the_same_images_rightly_do_not_differ():
     right = torch.tensor([True, False, True])
-    got = picture_difference(right, right)
+    got = image_difference(right, right)
     assert (got.mean, got.low, got.high, got.p, got.verdict) == (0.0, 0.0, 0.0, 1.0, "not distinguishable")
 
 
 @pytest.mark.parametrize(("ours", "reference"), [(3, 4), (0, 0)])
-def test_pictures_that_cannot_be_paired_are_refused(ours, reference):
-    with pytest.raises(ValueError, match="one value a picture"):
-        picture_difference(torch.ones(ours).bool(), torch.ones(reference).bool())
+def test_images_that_cannot_be_paired_are_refused(ours, reference):
+    with pytest.raises(ValueError, match="one value an image"):
+        image_difference(torch.ones(ours).bool(), torch.ones(reference).bool())
 
 
 def difference(p, mean=1.0):

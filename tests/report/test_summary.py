@@ -120,7 +120,7 @@ def test_the_verdict_in_words_names_every_method_once_and_how_it_was_reached(com
     assert "paired t-test" in text
     assert "with 4 seeds it cannot go below p 0.125" in text
     assert "corrected for the 3 comparisons of this pair (Benjamini-Hochberg)" in text
-    assert "best epoch is chosen by the pictures it is then measured on" in text
+    assert "best epoch is chosen by the images it is then measured on" in text
     assert "McNemar" not in text
 
 
@@ -166,15 +166,15 @@ def test_the_table_has_no_column_for_published_accuracy_where_there_is_none(comp
     assert "published" not in shown(summary_table(compared(LASTS), "kd"))
 
 
-def test_one_seed_of_real_runs_is_tested_over_pictures_and_said_to_speak_of_no_methods(trained_comparison, runs):
+def test_one_seed_of_real_runs_is_tested_over_images_and_said_to_speak_of_no_methods(trained_comparison, runs):
     comparison = read_comparison([runs / name for name in ("ce-s0", "kd-s0", "ldrld-s0")])
     said = []
     (got,) = summarize(comparison, said.append)
     one = method_of(got, "ldrld(depth=3)").difference
     lasts = [RunFolder(runs / name).summary()["last"]["val_top1"] for name in ("ldrld-s0", "kd-s0")]
     assert one.mean == pytest.approx(lasts[0] - lasts[1])
-    assert (one.basis, one.seeds) == ("pictures", 1)
-    assert "It speaks of these two students on these pictures, not of the methods" in "\n".join(verdict(got, "kd"))
+    assert (one.basis, one.seeds) == ("images", 1)
+    assert "It speaks of these two students on these images, not of the methods" in "\n".join(verdict(got, "kd"))
     assert said == [
         "measuring ce-s0",
         "measuring kd-s0",

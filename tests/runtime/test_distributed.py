@@ -128,6 +128,6 @@ def test_every_process_has_the_same_validation_steps_and_a_part_in_the_first(ima
     assert world_size <= size <= max(256, world_size)
 
 
-def test_fewer_validation_pictures_than_processes_are_refused():
+def test_fewer_validation_images_than_processes_are_refused():
     with pytest.raises(InputError, match="3 validation images for 4 processes"):
         val_batch(3, 64, Machine(torch.device("cpu"), "32", 0, 4))

@@ -64,7 +64,7 @@ def test_what_is_read_can_be_changed_without_changing_the_bank(tmp_path):
     assert torch.equal(a_bank.read("logits", 1, 3, 4), logits_of()[3:7] * 1e6)
 
 
-def test_the_processes_of_a_run_hold_exactly_the_pictures_their_loaders_show(tmp_path):
+def test_the_processes_of_a_run_hold_exactly_the_images_their_loaders_show(tmp_path):
     images = ImageSet(torch.zeros(53, 1, 2, 2, dtype=torch.uint8), torch.zeros(53).long(), torch.arange(53), ("a", "b"))
     said = {}
     for rank in (0, 1):
@@ -81,16 +81,16 @@ def test_the_processes_of_a_run_hold_exactly_the_pictures_their_loaders_show(tmp
     order = loader.order(1)
     assert torch.equal(said[0], order[0::2])
     assert torch.equal(said[1], order[1::2])
-    assert make(tmp_path).read("logits", 1, 0, 1) is None  # one process alone deals the pictures out otherwise
+    assert make(tmp_path).read("logits", 1, 0, 1) is None  # one process alone deals the images out otherwise
 
 
-@pytest.mark.parametrize(("pictures", "batch", "world", "shuffle"), [
+@pytest.mark.parametrize(("images", "batch", "world", "shuffle"), [
     (53, 10, 1, True), (51, 10, 1, True), (53, 10, 2, True), (54, 10, 2, True), (51, 10, 2, False), (52, 6, 3, False),
     (53, 13, 2, True), (54, 26, 4, True),
 ])  # fmt: skip
-def test_positions_are_counted_as_the_loader_deals_them(pictures, batch, world, shuffle):
-    images = torch.zeros(pictures, 1, 2, 2, dtype=torch.uint8)
-    data = ImageSet(images, torch.zeros(pictures).long(), torch.arange(pictures), ("a", "b"))
+def test_positions_are_counted_as_the_loader_deals_them(images, batch, world, shuffle):
+    images = torch.zeros(images, 1, 2, 2, dtype=torch.uint8)
+    data = ImageSet(images, torch.zeros(images).long(), torch.arange(images), ("a", "b"))
     for rank in range(world):
         loader = MemoryLoader(
             data, batch_size=batch, mean=[0.5], std=[0.5], shuffle=shuffle, rank=rank, world_size=world
@@ -152,7 +152,7 @@ def test_a_resume_at_the_edge_of_a_block_loses_nothing(tmp_path):
 
 def test_a_batch_size_that_reaches_further_into_the_epoch_completes_the_last_block(tmp_path):
     logits = logits_of()
-    fill(make(tmp_path, positions=49), logits[:49], batch=7)  # the last picture alone would not make a batch
+    fill(make(tmp_path, positions=49), logits[:49], batch=7)  # the last image alone would not make a batch
     longer = make(tmp_path)
     assert fill(longer, logits, batch=4) == [48, 49]
     assert torch.equal(make(tmp_path).read("logits", 1, 0, 50), TeacherBank.rounded(logits))

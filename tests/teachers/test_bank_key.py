@@ -7,13 +7,13 @@ from stillroom.teachers.bank_key import bank_key
 
 
 def test_everything_that_decides_the_logits_is_in_the_key(tiny_data):
-    given = {"teacher": "t", "pictures": "p", "seed": 1, "precision": "32"}
+    given = {"teacher": "t", "images": "p", "seed": 1, "precision": "32"}
     key = bank_key(tiny_data, **given)
     assert bank_key(tiny_data, **given).digest == key.digest
     others = [
         *(
             bank_key(tiny_data, **given | change)
-            for change in ({"teacher": "u"}, {"pictures": "q"}, {"seed": 2}, {"precision": "bf16"})
+            for change in ({"teacher": "u"}, {"images": "q"}, {"seed": 2}, {"precision": "bf16"})
         ),
         *(
             bank_key(replace(tiny_data, **change), **given)

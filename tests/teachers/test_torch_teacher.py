@@ -78,7 +78,7 @@ def test_banked_logits_train_as_live_ones_within_rounding(tmp_path, tiny_data, t
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"pad": 2}])
-def test_other_pictures_are_not_answered_from_the_bank(tmp_path, tiny_data, teacher, asked, change):
+def test_other_images_are_not_answered_from_the_bank(tmp_path, tiny_data, teacher, asked, change):
     run(tmp_path, tiny_data, teacher, "kd", name="first", bank=str(tmp_path / "bank"))
     passes = asked()
     run(tmp_path, tiny_data, teacher, "kd", name="second", bank=str(tmp_path / "bank"), **change)

@@ -17,13 +17,13 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.prepare.fitting import Inputs, check_names, fit, notes
 from stillroom.prepare.leak_check import set_notes
-from stillroom.prepare.load_dataset import load_pictures
+from stillroom.prepare.load_dataset import load_dataset
 from stillroom.prepare.run_identity import contents
 from stillroom.resolve import build, fingerprint, is_run
 
 
 def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
-    """Build each pair with each method once, on the real pictures, so that a mistake shows before time is spent.
+    """Build each pair with each method once, on the real images, so that a mistake shows before time is spent.
 
     Teachers that are not trained yet stand in with random weights.
 
@@ -47,7 +47,7 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
             check_names(recipes[cell.name], Inputs(stand_in, trust=cell.trust))
     begun = _begun(grid)
     if not cells and lies_elsewhere(grid):
-        _refuse_other_images(grid, load_pictures(grid.cells[-1].recipe.data), begun)
+        _refuse_other_images(grid, load_dataset(grid.cells[-1].recipe.data), begun)
     for cell in cells:
         _refuse_other_settings(cell, begun.get(cell.name, {}))
     options, data = None, None
@@ -58,7 +58,7 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
             teacher, recipe = None, recipes[cell.name]
             if data is None or options != recipe.data:  # teachers from runs may have seen other sizes
                 options = recipe.data
-                data = load_pictures(options, copies)
+                data = load_dataset(options, copies)
                 _refuse_other_images(grid, data, begun)
             with _naming(cell):
                 if cell.waits_for in to_train:
@@ -111,7 +111,7 @@ def _refuse_other_images(grid: Grid, data: DataSet, begun: Mapping[str, Mapping[
 
 def _recorded(there: Mapping[str, Any], shape: list[int]) -> dict[str, str] | None:
     # A teacher that came from a run may have brought another size with it.
-    return contents_of(there) if there.get("picture_shape") == shape else None
+    return contents_of(there) if there.get("image_shape") == shape else None
 
 
 def _refuse_other_teacher(cell: Cell, teacher: nn.Module, begun: Mapping[str, Mapping[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from stillroom.engine.resume_check import differing, same_setting
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError, first_line
 from stillroom.methods import parse_method
-from stillroom.prepare.load_dataset import with_picture_size
+from stillroom.prepare.load_dataset import with_image_size
 from stillroom.prepare.weight_sources import check_source
 from stillroom.reading import UnreadableError, read_yaml
 from stillroom.report.comparison_file import NAME, read_description, write_description
@@ -54,11 +54,11 @@ class Cell:
     @property
     def recipe(self) -> Recipe:
         """All settings, checked."""
-        return with_picture_size(make_recipe(self.command, self.settings))
+        return with_image_size(make_recipe(self.command, self.settings))
 
     @property
     def epochs(self) -> int:
-        """Passes over the training pictures."""
+        """Passes over the training images."""
         return int(self.settings["epochs"])
 
 

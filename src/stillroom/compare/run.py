@@ -26,7 +26,7 @@ from stillroom.runtime.folder_lock import locked
 from stillroom.runtime.signals import StopRequest, listen
 from stillroom.trust import Trust, given
 
-BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of pictures and two small models
+BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of images and two small models
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from stillroom.config import DataOptions
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
 from stillroom.prepare.fitting import Inputs
-from stillroom.prepare.load_dataset import load_pictures
+from stillroom.prepare.load_dataset import load_dataset
 from stillroom.prepare.run_identity import contents
 from stillroom.report.predictions import answers
 from stillroom.runtime.reporters import Lines
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
-    """Train one cell, or go on with it, and keep its answers about the validation pictures.
+    """Train one cell, or go on with it, and keep its answers about the validation images.
 
     Args:
         cell: what to run.
@@ -72,7 +72,7 @@ def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
 
 
 def _run(cell: Cell, stop: StopRequest) -> RunFolder:
-    """Train with pictures that are loaded once for all cells of this process."""
+    """Train with images that are loaded once for all cells of this process."""
     recipe = cell.recipe
     inputs = _inputs(recipe.data)
     patience = time.monotonic() + SECONDS_TO_SAVE
@@ -95,7 +95,7 @@ def _inputs(options: DataOptions) -> Inputs:
         if known == options or (as_they_are and replace(known, image_size=options.image_size) == options):
             return inputs
     _latest.clear()  # two sets may be more than the memory holds
-    data = load_pictures(options, copies=1)  # all at once: check() has counted them
+    data = load_dataset(options, copies=1)  # all at once: check() has counted them
     _latest[:] = [(options, Inputs(data=data, contents=contents(data)))]
     return _latest[0][1]
 

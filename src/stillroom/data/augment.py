@@ -18,13 +18,13 @@ _RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What is done to a training picture, in this order: resized crop, rotation, padded crop, flip.
+    """What is done to a training image, in this order: resized crop, rotation, padded crop, flip.
 
     Attributes:
-        pad: >= 0; black border in pixels, of which a window of the picture's own size is cut.
-        flip: mirror half the pictures left to right.
+        pad: >= 0; black border in pixels, of which a window of the image's own size is cut.
+        flip: mirror half the images left to right.
         rotate: in [0, 180]; largest rotation either way in degrees, bilinear, black outside.
-        min_scale: in (0, 1]; least area of a resized crop as a share of the picture; 1 is off.
+        min_scale: in (0, 1]; least area of a resized crop as a share of the image; 1 is off.
 
     Raises:
         InputError: a value outside its range.
@@ -45,7 +45,7 @@ class Augment:
 
     @property
     def resamples(self) -> bool:
-        """Whether pictures are interpolated rather than only cut and mirrored."""
+        """Whether images are interpolated rather than only cut and mirrored."""
         return self.rotate > 0 or self.min_scale < 1
 
 
@@ -79,7 +79,7 @@ def random_table(seed: int, epoch: int, purpose: Purpose, rows: int, columns: in
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What was drawn for each picture.
+    """What was drawn for each image.
 
     Attributes:
         top: int64 (n,), first row of the padded crop in [0, 2 * pad].
@@ -107,7 +107,7 @@ class Choices:
 def draw_choices(
     augment: Augment, seed: int, epoch: int, ids: Tensor, size: tuple[int, int], purpose: Purpose = Purpose.AUGMENT
 ) -> Choices:
-    """Draw what happens to each picture in one epoch.
+    """Draw what happens to each image in one epoch.
 
     A kind of change that is off still has its column, so switching one on leaves the others as they were.
 
@@ -116,8 +116,8 @@ def draw_choices(
         seed: >= 0.
         epoch: >= 0.
         ids: int64 (n,) on the CPU.
-        size: height and width of the pictures.
-        purpose: which view of the pictures the choices are for.
+        size: height and width of the images.
+        purpose: which view of the images the choices are for.
 
     Returns:
         The choices for the ids, in their order, on the CPU.
@@ -156,10 +156,10 @@ def apply(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
     Args:
         images: uint8 tensor (B, C, H, W).
         augment: what was asked for.
-        choices: what was drawn for these pictures, on the same device.
+        choices: what was drawn for these images, on the same device.
 
     Returns:
-        Tensor (B, C, H, W) with values in [0, 255]: uint8 where pictures are only cut and mirrored, otherwise
+        Tensor (B, C, H, W) with values in [0, 255]: uint8 where images are only cut and mirrored, otherwise
         float32.
     """
     if augment.resamples:
@@ -191,7 +191,7 @@ def _resample(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
     y = y + (choices.top[:, None, None] - augment.pad - (height - 1) / 2)
     cos, sin = choices.angle.cos()[:, None, None], choices.angle.sin()[:, None, None]
     x, y = x * cos - y * sin + (width - 1) / 2, x * sin + y * cos + (height - 1) / 2
-    # Beyond the edge the picture fades to black over one pixel, as bilinear sampling of a black border does.
+    # Beyond the edge the image fades to black over one pixel, as bilinear sampling of a black border does.
     inside = _coverage(x, width) * _coverage(y, height)
     top, left, box_height, box_width = (edge[:, None, None] for edge in choices.box.unbind(1))
     # Within the crop the outermost pixels repeat, as they do when a crop is cut first and resized after.

@@ -18,7 +18,7 @@ PUBLISHED: dict[str, Statistics] = {
 def channel_statistics(images: Tensor) -> Statistics:
     """Measure mean and standard deviation of each channel exactly, from how often each value occurs.
 
-    The result is not cached: a key that noticed changed pictures would take as long as measuring them.
+    The result is not cached: a key that noticed changed images would take as long as measuring them.
 
     Args:
         images: uint8 tensor (N, C, H, W), N >= 1.

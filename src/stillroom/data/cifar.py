@@ -25,7 +25,7 @@ class _Array:
         self.state = state
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return the pictures (n, 3, 32, 32), or raise ValueError."""
+        """Return the images (n, 3, 32, 32), or raise ValueError."""
         _, shape, kind, column_first, raw = self.state
         if not isinstance(kind, _Kind) or kind.name.lstrip("|") != "u1":
             raise ValueError("no bytes")
@@ -74,7 +74,7 @@ def load_cifar(kind: str, root: Path, download: bool) -> tuple[ImageSet, ImageSe
         The training and the test set.
 
     Raises:
-        InputError: files that are missing or not the published ones, or that hold something else than pictures
+        InputError: files that are missing or not the published ones, or that hold something else than images
             and labels; nothing in them is run.
     """
     from torchvision import datasets
@@ -140,7 +140,7 @@ def _batch(held: Any) -> tuple[NDArray[np.uint8], list[int]]:
     labels = held["labels"] if "labels" in held else held["fine_labels"]
     pixels = held["data"].pixels()
     if len(labels) != len(pixels) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{len(pixels)} pictures and {len(labels)} labels")
+        raise ValueError(f"{len(pixels)} images and {len(labels)} labels")
     return pixels, labels
 
 

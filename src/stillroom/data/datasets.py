@@ -1,4 +1,4 @@
-"""A name or a path becomes a set of training and validation pictures with its statistics."""
+"""A name or a path becomes a set of training and validation images with its statistics."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class DataSet:
 
     Attributes:
         name: the set's name, or its folder's.
-        train: training pictures.
-        val: validation pictures, with the same classes.
-        mean: of each channel on [0, 1], over all training pictures, whatever was selected.
+        train: training images.
+        val: validation images, with the same classes.
+        mean: of each channel on [0, 1], over all training images, whatever was selected.
         std: of each channel on [0, 1].
         augment: the augmentation that suits the set; the published one where there is one.
-        broken: paths or rows of pictures that were skipped.
+        broken: paths or rows of images that were skipped.
         notes: what is good to know of the set before training on it.
         repeated: hashes of validation images that lie among the training images as well, before any selection.
 
@@ -87,8 +87,8 @@ class SetDescription(NamedTuple):
     Attributes:
         name: what :func:`load_data` takes.
         classes: number of classes.
-        size: side of the pictures in pixels.
-        source: where the pictures come from and what that needs.
+        size: side of the images in pixels.
+        source: where the images come from and what that needs.
     """
 
     name: str
@@ -137,16 +137,16 @@ def load_data(
     """Load a set into memory.
 
     Args:
-        name_or_path: a name from :func:`describe_sets`, or a folder of pictures or Parquet files.
+        name_or_path: a name from :func:`describe_sets`, or a folder of images or Parquet files.
         root: where named sets lie or are downloaded to.
-        image_size: side of the pictures; None takes their own, which must then be one.
+        image_size: side of the images; None takes their own, which must then be one.
         class_depth: >= 1; how many levels below the folder, or its splits, the class folders lie.
         first_classes: keep the first so many classes of both splits, >= 2.
-        per_class: keep the first so many training pictures of each class, >= 1.
+        per_class: keep the first so many training images of each class, >= 1.
         val_fraction: in (0, 1); about this fraction is held out where the set has no validation split of its own, see
             :func:`stillroom.data.validation_split.held_out`.
         seed: >= 0; decides that split.
-        skip_broken: in [0, 1]; share of unreadable pictures to put up with.
+        skip_broken: in [0, 1]; share of unreadable images to put up with.
         download: whether a named set may be fetched.
         copies: how many processes of this machine are to hold the set at the same time; None asks torchrun.
 
@@ -296,33 +296,33 @@ def _refuse_too_many(
 def _broken(
     listings: Sequence[Listing], decoded: Sequence[Decoded], report: Report, skip_broken: float
 ) -> tuple[str, ...]:
-    """Return the names of the broken pictures, and report them where they are too many."""
+    """Return the names of the broken images, and report them where they are too many."""
     names: list[str] = []
     reasons: list[str] = []
-    for listing, pictures in zip(listings, decoded, strict=False):
-        report.add(pictures.complaint)
-        names += [shown(listing.names[place]) for place in pictures.broken]
-        reasons += pictures.reasons
+    for listing, images in zip(listings, decoded, strict=False):
+        report.add(images.complaint)
+        names += [shown(listing.names[place]) for place in images.broken]
+        reasons += images.reasons
     with report.catching():
         check_broken(names, sum(len(listing.names) for listing in listings), skip_broken, reasons)
     return tuple(names)
 
 
 def _check_sets(listing: Listing, sets: Sequence[ImageSet]) -> None:
-    """Refuse splits without pictures, training classes of which none could be read, and sizes that differ."""
+    """Refuse splits without images, training classes of which none could be read, and sizes that differ."""
     for side, images in zip(("training", "validation"), sets, strict=True):
         if len(images) == 0:
-            raise InputError(f"the {side} split of {listing.where} has no readable pictures; add some")
+            raise InputError(f"the {side} split of {listing.where} has no readable images; add some")
     lost = set(np.unique(listing.labels).tolist()) - set(sets[0].labels.tolist())
     if lost:
         names = first_few([listing.classes[label] for label in sorted(lost)])
         raise InputError(
-            f"{counted(len(lost), 'class')} of {listing.where} without a readable training picture: {names}; add some"
+            f"{counted(len(lost), 'class')} of {listing.where} without a readable training image: {names}; add some"
         )
     shapes = [f"{images.images.shape[3]}x{images.images.shape[2]}" for images in sets]
     if shapes[0] != shapes[1]:
         both = " and ".join(shapes)
-        raise InputError(f"image_size is None but training and validation pictures differ ({both}); give image_size")
+        raise InputError(f"image_size is None but training and validation images differ ({both}); give image_size")
 
 
 def _load_glyphs(options: _Options) -> _Loaded:

@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Source = Path | bytes | None  # None: the set names a picture but does not hold it
+Source = Path | bytes | None  # None: the set names an image but does not hold it
 
 # What may open an image, whatever it is called: Pillow's other readers run programs (Ghostscript for EPS) or are
 # hardly ever used, and so hardly ever tried by an attack.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
-_GROUP = 64  # pictures a thread takes at a time
-_ROWS = 256  # of a picture of numbers, scaled at a time
+_GROUP = 64  # images a thread takes at a time
+_ROWS = 256  # of an image of numbers, scaled at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """The pictures of one split.
+    """The images of one split.
 
     Attributes:
-        images: uint8 tensor (n, 3, H, W), the readable pictures in their order.
+        images: uint8 tensor (n, 3, H, W), the readable images in their order.
         digests: int64 tensor (n,), the hash of each one's file.
         places: int64 array (n,), the place of each in the split as it was listed.
         broken: places of the unreadable ones.
@@ -58,22 +58,22 @@ class Decoded:
     complaint: str = ""
 
 
-def decode_picture(source: Source, image_size: int | None = None) -> NDArray[np.uint8]:
-    """Decode one picture.
+def decode_image(source: Source, image_size: int | None = None) -> NDArray[np.uint8]:
+    """Decode one image.
 
-    Grey, palette and CMYK pictures become RGB, transparency is ignored, 16 bits are scaled to 8, and of an
+    Grey, palette and CMYK images become RGB, transparency is ignored, 16 bits are scaled to 8, and of an
     animation the first frame is taken.
 
     Args:
         source: a file or the bytes of one.
         image_size: side of the square to resize the shorter side to and cut from the centre; None leaves the
-            picture as it is.
+            image as it is.
 
     Returns:
         uint8 array (3, H, W).
 
     Raises:
-        OSError: the picture is broken, is no ordinary file, or has so many pixels that it looks like an attack.
+        OSError: the image is broken, is no ordinary file, or has so many pixels that it looks like an attack.
             The message says which in a few words.
     """
     return _decode_and_hash(source, image_size)[0]
@@ -83,8 +83,8 @@ def _decode_and_hash(source: Source, image_size: int | None) -> tuple[NDArray[np
     """Decode one image and hash the bytes of its file, from which it is decoded."""
     try:
         with _opened(source) as (file, image):
-            picture = _pixels(image, image_size)
-            return picture, digest_of(source if isinstance(source, bytes) else file)
+            pixels = _pixels(image, image_size)
+            return pixels, digest_of(source if isinstance(source, bytes) else file)
     except Exception as error:  # a damaged file can lead PIL's readers to raise anything
         raise OSError(_reason(error)) from error
 
@@ -109,12 +109,12 @@ def _pixels(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
     if image_size is not None:
         # JPEG decodes straight to a smaller size; twice the target keeps the resize clean.
         image.draft("RGB", (2 * image_size, 2 * image_size))
-    picture = _to_rgb(image)
-    if 0 in picture.size:
+    rgb = _to_rgb(image)
+    if 0 in rgb.size:
         raise OSError("no pixels")
-    if image_size is not None and picture.size != (image_size, image_size):
-        picture = ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
-    return np.asarray(picture).transpose(2, 0, 1)
+    if image_size is not None and rgb.size != (image_size, image_size):
+        rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(rgb).transpose(2, 0, 1)
 
 
 def _check_file(path: Path) -> None:
@@ -130,7 +130,7 @@ def _check_file(path: Path) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "not a picture"
+        return "not an image"
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     if isinstance(error, FileNotFoundError):
@@ -175,8 +175,8 @@ def decode_all(
     """Decode a split, a chunk at a time, in as many threads as there are cores, each straight into its place.
 
     Args:
-        chunks: the pictures, in order; not more than one chunk is held at a time.
-        count: how many pictures there are in all.
+        chunks: the images, in order; not more than one chunk is held at a time.
+        count: how many images there are in all.
         size: height and width of all; None where not even one header can be read.
         where: the split, as messages shall call it.
         resize: whether to bring images to ``size``, which is square then. Otherwise one of another size ends
@@ -194,12 +194,12 @@ def decode_all(
     def into(place: int, source: Source) -> str | tuple[int, ...]:
         """Put one image in its place; return why there is none, or its shape."""
         try:
-            picture, digest = _decode_and_hash(source, images.shape[-1] if resize else None)
+            image, digest = _decode_and_hash(source, images.shape[-1] if resize else None)
         except OSError as error:
             return str(error)
-        if picture.shape == images.shape[1:]:
-            images[place], digests[place] = picture, digest
-        return picture.shape
+        if image.shape == images.shape[1:]:
+            images[place], digests[place] = image, digest
+        return image.shape
 
     with ThreadPoolExecutor(os.cpu_count()) as pool, _pillow_silent():
         for chunk in chunks:
@@ -240,15 +240,15 @@ def move_to_front(images: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
 
 def _two_sizes(where: str, first: tuple[int, ...], second: tuple[int, ...]) -> str:
     sizes = " and ".join(f"{shape[2]}x{shape[1]}" for shape in (first, second))
-    return f"image_size is None but pictures of {where} differ in size ({sizes}); give image_size, such as 64"
+    return f"image_size is None but images of {where} differ in size ({sizes}); give image_size, such as 64"
 
 
 def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons: Sequence[str] = ()) -> None:
-    """Refuse a set with more unreadable pictures than allowed.
+    """Refuse a set with more unreadable images than allowed.
 
     Args:
-        broken: paths or rows of the unreadable pictures.
-        total: how many pictures there are, the broken ones among them.
+        broken: paths or rows of the unreadable images.
+        total: how many images there are, the broken ones among them.
         skip_broken: the share of broken ones to put up with, in [0, 1].
         reasons: why each cannot be read, for the message.
 
@@ -259,6 +259,4 @@ def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons:
         return
     told = [f"{shown(name)} ({reason})" for name, reason in zip(broken, reasons, strict=True)] if reasons else broken
     skip = f", or skip them with skip_broken={len(broken) / total + 0.0005:.3f}" if 2 * len(broken) <= total else ""
-    raise InputError(
-        f"{len(broken)} of {total} pictures cannot be read: {first_few(told)}; repair or remove them{skip}"
-    )
+    raise InputError(f"{len(broken)} of {total} images cannot be read: {first_few(told)}; repair or remove them{skip}")

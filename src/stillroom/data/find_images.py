@@ -1,4 +1,4 @@
-"""Finding the pictures below a class folder, through links but never in a circle."""
+"""Finding the images below a class folder, through links but never in a circle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from stillroom.files import first_few
 from stillroom.formatting import counted
 
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
+IMAGES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 
 _Identity = tuple[int, int]
 
@@ -17,7 +17,7 @@ class Scan:
     """A walk through the class folders of one split that remembers where it has been.
 
     A folder that is reached twice within a class counts once. One that lies in two classes, or above the split,
-    would put pictures under a wrong label: it is a fault, as are links that lead nowhere and folders that cannot be
+    would put images under a wrong label: it is a fault, as are links that lead nowhere and folders that cannot be
     opened. Hidden folders and macOS's ``._`` files are left alone.
 
     Args:
@@ -46,8 +46,8 @@ class Scan:
             self.outside += [file for _, files in entries for file in files]
         return sorted(folders)
 
-    def pictures(self, folder: Path) -> list[Path]:
-        """Return everything below a class folder that is called like a picture, sorted."""
+    def images(self, folder: Path) -> list[Path]:
+        """Return everything below a class folder that is called like an image, sorted."""
         found: list[Path] = []
         waiting, visited = [folder], set()
         while waiting:
@@ -62,12 +62,12 @@ class Scan:
             folders, files = self._entries(here)
             found += files
             waiting += [path for path in folders if not path.name.startswith(".")]
-            if not folders and not files and here != folder and here.suffix.lower() in PICTURES:
-                found.append(here)  # no picture but a folder called like one, as a broken download leaves it
+            if not folders and not files and here != folder and here.suffix.lower() in IMAGES:
+                found.append(here)  # no image but a folder called like one, as a broken download leaves it
         return sorted(found)
 
     def _entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Return the folders and what is called like a picture."""
+        """Return the folders and what is called like an image."""
         folders: list[Path] = []
         files: list[Path] = []
         try:
@@ -76,7 +76,7 @@ class Scan:
                     path = folder / entry.name
                     if _is_folder(entry):
                         folders.append(path)
-                    elif path.suffix.lower() in PICTURES and not entry.name.startswith("._"):
+                    elif path.suffix.lower() in IMAGES and not entry.name.startswith("._"):
                         files.append(path)
                     elif not path.suffix and entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110  never raises
                         self._nowhere.append(self._name(path))

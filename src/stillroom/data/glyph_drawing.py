@@ -1,4 +1,4 @@
-"""How a picture of Glyphs-100 is drawn: masks rendered once per font and character, the rest in batches.
+"""How an image of Glyphs-100 is drawn: masks rendered once per font and character, the rest in batches.
 
 Every random number comes from a Philox generator keyed by (seed, split, block of ids), and tensors only go
 through element-wise arithmetic and sampling, so the bytes do not depend on the number of threads.
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-SIDE = 32  # pixels of a finished picture
-BLOCK = 500  # pictures drawn from one generator; part of the definition of the set
+SIDE = 32  # pixels of a finished image
+BLOCK = 500  # images drawn from one generator; part of the definition of the set
 _CANVAS, _INK = 64, 48  # a mask and the longest side of its character
 _SUPERSAMPLE = 2  # thin strokes would alias without it
 _LUMA = (0.299, 0.587, 0.114)
@@ -26,7 +26,7 @@ _NEIGHBOURS, _STROKES = 2, 3
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How hard the pictures are; part of the cache key. Lengths in pixels, colours in [0, 1].
+    """How hard the images are; part of the cache key. Lengths in pixels, colours in [0, 1].
 
     Attributes:
         size: longest side of the character, low and high.
@@ -102,14 +102,14 @@ def draw_block(
     key: tuple[int, int, int],
     hard: Difficulty,
 ) -> Tensor:
-    """Draw one block of pictures.
+    """Draw one block of images.
 
     Args:
         masks: what :func:`glyph_masks` returned.
         fonts: rows of ``masks`` to draw from.
-        labels: int64 (n,), n <= BLOCK; column of ``masks`` for each picture.
+        labels: int64 (n,), n <= BLOCK; column of ``masks`` for each image.
         key: (seed, split, block); a shorter block is a prefix of the full one.
-        hard: how hard the pictures are.
+        hard: how hard the images are.
 
     Returns:
         uint8 tensor (n, 3, 32, 32).
@@ -200,7 +200,7 @@ def _neighbour_placement(draw: _Draws, place: _Placement, hard: Difficulty) -> _
 
 
 def _sample(masks: Tensor, place: _Placement, supersample: int) -> Tensor:
-    """Map masks (n, 64, 64) into pictures; returns (n, 1, 32, 32)."""
+    """Map masks (n, 64, 64) into images; returns (n, 1, 32, 32)."""
     fine = SIDE * supersample
     steps = (torch.arange(fine, dtype=torch.float32) + 0.5) / supersample - SIDE / 2
     dx = steps[None, None, :] - _plane(place.x)
@@ -252,7 +252,7 @@ def _ramp(draw: _Draws, strength: float) -> Tensor:
 
 
 def _stroke(draw: _Draws) -> Tensor:
-    """Return soft masks (n, 1, 32, 32) of straight lines across the picture."""
+    """Return soft masks (n, 1, 32, 32) of straight lines across the image."""
     heading, offset = draw.uniform(0, np.pi), draw.uniform(-SIDE / 2, SIDE / 2)
     half_width, opacity = draw.uniform(0.4, 1.2), draw.uniform(0.4, 1.0)
     steps = torch.arange(SIDE, dtype=torch.float32) + 0.5 - SIDE / 2
@@ -266,7 +266,7 @@ def _over(below: Tensor, colour: Tensor, mask: Tensor) -> Tensor:
 
 
 def _blur(images: Tensor, sigma: NDArray[np.float64]) -> Tensor:
-    """Blur each picture (n, 3, H, W) with its own Gaussian, two taps either side."""
+    """Blur each image (n, 3, H, W) with its own Gaussian, two taps either side."""
     for dim in (2, 3):
         taps = np.exp(-0.5 * (np.arange(3)[:, None] / np.maximum(sigma, 1e-3)) ** 2)
         taps /= taps[0] + 2 * taps[1:].sum(0)

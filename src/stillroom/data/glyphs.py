@@ -26,7 +26,7 @@ from stillroom.data.glyph_drawing import BLOCK, SIDE, Difficulty, draw_block, gl
 from stillroom.data.memory_loader import ImageSet
 from stillroom.errors import InputError
 
-VERSION = 1  # raise when the pictures change for a reason that the cache key does not show
+VERSION = 1  # raise when the images change for a reason that the cache key does not show
 DIFFICULTY = Difficulty()
 
 CHARACTERS = "OQ0ΘФØ©@CGeєεEDPRBß8β6бbδðρþЬЪы9gqaæœ3ЭξζςS5$2Z7TτΣ§1Ii!jJ†‡LΓҐFfrtuυνμyγYnηhHИNMmwωшщцчЯAΔЛλKЖXχψφЮ"
@@ -61,20 +61,20 @@ def glyphs100(
 ) -> tuple[ImageSet, ImageSet]:
     """Return the training and the test split, from the cache when they are there.
 
-    The picture with id i shows class ``i % 100``, so a smaller set is the beginning of a bigger one.
+    The image with id i shows class ``i % 100``, so a smaller set is the beginning of a bigger one.
 
     Args:
-        seed: >= 0; another seed draws other pictures.
-        train_per_class: training pictures of each class, >= 1.
-        test_per_class: test pictures of each class, >= 1.
+        seed: >= 0; another seed draws other images.
+        train_per_class: training images of each class, >= 1.
+        test_per_class: test images of each class, >= 1.
         cache: folder to keep the set in; by default ``$STILLROOM_CACHE`` or the user's cache folder.
-        difficulty: how hard the pictures are.
+        difficulty: how hard the images are.
 
     Returns:
-        Two image sets with uint8 pictures (100 * per class, 3, 32, 32).
+        Two image sets with uint8 images (100 * per class, 3, 32, 32).
 
     Raises:
-        InputError: a negative seed, or less than one picture a class.
+        InputError: a negative seed, or less than one image a class.
     """
     for name, value, least in (
         ("seed", seed, 0),
@@ -87,12 +87,12 @@ def glyphs100(
     fingerprint = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     path = cache_folder(cache) / f"glyphs100-{fingerprint}.npz"
     sizes = (train_per_class * len(CLASSES), test_per_class * len(CLASSES))
-    pictures = _read(path, sizes)
-    if pictures is None:
+    images = _read(path, sizes)
+    if images is None:
         train = _draw_split(seed, 0, sizes[0], len(TRAIN_FONTS), difficulty)
-        pictures = train, _draw_split(seed, 1, sizes[1], len(FONTS), difficulty)
-        keep(path, lambda file: _write(file, *pictures))
-    return _image_set(pictures[0]), _image_set(pictures[1])
+        images = train, _draw_split(seed, 1, sizes[1], len(FONTS), difficulty)
+        keep(path, lambda file: _write(file, *images))
+    return _image_set(images[0]), _image_set(images[1])
 
 
 def _draw_split(seed: int, split: int, count: int, fonts: int, difficulty: Difficulty) -> Tensor:
@@ -121,7 +121,7 @@ def _write(file: IO[bytes], train: Tensor, test: Tensor) -> None:
 
 
 def _read(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
-    """Return the cached pictures, or None when there is no whole file of the right shape."""
+    """Return the cached images, or None when there is no whole file of the right shape."""
     try:
         if not path.is_file():
             return None

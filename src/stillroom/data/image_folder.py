@@ -1,4 +1,4 @@
-"""Sets that lie in folders of picture files: one folder a class, split or not."""
+"""Sets that lie in folders of image files: one folder a class, split or not."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _is_split(root: Path) -> bool:
 
 
 def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
-    """List the pictures of one split, one folder a class.
+    """List the images of one split, one folder a class.
 
     Args:
         split: the folder that holds the class folders.
@@ -68,7 +68,7 @@ def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
     nested: list[list[Path]] = []
     for label, folder in enumerate(folders):
         before = scan.faults
-        own = scan.pictures(folder)
+        own = scan.images(folder)
         if not own and scan.faults == before:
             empty.append(folder.relative_to(root).as_posix())
         nested.append(_folders_inside(folder, own))
@@ -76,7 +76,7 @@ def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
         labels += [label] * len(own)
     if empty:
         complaints.append(
-            f"{counted(len(empty), 'class folder')} with no pictures: {first_few(empty)}; add some or remove the folder"
+            f"{counted(len(empty), 'class folder')} with no images: {first_few(empty)}; add some or remove the folder"
         )
     complaints += scan.complaints()
     notes = _notes(split, scan.outside, nested, depth)
@@ -133,7 +133,7 @@ def from_files(
     classes: tuple[str, ...],
     complaints: Sequence[str] = (),
 ) -> Listing:
-    """Make a listing of picture files below ``root``."""
+    """Make a listing of image files below ``root``."""
 
     def chunks() -> Iterator[Sequence[Path]]:
         for start in range(0, len(files), _CHUNK):

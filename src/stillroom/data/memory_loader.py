@@ -1,4 +1,4 @@
-"""A whole set of pictures held in memory, and the loader that turns it into batches on the device."""
+"""A whole set of images held in memory, and the loader that turns it into batches on the device."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
-    """Pictures of one size with their labels.
+    """Images of one size with their labels.
 
     Attributes:
         images: uint8 tensor (N, C, H, W) on the CPU.
         labels: int64 tensor (N,), values in [0, len(classes)).
-        ids: int64 tensor (N,), the place of each picture in the full set, without repeats.
+        ids: int64 tensor (N,), the place of each image in the full set, without repeats.
         classes: the names of the classes.
         digests: int64 tensor (N,), a hash of the file each image was decoded from, or of its pixels; None where none
             was taken yet (:meth:`content` hashes the pixels then).
@@ -58,18 +58,18 @@ class ImageSet:
             raise InputError(f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up")
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.images)
 
     def select(self, first_classes: int | None = None, per_class: int | None = None) -> ImageSet:
-        """Return a smaller set in id order; every picture keeps its id.
+        """Return a smaller set in id order; every image keeps its id.
 
         Args:
             first_classes: keep the first so many classes, from 2 to all of them.
-            per_class: keep the first so many pictures of each class in id order, >= 1.
+            per_class: keep the first so many images of each class in id order, >= 1.
 
         Raises:
-            InputError: more classes or pictures asked for than there are, or too few.
+            InputError: more classes or images asked for than there are, or too few.
         """
         count = len(self.classes) if first_classes is None else first_classes
         if not 2 <= count <= len(self.classes) and first_classes is not None:
@@ -102,7 +102,7 @@ class ImageSet:
         if not 1 <= per_class <= int(counts[rarest]):
             raise InputError(
                 f"per_class is {per_class}; give 1 to {int(counts[rarest])}, "
-                f"the pictures of class {self.classes[rarest]!r}"
+                f"the images of class {self.classes[rarest]!r}"
             )
         by_class = torch.argsort(labels, stable=True)
         starts = counts.cumsum(0) - counts
@@ -113,7 +113,7 @@ class ImageSet:
 class MemoryLoader:
     """Batches of a set that lies in memory: on the device as uint8, augmented and normalised batch by batch.
 
-    Order and augmentation are functions of (seed, epoch, sample id) alone. The same picture gets the same
+    Order and augmentation are functions of (seed, epoch, sample id) alone. The same image gets the same
     view whatever the batch size, the number of processes, the subset or the step an epoch is resumed at.
 
     ``batch_size`` counts the images of all processes. Position ``p`` of an epoch's order belongs to process
@@ -127,8 +127,8 @@ class MemoryLoader:
         batch_size: images in a step over all processes; at least ``world_size``.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1], > 0.
-        augment: changes to draw; None shows the pictures as they are.
-        strong: also give every picture in a second view: ``augment`` drawn anew, then two random operations and a
+        augment: changes to draw; None shows the images as they are.
+        strong: also give every image in a second view: ``augment`` drawn anew, then two random operations and a
             cut-out square (see ``stillroom.data.strong_augment``); for 1 or 3 channels.
         shuffle: a new order in every epoch; False keeps the set's order.
         seed: >= 0.
@@ -170,7 +170,7 @@ class MemoryLoader:
         self.rank, self.world_size = rank, world_size
         self._check(mean, std)
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._pictures = self._on_device(images.images)
+        self._images = self._on_device(images.images)
         self._labels, self._ids = images.labels.to(self.device), images.ids.to(self.device)
         spread = torch.tensor(std, dtype=torch.float64)
         # (v / 255 - mean) / std as one multiplication and one addition.
@@ -180,7 +180,7 @@ class MemoryLoader:
     def _check(self, mean: Sequence[float], std: Sequence[float]) -> None:
         channels = self.images.images.shape[1]
         if len(self.images) == 0:
-            raise InputError("images is empty; give a set with at least one picture")
+            raise InputError("images is empty; give a set with at least one image")
         if not 0 <= self.rank < self.world_size:
             raise InputError(f"rank is {self.rank}; with world_size {self.world_size} give 0 and up")
         if self.batch_size < self.world_size:
@@ -195,7 +195,7 @@ class MemoryLoader:
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; give 0 or more")
         if self.steps_per_epoch == 0:
-            raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.images)} pictures; lower it")
+            raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.images)} images; lower it")
         if self.strong:
             from stillroom.data.strong_augment import check_channels  # here because it imports torchvision: slow
 
@@ -225,7 +225,7 @@ class MemoryLoader:
         """Return the number of batches in an epoch, the same in every process."""
         return self.steps_per_epoch
 
-    def pictures_in(self, step: int) -> int:
+    def images_in(self, step: int) -> int:
         """Return the number of images of a step over all processes."""
         return min(self.batch_size, len(self.images) - step * self.batch_size)
 
@@ -262,12 +262,12 @@ class MemoryLoader:
         for step in range(start_step, self.steps_per_epoch):
             own, stand_in = self._own(step)
             places = order_there[own]
-            pictures = self._pictures.index_select(0, places)
+            images = self._images.index_select(0, places)
             yield Batch(
-                images=self._normalised(self._augmented(pictures, choices, places)),
+                images=self._normalised(self._augmented(images, choices, places)),
                 labels=self._labels[places],
                 ids=self._ids[places],
-                strong=strong_view and self._normalised(strong_view(pictures, places, order[own])),
+                strong=strong_view and self._normalised(strong_view(images, places, order[own])),
                 stand_in=stand_in,
             )
 
@@ -285,23 +285,23 @@ class MemoryLoader:
         choices = draw_choices(self.augment, self.seed, epoch, self.images.ids, (height, width), purpose)
         return choices.to(self.device)
 
-    def _augmented(self, pictures: Tensor, choices: Choices | None, places: Tensor) -> Tensor:
+    def _augmented(self, images: Tensor, choices: Choices | None, places: Tensor) -> Tensor:
         if self.augment is None or choices is None:
-            return pictures
-        return apply(pictures, self.augment, choices.take(places))
+            return images
+        return apply(images, self.augment, choices.take(places))
 
-    def _normalised(self, pictures: Tensor) -> Tensor:
-        return pictures.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._offset)
+    def _normalised(self, images: Tensor) -> Tensor:
+        return images.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._offset)
 
     def _strong_view(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """Return what turns pictures, given their places on the device and on the CPU, into the strong view."""
+        """Return what turns images, given their places on the device and on the CPU, into the strong view."""
         from stillroom.data.strong_augment import apply_strong, draw_strong
 
         height, width = self.images.images.shape[2:]
         choices = self._choices(epoch, Purpose.STRONG_AUGMENT)
         drawn = draw_strong(self.seed, epoch, self.images.ids, (height, width))
 
-        def view(pictures: Tensor, places: Tensor, places_here: Tensor) -> Tensor:
-            return apply_strong(self._augmented(pictures, choices, places), drawn.take(places_here))
+        def view(images: Tensor, places: Tensor, places_here: Tensor) -> Tensor:
+            return apply_strong(self._augmented(images, choices, places), drawn.take(places_here))
 
         return view

@@ -1,4 +1,4 @@
-"""Sets in Parquet files as Hugging Face keeps them: a column of encoded pictures and one of labels."""
+"""Sets in Parquet files as Hugging Face keeps them: a column of encoded images and one of labels."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, L
         report.add(_mend_labels(file, len(classes)))
     for split in files:
         if split and not any(len(file.labels) for file in split):
-            report.add(f"{first_few([str(file.path) for file in split])} has no rows; give a split with pictures")
+            report.add(f"{first_few([str(file.path) for file in split])} has no rows; give a split with images")
     complaints = tuple(report.complaints)
     return _listing(files[0], classes, complaints), _listing(files[1], classes) if files[1] else None
 
@@ -118,7 +118,7 @@ def _open(path: Path) -> _File:
 
 
 def _columns(path: Path, schema: Any) -> tuple[str, str]:
-    """Return the names of the columns of pictures and labels."""
+    """Return the names of the columns of images and labels."""
     import pyarrow.types as types
 
     image = next((name for name in _IMAGE if name in schema.names), None)
@@ -160,7 +160,7 @@ def _mend_labels(file: _File, classes: int) -> str:
         rows = first_few([f"row {row}: {file.labels[row]}" for row in beyond])
         told.append(f"{counted(len(beyond), 'label')} of {file.path} beyond the {classes} classes ({rows})")
     file.labels[missing] = file.labels[beyond] = -1
-    return f"{', '.join(told)}; use a split with a right label for every picture" if told else ""
+    return f"{', '.join(told)}; use a split with a right label for every image" if told else ""
 
 
 def _class_names(files: Sequence[_File], report: Report) -> tuple[str, ...] | None:

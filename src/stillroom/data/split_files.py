@@ -1,4 +1,4 @@
-"""A split as it lies on disk: what each picture is called, its label, and how to get at it."""
+"""A split as it lies on disk: what each image is called, its label, and how to get at it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from stillroom.formatting import counted
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
-    """The pictures of one split before they are decoded.
+    """The images of one split before they are decoded.
 
     Attributes:
         where: the split's folder or file, for messages.
-        names: one a picture, unique in the split; paths or rows.
+        names: one an image, unique in the split; paths or rows.
         labels: int64 array (n,), values in [0, len(classes)).
         classes: the names of the classes.
-        chunks: makes an iterator over the pictures in order, some at a time.
+        chunks: makes an iterator over the images in order, some at a time.
         complaints: what was found wrong with the split so far; with any, it cannot be used.
         notes: what is good to know of it.
     """
@@ -47,7 +47,7 @@ class Listing:
         return size_of_first(self.chunks()) if image_size is None else (image_size, image_size)
 
     def decode(self, image_size: int | None) -> Decoded:
-        """Decode all pictures; see :func:`stillroom.data.decoding.decode_all`."""
+        """Decode all images; see :func:`stillroom.data.decoding.decode_all`."""
         size = self.size(image_size)
         return decode_all(self.chunks(), len(self.names), size, self.where, resize=image_size is not None)
 

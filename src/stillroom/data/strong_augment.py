@@ -1,9 +1,9 @@
-"""The strong view of a picture: two random operations and a cut-out square, drawn per (seed, epoch, sample id).
+"""The strong view of an image: two random operations and a cut-out square, drawn per (seed, epoch, sample id).
 
 The operations, their ranges and the square are those of RandAugment as FixMatch uses it (Sohn et al., NeurIPS
-2020, appendix), which MLKD (Jin et al., CVPR 2023) trains on. A batch is not walked through picture by picture:
-all its pictures with the same operation are changed together. torchvision takes one strength per call, so where
-strengths differ between pictures it supplies the far end (the grey picture, the blurred one, ...) and only the
+2020, appendix), which MLKD (Jin et al., CVPR 2023) trains on. A batch is not walked through image by image:
+all its images with the same operation are changed together. torchvision takes one strength per call, so where
+strengths differ between images it supplies the far end (the grey image, the blurred one, ...) and only the
 mixing is done here.
 
 Importing this module imports torchvision's transforms, which is slow; nothing should do so before it has to.
@@ -31,7 +31,7 @@ from torchvision.transforms.v2.functional import (  # type: ignore[attr-defined]
 from stillroom.data.augment import Purpose, random_table
 from stillroom.errors import InputError
 
-TURNS = 2  # operations a picture goes through
+TURNS = 2  # operations an image goes through
 _LARGEST_CUT = 0.5  # share of the width
 _FILLS = {1: (128,), 3: (125, 123, 114)}  # channels -> colour of the cut-out square
 
@@ -44,7 +44,7 @@ class Operation:
         name: for people.
         low: least strength.
         high: largest strength.
-        change: takes pictures, uint8 (n, C, H, W), and their strengths, float64 (n,) on the CPU; returns pictures.
+        change: takes images, uint8 (n, C, H, W), and their strengths, float64 (n,) on the CPU; returns images.
     """
 
     name: str
@@ -59,12 +59,12 @@ def _send(values: Tensor, device: torch.device) -> Tensor:
 
 
 def _along(values: Tensor, images: Tensor) -> Tensor:
-    """Bring one number a picture next to the pictures."""
+    """Bring one number an image next to the images."""
     return _send(values.float(), images.device).view(-1, 1, 1, 1)
 
 
 def _mix(images: Tensor, strengths: Tensor, *, adjust: Callable[[Tensor, float], Tensor]) -> Tensor:
-    """Go from what ``adjust`` makes at strength 0 (0 of the picture) to the picture itself (strength 1)."""
+    """Go from what ``adjust`` makes at strength 0 (0 of the image) to the image itself (strength 1)."""
     far = adjust(images, 0.0).float()
     # PIL cuts the mixture to whole numbers, too.
     return (far + _along(strengths, images) * (images.float() - far)).to(torch.uint8)
@@ -82,7 +82,7 @@ def _solarize(images: Tensor, thresholds: Tensor) -> Tensor:
 def _move(images: Tensor, matrices: Tensor) -> Tensor:
     """Show at each place what lies at matrix @ (x, y, 1), (n, 2, 3), in the nearest pixel; black outside.
 
-    One gather for all pictures, whereas torchvision moves a whole batch by a single matrix. The matrices are made
+    One gather for all images, whereas torchvision moves a whole batch by a single matrix. The matrices are made
     on the CPU and each step here rounds on its own, so every device picks the same pixels.
     """
     height, width = images.shape[2:]
@@ -141,12 +141,12 @@ OPERATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class StrongChoices:
-    """What was drawn for each picture; stays on the CPU, where pictures are sorted by operation.
+    """What was drawn for each image; stays on the CPU, where images are sorted by operation.
 
     Attributes:
         operation: int64 (n, TURNS), places in ``OPERATIONS``.
         strength: float64 (n, TURNS), within the operation's range.
-        box: int64 (n, 4), the cut-out square as top, left, bottom, right; may reach beyond the picture.
+        box: int64 (n, 4), the cut-out square as top, left, bottom, right; may reach beyond the image.
     """
 
     operation: Tensor
@@ -159,13 +159,13 @@ class StrongChoices:
 
 
 def draw_strong(seed: int, epoch: int, ids: Tensor, size: tuple[int, int]) -> StrongChoices:
-    """Draw what the strong view of each picture is in one epoch.
+    """Draw what the strong view of each image is in one epoch.
 
     Args:
         seed: >= 0.
         epoch: >= 0.
         ids: int64 (n,) on the CPU.
-        size: height and width of the pictures.
+        size: height and width of the images.
 
     Returns:
         The choices for the ids, in their order.
@@ -184,13 +184,13 @@ def draw_strong(seed: int, epoch: int, ids: Tensor, size: tuple[int, int]) -> St
 
 
 def check_channels(channels: int) -> None:
-    """Refuse pictures that the operations are not defined for.
+    """Refuse images that the operations are not defined for.
 
     Raises:
         InputError: neither grey nor RGB.
     """
     if channels not in _FILLS:
-        raise InputError(f"strong is True for pictures with {channels} channels; strong views need 1 or 3")
+        raise InputError(f"strong is True for images with {channels} channels; strong views need 1 or 3")
 
 
 def apply_strong(images: Tensor, choices: StrongChoices) -> Tensor:
@@ -199,7 +199,7 @@ def apply_strong(images: Tensor, choices: StrongChoices) -> Tensor:
     Args:
         images: tensor (B, C, H, W) with 1 or 3 channels and values in [0, 255]; floats are rounded first. Left as
             it is.
-        choices: what was drawn for these pictures.
+        choices: what was drawn for these images.
 
     Returns:
         uint8 tensor (B, C, H, W).
@@ -211,7 +211,7 @@ def apply_strong(images: Tensor, choices: StrongChoices) -> Tensor:
             which = (drawn == number).nonzero()[:, 0]
             there = _send(which, images.device)
             strengths = choices.strength[which, turn]
-            # These two copy whole pictures; changed[there] goes pixel by pixel and is slower.
+            # These two copy whole images; changed[there] goes pixel by pixel and is slower.
             changed.index_copy_(0, there, OPERATIONS[number].change(changed.index_select(0, there), strengths))
     return _cut_out(changed, choices.box)
 

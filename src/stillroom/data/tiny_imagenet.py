@@ -71,25 +71,23 @@ def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> 
     complaints = []
     if wrong:
         complaints.append(
-            f"{counted(len(wrong), 'line')} of {table} without a picture and a known class (line {first_few(wrong)}); "
+            f"{counted(len(wrong), 'line')} of {table} without an image and a known class (line {first_few(wrong)}); "
             "unpack the set again"
         )
     twice = [path.name for path, times in Counter(files).items() if times > 1]
     if twice:
-        complaints.append(f"{table} names pictures twice: {first_few(twice)}; unpack the set again")
+        complaints.append(f"{table} names images twice: {first_few(twice)}; unpack the set again")
     if not wrong:
         complaints += _unlabelled(folder, root, files, table)
     return from_files(root / "val", root, files, labels, classes, complaints)
 
 
 def _unlabelled(folder: Path, root: Path, files: Sequence[Path], table: Path) -> list[str]:
-    left = sorted(set(Scan(folder, root).pictures(folder) if folder.is_dir() else ()) - set(files))
+    left = sorted(set(Scan(folder, root).images(folder) if folder.is_dir() else ()) - set(files))
     if not left:
         return []
     names = first_few([path.name for path in left])
-    return [
-        f"{counted(len(left), 'picture')} of {folder} without a line in {table.name}: {names}; unpack the set again"
-    ]
+    return [f"{counted(len(left), 'image')} of {folder} without a line in {table.name}: {names}; unpack the set again"]
 
 
 def _spoken_names(root: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:

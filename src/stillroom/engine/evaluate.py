@@ -1,4 +1,4 @@
-"""How good a classifier is on a set of pictures."""
+"""How good a classifier is on a set of images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Evaluation:
     """Numbers of one pass over a set.
 
     Attributes:
-        top1: share of pictures whose label has the largest logit, in percent.
-        top5: share of pictures whose label is among the five largest logits, in percent.
+        top1: share of images whose label has the largest logit, in percent.
+        top5: share of images whose label is among the five largest logits, in percent.
         loss: mean cross-entropy.
-        count: pictures seen.
+        count: images seen.
     """
 
     top1: float
@@ -48,7 +48,7 @@ def over_all_processes(part: Evaluation) -> Evaluation:
 
 
 def agreement(logits: Tensor, others: Tensor) -> float:
-    """Share of pictures on which two models name the same class, in percent; both logits are (N, C)."""
+    """Share of images on which two models name the same class, in percent; both logits are (N, C)."""
     return 100 * float((logits.argmax(1) == others.argmax(1)).double().mean())
 
 

@@ -43,19 +43,19 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
     return train, MemoryLoader(data.val, batch_size=size, shuffle=False, **place)
 
 
-def val_batch(pictures: int, batch_size: int, machine: Machine) -> int:
+def val_batch(images: int, batch_size: int, machine: Machine) -> int:
     """The batch size of a validation pass: large, for nothing is kept for a backward pass.
 
     Args:
-        pictures: images in the validation set.
+        images: images in the validation set.
         batch_size: of training, over all processes.
         machine: says how many processes there are.
 
     Raises:
         InputError: there are fewer images than processes.
     """
-    if pictures < machine.world_size:
+    if images < machine.world_size:
         raise InputError(
-            f"{pictures} validation images for {machine.world_size} processes: use at most {pictures} processes"
+            f"{images} validation images for {machine.world_size} processes: use at most {images} processes"
         )
     return max(batch_size, 256, machine.world_size)

@@ -137,7 +137,7 @@ class Loop:
                 now.filling += self.teaching.filling - filled
             with self._autocast():
                 student = predict_batch(self.runner, self.student_watch, batch)
-            count = loader.pictures_in(now.step)
+            count = loader.images_in(now.step)
             values = self._losses(student, teacher, batch, count)
             values.sum().backward()  # type: ignore[no-untyped-call]
             now.losses[now.step] = self._averaged(values.detach(), stop)

@@ -64,7 +64,7 @@ class RunFolder:
         return self.path / "student.safetensors"
 
     def config(self) -> dict[str, Any]:
-        """The resolved settings and what the run was fed with: pictures, classes, the teacher's fingerprint.
+        """The resolved settings and what the run was fed with: images, classes, the teacher's fingerprint.
 
         Raises:
             InputError: a file is missing or damaged, or a value is of a kind that no run of ours has; so for others.

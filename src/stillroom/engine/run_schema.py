@@ -105,7 +105,7 @@ SUMMARY: dict[str, Check] = {
     "peak_memory_bytes": _or_none(_count), "processes": _size, "device": _text,
 }  # fmt: skip
 INPUTS: dict[str, Check] = {
-    "picture_shape": _shape, "train_pictures": _count, "val_pictures": _count, "classes": _classes,
+    "image_shape": _shape, "train_images": _count, "val_images": _count, "classes": _classes,
     "teacher_weights": _or_none(_text), "teacher_bank": _or_none(_text), "device": _text,
     "reused_head": _or_none(_mapping), "identity": _or_none(_mapping), "seed": _count, "batch_size": _size,
     "epochs": _size,

@@ -23,7 +23,7 @@ class Job:
         student: the model to train, on the CPU or already on its device.
         teacher: frozen, or None to train on labels only.
         method: the losses.
-        data: training and validation pictures with their statistics.
+        data: training and validation images with their statistics.
         recipe: the settings.
         run: the folder that records the run.
         machine: device, precision and processes.

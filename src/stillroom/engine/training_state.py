@@ -29,8 +29,8 @@ class Progress:
         seconds: training time spent in it.
         filling: those of them in which the teacher answered for its bank.
         losses: (steps, terms) the value of every term at every step of this epoch.
-        correct: training pictures named rightly in it.
-        seen: training pictures seen in it.
+        correct: training images named rightly in it.
+        seen: training images seen in it.
         rows: the numbers of the finished epochs.
         best_weights: digest of the file with the weights of the best of them; empty before the first.
     """
@@ -122,7 +122,7 @@ def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Prog
         if machine.first:
             reporter.say(
                 f"note: this run was begun with {counted(len(state['random']), 'process')} and goes on with "
-                f"{machine.world_size}: the same pictures, steps and weights, but new random numbers for dropout"
+                f"{machine.world_size}: the same images, steps and weights, but new random numbers for dropout"
             )
     return now
 

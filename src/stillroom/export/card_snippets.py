@@ -6,11 +6,11 @@ from typing import Any
 
 from stillroom.export.exported_model import Architecture
 
-_PICTURE = """\
+_IMAGE = """\
 shape = config["input"]
-picture = Image.open("picture.png").convert("{mode}")
-picture = ImageOps.fit(picture, (shape["width"], shape["height"]), Image.Resampling.BICUBIC)
-pixels = np.asarray(picture, dtype=np.float32).reshape(shape["height"], shape["width"], -1) / 255
+image = Image.open("image.png").convert("{mode}")
+image = ImageOps.fit(image, (shape["width"], shape["height"]), Image.Resampling.BICUBIC)
+pixels = np.asarray(image, dtype=np.float32).reshape(shape["height"], shape["width"], -1) / 255
 images = ((pixels - np.float32(config["mean"])) / np.float32(config["std"])).transpose(2, 0, 1)[None]"""
 
 _ALONE = """\
@@ -28,7 +28,7 @@ model = {library}.{function}(config["architecture"], **config["arguments"])
 model.load_state_dict(load_file("model.safetensors"))
 model.eval()
 
-{picture}
+{image}
 with torch.inference_mode():
     logits = model(torch.from_numpy(images))
 print(config["classes"][logits[0].argmax()])"""
@@ -41,7 +41,7 @@ from stillroom.export import load
 
 {load}
 
-{picture}
+{image}
 with torch.inference_mode():
     logits = model(torch.from_numpy(images))
 print(config["classes"][logits[0].argmax()])"""
@@ -57,7 +57,7 @@ from PIL import Image, ImageOps
 config = json.loads(Path("config.json").read_text(encoding="utf-8"))
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 
-{picture}
+{image}
 (logits,) = session.run(["logits"], {{"images": images}})
 print(config["classes"][logits[0].argmax()])"""
 
@@ -65,7 +65,7 @@ _FUNCTIONS = {"timm": "create_model", "torchvision": "models.get_model"}
 
 
 def snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
-    """Snippets that name the class of ``picture.png``, run in the folder of the export.
+    """Snippets that name the class of ``image.png``, run in the folder of the export.
 
     Args:
         home: where the architecture is known.
@@ -74,9 +74,9 @@ def snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
     Returns:
         "torch" and "onnx" -> Python.
     """
-    picture = _PICTURE.format(mode="L" if config["input"]["channels"] == 1 else "RGB")
+    image = _IMAGE.format(mode="L" if config["input"]["channels"] == 1 else "RGB")
     if home.arguments is not None:
-        torch = _ALONE.format(library=home.library, function=_FUNCTIONS[home.library], picture=picture)
+        torch = _ALONE.format(library=home.library, function=_FUNCTIONS[home.library], image=image)
     else:
         load = 'model, config = load(".")'
         if home.library == "function":
@@ -85,5 +85,5 @@ def snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
             load += 'model, config = load(".", trust=True)'
         elif home.library == "module":
             load = f'# MODULE: a {home.name} built as for the training.\nmodel, config = load(".", model=MODULE)'
-        torch = _STILLROOM.format(load=load, picture=picture)
-    return {"torch": torch, "onnx": _ONNX.format(picture=picture)}
+        torch = _STILLROOM.format(load=load, image=image)
+    return {"torch": torch, "onnx": _ONNX.format(image=image)}

@@ -45,8 +45,8 @@ def training(subject: Subject) -> dict[str, Any]:
     recipe = [field.name for group in (OptimOptions, RunOptions) for field in fields(group)]
     shown: dict[str, Any] = {
         "data": Path(config["data"]).name or config["data"],
-        "train_pictures": config["train_pictures"],
-        "val_pictures": config["val_pictures"],
+        "train_images": config["train_images"],
+        "val_images": config["val_images"],
         "augmentation": {name: config.get(name) for name in ("pad", "flip", "rotate", "min_scale")},
         "first_classes": config.get("first_classes"),
         "per_class": config.get("per_class"),

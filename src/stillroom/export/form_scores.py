@@ -1,4 +1,4 @@
-"""How good a student is in one of its forms, over all validation pictures."""
+"""How good a student is in one of its forms, over all validation images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Scores:
         top5: in percent.
         loss: mean cross-entropy.
         ece: expected calibration error, 15 bins, in percent points.
-        same: pictures with the same first class as PyTorch's answer, in percent.
-        pictures: looked at.
+        same: images with the same first class as PyTorch's answer, in percent.
+        images: looked at.
     """
 
     top1: float
@@ -29,7 +29,7 @@ class Scores:
     loss: float
     ece: float
     same: float
-    pictures: int
+    images: int
 
 
 def scores(logits: Tensor, labels: Tensor, reference: Tensor) -> Scores:

@@ -29,7 +29,7 @@ class Timing:
     Attributes:
         model: teacher or student.
         runtime: PyTorch, onnxruntime or onnxruntime int8.
-        batch: pictures in a call.
+        batch: images in a call.
         calls: how many were timed.
         median_ms: of a call, in milliseconds.
         low_ms: a tenth of the calls took less.
@@ -51,8 +51,8 @@ def measure(contenders: Mapping[Contender, Callable[[], object]], batch: int) ->
     """Time calls in interleaved rounds, so that whatever else the machine does meets all of them alike.
 
     Args:
-        contenders: a call of ``batch`` pictures for each.
-        batch: pictures in a call.
+        contenders: a call of ``batch`` images for each.
+        batch: images in a call.
 
     Returns:
         One row each, in their order.

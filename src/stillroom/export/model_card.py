@@ -43,8 +43,8 @@ class Facts:
         config: the export's ``config.json``.
         scores: form -> its numbers.
         parity: of the ONNX file; None without one.
-        calibrated: training pictures the int8 file was calibrated on; 0 without one.
-        loss_of_int8: the int8 file against the float one, picture by picture; None without one.
+        calibrated: training images the int8 file was calibrated on; 0 without one.
+        loss_of_int8: the int8 file against the float one, image by image; None without one.
         speed: of student and teacher; None where it was not measured.
         environment: of the export.
     """
@@ -131,7 +131,7 @@ def _int8_verdict(difference: Difference | None) -> str:
         return "is as accurate as the float file."
     change = f"{'gains' if difference.mean > 0 else 'loses'} {points} against the float file"
     if difference.verdict == "not distinguishable":
-        return f"{change}, which on so many pictures is not distinguishable from no change (McNemar's exact test)."
+        return f"{change}, which on so many images is not distinguishable from no change (McNemar's exact test)."
     return f"{change}, which is more than chance explains (McNemar's exact test)."
 
 

@@ -24,13 +24,13 @@ class Parity:
     """How close a graph's logits are to PyTorch's.
 
     Attributes:
-        pictures: compared.
+        images: compared.
         difference: the largest between two logits.
         tolerance: what was allowed.
-        ties: pictures with another first class, whose two classes PyTorch holds equal within the tolerance.
+        ties: images with another first class, whose two classes PyTorch holds equal within the tolerance.
     """
 
-    pictures: int
+    images: int
     difference: float
     tolerance: float
     ties: int
@@ -44,16 +44,16 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, C, H, W) -> logits (B, classes)."""
+        """Images (B, C, H, W) -> logits (B, classes)."""
         return logits_of(self.model(images))
 
 
 def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, Any]) -> None:
-    """Write a model as ONNX, for any number of pictures at once.
+    """Write a model as ONNX, for any number of images at once.
 
     Args:
         model: in evaluation mode, on the CPU.
-        images: two or more pictures (B, C, H, W), normalised.
+        images: two or more images (B, C, H, W), normalised.
         path: the file.
         facts: stored in the file as JSON under ``stillroom``, so that it can be used without the files beside it.
 
@@ -78,7 +78,7 @@ def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, A
         assert program is not None
         proto = program.model_proto
         if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-            raise ValueError("it does not do the same for any number of pictures")
+            raise ValueError("it does not do the same for any number of images")
         _forget_sources(proto.graph)
         onnx.helper.set_model_props(proto, {"stillroom": json.dumps(facts, ensure_ascii=False)})
         onnx.save_model(proto, str(path))
@@ -112,7 +112,7 @@ def compare(ours: Tensor, theirs: Tensor) -> Parity:
     if not difference <= tolerance:  # NaN, too
         raise InputError(
             f"the ONNX file does not answer as PyTorch: logits differ by up to {difference:.3g} where {tolerance:.3g} "
-            f"is allowed, and {int(swapped.sum())} of {len(ours)} pictures get another class; nothing was written, "
+            f"is allowed, and {int(swapped.sum())} of {len(ours)} images get another class; nothing was written, "
             "give onnx=False (--no_onnx) for the PyTorch files alone"
         )
     return Parity(len(ours), difference, tolerance, int(swapped.sum()))

@@ -29,7 +29,7 @@ from stillroom.files import write_text
 from stillroom.models import save_weights
 from stillroom.models.predict import predict
 from stillroom.prepare.weight_sources import check_run
-from stillroom.report.statistics import picture_difference
+from stillroom.report.statistics import image_difference
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ExportResult:
     Attributes:
         folder: where it lies.
         files: all of them.
-        scores: "PyTorch", "onnxruntime" and "onnxruntime int8" -> accuracy and more, over all validation pictures.
+        scores: "PyTorch", "onnxruntime" and "onnxruntime int8" -> accuracy and more, over all validation images.
         parity: how close the ONNX file is to PyTorch; None without one.
         timings: speed of student and teacher; empty where it was not measured.
     """
@@ -74,7 +74,7 @@ def export(
         int8: write ``model-int8.onnx`` too.
         latency: measure the speed of student and teacher.
         student: a module to load the weights into, for a student that was handed to the run as a module.
-        data: the pictures, where they were handed to the run as a data set.
+        data: the images, where they were handed to the run as a data set.
         trust: whether models that the run's files name may be imported or fetched.
         say: told what is done, a line each.
 
@@ -134,7 +134,7 @@ class _Export:
             scores=self.scores,
             parity=parity,
             calibrated=calibrated,
-            loss_of_int8=picture_difference(right["onnxruntime int8"], right["onnxruntime"]) if int8 else None,
+            loss_of_int8=image_difference(right["onnxruntime int8"], right["onnxruntime"]) if int8 else None,
             speed=speed,
             environment=environment(),
         )
@@ -147,19 +147,19 @@ class _Export:
     def _score(self, form: str, logits: Tensor, labels: Tensor, reference: Tensor) -> None:
         self.right[form] = logits.argmax(1) == labels
         self.scores[form] = scores(logits, labels, reference)
-        self.say(f"{form}: top-1 {self.scores[form].top1:.2f} % of {len(labels):,} validation pictures")
+        self.say(f"{form}: top-1 {self.scores[form].top1:.2f} % of {len(labels):,} validation images")
 
     def _write_graph(self, config: dict[str, Any], logits: Tensor, labels: Tensor) -> Parity:
         subject = self.subject
         facts = {key: config[key] for key in ("model", "classes", "mean", "std", "input")}
-        write_graph(subject.student, subject.pictures(2), self.graph, facts)
+        write_graph(subject.student, subject.images(2), self.graph, facts)
         session = open_session(self.graph, self.threads)
         theirs = session_logits(session, subject.validation().epoch(0))
         parity = compare(logits, theirs)
-        one = session.run([OUTPUT], {INPUT: subject.pictures(1).numpy()})[0]
+        one = session.run([OUTPUT], {INPUT: subject.images(1).numpy()})[0]
         compare(logits[:1], torch.from_numpy(one))
         self.say(
-            f"model.onnx answers as PyTorch on {parity.pictures:,} pictures: logits differ by at most "
+            f"model.onnx answers as PyTorch on {parity.images:,} images: logits differ by at most "
             f"{parity.difference:.1e} ({parity.tolerance:.1e} is allowed)"
         )
         self._score("onnxruntime", theirs, labels, logits)

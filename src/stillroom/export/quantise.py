@@ -1,4 +1,4 @@
-"""A graph in 8-bit integers, calibrated on training pictures."""
+"""A graph in 8-bit integers, calibrated on training images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from stillroom.batch import Batch
 from stillroom.errors import InputError, first_line
 from stillroom.export.onnx_session import INPUT, OUTPUT, quiet
 
-CALIBRATION = 512  # pictures; ranges of activations settle well before
+CALIBRATION = 512  # images; ranges of activations settle well before
 
 
-def write_int8(graph: Path, path: Path, batches: Iterable[Batch], pictures: int = CALIBRATION) -> int:
+def write_int8(graph: Path, path: Path, batches: Iterable[Batch], images: int = CALIBRATION) -> int:
     """Quantise weights (a channel each) and activations (a tensor each) to 8 bits, in QDQ form.
 
     Activations are unsigned and weights signed, which onnxruntime computes fastest on x86. Processors without VNNI add
@@ -25,8 +25,8 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], pictures: int 
     Args:
         graph: the float model.
         path: the int8 model.
-        batches: training pictures without augmentation, which show the range of every activation.
-        pictures: how many of them to look at, at most.
+        batches: training images without augmentation, which show the range of every activation.
+        images: how many of them to look at, at most.
 
     Returns:
         How many were looked at.
@@ -37,7 +37,7 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], pictures: int 
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    reader = _Reader(batches, pictures)
+    reader = _Reader(batches, images)
     try:
         with quiet(), tempfile.TemporaryDirectory() as aside:
             ready = Path(aside) / "ready.onnx"
@@ -80,20 +80,20 @@ def _free_logits(path: Path) -> None:
 
 
 class _Reader:
-    """Hands out pictures until there are enough, as onnxruntime asks for them."""
+    """Hands out images until there are enough, as onnxruntime asks for them."""
 
-    def __init__(self, batches: Iterable[Batch], pictures: int) -> None:
+    def __init__(self, batches: Iterable[Batch], images: int) -> None:
         self.seen = 0
         self._batches: Iterator[Batch] = itertools.chain(batches)
-        self._pictures = pictures
+        self._images = images
 
     def get_next(self) -> dict[str, Any] | None:
         """The next batch by the name of the graph's input; None at the end."""
-        if self.seen >= self._pictures:
+        if self.seen >= self._images:
             return None
         batch = next(self._batches, None)
         if batch is None:
             return None
-        images = batch.images[: self._pictures - self.seen]
+        images = batch.images[: self._images - self.seen]
         self.seen += len(images)
         return {INPUT: images.contiguous().numpy()}

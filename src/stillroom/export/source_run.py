@@ -1,4 +1,4 @@
-"""What is exported: the student of a finished run, with its pictures and its record."""
+"""What is exported: the student of a finished run, with its images and its record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights
 from stillroom.models.reused_classifier import from_plan
-from stillroom.report.predictions import pictures_of, student_of, teacher_of
+from stillroom.report.predictions import dataset_of, student_of, teacher_of
 from stillroom.resolve import fingerprint, followed, was_handed_in
 
 BATCH = 64
@@ -26,7 +26,7 @@ class Subject:
         run: its run folder.
         config: the run's settings and inputs.
         summary: the finished run in numbers.
-        data: the pictures as the run saw them.
+        data: the images as the run saw them.
         student: on the CPU, in float32 and evaluation mode.
         model: its architecture, as :func:`stillroom.models.build_model` takes it; a class's name for a module that
             was handed in.
@@ -45,22 +45,22 @@ class Subject:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the pictures."""
+        """Channels, height and width of the images."""
         channels, height, width = self.data.val.images.shape[1:]
         return channels, height, width
 
     def validation(self) -> MemoryLoader:
-        """The validation pictures as the student sees them, in the set's order."""
+        """The validation images as the student sees them, in the set's order."""
         data = self.data
         return MemoryLoader(data.val, batch_size=BATCH, mean=data.mean, std=data.std, shuffle=False)
 
-    def pictures(self, count: int) -> Tensor:
-        """The first validation pictures, repeated where there are too few, (count, C, H, W)."""
+    def images(self, count: int) -> Tensor:
+        """The first validation images, repeated where there are too few, (count, C, H, W)."""
         images = next(self.validation().epoch(0)).images
         return images.repeat(-(-count // len(images)), 1, 1, 1)[:count].contiguous()
 
     def training(self) -> MemoryLoader:
-        """The training pictures without augmentation, in an order that the run's seed fixes."""
+        """The training images without augmentation, in an order that the run's seed fixes."""
         data = self.data
         size = min(BATCH, len(data.train))
         seed = self.config["seed"]
@@ -73,10 +73,10 @@ def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) 
     Args:
         run: a finished run.
         student: the module to load the weights into, for one whose name does not say how to build it.
-        data: the pictures, where they were handed to the run and not loaded by it.
+        data: the images, where they were handed to the run and not loaded by it.
 
     Raises:
-        InputError: the run is unfinished or damaged, or its student or its pictures cannot be brought back.
+        InputError: the run is unfinished or damaged, or its student or its images cannot be brought back.
     """
     config = run.config()
     if not run.finished:
@@ -85,7 +85,7 @@ def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) 
     model = architecture_name(run)
     if student is None:
         _check_name(run, model)
-    data = pictures_of(run) if data is None else _as_in_the_run(run, config, data)
+    data = dataset_of(run) if data is None else _as_in_the_run(run, config, data)
     if student is None:
         found = student_of(run, data)
     else:
@@ -115,7 +115,7 @@ def teacher_or_reason(subject: Subject) -> tuple[nn.Module | None, str]:
 
 
 def _check_name(run: RunFolder, model: str) -> None:
-    """Refuse a module that was handed in as an object, before any picture is read."""
+    """Refuse a module that was handed in as an object, before any image is read."""
     if was_handed_in(model):
         raise InputError(
             f"{run.path}: its student was handed in as a module ({model}), which a name cannot build again; from "
@@ -124,11 +124,11 @@ def _check_name(run: RunFolder, model: str) -> None:
 
 
 def _as_in_the_run(run: RunFolder, config: dict[str, Any], data: DataSet) -> DataSet:
-    """Pictures handed in, normalised as the run did, if they are of the run's kind."""
+    """Images handed in, normalised as the run did, if they are of the run's kind."""
     shape, classes = list(data.train.images.shape[1:]), list(data.train.classes)
-    if classes != config["classes"] or shape != config["picture_shape"]:
+    if classes != config["classes"] or shape != config["image_shape"]:
         raise InputError(
-            f"data={data.name}: {len(classes)} classes and pictures of {shape} are not those of {run.path} "
-            f"({len(config['classes'])} classes, {config['picture_shape']}); hand in the pictures it was trained on"
+            f"data={data.name}: {len(classes)} classes and images of {shape} are not those of {run.path} "
+            f"({len(config['classes'])} classes, {config['image_shape']}); hand in the images it was trained on"
         )
     return replace(data, mean=tuple(config["mean"]), std=tuple(config["std"]))

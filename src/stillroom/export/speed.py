@@ -20,7 +20,7 @@ from stillroom.export.source_run import Subject, teacher_or_reason
 from stillroom.models import logits_of
 
 BATCHES = (1, 64)
-CALIBRATION = 64  # pictures for a teacher's int8 form, of which nothing but the speed is used
+CALIBRATION = 64  # images for a teacher's int8 form, of which nothing but the speed is used
 RUNTIMES = ("onnxruntime", "onnxruntime int8")
 
 
@@ -62,7 +62,7 @@ def measure_speed(
     say(f"measuring the speed of {' and '.join(models)} ...")
     timings: list[Timing] = []
     for batch in BATCHES:
-        images = subject.pictures(batch)
+        images = subject.images(batch)
         calls: dict[Contender, Callable[[], object]] = {}
         for who, model in models.items():
             calls[who, "PyTorch"] = _torch_call(model, images)
@@ -78,7 +78,7 @@ def _graphs_of(teacher: nn.Module, subject: Subject, aside: Path, count: int) ->
     made: list[Path] = []
     try:
         if count > 0:
-            write_graph(teacher, subject.pictures(2), graph, {})
+            write_graph(teacher, subject.images(2), graph, {})
             made.append(graph)
         if count > 1:
             write_int8(graph, small, subject.training().epoch(0), CALIBRATION)

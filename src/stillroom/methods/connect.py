@@ -45,7 +45,7 @@ def connect(
         method: its losses get their connectors, on the CPU.
         student: as its user built it.
         teacher: or None for methods without one.
-        examples: a few training pictures, at least two, on the CPU; with a strong view if the method asks for one.
+        examples: a few training images, at least two, on the CPU; with a strong view if the method asks for one.
         train_labels: (N,) int64, the label of each sample id, -1 for ids that do not occur.
 
     Raises:

@@ -88,7 +88,7 @@ class Method(nn.Module):
 
     Args:
         terms: the losses. Empty means training on labels only.
-        ce: weight of the cross-entropy, finite and not negative. Where a loss asks for a second view of the pictures,
+        ce: weight of the cross-entropy, finite and not negative. Where a loss asks for a second view of the images,
             the cross-entropy is the sum over both views.
         text: how to write this method down; made from the terms when empty.
 

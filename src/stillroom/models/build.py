@@ -36,9 +36,9 @@ def build_model(
             ``package.module:function``, called with ``num_classes=`` and, where its signature takes it,
             ``in_channels=``; or a module, returned as it is.
         num_classes: length of the logits, >= 1.
-        in_channels: channels of the pictures, >= 1.
-        image_size: height and width of the pictures, one number where they are equal. Transformers are built for
-            it, and the finished model is tried on blank pictures of that size.
+        in_channels: channels of the images, >= 1.
+        image_size: height and width of the images, one number where they are equal. Transformers are built for
+            it, and the finished model is tried on blank images of that size.
         pretrained: fetch the published weights of a timm or torchvision model. Their head is replaced by a
             fresh one where they know another number of classes.
         checkpoint: weights to load strictly afterwards; see ``load_weights``.
@@ -51,7 +51,7 @@ def build_model(
     Raises:
         UntrustedError: ``origin`` does not permit what the name asks for.
         InputError: an unknown name (with close matches), a model that cannot be built so or fails on such
-            pictures, weights that cannot be fetched or do not fit.
+            images, weights that cannot be fetched or do not fit.
     """
     if isinstance(image_size, tuple) and image_size[0] == image_size[1]:
         image_size = image_size[0]

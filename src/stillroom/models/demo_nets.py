@@ -1,6 +1,6 @@
 """Small ResNets that train in seconds on a CPU: teachers and student of ``stillroom demo``.
 
-They are CIFAR ResNets whose stem halves the picture, so everything behind it costs a quarter. Give them as
+They are CIFAR ResNets whose stem halves the image, so everything behind it costs a quarter. Give them as
 ``stillroom.models.demo_nets:large``, ``:medium`` and ``:small``.
 """
 
@@ -10,7 +10,7 @@ from stillroom.models.cifar.resnet import CifarResNet
 
 
 def large(num_classes: int, in_channels: int = 3) -> CifarResNet:
-    """Depth 8, widths 32-64-128: 0.3 million parameters and 12 million multiplications a 32x32 picture."""
+    """Depth 8, widths 32-64-128: 0.3 million parameters and 12 million multiplications a 32x32 image."""
     return CifarResNet(num_classes, in_channels, depth=8, widths=(32, 32, 64, 128), stem_stride=2)
 
 

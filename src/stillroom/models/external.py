@@ -1,4 +1,4 @@
-"""Models of timm and torchvision, built for the user's classes, channels and picture size."""
+"""Models of timm and torchvision, built for the user's classes, channels and image size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def from_timm(
     Args:
         name: as ``timm.create_model`` takes it.
         num_classes: length of the logits; timm replaces the head of pretrained weights with another count.
-        in_channels: channels of the pictures; timm adapts the stem of pretrained weights.
+        in_channels: channels of the images; timm adapts the stem of pretrained weights.
         image_size: given as ``img_size`` to the architectures that are built for one size (ViT, Swin …).
         pretrained: fetch the published weights.
         origin: where the name comes from.
@@ -93,7 +93,7 @@ def from_torchvision(
     Args:
         name: as ``torchvision.models.get_model`` takes it.
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         image_size: the vision transformers are built for it.
         pretrained: fetch the default weights.
         origin: where the name comes from.
@@ -104,7 +104,7 @@ def from_torchvision(
     Raises:
         UntrustedError: a file that is not trusted asks for published weights.
         InputError: torchvision refuses these arguments, the weights cannot be fetched, or pretrained weights
-            are asked for pictures that do not have three channels or, with a transformer, another size than
+            are asked for images that do not have three channels or, with a transformer, another size than
             they had.
     """
     _permit(f"torchvision:{name}", origin, elsewhere=False, pretrained=pretrained)

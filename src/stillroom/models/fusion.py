@@ -31,15 +31,15 @@ def frozen(model: nn.Module, example: Tensor) -> nn.Module:
 
     Batch norms are folded into the convolutions before them; in float32 on the CPU, a sum and an activation that follow
     are computed with the convolution. The copy shares every other weight with the model, which stays as it is. It is
-    right for pictures of the example's size, in batches of any size, while the model's weights do not change.
+    right for images of the example's size, in batches of any size, while the model's weights do not change.
 
     Args:
         model: any network, on its device and in its memory layout; it is traced in evaluation mode.
-        example: (B, C, H, W) pictures as the network will get them, B >= 2; the copy's logits must agree on them
+        example: (B, C, H, W) images as the network will get them, B >= 2; the copy's logits must agree on them
             within 2e-5 of the largest.
 
     Returns:
-        The copy in evaluation mode, which maps pictures to whatever the model maps them to; the model itself if it has
+        The copy in evaluation mode, which maps images to whatever the model maps them to; the model itself if it has
         hooks, cannot be traced, holds nothing to fold, or if the copy's logits differ.
     """
     if any(_watched(module) for module in model.modules()):
@@ -70,7 +70,7 @@ class _Tracer(Tracer):
         raise TraceError(f"{node} is not known before the network runs")
 
     def _side(self, value: Any) -> int | float:
-        """A number, or a side of the pictures that go into the network; never the size of the batch."""
+        """A number, or a side of the images that go into the network; never the size of the batch."""
         if isinstance(value, (int, float)):
             return value
         if isinstance(value, Node) and value.target is operator.getitem:
@@ -87,7 +87,7 @@ def _watched(module: nn.Module) -> bool:
 
 
 def _agree(model: nn.Module, fast: nn.Module, example: Tensor) -> bool:
-    """Whether both say the same about a batch and about a single picture."""
+    """Whether both say the same about a batch and about a single image."""
     for images in (example, example[:1]):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             wanted, got = logits_of(model(images)), logits_of(fast(images))

@@ -163,7 +163,7 @@ class Tapped:
         return self._tap.names
 
     def __call__(self, images: Tensor) -> Output:
-        """Pictures (B, C, H, W) -> logits (B, classes) and one feature per name."""
+        """Images (B, C, H, W) -> logits (B, classes) and one feature per name."""
         logits = logits_of(self.model(images))
         features = self._tap.features()
         self._tap.release()

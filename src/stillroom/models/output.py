@@ -45,23 +45,23 @@ def logits_of(output: Any) -> Tensor:
 
 
 def check_output(model: nn.Module, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
-    """Push two blank pictures through a model and see that logits of the right shape come out.
+    """Push two blank images through a model and see that logits of the right shape come out.
 
     Runs in evaluation mode without gradients; every module's training flag is put back, and neither
     batch-norm statistics nor random state change.
 
     Args:
-        model: any module from pictures to logits.
+        model: any module from images to logits.
         num_classes: the expected length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         image_size: their height and width, one number where they are equal.
 
     Raises:
-        InputError: the model fails on such pictures, or its logits are not (2, num_classes).
+        InputError: the model fails on such images, or its logits are not (2, num_classes).
     """
     name = type(model).__name__
     height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
-    pictures = f"pictures of shape (2, {in_channels}, {height}, {width})"
+    tried = f"images of shape (2, {in_channels}, {height}, {width})"
     anchor = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     images = torch.zeros(2, in_channels, height, width, device=anchor.device, dtype=anchor.dtype)
     with evaluating(model), torch.inference_mode():
@@ -69,11 +69,11 @@ def check_output(model: nn.Module, num_classes: int, in_channels: int, image_siz
             output = model(images)
         except Exception as error:
             reason = first_line(error)
-            raise InputError(f"the model {name} fails on {pictures}: {reason}") from error
+            raise InputError(f"the model {name} fails on {tried}: {reason}") from error
     shape = tuple(logits_of(output).shape)
     if shape != (2, num_classes):
         raise InputError(
-            f"the model {name} gives logits of shape {shape} for {pictures}; expected (2, {num_classes}): "
+            f"the model {name} gives logits of shape {shape} for {tried}; expected (2, {num_classes}): "
             "set its number of classes to the data's"
         )
 

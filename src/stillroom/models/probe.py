@@ -1,6 +1,6 @@
 """Where a classifier keeps what losses compare: its stages, its final map, its embedding and its head.
 
-Nothing is assumed about a model. Two passes over a few pictures show which linear layer makes the logits and which map
+Nothing is assumed about a model. Two passes over a few images show which linear layer makes the logits and which map
 has the embedding as its global average; the stages are the model's own list, timm's, or the last map of each size.
 """
 
@@ -105,7 +105,7 @@ def examine(model: nn.Module, images: Tensor) -> Anatomy:
 
     Args:
         model: any classifier whose output ``logits_of`` understands.
-        images: two or more different pictures (B, C, H, W) that it accepts.
+        images: two or more different images (B, C, H, W) that it accepts.
 
     Raises:
         InputError: the model's own ``stages`` or ``preact_stages`` name what is no submodule or gives no tensor, or

@@ -114,7 +114,7 @@ class ReusedHead(nn.Module):
         return source.register_forward_hook(self._listener)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, C, H, W) -> logits (B, classes) of the teacher's classifier."""
+        """Images (B, C, H, W) -> logits (B, classes) of the teacher's classifier."""
         self._listener.heard = None
         if self._stays:
             self.student(images)
@@ -150,7 +150,7 @@ def reuse_head(student: nn.Module, teacher: nn.Module, images: Tensor, *, factor
     Args:
         student: ends in the global average of a map and one linear layer.
         teacher: ends in the same way.
-        images: two or more pictures (B, C, H, W) that both accept.
+        images: two or more images (B, C, H, W) that both accept.
         factor: as for :class:`ReusedHead`.
 
     Raises:

@@ -187,7 +187,7 @@ def notes(fitted: Fitted, recipe: Recipe) -> list[str]:
 
 
 def examples(data: DataSet, method: Method, seed: int) -> Batch:
-    """A few training pictures as they are, for shapes and statistics."""
+    """A few training images as they are, for shapes and statistics."""
     loader = MemoryLoader(
         data.train, batch_size=min(EXAMPLES, len(data.train)), mean=data.mean, std=data.std, shuffle=True, seed=seed,
         strong=method.needs_strong,

@@ -86,7 +86,7 @@ def run_notes(earlier: Earlier, data: DataSet) -> list[str]:
     found = []
     here = list(data.train.images.shape[1:])
     for role, run in earlier.items():
-        there = run.config().get("picture_shape", here)
+        there = run.config().get("image_shape", here)
         if there != here:
             found.append(
                 f"note: {role}={run.path} was trained on images of {_size(there)} and gets them at {_size(here)}; "

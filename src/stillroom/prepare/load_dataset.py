@@ -12,7 +12,7 @@ from stillroom.errors import InputError
 from stillroom.resolve import is_run
 
 
-def with_picture_size(recipe: Recipe) -> Recipe:
+def with_image_size(recipe: Recipe) -> Recipe:
     """The recipe with images of the size that its teacher's run had, or its model's, where it gives none."""
     models = recipe.models
     begun_from = models.model if isinstance(models, TrainModel) else models.teacher
@@ -22,7 +22,7 @@ def with_picture_size(recipe: Recipe) -> Recipe:
     return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
 
 
-def load_pictures(options: DataOptions, copies: int | None = None) -> DataSet:
+def load_dataset(options: DataOptions, copies: int | None = None) -> DataSet:
     """Read the images that the options name; ``copies`` as for :func:`stillroom.data.load_data`."""
     return load_data(
         options.data,
@@ -52,5 +52,5 @@ def as_asked(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
         return data
     channels = data.train.images.shape[1]
     if len(mean) != channels or len(std) != channels:
-        raise InputError(f"mean={mean}, std={std}: the pictures have {channels} channels, give {channels} numbers each")
+        raise InputError(f"mean={mean}, std={std}: the images have {channels} channels, give {channels} numbers each")
     return replace(data, mean=tuple(mean), std=tuple(std))

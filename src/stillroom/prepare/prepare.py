@@ -19,7 +19,7 @@ from stillroom.models.reused_classifier import ReusedHead
 from stillroom.prepare.auto_settings import settings_of
 from stillroom.prepare.fitting import Fitted, Inputs, check_names, fit, notes
 from stillroom.prepare.leak_check import set_notes
-from stillroom.prepare.load_dataset import load_pictures
+from stillroom.prepare.load_dataset import load_dataset
 from stillroom.prepare.run_identity import (
     as_left,
     contents,
@@ -42,7 +42,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     Args:
         recipe: the settings.
         inputs: objects used instead of the recipe's names.
-        reporter: told about pictures that were left out.
+        reporter: told about images that were left out.
         machine: where this process computes.
 
     Raises:
@@ -50,7 +50,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     """
     check_names(recipe, inputs)
     with first_process_first(machine):  # it may fill the cache
-        data = inputs.data or load_pictures(recipe.data)
+        data = inputs.data or load_dataset(recipe.data)
     fitted = fit(recipe, inputs, data)
     data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
     for line in (*set_notes(data, fitted.earlier), *(f"note: {note}" for note in notes(fitted, recipe))):
@@ -95,9 +95,9 @@ def _bank_key(
     if not fitted.method.bankable:
         reporter.say(f"note: bank= is not used: {fitted.method.text} reads more of the teacher than its logits")
         return None
-    pictures = "-".join(found[f"{side} images"] for side in ("training", "validation"))
+    images = "-".join(found[f"{side} images"] for side in ("training", "validation"))
     return bank_key(
-        fitted.data, teacher=teacher[0], probe=teacher[1], pictures=pictures, seed=recipe.run.seed,
+        fitted.data, teacher=teacher[0], probe=teacher[1], images=images, seed=recipe.run.seed,
         precision=machine.precision,
     )  # fmt: skip
 
@@ -107,9 +107,9 @@ def _inputs(data: DataSet, student: nn.Module, weights: str | None, key: BankKey
     images = data.train.images
     return {
         "teacher_bank": None if key is None else key.digest,
-        "picture_shape": list(images.shape[1:]),
-        "train_pictures": len(data.train),
-        "val_pictures": len(data.val),
+        "image_shape": list(images.shape[1:]),
+        "train_images": len(data.train),
+        "val_images": len(data.val),
         "classes": list(data.train.classes),
         "teacher_weights": weights,
         "reused_head": student.plan() if isinstance(student, ReusedHead) else None,

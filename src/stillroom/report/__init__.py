@@ -1,1 +1,1 @@
-"""Tables, pictures and pages, made from run folders alone."""
+"""Tables, images and pages, made from run folders alone."""

@@ -15,7 +15,7 @@ from stillroom.report.usable_runs import LeftOut, accuracy_of, trouble
 from stillroom.trust import NOTHING, Trust
 
 # What the runs of one pair have in common, or their accuracies could not be compared.
-ALIKE = ("classes", "train_pictures", "val_pictures", "picture_shape", "epochs")
+ALIKE = ("classes", "train_images", "val_images", "image_shape", "epochs")
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def gains_chart(gains: Sequence[tuple[str, float]], reach: float) -> str:
 
 
 def plane_chart(points: Sequence[tuple[float, float]], labels: Sequence[int]) -> str:
-    """Draw pictures as points in the plane, one path a class, so that thousands of points stay small.
+    """Draw images as points in the plane, one path a class, so that thousands of points stay small.
 
     Args:
         points: (x, y), from -1 to 1.

@@ -19,8 +19,8 @@ class Change:
     Attributes:
         label: the true class.
         named: the class it is taken for.
-        before: pictures under the reference, mean over the common seeds.
-        after: pictures under the method.
+        before: images under the reference, mean over the common seeds.
+        after: images under the method.
     """
 
     label: str
@@ -62,7 +62,7 @@ def confusion_changes(pair: Pair, reference: str, each: int = 6) -> dict[str, Ch
 
 
 def confusions(given: Answers) -> Tensor:
-    """How many pictures of each class (row) are taken for each other class (column), (C, C) int64, diagonal 0."""
+    """How many images of each class (row) are taken for each other class (column), (C, C) int64, diagonal 0."""
     classes = given.logits.shape[1]
     places = given.labels * classes + given.logits.argmax(1)
     return torch.bincount(places, minlength=classes**2).reshape(classes, classes).fill_diagonal_(0)

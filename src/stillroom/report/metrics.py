@@ -23,7 +23,7 @@ from stillroom.reading import read_json
 from stillroom.report.predictions import (
     Answers,
     answers,
-    pictures_of,
+    dataset_of,
     student_of,
     teacher_answers,
     teacher_of,
@@ -42,19 +42,19 @@ class Measures:
 
     Attributes:
         last: validation accuracy after the last epoch, in percent.
-        best: highest validation accuracy of any epoch, in percent; the epoch was chosen by these very pictures.
+        best: highest validation accuracy of any epoch, in percent; the epoch was chosen by these very images.
         best_epoch: the epoch it was reached in, counted from 1.
         ece: expected calibration error over 15 bins, in percent; of the exported weights, as all up to per_class.
-        agreement: share of validation pictures on which the student names the teacher's class, in percent; None
+        agreement: share of validation images on which the student names the teacher's class, in percent; None
             without a teacher.
         kl_to_teacher: mean Kullback-Leibler divergence of the student's probabilities from the teacher's at
             temperature 1, in nats; None without a teacher, or where it cannot be brought back.
-        val_loss: mean cross-entropy on the validation pictures, in nats.
-        per_class: accuracy on each class, in percent, in the order of the classes; 0 for a class without pictures.
+        val_loss: mean cross-entropy on the validation images, in nats.
+        per_class: accuracy on each class, in percent, in the order of the classes; 0 for a class without images.
         parameters: of the trained model.
-        macs: multiplications with additions for one picture, in convolutions, linear layers and attention.
+        macs: multiplications with additions for one image, in convolutions, linear layers and attention.
         seconds: spent in training steps, without those in which the teacher answered for its bank.
-        images_per_second: training pictures in each of these seconds, median over the epochs.
+        images_per_second: training images in each of these seconds, median over the epochs.
         peak_memory: largest memory of training in bytes; None where the run did not record it.
     """
 
@@ -135,7 +135,7 @@ def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | 
 
 def _teacher_macs(run: RunFolder) -> int | None:
     try:
-        data = pictures_of(run)
+        data = dataset_of(run)
         teacher = teacher_of(run, data)
     except InputError:
         return None
@@ -146,7 +146,7 @@ def measure(run: RunFolder) -> Measures:
     """The numbers of a finished run, computed once and kept in its folder as ``measures.json``.
 
     Raises:
-        InputError: the run is not finished, or its model or pictures cannot be brought back.
+        InputError: the run is not finished, or its model or images cannot be brought back.
     """
     path, digest = run.path / "measures.json", weights_digest(run)
     found = _read(path, digest)
@@ -209,7 +209,7 @@ def _divergence(student: Tensor, teacher: Tensor) -> float:
 
 
 def _macs(run: RunFolder) -> int:
-    data = pictures_of(run)
+    data = dataset_of(run)
     return count_macs(student_of(run, data), data)
 
 

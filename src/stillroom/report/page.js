@@ -32,7 +32,7 @@ for (const explorer of document.querySelectorAll(".explorer")) {
 }
 
 function show(explorer, data, chosen) {
-  explorer.querySelector(".pictures").textContent = data.pictures[chosen];
+  explorer.querySelector(".images").textContent = data.images[chosen];
   const rows = explorer.querySelectorAll("table.relations tr");
   for (const row of rows) {
     row.querySelectorAll("[data-part]").forEach((cell, place) => fill(cell, data, chosen, place));

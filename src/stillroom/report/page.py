@@ -117,11 +117,11 @@ def write_report(
         path: the HTML file; what stood there stays whole until the new one is.
         comparison: from :func:`stillroom.report.aggregate.read_comparison`.
         summaries: of its pairs, from :func:`stillroom.report.summary.summarize`.
-        views: whether to show alignment, relations, pictures and feature planes, which asks every student again.
+        views: whether to show alignment, relations, images and feature planes, which asks every student again.
         say: told what is being done, a line at a time.
 
     Raises:
-        InputError: a run's model or pictures cannot be brought back, or the file is not a page of ours.
+        InputError: a run's model or images cannot be brought back, or the file is not a page of ours.
     """
     refuse_foreign(path, PAGE, "--out")
     labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
@@ -250,7 +250,7 @@ def _costs(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
         spent += f", without the {duration(filling)} in which the teacher answered for its bank"
     return [
         _cost(times, f"training time, {unit}", spent),
-        _cost(macs, "million MACs a picture", f"Accuracy against the work of one answer. {sizes}", logarithmic=True),
+        _cost(macs, "million MACs an image", f"Accuracy against the work of one answer. {sizes}", logarithmic=True),
     ]
 
 

@@ -101,7 +101,7 @@ def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
     if len(summary.methods) == 1:
         results = tuple(column for column in results if column.head != "verdict")
     return [
-        _table("Accuracy on the validation pictures", results, lines, reference),
+        _table("Accuracy on the validation images", results, lines, reference),
         _table("Closeness to the teacher, and cost", costs, lines, reference),
     ]
 
@@ -128,7 +128,7 @@ def _results(reference: str) -> tuple[Column, ...]:
         Column("p adjusted", "Benjamini-Hochberg over this pair's comparisons", _of_difference(_adjusted)),
         Column("p permutation", "exact permutation test over seeds, not corrected", _of_difference(_permutation)),
         Column("effect", "Cohen's d_z: mean over standard deviation of the differences", _of_difference(_effect)),
-        Column("best %", "the same of each run's best epoch, which these very pictures chose", _best),
+        Column("best %", "the same of each run's best epoch, which these very images chose", _best),
         Column("seeds", "how many runs", _seeds),
         Column("published %", "what the recipe's source reports", _published),
     )
@@ -175,7 +175,7 @@ def _points(difference: Difference) -> Entry:
     if difference.low is not None and difference.high is not None:
         text += f" [{signed(difference.low, 2)}, {signed(difference.high, 2)}]"
     seeds = f"{counted(difference.seeds, 'seed')} in common"
-    basis = seeds if difference.basis == "seeds" else "one seed, over its pictures"
+    basis = seeds if difference.basis == "seeds" else "one seed, over its images"
     return Entry(text, difference.mean, basis)
 
 
@@ -233,7 +233,7 @@ def short_count(count: float) -> str:
 COSTS = (
     Column(
         "agreement %",
-        "share of pictures on which the student names the teacher's class",
+        "share of images on which the student names the teacher's class",
         lambda line: _mean((one.agreement for one in line.measures), "{:.2f}".format),
     ),
     Column(
@@ -251,7 +251,7 @@ COSTS = (
     ),
     Column(
         "MACs",
-        "multiplications with additions for one picture",
+        "multiplications with additions for one image",
         lambda line: _mean((m.macs for m in line.measures), short_count),
     ),
     Column(
@@ -261,7 +261,7 @@ COSTS = (
     ),
     Column(
         "images/s",
-        "training pictures in a second of this time, median over the epochs",
+        "training images in a second of this time, median over the epochs",
         lambda line: _mean((m.images_per_second for m in line.measures), "{:,.0f}".format),
     ),
     Column(

@@ -1,4 +1,4 @@
-"""What a finished run's student and its teacher say about the validation pictures, computed once and kept."""
+"""What a finished run's student and its teacher say about the validation images, computed once and kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stillroom.files import write_atomically
 from stillroom.models.fusion import frozen
 from stillroom.models.predict import predict
 from stillroom.models.weight_files import read_safetensors
-from stillroom.prepare.load_dataset import as_asked, load_pictures
+from stillroom.prepare.load_dataset import as_asked, load_dataset
 from stillroom.prepare.run_identity import contents
 from stillroom.reading import UnreadableError, open_file
 from stillroom.resolve import build, fingerprint, is_run
@@ -33,12 +33,12 @@ from stillroom.runtime.device import Machine, make_machine
 
 STORED = "validation.safetensors"
 FORMAT = "1"  # to be raised when the files change: older ones are then computed again
-AS_SHOWN = ("mean", "std", "pad", "flip", "rotate", "min_scale")  # settings that do not decide which pictures there are
+AS_SHOWN = ("mean", "std", "pad", "flip", "rotate", "min_scale")  # settings that do not decide which images there are
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A model's answers about every validation picture, in the data set's order.
+    """A model's answers about every validation image, in the data set's order.
 
     Attributes:
         logits: (N, C), float32, on the CPU.
@@ -54,8 +54,8 @@ class Answers:
         return self.logits.argmax(1) == self.labels
 
 
-def pictures_of(run: RunFolder) -> DataSet:
-    """The pictures as a run saw them; those loaded last are kept, so that many runs of one comparison load them once.
+def dataset_of(run: RunFolder) -> DataSet:
+    """The images as a run saw them; those loaded last are kept, so that many runs of one comparison load them once.
 
     Raises:
         InputError: they cannot be loaded, or are not those of the run any more.
@@ -66,13 +66,13 @@ def pictures_of(run: RunFolder) -> DataSet:
     loaded_as = DataOptions(**{name: value for name, value in known.items() if name not in AS_SHOWN})
     data = as_asked(_loaded(loaded_as), asked, "")
     found = {
-        "classes": list(data.train.classes), "picture_shape": list(data.train.images.shape[1:]),
-        "train_pictures": len(data.train), "val_pictures": len(data.val),
+        "classes": list(data.train.classes), "image_shape": list(data.train.images.shape[1:]),
+        "train_images": len(data.train), "val_images": len(data.val),
     }  # fmt: skip
     for name, value in found.items():
         if config.get(name, value) != value:
             raise InputError(
-                f"{run.path}: the pictures of data={asked.data} have changed since this run ({name} differs); "
+                f"{run.path}: the images of data={asked.data} have changed since this run ({name} differs); "
                 "bring back those it was trained on, or train it again"
             )
     recorded = contents_of(config)
@@ -100,7 +100,7 @@ def named_set_of(run: RunFolder) -> DataSet | None:
 
 @lru_cache(maxsize=2)
 def _loaded(options: DataOptions) -> DataSet:
-    return load_pictures(options)
+    return load_dataset(options)
 
 
 @lru_cache(maxsize=2)
@@ -113,7 +113,7 @@ def student_of(run: RunFolder, data: DataSet) -> nn.Module:
 
     Args:
         run: the run.
-        data: from :func:`pictures_of`.
+        data: from :func:`dataset_of`.
 
     Raises:
         InputError: the run is not finished, or its model cannot be built from its name.
@@ -127,7 +127,7 @@ def teacher_of(run: RunFolder, data: DataSet) -> nn.Module | None:
 
     Args:
         run: the run.
-        data: from :func:`pictures_of`.
+        data: from :func:`dataset_of`.
 
     Raises:
         InputError: the teacher cannot be brought back, or has other weights than it had in the run.
@@ -173,28 +173,28 @@ def answers(run: RunFolder) -> Answers:
     are computed in the run's number format, on this machine's device.
 
     Raises:
-        InputError: the run is not finished, or its model or pictures cannot be brought back.
+        InputError: the run is not finished, or its model or images cannot be brought back.
     """
     return _kept(run.path / STORED, run, weights_digest(run), student_of)
 
 
 def teacher_answers(run: RunFolder) -> Answers | None:
-    """The answers of a run's teacher about the pictures as the run saw them.
+    """The answers of a run's teacher about the images as the run saw them.
 
-    They are kept beside the runs, once for all runs with the same teacher and pictures.
+    They are kept beside the runs, once for all runs with the same teacher and images.
 
     Returns:
         None for a run without teacher, and where the teacher cannot be brought back (:func:`teacher_trouble` says
         why).
 
     Raises:
-        InputError: the pictures cannot be brought back.
+        InputError: the images cannot be brought back.
     """
     config = run.config()
     if not config.get("teacher_weights"):
         return None
     decisive = ("teacher_weights", "data", "image_size", "val_fraction", "skip_broken", "mean", "std", "precision")
-    facts = {name: config.get(name) for name in (*decisive, "picture_shape", "val_pictures", "classes")}
+    facts = {name: config.get(name) for name in (*decisive, "image_shape", "val_images", "classes")}
     if recorded := contents_of(config):
         facts |= {"data": recorded}  # wherever it lies
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
@@ -209,7 +209,7 @@ def teacher_trouble(run: RunFolder) -> str:
     """Why a run's teacher cannot be brought back; empty where it can, or where there is none.
 
     Raises:
-        InputError: the pictures cannot be brought back.
+        InputError: the images cannot be brought back.
     """
     if not run.config().get("teacher_weights") or teacher_answers(run) is not None:
         return ""
@@ -219,7 +219,7 @@ def teacher_trouble(run: RunFolder) -> str:
 def teacher_refusal(run: RunFolder) -> str:
     """Why a run's teacher cannot be built again, though its logits may be kept; empty where it can or there is none."""
     try:
-        teacher_of(run, pictures_of(run))
+        teacher_of(run, dataset_of(run))
     except InputError as error:
         return str(error)
     return ""
@@ -262,10 +262,10 @@ def _kept(
 ) -> Answers:
     """Answers from their file if it fits, else computed and written."""
     config = run.config()
-    found = _read(path, digest, (config["val_pictures"], len(config["classes"])))
+    found = _read(path, digest, (config["val_images"], len(config["classes"])))
     if found is not None:
         return found
-    data = pictures_of(run)
+    data = dataset_of(run)
     made = _compute(model_of(run, data), data, config, taught=taught)
     with suppress(OSError):  # a folder that cannot be written costs time, not the report
         _write(path, digest, made)
@@ -312,7 +312,7 @@ def _write(path: Path, digest: str, made: Answers) -> None:
 
 
 def _read(path: Path, digest: str, shape: tuple[int, int]) -> Answers | None:
-    """What a file holds; None where there is none, or it is damaged, older or about other weights or pictures."""
+    """What a file holds; None where there is none, or it is damaged, older or about other weights or images."""
     try:
         tensors, facts = read_safetensors(path)
         if facts != {"format": FORMAT, "weights": digest}:

@@ -13,7 +13,7 @@ from stillroom.engine.run_folder import trained_model
 from stillroom.formatting import counted
 from stillroom.report.aggregate import Pair
 
-OWN = {"name", "runs", "seed", "method", "classes", "val_pictures", "train_pictures", "picture_shape", "teacher_bank"}
+OWN = {"name", "runs", "seed", "method", "classes", "val_images", "train_images", "image_shape", "teacher_bank"}
 OWN |= {"model", "teacher", "student", "teacher_weights", "reused_head", "bank", "bank_gb", "shard_teacher", "identity"}
 
 
@@ -53,8 +53,8 @@ def making_of(pair: Pair) -> Making:
     first = configs[pair.cells[0].run.path.name]
     return Making(
         data=(
-            f"{first['data']}: {counted(len(first['classes']), 'class')}, {first['train_pictures']:,} training and "
-            f"{first['val_pictures']:,} validation pictures"
+            f"{first['data']}: {counted(len(first['classes']), 'class')}, {first['train_images']:,} training and "
+            f"{first['val_images']:,} validation images"
         ),
         models=_models(pair),
         schedule=(

@@ -56,8 +56,8 @@ def _is_whole(config: Mapping[str, Any]) -> bool:
     known = next((known for known in describe_sets() if known.name == name), None)
     if known is None or known.name not in WHOLE or not config.get("teacher"):
         return False
-    counts = (config.get("train_pictures"), config.get("val_pictures"))
-    shape = config.get("picture_shape")
+    counts = (config.get("train_images"), config.get("val_images"))
+    shape = config.get("image_shape")
     return (
         counts == WHOLE[known.name]
         and shape == [3, known.size, known.size]

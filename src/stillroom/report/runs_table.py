@@ -24,9 +24,9 @@ class Row:
         parameters: of the trained model.
         best: highest validation accuracy of any epoch, in percent.
         last: validation accuracy after the last epoch, in percent.
-        agreement: share of validation pictures on which the student names the teacher's class, in percent.
+        agreement: share of validation images on which the student names the teacher's class, in percent.
         seconds: spent in training steps.
-        speed: training pictures a second, median over the epochs.
+        speed: training images a second, median over the epochs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Whether a difference is more than chance: paired tests over seeds, or over pictures where there is one seed."""
+"""Whether a difference is more than chance: paired tests over seeds, or over images where there is one seed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Difference:
         mean: ours minus the reference's, in points of accuracy; None where nothing is paired.
         low: lower end of the 95 % confidence interval of the mean; None where there is none.
         high: upper end of it.
-        p: two-sided, of the paired t-test (basis seeds) or of McNemar's exact test (basis pictures); None where
+        p: two-sided, of the paired t-test (basis seeds) or of McNemar's exact test (basis images); None where
             there is no test. Where the same difference, not zero, shows at every seed, a t-test is not defined and
             this is p_permutation.
-        effect: Cohen's d_z, the mean over the standard deviation of the differences; None for pictures and where
+        effect: Cohen's d_z, the mean over the standard deviation of the differences; None for images and where
             the differences are all the same and not zero.
         seeds: how many seeds are paired.
         basis: what the test sums over.
-        p_permutation: two-sided, of the exact permutation test over seeds; None for pictures and below two seeds.
+        p_permutation: two-sided, of the exact permutation test over seeds; None for images and below two seeds.
         p_adjusted: p after correction for all comparisons of one pair; None before :func:`adjusted`.
         verdict: from p_adjusted where there is one, else from p, at level 0.05.
     """
@@ -41,7 +41,7 @@ class Difference:
     p: float | None
     effect: float | None
     seeds: int
-    basis: Literal["seeds", "pictures"]
+    basis: Literal["seeds", "images"]
     p_permutation: float | None = None
     p_adjusted: float | None = None
     verdict: Verdict = "not distinguishable"
@@ -101,29 +101,29 @@ def _permutation(left: np.ndarray, right: np.ndarray) -> float:
     return float(result.pvalue)
 
 
-def picture_difference(ours: Tensor, reference: Tensor) -> Difference:
-    """Compare two students over pictures with McNemar's exact test; it says nothing about other seeds.
+def image_difference(ours: Tensor, reference: Tensor) -> Difference:
+    """Compare two students over images with McNemar's exact test; it says nothing about other seeds.
 
     Args:
-        ours: whether each picture was named rightly, (N,), bool.
+        ours: whether each image was named rightly, (N,), bool.
         reference: the same of the other student, (N,), bool.
 
     Raises:
-        ValueError: they are not about the same number of pictures, or about none.
+        ValueError: they are not about the same number of images, or about none.
     """
     if ours.shape != reference.shape or ours.dim() != 1 or len(ours) == 0:
-        raise ValueError(f"ours is {tuple(ours.shape)}, reference {tuple(reference.shape)}; give one value a picture")
+        raise ValueError(f"ours is {tuple(ours.shape)}, reference {tuple(reference.shape)}; give one value an image")
     from scipy import stats
 
     gained, lost = int((ours & ~reference).sum()), int((reference & ~ours).sum())
     differ = gained + lost
     if differ == 0:
-        return Difference(0.0, 0.0, 0.0, 1.0, None, 1, "pictures")
+        return Difference(0.0, 0.0, 0.0, 1.0, None, 1, "images")
     test = stats.binomtest(gained, differ, 0.5)
     interval = test.proportion_ci(0.95, method="exact")
     points = 100 * differ / len(ours)  # what it would be if all that differ were gained
     low, mean, high = (float((2 * share - 1) * points) for share in (interval.low, gained / differ, interval.high))
-    return _judged(Difference(mean, low, high, float(test.pvalue), None, 1, "pictures"))
+    return _judged(Difference(mean, low, high, float(test.pvalue), None, 1, "images"))
 
 
 def adjusted(differences: Sequence[Difference], level: float = LEVEL) -> list[Difference]:

@@ -16,7 +16,7 @@ from stillroom.report.metrics import Measures, TeacherMeasures, measure, measure
 from stillroom.report.predictions import answers, teacher_refusal, teacher_trouble
 from stillroom.report.provenance import apart
 from stillroom.report.runs_table import short_nats, signed
-from stillroom.report.statistics import LEVEL, Difference, adjusted, paired_difference, picture_difference
+from stillroom.report.statistics import LEVEL, Difference, adjusted, image_difference, paired_difference
 from stillroom.report.usable_runs import LeftOut, accuracy_of
 from stillroom.trust import UntrustedError
 
@@ -165,7 +165,7 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 
 def _difference(pair: Pair, method: str, reference: str, measures: dict[str, dict[int, Measures]]) -> Difference:
-    """Over common seeds; with one of them, over its pictures."""
+    """Over common seeds; with one of them, over its images."""
     sides = ({seed: one.last for seed, one in measures[name].items()} for name in (method, reference))
     difference = paired_difference(*sides)
     if difference.seeds != 1:
@@ -173,7 +173,7 @@ def _difference(pair: Pair, method: str, reference: str, measures: dict[str, dic
     ours, theirs = _of_common_seed(pair, method, reference)
     if "best" in (ours.run.summary().get("exported"), theirs.run.summary().get("exported")):
         return difference  # the answers at hand are not those of the last epoch
-    return picture_difference(answers(ours.run).correct, answers(theirs.run).correct)
+    return image_difference(answers(ours.run).correct, answers(theirs.run).correct)
 
 
 def _of_common_seed(pair: Pair, method: str, reference: str) -> tuple[Cell, Cell]:
@@ -268,7 +268,7 @@ def _named(label: str, difference: Difference) -> str:
         facts.append(f"{signed(difference.low, 2)} to {signed(difference.high, 2)}")
     p = difference.p if difference.p_adjusted is None else difference.p_adjusted
     facts.append("no test" if p is None else p_text(p))
-    facts.append("one seed, over its pictures" if difference.basis == "pictures" else counted(difference.seeds, "seed"))
+    facts.append("one seed, over its images" if difference.basis == "images" else counted(difference.seeds, "seed"))
     return f"{label} ({', '.join(facts)})"
 
 
@@ -289,10 +289,10 @@ def _basis(differences: Sequence[Difference]) -> list[str]:
             "t-test with its 95 % interval. The exact permutation test stands beside it; "
             f"with {counted(fewest, 'seed')} it cannot go below p {2 / 2**fewest:.3g}."
         )
-    if any(difference.basis == "pictures" for difference in tested):
+    if any(difference.basis == "images" for difference in tested):
         lines.append(
-            "With one common seed, McNemar's exact test over the validation pictures takes the place of a test over "
-            "seeds. It speaks of these two students on these pictures, not of the methods: another seed may turn the "
+            "With one common seed, McNemar's exact test over the validation images takes the place of a test over "
+            "seeds. It speaks of these two students on these images, not of the methods: another seed may turn the "
             "order around. Run more seeds to compare methods."
         )
     if any(difference.seeds == 1 and difference.p is None for difference in differences):
@@ -305,7 +305,7 @@ def _basis(differences: Sequence[Difference]) -> list[str]:
     elif tested:
         lines.append(f"A verdict holds at p below {LEVEL:g}; one comparison needs no correction.")
     lines.append(
-        "The best epoch is chosen by the pictures it is then measured on, which flatters it; no difference is taken of "
+        "The best epoch is chosen by the images it is then measured on, which flatters it; no difference is taken of "
         "it."
     )
     return lines

@@ -86,7 +86,7 @@ def from_all(value: Any) -> list[Any]:
 
 
 def mean_of_shares(value: float, count: int) -> float:
-    """The mean over all processes of a value that is itself a mean, over ``count`` pictures here."""
+    """The mean over all processes of a value that is itself a mean, over ``count`` images here."""
     shares = from_all((value, count))
     return float(sum(each * number for each, number in shares) / sum(number for _, number in shares))
 

@@ -18,7 +18,7 @@ class PeakMemory:
     """The peak since this was made, or since the last one was: there is one counter for all.
 
     On CUDA it is what PyTorch's tensors take on the device. On the CPU it is what the whole process has in memory, its
-    code and the pictures included; only Linux can tell.
+    code and the images included; only Linux can tell.
 
     Args:
         device: where a run computes.

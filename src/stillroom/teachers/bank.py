@@ -21,7 +21,7 @@ BLOCK_BYTES = 64 * 2**20  # many classes make a block shorter
 
 
 def positions_of(loader: MemoryLoader) -> int:
-    """The number of pictures that this process sees in an epoch of a loader."""
+    """The number of images that this process sees in an epoch of a loader."""
     seen = min(len(loader) * loader.batch_size, len(loader.images))
     return len(range(loader.rank, seen, loader.world_size))
 
@@ -31,7 +31,7 @@ class View:
     """One kind of logits in the bank.
 
     Attributes:
-        positions: pictures this process sees in an epoch, >= 1.
+        positions: images this process sees in an epoch, >= 1.
         epochs: epochs the whole run asks for, >= 1; only for the sizes that are told.
     """
 
@@ -55,7 +55,7 @@ class TeacherBank:
     """Logits of one teacher, read and written in the order in which training goes through an epoch.
 
     Position ``i`` of this process is position ``i * world_size + rank`` of the epoch's order, as ``MemoryLoader``
-    deals the pictures out. Every process has files of its own and needs no word from the others; another
+    deals the images out. Every process has files of its own and needs no word from the others; another
     ``world_size`` finds nothing. At most two blocks a view are held in memory, and one that is being filled.
 
     Args:
@@ -97,7 +97,7 @@ class TeacherBank:
 
     @property
     def training_views(self) -> tuple[str, ...]:
-        """The views of the training pictures."""
+        """The views of the training images."""
         return tuple(view for view in self.views if view != "val")
 
     @staticmethod

@@ -22,20 +22,20 @@ class BankKey:
 
     Attributes:
         teacher: fingerprint of the teacher: its weights, and all else that it computes with.
-        pictures: fingerprints of the images, as :func:`stillroom.prepare.run_identity.contents` makes them.
+        images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.contents` makes them.
         augment: settings of the augmentation, None for none.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1].
         seed: of order and augmentation.
         precision: what the teacher computes in, after "auto" was resolved.
-        classes: number of logits a picture.
-        count: number of training pictures.
+        classes: number of logits an image.
+        count: number of training images.
         probe: what the teacher says about a few training images. It is no part of the key, for it may differ in its
             last digits on another processor; it is kept beside the logits and compared with a tolerance.
     """
 
     teacher: str
-    pictures: str
+    images: str
     augment: dict[str, Any] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -59,21 +59,21 @@ class BankKey:
 
 
 def bank_key(
-    data: DataSet, *, teacher: str, pictures: str, probe: Sequence[Sequence[float]] = (), seed: int, precision: str
+    data: DataSet, *, teacher: str, images: str, probe: Sequence[Sequence[float]] = (), seed: int, precision: str
 ) -> BankKey:
     """Name the logits that a teacher gives for a data set.
 
     Args:
-        data: training and validation pictures with their statistics and augmentation.
+        data: training and validation images with their statistics and augmentation.
         teacher: fingerprint of the teacher.
-        pictures: fingerprints of training and validation images.
+        images: fingerprints of training and validation images.
         probe: what the teacher says about a few training images.
         seed: of the training loader.
         precision: what the teacher computes in, after "auto" was resolved.
     """
     return BankKey(
         teacher=teacher,
-        pictures=pictures,
+        images=images,
         augment=None if data.augment is None else asdict(data.augment),
         mean=tuple(data.mean),
         std=tuple(data.std),

@@ -33,7 +33,7 @@ class Teaching:
         sharded: whether the processes compute its answers together.
 
     Attributes:
-        filling: seconds in which answers about training pictures were computed for the bank. They are the bank's cost,
+        filling: seconds in which answers about training images were computed for the bank. They are the bank's cost,
             not the student's: whoever comes next reads them.
     """
 
@@ -49,7 +49,7 @@ class Teaching:
         Args:
             batch: this process's share.
             epoch: counted from 1.
-            start: place of the batch's first picture among this process's pictures of the epoch.
+            start: place of the batch's first image among this process's images of the epoch.
         """
         bank = self.bank
         if bank is None:
@@ -73,7 +73,7 @@ class Teaching:
         return Output(found.pop("logits"), found)
 
     def about_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:
-        """Logits and labels of this process's validation pictures."""
+        """Logits and labels of this process's validation images."""
         labels = val.images.labels[self.machine.rank :: self.machine.world_size].to(self.machine.device)
         stored = None if self.bank is None else self.bank.read("val", 0, 0, len(labels))
         if self._everywhere(stored is not None) and stored is not None:

@@ -50,7 +50,7 @@ def test_the_module_sums_the_levels() -> None:
 
 
 @pytest.mark.parametrize("power", [0.5, 2, 3])
-def test_only_the_picture_counts(power: float) -> None:
+def test_only_the_image_counts(power: float) -> None:
     student, teacher = maps(3, 4, 5, 5), maps(3, 2, 5, 5, seed=1)
     scales = torch.tensor([1e-3, 7.0, -1e4]).double().view(3, 1, 1, 1)
     expected = at(student, teacher, power=power)
@@ -69,14 +69,14 @@ def test_zeros_stay_finite(dtype: torch.dtype, power: float) -> None:
     student, teacher = student.requires_grad_(), torch.zeros(3, 2, 4, 4, dtype=dtype)
     loss = at(student, teacher, power=power)
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(2 / 3 / 16, rel=1e-5)  # a picture of length 1 against none, in two of three
+    assert loss.item() == pytest.approx(2 / 3 / 16, rel=1e-5)  # an image of length 1 against none, in two of three
     assert gradient_of(loss, student).isfinite().all()
     assert gradient_of(loss, student)[0].abs().max() == 0
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-4, 1e4, 1e30])
 @pytest.mark.parametrize("power", [0.5, 2, 8])
-def test_any_magnitude_has_the_same_picture(scale: float, power: float) -> None:
+def test_any_magnitude_has_the_same_image(scale: float, power: float) -> None:
     student, teacher = maps(2, 3, 4, 4).float(), maps(2, 3, 4, 4, seed=1).float()
     scaled = (scale * student).requires_grad_()
     loss = at(scaled, teacher / scale, power=power)

@@ -1,4 +1,4 @@
-"""A made-up pair: tiny pictures, tiny networks, and runs that answer as a test wants."""
+"""A made-up pair: tiny images, tiny networks, and runs that answer as a test wants."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Looker(nn.Module):
         return self.fc(self.pool(self.conv(images)).flatten(1))
 
 
-def made_data(pictures=40):
+def made_data(images=40):
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 255, (pictures, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(pictures) % len(CLASSES)
-    part = ImageSet(images, labels, torch.arange(pictures), CLASSES)
+    images = torch.randint(0, 255, (images, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(images) % len(CLASSES)
+    part = ImageSet(images, labels, torch.arange(images), CLASSES)
     return DataSet("made", part, part, (0.5,), (0.25,), Augment())
 
 
@@ -69,7 +69,7 @@ def made_pair(monkeypatch, methods, logits, teacher=None, models=None, teacher_m
         return Answers(logits[run.name], data.val.labels)
 
     monkeypatch.setattr(view_models, "answers", says)
-    monkeypatch.setattr(view_models, "pictures_of", lambda run: data)
+    monkeypatch.setattr(view_models, "dataset_of", lambda run: data)
     monkeypatch.setattr(view_models, "student_of", lambda run, data: models.get(run.name, Looker()))
     monkeypatch.setattr(
         view_models, "teacher_answers", lambda run: None if teacher is None else Answers(teacher, data.val.labels)
@@ -79,5 +79,5 @@ def made_pair(monkeypatch, methods, logits, teacher=None, models=None, teacher_m
     return Pair("t", "s", None, cells, {})
 
 
-def random_logits(seed, pictures=40, classes=4):
-    return torch.randn(pictures, classes, generator=torch.Generator().manual_seed(seed))
+def random_logits(seed, images=40, classes=4):
+    return torch.randn(images, classes, generator=torch.Generator().manual_seed(seed))

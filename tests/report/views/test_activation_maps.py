@@ -9,7 +9,7 @@ from tests.report.views.made import Looker
 
 
 class Corner(nn.Module):
-    """Sees the upper left quarter of the picture only, for class 1; class 0 sees nothing."""
+    """Sees the upper left quarter of the image only, for class 1; class 0 sees nothing."""
 
     def __init__(self, functional=False):
         super().__init__()
@@ -43,8 +43,8 @@ class Tokens(nn.Module):
         return self.fc(self.embed(images[:, 0]).mean(1))
 
 
-def bright(pictures=3):
-    return torch.rand(pictures, 1, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.5
+def bright(images=3):
+    return torch.rand(images, 1, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
 def test_a_model_that_looks_at_one_corner_lights_that_corner():
@@ -62,7 +62,7 @@ def test_a_class_that_nothing_speaks_for_has_an_empty_map():
     assert maps.abs().max() == 0
 
 
-def test_more_pictures_than_a_batch_come_back_in_order():
+def test_more_images_than_a_batch_come_back_in_order():
     images = bright(40)
     classes = torch.ones(40, dtype=torch.long)
     maps, _ = activation_maps(Corner(), images, classes)

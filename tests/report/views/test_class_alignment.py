@@ -52,15 +52,15 @@ def test_all_methods_share_one_colour_scale():
     both = align(teacher, {"near": near, "far": far}, CLASSES)
     alone = align(teacher, {"near": near}, CLASSES)
     assert both.high > 2 * alone.high
-    assert read_png(both.methods[0].picture).sum() < read_png(alone.methods[0].picture).sum()
+    assert read_png(both.methods[0].image).sum() < read_png(alone.methods[0].image).sum()
 
 
-def test_many_classes_share_pixels_and_the_picture_stays_small():
+def test_many_classes_share_pixels_and_the_image_stays_small():
     teacher, student = random_logits(0, 50, 301), random_logits(1, 50, 301)
     got = align(teacher, {"a": student}, [f"c{i}" for i in range(301)])
     assert got.group == 3
-    assert read_png(got.methods[0].picture).shape[:2] == (101, 101)
-    assert len(got.methods[0].picture) < 40_000
+    assert read_png(got.methods[0].image).shape[:2] == (101, 101)
+    assert len(got.methods[0].image) < 40_000
 
 
 def test_a_pair_is_aligned_method_by_method(monkeypatch):

@@ -16,13 +16,13 @@ from stillroom.report.views.class_relations import (
 from stillroom.report.views.ranking import ranking_of
 from tests.report.views.made import CLASSES, made_pair, random_logits
 
-PICTURES, C = 30, 6
+IMAGES, C = 30, 6
 NAMES = [f"c{i}" for i in range(C)]
-LABELS = torch.arange(PICTURES) % 5  # the last class has no picture
+LABELS = torch.arange(IMAGES) % 5  # the last class has no image
 
 
 def two_methods():
-    return {"kd": random_logits(1, PICTURES, C) * 3, "mine": random_logits(2, PICTURES, C) * 3}
+    return {"kd": random_logits(1, IMAGES, C) * 3, "mine": random_logits(2, IMAGES, C) * 3}
 
 
 def rankings(text="ldrld(depth=3, temperature=2, decay=0.3)"):
@@ -30,20 +30,20 @@ def rankings(text="ldrld(depth=3, temperature=2, decay=0.3)"):
 
 
 def related(text="ldrld(depth=3, temperature=2, decay=0.3)"):
-    return relate(LABELS, NAMES, random_logits(0, PICTURES, C), two_methods(), rankings(text))
+    return relate(LABELS, NAMES, random_logits(0, IMAGES, C), two_methods(), rankings(text))
 
 
 def test_two_way_probabilities_agree_with_a_double_loop():
-    teacher, got = random_logits(0, PICTURES, C), related()
+    teacher, got = random_logits(0, IMAGES, C), related()
     assert got["temperature"] == 2.0
     for place, partners, row in zip(got["shown"], got["partners"], got["teacher"], strict=True):
         for j, value in zip(partners, row, strict=True):
             total = 0.0
-            pictures = [n for n in range(PICTURES) if LABELS[n] == place]
-            for n in pictures:
+            images = [n for n in range(IMAGES) if LABELS[n] == place]
+            for n in images:
                 p_c, p_j = (math.exp(float(teacher[n, k]) / 2.0) for k in (place, j))
                 total += p_c / (p_c + p_j)
-            assert value == pytest.approx(total / len(pictures), abs=1e-4)
+            assert value == pytest.approx(total / len(images), abs=1e-4)
 
 
 def test_weights_agree_with_an_explicit_loop():
@@ -52,24 +52,24 @@ def test_weights_agree_with_an_explicit_loop():
         got["shown"], got["partners"], got["weights"][1], got["among"][1], strict=True
     ):
         for j, weight, share in zip(partners, weights, among, strict=True):
-            seen, pictures = [], 0
-            for n in range(PICTURES):
+            seen, images = [], 0
+            for n in range(IMAGES):
                 if LABELS[n] != place:
                     continue
-                pictures += 1
+                images += 1
                 order = sorted(range(C), key=lambda k: -float(student[n, k]))[:3]
                 if place in order and j in order:
                     a, b = order.index(place) + 1, order.index(j) + 1
                     seen.append(1 / (abs(a - b) + 1.5) * 2.0 * math.exp(-0.3 * (a + b)))
-            assert share == pytest.approx(len(seen) / pictures, abs=1e-4)
+            assert share == pytest.approx(len(seen) / images, abs=1e-4)
             assert weight == (pytest.approx(sum(seen) / len(seen), abs=1e-4) if seen else None)
 
 
 def test_partners_are_the_classes_that_get_the_most_probability():
     got, mass = related(), torch.zeros(C, C)
-    networks = [(random_logits(0, PICTURES, C), 0.5), *((logits, 0.25) for logits in two_methods().values())]
+    networks = [(random_logits(0, IMAGES, C), 0.5), *((logits, 0.25) for logits in two_methods().values())]
     for logits, share in networks:
-        for n in range(PICTURES):
+        for n in range(IMAGES):
             mass[LABELS[n]] += share * logits[n].softmax(0) / 6
     for place, partners, row in zip(got["shown"], got["partners"], got["confusion"], strict=True):
         others = sorted((j for j in range(C) if j != place), key=lambda j: -float(mass[place, j]))
@@ -77,10 +77,10 @@ def test_partners_are_the_classes_that_get_the_most_probability():
         assert row == pytest.approx([float(mass[place, j]) for j in others], abs=1e-4)
 
 
-def test_a_class_without_pictures_is_a_partner_but_is_not_shown():
+def test_a_class_without_images_is_a_partner_but_is_not_shown():
     got = related()
     assert got["shown"] == [0, 1, 2, 3, 4]
-    assert got["pictures"] == [6] * 5
+    assert got["images"] == [6] * 5
     assert any(5 in partners for partners in got["partners"])
 
 
@@ -123,7 +123,7 @@ def test_every_pair_is_among_the_top_when_the_depth_is_all_classes():
 
 
 def test_rows_of_the_confusion_sum_to_1():
-    mass = confusion_mass(LABELS, random_logits(0, PICTURES, C), two_methods(), C)
+    mass = confusion_mass(LABELS, random_logits(0, IMAGES, C), two_methods(), C)
     assert mass.sum(1).tolist() == pytest.approx([1, 1, 1, 1, 1, 0])
 
 

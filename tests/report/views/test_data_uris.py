@@ -4,23 +4,23 @@ import numpy as np
 import pytest
 import torch
 
-from stillroom.report.views.data_uris import cam_uri, heat_uri, picture_uri, scale_uri
+from stillroom.report.views.data_uris import cam_uri, heat_uri, image_uri, scale_uri
 from tests.report.views.pngs import read_png
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_small_picture_comes_back_as_it_was(channels):
-    picture = torch.arange(channels * 20, dtype=torch.uint8).reshape(channels, 4, 5)
-    got = read_png(picture_uri(picture))
-    np.testing.assert_array_equal(got.transpose(2, 0, 1), picture.expand(3, 4, 5).numpy())
+def test_a_small_image_comes_back_as_it_was(channels):
+    image = torch.arange(channels * 20, dtype=torch.uint8).reshape(channels, 4, 5)
+    got = read_png(image_uri(image))
+    np.testing.assert_array_equal(got.transpose(2, 0, 1), image.expand(3, 4, 5).numpy())
 
 
-def test_a_large_picture_is_reduced_and_keeps_its_shape():
-    assert read_png(picture_uri(torch.zeros(3, 200, 400, dtype=torch.uint8))).shape == (48, 96, 3)
+def test_a_large_image_is_reduced_and_keeps_its_shape():
+    assert read_png(image_uri(torch.zeros(3, 200, 400, dtype=torch.uint8))).shape == (48, 96, 3)
 
 
-def test_pictures_with_other_channels_become_grey():
-    assert (read_png(picture_uri(torch.full((5, 4, 4), 77, dtype=torch.uint8))) == 77).all()
+def test_images_with_other_channels_become_grey():
+    assert (read_png(image_uri(torch.full((5, 4, 4), 77, dtype=torch.uint8))) == 77).all()
 
 
 def test_a_heat_map_has_the_colours_of_its_scale():

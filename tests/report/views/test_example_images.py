@@ -16,7 +16,7 @@ def mask(*places, of=8):
     return found
 
 
-def test_pictures_are_chosen_for_their_reason():
+def test_images_are_chosen_for_their_reason():
     teacher = mask(0, 1, 2)
     students = {"kd": mask(0, 1, 3), "ours": mask(0, 2, 4, 5), "other": mask(0)}
     got = {choice.heading: (choice.count, choice.places) for choice in choose(teacher, students, "kd", 6)}
@@ -57,19 +57,19 @@ def test_an_answer_lists_the_largest_probabilities():
     assert got.label_probability == pytest.approx(float(expected[2]), abs=1e-4)
 
 
-def test_a_pair_s_pictures_come_with_answers_and_maps_of_all_networks(monkeypatch):
+def test_a_pair_s_images_come_with_answers_and_maps_of_all_networks(monkeypatch):
     logits = {"kd": random_logits(1), "ours": random_logits(2)}
     teacher = random_logits(0)
     methods = {"kd": "kd", "ours": "ldrld(depth=3)"}
     pair = made_pair(monkeypatch, methods, logits, teacher, teacher_model=Looker(2.0))
     got = samples_of(pair, "kd", each=2)
-    assert (got.pictures, got.depth, got.notes) == (40, 3, ())
+    assert (got.images, got.depth, got.notes) == (40, 3, ())
     data = made_data()
     samples = [sample for group in got.groups for sample in group.samples]
     assert len(samples) == len({sample.place for sample in samples}) > 4
     for sample in samples:
         expected = np.repeat(data.val.images[sample.place].permute(1, 2, 0).numpy(), 3, 2)
-        np.testing.assert_array_equal(read_png(sample.picture), expected)
+        np.testing.assert_array_equal(read_png(sample.image), expected)
         assert sample.label == CLASSES[sample.place % 4]
         told = {"teacher": sample.teacher, **sample.students}
         assert list(told) == ["teacher", "kd", "ours"]

@@ -45,12 +45,12 @@ def test_neighbours_of_mixed_classes_are_shared():
 def test_classes_are_chosen_in_their_most_confused_couples():
     mass = torch.zeros(8, 8, dtype=torch.float64)
     mass[1, 6], mass[6, 1], mass[6, 2], mass[4, 3], mass[0, 7] = 0.4, 0.1, 0.45, 0.3, 0.9
-    labels = torch.arange(7)  # class 7 has no picture
+    labels = torch.arange(7)  # class 7 has no image
     assert confused_couples(mass, labels, most=4) == [1, 3, 4, 6]
     assert confused_couples(mass, labels, most=10) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_as_many_pictures_of_each_class_are_picked_all_over_the_set():
+def test_as_many_dataset_of_each_class_are_picked_all_over_the_set():
     labels = torch.arange(100) % 4
     places = pick(labels, [1, 3], most=10)
     assert torch.bincount(labels[places]).tolist() == [0, 5, 0, 5]
@@ -58,7 +58,7 @@ def test_as_many_pictures_of_each_class_are_picked_all_over_the_set():
     assert len(pick(labels, [0], most=600)) == 25
 
 
-def test_a_pair_s_networks_are_laid_out_with_the_same_pictures(monkeypatch):
+def test_a_pair_s_networks_are_laid_out_with_the_same_images(monkeypatch):
     headless = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.Softplus())
     logits = {"kd": random_logits(1), "odd": random_logits(2)}
     models = {"odd": headless}

@@ -1,4 +1,4 @@
-"""CAT-KD: where in the picture the student sees each class, compared with where the teacher does."""
+"""CAT-KD: where in the image the student sees each class, compared with where the teacher does."""
 
 from __future__ import annotations
 

@@ -42,12 +42,12 @@ def crd_terms(
     """Compute CRD's two directions.
 
     One direction takes embeddings e_b of one network and the other network's memory m. With the picked samples
-    k = 0 (the same picture) to K (negatives), N stored samples and ``c = K / N``,
+    k = 0 (the same image) to K (negatives), N stored samples and ``c = K / N``,
 
         P_bk = exp(e_b . m_pick[b, k] / T) / Z
         L = 1/B * sum_b ( -log P_b0 / (P_b0 + c) - sum_{k > 0} log c / (P_bk + c) )
 
-    which asks of every pick whether it is the same picture. Each term is worked out from log P, so nothing over- or
+    which asks of every pick whether it is the same image. Each term is worked out from log P, so nothing over- or
     underflows at a low temperature. The gradient is closed form: the forward pass leaves it behind, and the memories
     may change before backward. Double backward is not available.
 

@@ -93,7 +93,7 @@ class OFD(nn.Module):
 
         Args:
             student_preact_maps: an example of each level, (B, C, H, W).
-            teacher_preact_maps: as many, of real pictures: the margins come from them; more pictures, better margins.
+            teacher_preact_maps: as many, of real images: the margins come from them; more images, better margins.
 
         Raises:
             ValueError: the maps do not fit each other.

@@ -1,4 +1,4 @@
-"""SP: pictures that look alike to the teacher look alike to the student."""
+"""SP: images that look alike to the teacher look alike to the student."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def mlkd(
     Args:
         student_logits: (B, C), the weak view, any floating dtype; computed in float32 at least.
         teacher_logits: (B, C); no gradient reaches it.
-        student_logits_strong: (B, C), the same pictures in a strongly augmented view.
+        student_logits_strong: (B, C), the same images in a strongly augmented view.
         teacher_logits_strong: (B, C); no gradient reaches it.
         temperature: the first of the temperatures, above 0.
         standardized: whether the instance level sees z-scores, see :func:`standardize` (LSKD; published with
@@ -242,5 +242,5 @@ def _check_strong(student_strong: Tensor, teacher_strong: Tensor, student_logits
         check_feature(name, logits, dimensions=2, shape="(B, C)")
         check_pair("student_logits", student_logits, name, logits)
         check_same_shape(
-            "student_logits", student_logits, name, logits, fix="give both views of the same pictures and classes"
+            "student_logits", student_logits, name, logits, fix="give both views of the same images and classes"
         )

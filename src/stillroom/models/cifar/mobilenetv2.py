@@ -49,11 +49,11 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """MobileNetV2 for 32x32 pictures.
+    """MobileNetV2 for 32x32 images.
 
     Args:
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         multiplier: scales every width except the head's; (0, ...).
         expansion: how much an inverted residual widens inside, >= 1.
 
@@ -87,7 +87,7 @@ class MobileNetV2(nn.Module):
         init_small_head(head)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
+        """Images (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
         features = self.conv1(images)
         for block in self.blocks:
             features = block(features)

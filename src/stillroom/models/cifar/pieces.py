@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def conv3x3(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution without bias that keeps the picture's size at stride 1."""
+    """A 3x3 convolution without bias that keeps the image's size at stride 1."""
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, groups=groups, bias=False)
 
 

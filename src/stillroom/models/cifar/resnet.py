@@ -40,7 +40,7 @@ class CifarResNet(nn.Module):
 
     Args:
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         depth: 6n + 2 for n blocks a stage.
         widths: channels of the stem and of the three stages.
         stem_stride: 1 as published; 2 quarters the work of everything behind the stem.
@@ -84,7 +84,7 @@ class CifarResNet(nn.Module):
         init_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
+        """Images (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         logits: Tensor = self.fc(self.flatten(self.avgpool(features)))

@@ -69,7 +69,7 @@ class ImageNetResNet(nn.Module):
 
     Args:
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         block: BasicBlock or Bottleneck.
         blocks: how many of them in each of the four stages, each >= 1.
 
@@ -104,7 +104,7 @@ class ImageNetResNet(nn.Module):
         init_convolutions(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
+        """Images (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         logits: Tensor = self.linear(self.flatten(self.avgpool(features)))

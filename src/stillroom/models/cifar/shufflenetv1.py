@@ -45,11 +45,11 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleNetV1(nn.Module):
-    """ShuffleNet V1 for 32x32 pictures. Initial weights are PyTorch's own.
+    """ShuffleNet V1 for 32x32 images. Initial weights are PyTorch's own.
 
     Args:
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         groups: of the 1x1 convolutions; every width must divide by it.
         widths: channels of the three stages.
         blocks: units in the three stages, each >= 1.
@@ -86,7 +86,7 @@ class ShuffleNetV1(nn.Module):
         self.preact_stages = ("relu", *sums, "flatten")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
+        """Images (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         logits: Tensor = self.linear(self.flatten(self.avgpool(features)))

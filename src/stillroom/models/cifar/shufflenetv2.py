@@ -68,11 +68,11 @@ class DownUnit(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """ShuffleNet V2 for 32x32 pictures. Initial weights are PyTorch's own.
+    """ShuffleNet V2 for 32x32 images. Initial weights are PyTorch's own.
 
     Args:
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         widths: channels of the three stages, even, and of the head.
         blocks: split units after the striding one in the three stages, each >= 1.
 
@@ -109,7 +109,7 @@ class ShuffleNetV2(nn.Module):
         self.preact_stages = ("relu", *joins, "flatten")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
+        """Images (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
         features = self.relu(self.bn1(self.conv1(images)))
         features = self.layer3(self.layer2(self.layer1(features)))
         features = F.relu(self.bn2(self.conv2(features)))

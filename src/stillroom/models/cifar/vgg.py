@@ -17,12 +17,12 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGG(nn.Module):
     """Five blocks of 3x3 convolutions of 64-128-256-512-512 channels, average pooling, one linear layer.
 
-    Max-pooling follows the first three blocks, and the fourth as well where pictures have 64 rows or more:
-    the published Tiny-ImageNet teachers were trained so at 64, and larger pictures need it more.
+    Max-pooling follows the first three blocks, and the fourth as well where images have 64 rows or more:
+    the published Tiny-ImageNet teachers were trained so at 64, and larger images need it more.
 
     Args:
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         convolutions: how many in each of the five blocks, each >= 1.
 
     Source: Simonyan and Zisserman, Very Deep Convolutional Networks (ICLR 2015), table 1.
@@ -57,7 +57,7 @@ class VGG(nn.Module):
         init_small_head(self.classifier)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, in_channels, H, W), H and W >= 8 -> logits (B, num_classes)."""
+        """Images (B, in_channels, H, W), H and W >= 8 -> logits (B, num_classes)."""
         features = self.maxpool(self.relu0(self.block0(images)))
         features = self.maxpool(self.relu1(self.block1(features)))
         features = self.maxpool(self.relu2(self.block2(features)))

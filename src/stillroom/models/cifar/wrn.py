@@ -54,7 +54,7 @@ class WideResNet(nn.Module):
 
     Args:
         num_classes: length of the logits.
-        in_channels: channels of the pictures.
+        in_channels: channels of the images.
         depth: 6n + 4 for n blocks a stage.
         widen: the stages have 16, 32 and 64 times this many channels.
 
@@ -86,7 +86,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pictures (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
+        """Images (B, in_channels, H, W), H and W >= 1 -> logits (B, num_classes)."""
         features = self.block3(self.block2(self.block1(self.conv1(images))))
         logits: Tensor = self.fc(self.flatten(self.avgpool(F.relu(self.bn1(features)))))
         return logits

@@ -14,7 +14,7 @@ BATCH = 16
 
 
 def activation_maps(model: nn.Module, images: Tensor, classes: Tensor) -> tuple[Tensor | None, str]:
-    """The class-activation map of every picture for one class each.
+    """The class-activation map of every image for one class each.
 
     Args:
         model: any classifier, on the images' device.
@@ -47,7 +47,7 @@ def _grad_cam(model: nn.Module, point: Point, images: Tensor, classes: Tensor) -
     from captum.attr import LayerGradCam
 
     layer = inside(model).get_submodule(point.module)
-    explain = LayerGradCam(lambda pictures: logits_of(model(pictures)), layer)
+    explain = LayerGradCam(lambda images: logits_of(model(images)), layer)
     found = []
     with evaluating(model), torch.enable_grad():
         for few, of in zip(torch.split(images, BATCH), torch.split(classes, BATCH), strict=True):

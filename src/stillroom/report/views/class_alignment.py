@@ -1,6 +1,6 @@
 """How far a student's classes correlate as its teacher's do: the difference of two class-correlation matrices.
 
-Over the validation pictures, every class's logit is one series of numbers. The correlations of these series with each
+Over the validation images, every class's logit is one series of numbers. The correlations of these series with each
 other (C x C) say which classes a network sees as alike; the absolute difference of the teacher's and a student's matrix
 says where the student did not take that over.
 """
@@ -45,14 +45,14 @@ class MethodAlignment:
     Attributes:
         method: its label.
         mean: of the absolute difference over all pairs of different classes, in [0, 2].
-        picture: PNG data URI, one pixel a class or a group of classes each way; draw it without smoothing.
+        image: PNG data URI, one pixel a class or a group of classes each way; draw it without smoothing.
         largest: the pairs of classes that differ most.
         text: the same in words.
     """
 
     method: str
     mean: float
-    picture: str
+    image: str
     largest: tuple[ClassPair, ...]
     text: str
 
@@ -87,8 +87,8 @@ def align(teacher: Tensor, students: Mapping[str, Tensor], classes: Sequence[str
     """Compare the class correlations of students with their teacher's.
 
     Args:
-        teacher: logits (N, C) on the validation pictures.
-        students: method label -> logits (N, C) on the same pictures.
+        teacher: logits (N, C) on the validation images.
+        students: method label -> logits (N, C) on the same images.
         classes: C names.
     """
     expected = class_correlation(teacher)
@@ -98,12 +98,12 @@ def align(teacher: Tensor, students: Mapping[str, Tensor], classes: Sequence[str
         correlation = class_correlation(logits)
         difference = (correlation - expected).abs()
         found[method] = (_mean_off_diagonal(difference), _grouped(difference, group), correlation)
-    drawn = [picture for _, picture, _ in found.values()]
-    high = max((float(picture.quantile(TOP_OF_SCALE)) for picture in drawn), default=0.0)
+    drawn = [image for _, image, _ in found.values()]
+    high = max((float(image.quantile(TOP_OF_SCALE)) for image in drawn), default=0.0)
     return Alignment(
         methods=tuple(
-            _described(method, mean, heat_uri(picture, high), _largest(expected, correlation, classes))
-            for method, (mean, picture, correlation) in found.items()
+            _described(method, mean, heat_uri(image, high), _largest(expected, correlation, classes))
+            for method, (mean, image, correlation) in found.items()
         ),
         high=round(high, 4),
         scale=scale_uri(),
@@ -113,7 +113,7 @@ def align(teacher: Tensor, students: Mapping[str, Tensor], classes: Sequence[str
 
 
 def class_correlation(logits: Tensor) -> Tensor:
-    """The correlation of every class's logit with every other's over the pictures.
+    """The correlation of every class's logit with every other's over the images.
 
     Args:
         logits: (N, C).
@@ -151,10 +151,10 @@ def _largest(teacher: Tensor, student: Tensor, classes: Sequence[str]) -> tuple[
     )
 
 
-def _described(method: str, mean: float, picture: str, largest: tuple[ClassPair, ...]) -> MethodAlignment:
+def _described(method: str, mean: float, image: str, largest: tuple[ClassPair, ...]) -> MethodAlignment:
     pairs = "; ".join(
         f"{pair.classes[0]} and {pair.classes[1]} (teacher {pair.teacher:.2f}, student {pair.student:.2f})"
         for pair in largest
     )
     text = f"{method}: class correlations differ from the teacher's by {mean:.3f} on average, most for {pairs}."
-    return MethodAlignment(method, round(mean, 4), picture, largest, text)
+    return MethodAlignment(method, round(mean, 4), image, largest, text)

@@ -1,13 +1,13 @@
 """What networks think of confusable pairs of classes: the data of the relation explorer.
 
-All numbers are means over the validation pictures of one class c, at the end of training.
+All numbers are means over the validation images of one class c, at the end of training.
 
 - The *confusion* of c with j is the mean softmax probability (temperature 1) of j: half of it is the teacher's, half
   the mean over the methods' students. The partners of c are the classes with the largest confusion.
-- The *two-way probability* of c against j is p_c / (p_c + p_j) = sigmoid((z_c - z_j) / T), averaged over the pictures,
+- The *two-way probability* of c against j is p_c / (p_c + p_j) = sigmoid((z_c - z_j) / T), averaged over the images,
   where T is the temperature of the first LDRLD among the methods, else LDRLD's default; one T for all networks.
-- The *weight* of (c, j) under a method is the mean of LDRLD's Omega(rank of c, rank of j) over the pictures where both
-  are among the student's d largest logits, and *among* is the share of such pictures. A method with an LDRLD in it uses
+- The *weight* of (c, j) under a method is the mean of LDRLD's Omega(rank of c, rank of j) over the images where both
+  are among the student's d largest logits, and *among* is the share of such images. A method with an LDRLD in it uses
   its own settings; for any other the published ones say what LDRLD would give to such a student.
 """
 
@@ -45,18 +45,18 @@ def relate(
     """Gather what every network thinks of every class and its most confused partners.
 
     Args:
-        labels: (N,) of the validation pictures.
+        labels: (N,) of the validation images.
         classes: C names.
         teacher: logits (N, C); None where there is no teacher.
         students: method label -> logits (N, C), one or more.
         rankings: method label -> the LDRLD to hold against it.
 
     Returns:
-        Plain lists and numbers, ready for JSON. S classes are shown, in the classes' order: all that have a picture, or
+        Plain lists and numbers, ready for JSON. S classes are shown, in the classes' order: all that have an image, or
         the 200 most confused of them. P = min(8, C - 1) partners stand in falling order of confusion.
 
         - ``classes``: C names; everything else names classes by their place here.
-        - ``shown``: S places; ``pictures``: S counts; ``confused``: S shares of probability on other classes.
+        - ``shown``: S places; ``images``: S counts; ``confused``: S shares of probability on other classes.
         - ``partners``: S x P places; ``confusion``: S x P.
         - ``temperature``: T of the two-way probabilities.
         - ``methods``: M labels; ``depths``: M; ``own``: M, whether the method trained with that LDRLD.
@@ -70,7 +70,7 @@ def relate(
     return {
         "classes": list(classes),
         "shown": [entry.place for entry in entries],
-        "pictures": [len(entry.rows) for entry in entries],
+        "images": [len(entry.rows) for entry in entries],
         "confused": [_short(1 - float(mass[entry.place, entry.place])) for entry in entries],
         "partners": [entry.partners.tolist() for entry in entries],
         "confusion": [_plain(mass[entry.place, entry.partners]) for entry in entries],
@@ -86,7 +86,7 @@ def relate(
 
 
 def confusion_mass(labels: Tensor, teacher: Tensor | None, students: Mapping[str, Tensor], classes: int) -> Tensor:
-    """The mean probability that the pictures of each class give to each class.
+    """The mean probability that the images of each class give to each class.
 
     Args:
         labels: (N,).
@@ -95,7 +95,7 @@ def confusion_mass(labels: Tensor, teacher: Tensor | None, students: Mapping[str
         classes: C.
 
     Returns:
-        (C, C) float64, row c for the pictures of class c; rows sum to 1, those of classes without pictures to 0.
+        (C, C) float64, row c for the images of class c; rows sum to 1, those of classes without images to 0.
     """
     mass = torch.zeros(classes, classes, dtype=torch.float64)
     for logits in students.values():
@@ -104,10 +104,10 @@ def confusion_mass(labels: Tensor, teacher: Tensor | None, students: Mapping[str
 
 
 def two_way_probability(logits: Tensor, place: int, partners: Tensor, temperature: float) -> Tensor:
-    """The mean over pictures of p_c / (p_c + p_j), the softmax over two classes alone.
+    """The mean over images of p_c / (p_c + p_j), the softmax over two classes alone.
 
     Args:
-        logits: (n, C) of the pictures to average over, n >= 1.
+        logits: (n, C) of the images to average over, n >= 1.
         place: c.
         partners: (P,), the classes j.
         temperature: T, above 0.
@@ -123,14 +123,14 @@ def pair_weights(logits: Tensor, place: int, partners: Tensor, ranking: Ranking)
     """The weight that pairs (c, j) get in LDRLD, and how often they get one.
 
     Args:
-        logits: (n, C) of a student on the pictures to average over, n >= 1.
+        logits: (n, C) of a student on the images to average over, n >= 1.
         place: c.
         partners: (P,), the classes j.
         ranking: the LDRLD.
 
     Returns:
-        Two float64 tensors (P,): the mean weight over the pictures where both are among the student's top d, NaN where
-        there is none, and the share of such pictures, in [0, 1].
+        Two float64 tensors (P,): the mean weight over the images where both are among the student's top d, NaN where
+        there is none, and the share of such images, in [0, 1].
     """
     top = logits.topk(ranking.depth, dim=1).indices
     ranks = torch.full(logits.shape, -1).scatter_(1, top, torch.arange(ranking.depth).expand_as(top))
@@ -141,7 +141,7 @@ def pair_weights(logits: Tensor, place: int, partners: Tensor, ranking: Ranking)
 
 
 class _Entry(NamedTuple):
-    """A class that is shown: its place, the rows of its pictures, and its partners (P,)."""
+    """A class that is shown: its place, the rows of its images, and its partners (P,)."""
 
     place: int
     rows: Tensor
@@ -149,10 +149,10 @@ class _Entry(NamedTuple):
 
 
 def _entries(labels: Tensor, mass: Tensor) -> list[_Entry]:
-    """The most confused classes that have pictures, in the classes' order, with their partners."""
-    pictures = torch.bincount(labels, minlength=len(mass))
-    confused = torch.where(pictures > 0, 1 - mass.diagonal(), -1.0)
-    most = confused.argsort(descending=True, stable=True)[: min(MOST_CLASSES, int((pictures > 0).sum()))]
+    """The most confused classes that have images, in the classes' order, with their partners."""
+    images = torch.bincount(labels, minlength=len(mass))
+    confused = torch.where(images > 0, 1 - mass.diagonal(), -1.0)
+    most = confused.argsort(descending=True, stable=True)[: min(MOST_CLASSES, int((images > 0).sum()))]
     entries = []
     for place in most.sort().values.tolist():
         others = mass[place].clone()
@@ -174,7 +174,7 @@ def _seen_by(logits: Tensor, entries: Sequence[_Entry], ranking: Ranking, temper
 
 
 def _mass(logits: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """The mean softmax over the pictures of each class, (C, C); zeros for a class without any."""
+    """The mean softmax over the images of each class, (C, C); zeros for a class without any."""
     sums = torch.zeros(classes, classes, dtype=torch.float64)
     sums.index_add_(0, labels, logits.softmax(1).double())
     return sums / torch.bincount(labels, minlength=classes).clamp_min(1)[:, None]

@@ -1,4 +1,4 @@
-"""Small PNG pictures as data URIs: no files beside the page, and few bytes in it."""
+"""Small PNG images as data URIs: no files beside the page, and few bytes in it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def png_uri(image: Image.Image, **options: object) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def picture_uri(picture: Tensor, longest: int = LONGEST_SIDE) -> str:
-    """A picture as a PNG data URI; larger ones are reduced.
+def image_uri(image: Tensor, longest: int = LONGEST_SIDE) -> str:
+    """An image as a PNG data URI; larger ones are reduced.
 
     Args:
-        picture: uint8 (channels, H, W). One channel is grey, three are colours, any other number becomes its mean.
+        image: uint8 (channels, H, W). One channel is grey, three are colours, any other number becomes its mean.
         longest: pixels of the longer side, at most.
     """
-    if picture.shape[0] not in (1, 3):
-        picture = picture.float().mean(0, keepdim=True).round().to(torch.uint8)
-    image = Image.fromarray(picture.permute(1, 2, 0).squeeze(-1).numpy())
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return png_uri(image)
+    if image.shape[0] not in (1, 3):
+        image = image.float().mean(0, keepdim=True).round().to(torch.uint8)
+    drawn = Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy())
+    drawn.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return png_uri(drawn)
 
 
 def heat_uri(values: Tensor, high: float) -> str:
@@ -60,7 +60,7 @@ def scale_uri() -> str:
 
 
 def cam_uri(activation: Tensor) -> str:
-    """A class-activation map as a see-through PNG data URI, to be stretched over its picture.
+    """A class-activation map as a see-through PNG data URI, to be stretched over its image.
 
     Args:
         activation: (h, w), from 0 (clear) to 1 (strongest colour).

@@ -1,4 +1,4 @@
-"""Chosen validation pictures: what teacher and students take them for, and where they look."""
+"""Chosen validation images: what teacher and students take them for, and where they look."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stillroom.report.aggregate import Pair
 from stillroom.report.views.activation_maps import activation_maps
-from stillroom.report.views.data_uris import cam_uri, picture_uri
+from stillroom.report.views.data_uris import cam_uri, image_uri
 from stillroom.report.views.ranking import rankings_of, shown_ranking
 from stillroom.report.views.view_models import (
     Network,
@@ -24,19 +24,19 @@ from stillroom.report.views.view_models import (
     val_images,
 )
 
-EACH = 6  # pictures in a group
+EACH = 6  # images in a group
 MOST_LISTED = 9  # classes of an answer
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one network says about one picture.
+    """What one network says about one image.
 
     Attributes:
         top: the classes with the largest probabilities (temperature 1), and these.
         right: whether the first of them is the label.
         label_probability: in [0, 1].
-        cam: where it sees the true class, a see-through PNG data URI to be stretched over the picture; empty where the
+        cam: where it sees the true class, a see-through PNG data URI to be stretched over the image; empty where the
             network has no map.
     """
 
@@ -48,18 +48,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sample:
-    """One validation picture.
+    """One validation image.
 
     Attributes:
         place: in the validation set, from 0.
-        picture: PNG data URI, at most 96 pixels a side.
+        image: PNG data URI, at most 96 pixels a side.
         label: the true class.
         teacher: its answer; None where there is no teacher.
         students: method label -> answer.
     """
 
     place: int
-    picture: str
+    image: str
     label: str
     teacher: Answer | None
     students: dict[str, Answer]
@@ -67,11 +67,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures chosen for one reason.
+    """Images chosen for one reason.
 
     Attributes:
         heading: the reason.
-        count: how many pictures it holds for.
+        count: how many images it holds for.
         samples: some of them, evenly spread over the set.
     """
 
@@ -82,17 +82,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Samples:
-    """All chosen pictures.
+    """All chosen images.
 
     Attributes:
-        groups: those that any picture falls into; a picture comes only once.
-        pictures: in the validation set.
+        groups: those that any image falls into; an image comes only once.
+        images: in the validation set.
         depth: classes listed for each answer.
         notes: why a network has no class-activation maps, a sentence each.
     """
 
     groups: tuple[Group, ...]
-    pictures: int
+    images: int
     depth: int
     notes: tuple[str, ...]
 
@@ -103,7 +103,7 @@ class Choice:
 
     Attributes:
         heading: the reason.
-        count: how many pictures it holds for.
+        count: how many images it holds for.
         places: of those chosen, in the validation set.
     """
 
@@ -113,13 +113,13 @@ class Choice:
 
 
 def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
-    """Choose pictures of a pair and gather what its networks say.
+    """Choose images of a pair and gather what its networks say.
 
     Args:
         pair: of the comparison.
         reference: label of the method that the most accurate other one is held against; the first one where the pair
             lacks it.
-        each: pictures in a group, at most.
+        each: images in a group, at most.
     """
     labels, teacher, students = labels_of(pair), teacher_logits(pair), StudentLogits(pair)
     right = {method: logits.argmax(1) == labels for method, logits in students.items()}
@@ -143,11 +143,11 @@ def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
         from_teacher = told("teacher", teacher, teacher_network(pair))
     if places:
         from_students = {method: told(method, students[method], each) for method, each in student_networks(pair)}
-    pictures = val_images(pair)
+    images = val_images(pair)
     samples = {
         place: Sample(
             place=place,
-            picture=picture_uri(pictures[place]),
+            image=image_uri(images[place]),
             label=classes[int(labels[place])],
             teacher=from_teacher.get(place),
             students={method: answers[place] for method, answers in from_students.items()},
@@ -161,16 +161,16 @@ def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
 
 
 def choose(teacher: Tensor | None, students: Mapping[str, Tensor], reference: str, each: int) -> list[Choice]:
-    """Choose pictures on which networks differ, and some that nobody gets right.
+    """Choose images on which networks differ, and some that nobody gets right.
 
     Args:
         teacher: whether it is right, (N,) bool; None without a teacher.
         students: method label -> whether its student is right, (N,) bool.
         reference: one of the labels. The most accurate other method is held against it.
-        each: pictures a group, at most; evenly spread, none in two groups.
+        each: images a group, at most; evenly spread, none in two groups.
 
     Returns:
-        The groups that hold for any picture not yet chosen.
+        The groups that hold for any image not yet chosen.
     """
     any_right = torch.stack(list(students.values())).any(0)
     masks: dict[str, Tensor] = {}
@@ -194,7 +194,7 @@ def choose(teacher: Tensor | None, students: Mapping[str, Tensor], reference: st
 
 
 def answer(logits: Tensor, label: int, classes: Sequence[str], depth: int, cam: str) -> Answer:
-    """Put one network's logits (C,) of one picture into words and numbers."""
+    """Put one network's logits (C,) of one image into words and numbers."""
     probabilities = logits.double().softmax(0)
     values, places = probabilities.topk(min(depth, len(classes)))
     top = tuple((classes[int(i)], round(float(p), 4)) for p, i in zip(values, places, strict=True))
@@ -202,7 +202,7 @@ def answer(logits: Tensor, label: int, classes: Sequence[str], depth: int, cam: 
 
 
 def _cams(network: Network | None, places: list[int]) -> tuple[list[str], str]:
-    """A picture's overlay each, empty with a word why where there is none."""
+    """An image's overlay each, empty with a word why where there is none."""
     if network is None:
         return [""] * len(places), "cannot be brought back, only its answers were kept"
     images, labels = normalised(network.data, places)

@@ -1,7 +1,7 @@
-"""Pictures as points in the plane: what each network makes of them just before its classifier, laid out by t-SNE.
+"""Images as points in the plane: what each network makes of them just before its classifier, laid out by t-SNE.
 
 The ten classes shown are couples that the teacher confuses most, for what a network does with those is what sets it
-apart. All networks get the same pictures, and each layout is turned to lie as the first one's does: t-SNE does not care
+apart. All networks get the same images, and each layout is turned to lie as the first one's does: t-SNE does not care
 how its plane is turned.
 """
 
@@ -30,7 +30,7 @@ from stillroom.report.views.view_models import (
 )
 
 MOST_CLASSES = 10
-MOST_PICTURES = 300
+MOST_IMAGES = 300
 PERPLEXITY = 30.0
 ITERATIONS = 500  # twice as many take twice the time and lay the points out hardly better
 NEIGHBOURS = 10
@@ -42,9 +42,9 @@ class Layout:
     """One network's points.
 
     Attributes:
-        points: (x, y) of each picture, from -1 to 1 around their mean; empty where there is no embedding.
-        neighbours: share of a picture's ten nearest ones in the embedding itself that are of its class, averaged over
-            the pictures, in [0, 1]; None where there is no embedding.
+        points: (x, y) of each image, from -1 to 1 around their mean; empty where there is no embedding.
+        neighbours: share of an image's ten nearest ones in the embedding itself that are of its class, averaged over
+            the images, in [0, 1]; None where there is no embedding.
         text: the same in words, or why there are no points.
     """
 
@@ -55,11 +55,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Plane:
-    """The same pictures as every network arranges them.
+    """The same images as every network arranges them.
 
     Attributes:
         classes: names of those shown.
-        labels: of each picture, a place in ``classes``.
+        labels: of each image, a place in ``classes``.
         teacher: None where there is no teacher.
         students: method label -> layout.
     """
@@ -71,7 +71,7 @@ class Plane:
 
 
 def plane_of(pair: Pair) -> Plane:
-    """Lay out some validation pictures of a pair as each network sees them."""
+    """Lay out some validation images of a pair as each network sees them."""
     labels, classes, logits = labels_of(pair), classes_of(pair), teacher_logits(pair)
     students = StudentLogits(pair) if logits is None else {"teacher": logits}
     shown = confused_couples(confusion_mass(labels, None, students, len(classes)), labels)
@@ -90,7 +90,7 @@ def plane_of(pair: Pair) -> Plane:
         return Layout(
             points=tuple((round(x, 3), round(y, 3)) for x, y in points.tolist()),
             neighbours=round(share, 4),
-            text=f"{name}: of a picture's ten nearest in the embedding, {100 * share:.0f} % are of its own class.",
+            text=f"{name}: of an image's ten nearest in the embedding, {100 * share:.0f} % are of its own class.",
         )
 
     teacher = teacher_network(pair)
@@ -107,12 +107,12 @@ def confused_couples(mass: Tensor, labels: Tensor, most: int = MOST_CLASSES) -> 
     """Choose classes in couples, the most confused one first, each class once.
 
     Args:
-        mass: (C, C), row c the mean probabilities that pictures of class c give to each class.
-        labels: (N,) of the pictures; classes without any are left out.
+        mass: (C, C), row c the mean probabilities that images of class c give to each class.
+        labels: (N,) of the images; classes without any are left out.
         most: how many classes to choose, an even number.
 
     Returns:
-        The classes in rising order; all that have pictures where they are not more than asked for.
+        The classes in rising order; all that have images where they are not more than asked for.
     """
     there = torch.bincount(labels, minlength=len(mass)).nonzero().flatten()
     names: list[int] = there.tolist()
@@ -130,8 +130,8 @@ def confused_couples(mass: Tensor, labels: Tensor, most: int = MOST_CLASSES) -> 
     return [names[c] for c in sorted(chosen)]
 
 
-def pick(labels: Tensor, classes: Sequence[int], most: int = MOST_PICTURES) -> Tensor:
-    """The places of pictures of some classes, as many of each, evenly spread over the set, in rising order."""
+def pick(labels: Tensor, classes: Sequence[int], most: int = MOST_IMAGES) -> Tensor:
+    """The places of images of some classes, as many of each, evenly spread over the set, in rising order."""
     each = most // len(classes)
     chosen = []
     for c in classes:
@@ -167,7 +167,7 @@ def in_the_plane(embedding: Tensor, towards: Tensor | None = None) -> Tensor:
 
     Args:
         embedding: (n, features), finite.
-        towards: (n, 2), an earlier layout of the same pictures; the new one is turned and mirrored to lie as it does.
+        towards: (n, 2), an earlier layout of the same images; the new one is turned and mirrored to lie as it does.
 
     Returns:
         (n, 2) float64 around 0, the largest coordinate 1; all 0 for fewer than four points or equal ones.

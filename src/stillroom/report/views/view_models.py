@@ -14,16 +14,16 @@ from stillroom.data.memory_loader import ImageSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.aggregate import Pair
-from stillroom.report.predictions import answers, pictures_of, student_of, teacher_answers, teacher_of
+from stillroom.report.predictions import answers, dataset_of, student_of, teacher_answers, teacher_of
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network and the validation pictures, normalised as it was trained.
+    """A network and the validation images, normalised as it was trained.
 
     Attributes:
         model: in evaluation mode.
-        data: the pictures.
+        data: the images.
     """
 
     model: nn.Module
@@ -31,7 +31,7 @@ class Network:
 
 
 class StudentLogits(Mapping[str, Tensor]):
-    """Method label -> logits (N, C) of its student on the validation pictures, read anew at every look.
+    """Method label -> logits (N, C) of its student on the validation images, read anew at every look.
 
     Args:
         pair: its methods keep their order; of each the first seed's run answers.
@@ -64,17 +64,17 @@ def classes_of(pair: Pair) -> tuple[str, ...]:
 
 
 def labels_of(pair: Pair) -> Tensor:
-    """The labels of the validation pictures, (N,)."""
+    """The labels of the validation images, (N,)."""
     return answers(pair.cells[0].run).labels
 
 
 def val_images(pair: Pair) -> Tensor:
-    """The validation pictures as they lie in the set, uint8 (N, channels, H, W)."""
-    return pictures_of(pair.cells[0].run).val.images
+    """The validation images as they lie in the set, uint8 (N, channels, H, W)."""
+    return dataset_of(pair.cells[0].run).val.images
 
 
 def teacher_logits(pair: Pair) -> Tensor | None:
-    """The teacher's logits (N, C) on the validation pictures; None if no run had one or it cannot be brought back."""
+    """The teacher's logits (N, C) on the validation images; None if no run had one or it cannot be brought back."""
     for cell in pair.cells:
         found = teacher_answers(cell.run)
         if found is not None:
@@ -85,7 +85,7 @@ def teacher_logits(pair: Pair) -> Tensor | None:
 def teacher_network(pair: Pair) -> Network | None:
     """The teacher; None if no run had one or it cannot be brought back."""
     for cell in pair.cells:
-        data = pictures_of(cell.run)
+        data = dataset_of(cell.run)
         with suppress(InputError):  # teacher_trouble tells the page why
             model = teacher_of(cell.run, data)
             if model is not None:
@@ -100,7 +100,7 @@ def student_networks(pair: Pair) -> Iterator[tuple[str, Network]]:
 
 
 def normalised(data: DataSet, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Some validation pictures as a network takes them, and their labels.
+    """Some validation images as a network takes them, and their labels.
 
     Args:
         data: of the network.
@@ -117,5 +117,5 @@ def normalised(data: DataSet, places: Sequence[int]) -> tuple[Tensor, Tensor]:
 
 
 def _student(run: RunFolder) -> Network:
-    data = pictures_of(run)
+    data = dataset_of(run)
     return Network(student_of(run, data), data)

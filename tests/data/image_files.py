@@ -18,7 +18,7 @@ def as_array(image):
 
 
 def refusal(root):
-    """What is said about pictures that cannot be loaded: one line."""
+    """What is said about images that cannot be loaded: one line."""
     with pytest.raises(InputError) as caught:
         load_data(root)
     assert "\n" not in str(caught.value)
