@@ -29,7 +29,7 @@ def require_onnx() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"onnx=True: {', '.join(missing)} is not installed; pip install 'stillroom[onnx]', or give onnx=False "
+            f"onnx=True: {', '.join(missing)} is not installed; pip install 'stillroom[export]', or give onnx=False "
             "(--no_onnx) for the PyTorch files alone"
         )
 

@@ -70,7 +70,7 @@ def export(
     Args:
         run: a finished run.
         out: the folder, new or of the same student's earlier export; None is ``export`` in the run folder.
-        onnx: write ``model.onnx``; needs the extra ``stillroom[onnx]``.
+        onnx: write ``model.onnx``; needs the extra ``stillroom[export]``.
         int8: write ``model-int8.onnx`` too.
         latency: measure the speed of student and teacher.
         student: a module to load the weights into, for a student that was handed to the run as a module.

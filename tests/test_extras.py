@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from stillroom.errors import InputError
+from stillroom.extras import PACKAGES, require
+
+INSTALLED_AS = {"sklearn": "scikit-learn"}
+
+
+def test_a_missing_package_is_one_line_with_the_command_that_installs_it():
+    with pytest.raises(InputError, match=re.escape("a page needs no_such_package: pip install 'stillroom[report]'")):
+        require("a page", "report", ["jinja2", "no_such_package"])
+    require("a page", "report")
+
+
+def test_every_extra_brings_the_packages_that_are_asked_for():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    for extra, packages in PACKAGES.items():
+        declared = {re.split(r"[<>=\[]", line)[0] for line in project["optional-dependencies"][extra]}
+        assert declared == {INSTALLED_AS.get(name, name) for name in packages}, extra
+    assert set(PACKAGES) == set(project["optional-dependencies"]) - {"all"}
+    base = {re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]}
+    optional = {INSTALLED_AS.get(name, name) for packages in PACKAGES.values() for name in packages}
+    assert not base & optional
