@@ -6,7 +6,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from stillroom.data.augment import Augment, Choices, Purpose, apply, draw_choices, random_table
+from stillroom.data.augment import Augment, Choices, apply_augment, draw_choices
 from stillroom.errors import InputError
 
 SIZE = (12, 10)
@@ -31,7 +31,7 @@ def choices_for(augment, count, size=SIZE, epoch=0):
 def test_cut_equals_slow_reference(images):
     augment = Augment(pad=3)
     drawn = choices_for(augment, len(images))
-    result = apply(images, augment, drawn)
+    result = apply_augment(images, augment, drawn)
     for index, image in enumerate(images.numpy()):
         padded = np.zeros((3, SIZE[0] + 6, SIZE[1] + 6), dtype=np.uint8)
         padded[:, 3:-3, 3:-3] = image
@@ -52,21 +52,21 @@ def test_offsets_and_flips_take_every_value():
 
 def test_nothing_on_is_the_identity(images):
     augment = Augment(pad=0, flip=False)
-    assert torch.equal(apply(images, augment, choices_for(augment, len(images))), images)
+    assert torch.equal(apply_augment(images, augment, choices_for(augment, len(images))), images)
 
 
 def test_flip_only(images):
     augment = Augment(pad=0)
     drawn = choices_for(augment, len(images))
     expected = torch.where(drawn.mirror[:, None, None, None], images.flip(3), images)
-    assert torch.equal(apply(images, augment, drawn), expected)
+    assert torch.equal(apply_augment(images, augment, drawn), expected)
 
 
 def test_rotation_equals_torchvision():
     images = smooth(20)
     augment = Augment(pad=0, flip=False, rotate=25)
     drawn = choices_for(augment, 20, (32, 32))
-    result = apply(images, augment, drawn)
+    result = apply_augment(images, augment, drawn)
     for index, image in enumerate(images.float()):
         angle = math.degrees(float(drawn.angle[index]))
         expected = tv.rotate(image, angle, InterpolationMode.BILINEAR)
@@ -78,7 +78,7 @@ def test_rotation_equals_torchvision():
 def test_resized_crop_equals_torchvision(images):
     augment = Augment(pad=0, flip=False, min_scale=0.2)
     drawn = choices_for(augment, len(images))
-    result = apply(images, augment, drawn)
+    result = apply_augment(images, augment, drawn)
     for index, image in enumerate(images.float()):
         top, left, height, width = (int(edge) for edge in drawn.box[index])
         expected = tv.resized_crop(image, top, left, height, width, list(SIZE), antialias=False)
@@ -88,8 +88,8 @@ def test_resized_crop_equals_torchvision(images):
 def test_resampling_path_cuts_and_mirrors_as_the_fast_path_does(images):
     augment = Augment(pad=3)
     drawn = choices_for(augment, len(images))
-    slow = apply(images, Augment(pad=3, rotate=1e-9), drawn)
-    torch.testing.assert_close(slow, apply(images, augment, drawn).float(), atol=0.01, rtol=0)
+    slow = apply_augment(images, Augment(pad=3, rotate=1e-9), drawn)
+    torch.testing.assert_close(slow, apply_augment(images, augment, drawn).float(), atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 40)])
@@ -112,13 +112,6 @@ def test_switching_one_change_on_leaves_the_others():
     plain, rich = choices_for(Augment(), 50), choices_for(Augment(rotate=20, min_scale=0.5), 50)
     assert torch.equal(plain.top, rich.top)
     assert torch.equal(plain.mirror, rich.mirror)
-
-
-def test_rows_do_not_depend_on_the_table_size():
-    small = random_table(3, 7, Purpose.AUGMENT, 10, 8)
-    assert np.array_equal(small, random_table(3, 7, Purpose.AUGMENT, 1000, 8)[:10])
-    for other in ((4, 7, Purpose.AUGMENT), (3, 8, Purpose.AUGMENT), (3, 7, Purpose.ORDER)):
-        assert not np.array_equal(small, random_table(*other, 10, 8))
 
 
 def test_choices_are_taken_by_position():

@@ -5,7 +5,7 @@ import numpy as np
 import platformdirs
 import pytest
 
-from stillroom.data.cache import cache_folder, keep
+from stillroom.data.cache import cache_folder, write_cache
 from stillroom.data.glyphs import glyphs100
 
 
@@ -19,13 +19,13 @@ def test_folder_is_the_argument_then_the_variable_then_the_users(monkeypatch, tm
 
 def test_failure_leaves_the_old_file_and_nothing_aside(tmp_path):
     path = tmp_path / "new" / "file"
-    assert keep(path, lambda file: file.write(b"old"))
+    assert write_cache(path, lambda file: file.write(b"old"))
 
     def fails(file):
         file.write(b"half")
         raise OSError("disk full")
 
-    assert not keep(path, fails)
+    assert not write_cache(path, fails)
     assert path.read_bytes() == b"old"
     assert list(path.parent.iterdir()) == [path]
 
@@ -35,7 +35,7 @@ def test_interrupt_leaves_nothing_aside(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        keep(tmp_path / "file", stops)
+        write_cache(tmp_path / "file", stops)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,13 +1,11 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
 from stillroom.data import glyphs100
-from stillroom.data.glyph_drawing import Difficulty, font_path, glyph_masks
+from stillroom.data.glyph_drawing import Difficulty
 from stillroom.data.glyphs import CHARACTERS, CLASSES, FONTS, HELD_OUT_FONTS, TRAIN_FONTS
 from stillroom.errors import InputError
 
@@ -16,52 +14,9 @@ def digest(*sets):
     return hashlib.sha256(b"".join(images.images.numpy().tobytes() for images in sets)).hexdigest()
 
 
-def overlap(masks):
-    """Largest intersection over union of any two characters in one font, and which two."""
-    worst = (0.0, "")
-    for font, rows in zip(FONTS, masks.flatten(2), strict=True):
-        for index in range(1, len(rows)):
-            shared = torch.minimum(rows[index], rows[:index]).sum(1)
-            share = shared / torch.maximum(rows[index], rows[:index]).sum(1)
-            other = int(share.argmax())
-            worst = max(worst, (float(share[other]), f"{CHARACTERS[index]} {CHARACTERS[other]} in {font}"))
-    return worst
-
-
-def stretched_masks(side=32):
-    """Every character stretched to fill a square, so that only what no scaling can undo is compared."""
-    masks = np.zeros((len(FONTS), len(CHARACTERS), side, side), dtype=np.float32)
-    for row, name in enumerate(FONTS):
-        font = ImageFont.truetype(font_path(name), size=96)
-        for column, character in enumerate(CHARACTERS):
-            page = Image.new("L", (256, 256))
-            ImageDraw.Draw(page).text((64, 64), character, font=font, fill=255)
-            ink = page.crop(page.getbbox()).resize((side, side), Image.Resampling.BOX)
-            masks[row, column] = np.asarray(ink, dtype=np.float32) / 255
-    return torch.from_numpy(masks)
-
-
 def test_hundred_distinct_classes():
     assert len(CLASSES) == len(set(CHARACTERS)) == 100
     assert "U+0416 Ж" in CLASSES
-
-
-def test_every_font_has_every_character():
-    from matplotlib.ft2font import FT2Font
-
-    for name in FONTS:
-        charmap = FT2Font(str(font_path(name))).get_charmap()
-        assert [character for character in CHARACTERS if ord(character) not in charmap] == [], name
-
-
-def test_no_two_characters_share_an_outline():
-    share, pair = overlap(glyph_masks(FONTS, CHARACTERS))
-    assert share < 0.95, pair
-
-
-def test_no_two_characters_share_an_outline_however_they_are_stretched():
-    share, pair = overlap(stretched_masks())
-    assert share < 0.95, pair
 
 
 def test_test_split_has_fonts_of_its_own():

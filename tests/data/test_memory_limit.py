@@ -1,8 +1,7 @@
 import psutil
 import pytest
 
-from stillroom.data import datasets as module
-from stillroom.data import glyphs100, load_data
+from stillroom.data import glyphs100, load_data, named_sets
 from stillroom.data.memory_limit import check_memory, copies_here
 from stillroom.errors import InputError
 from tests.data.image_files import png
@@ -28,8 +27,8 @@ def nothing_decoded(monkeypatch):
 
     for name in ("_pixels", "decode_all"):
         monkeypatch.setattr(f"stillroom.data.decoding.{name}", decode)
-    monkeypatch.setattr("stillroom.data.split_files.decode_all", decode)
-    monkeypatch.setattr(module, "resize_all", decode)
+    monkeypatch.setattr("stillroom.data.listing.decode_all", decode)
+    monkeypatch.setattr(named_sets, "resize_all", decode)
 
 
 @pytest.mark.usefixtures("nothing_decoded")
@@ -60,7 +59,7 @@ def test_parquet_and_named_sets_are_refused_before_they_are_decoded_or_resized(
     free(20 * 3 * 64)
     with pytest.raises(InputError, match=r"20 images of .* at 8x8"):
         load_data(tmp_path)
-    monkeypatch.setattr(module, "glyphs100", lambda: glyphs100(0, 3, 2))
+    monkeypatch.setattr(named_sets, "glyphs100", lambda: glyphs100(0, 3, 2))
     free(500 * 3 * 1000**2)
     with pytest.raises(InputError, match=r"500 images of glyphs100 at 1000x1000 pixels need 1\.5 GB"):
         load_data("glyphs100", image_size=1000)

@@ -148,31 +148,6 @@ def test_last_batch(small_set, batch_size, options, steps):
     assert len(training) == steps == len(list(training.epoch(0)))
 
 
-def test_select_first_classes_and_first_images_in_id_order(small_set):
-    shuffled = torch.randperm(103, generator=torch.Generator().manual_seed(0))
-    mixed = ImageSet(small_set.images[shuffled], small_set.labels[shuffled], small_set.ids[shuffled], small_set.classes)
-    chosen = mixed.select(first_classes=2, per_class=3)
-    assert chosen.classes == ("a", "b")
-    assert chosen.ids.tolist() == [7 + 3 * place for place in (0, 1, 5, 6, 10, 11)]
-    assert chosen.labels.tolist() == [0, 1] * 3
-    assert torch.equal(chosen.images, small_set.images[[0, 1, 5, 6, 10, 11]])
-    assert mixed.select() is mixed
-
-
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        ({"first_classes": 1}, "first_classes is 1; give 2 to 5"),
-        ({"first_classes": 6}, "first_classes is 6; give 2 to 5"),
-        ({"per_class": 21}, "per_class is 21; give 1 to 20, the images of class 'd'"),
-        ({"per_class": 0}, "per_class is 0"),
-    ],
-)
-def test_select_names_what_is_wrong(small_set, bad, words):
-    with pytest.raises(InputError, match=words):
-        small_set.select(**bad)
-
-
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
@@ -188,18 +163,6 @@ def test_select_names_what_is_wrong(small_set, bad, words):
 def test_loader_names_what_is_wrong(small_set, bad, words):
     with pytest.raises(InputError, match=words):
         loader(small_set, **bad)
-
-
-def test_image_set_checks_its_tensors(small_set):
-    images, labels, ids = small_set.images, small_set.labels, small_set.ids
-    with pytest.raises(InputError, match=r"images is torch\.float32"):
-        ImageSet(images.float(), labels, ids, small_set.classes)
-    with pytest.raises(InputError, match="labels is"):
-        ImageSet(images, labels[:5], ids, small_set.classes)
-    with pytest.raises(InputError, match="labels run from 0 to 4; with 4 classes"):
-        ImageSet(images, labels, ids, small_set.classes[:4])
-    with pytest.raises(InputError, match="images is empty"):
-        loader(ImageSet(images[:0], labels[:0], ids[:0], small_set.classes))
 
 
 @pytest.mark.parametrize("augment", [None, Augment(pad=2), EVERYTHING])
@@ -304,3 +267,8 @@ def test_a_device_without_room_for_the_set_is_one_error_that_says_what_helps(sma
     monkeypatch.setattr(torch.Tensor, "to", to)
     with pytest.raises(InputError, match=r"103 images of 3x\d+x\d+ take .* GB, and cpu has no room .*image_size"):
         loader(small_set)
+
+
+def test_an_empty_set_is_refused(small_set):
+    with pytest.raises(InputError, match="images is empty"):
+        loader(small_set.at(torch.arange(0)))

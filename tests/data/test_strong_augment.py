@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from stillroom.data.augment import Purpose, random_table
+from stillroom.data.random_table import Purpose, random_table
 from stillroom.data.strong_augment import OPERATIONS, TURNS, StrongChoices, apply_strong, check_channels, draw_strong
 from stillroom.errors import InputError
 

@@ -1,10 +1,13 @@
-"""Images and labels become batches: sets by name or folder, held in memory, augmented batch by batch."""
+"""Load image data sets by name or folder, hold them in memory, and make augmented batches."""
 
 from stillroom.data.augment import Augment
 from stillroom.data.channel_statistics import channel_statistics
-from stillroom.data.datasets import DataSet, SetDescription, describe_sets, load_data
+from stillroom.data.dataset import DataSet
 from stillroom.data.glyphs import glyphs100
-from stillroom.data.memory_loader import ImageSet, MemoryLoader
+from stillroom.data.image_set import ImageSet
+from stillroom.data.load_data import load_data
+from stillroom.data.memory_loader import MemoryLoader
+from stillroom.data.named_sets import SetDescription, describe_sets
 
 __all__ = [
     "Augment",

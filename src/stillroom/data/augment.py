@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stillroom.data.random_table import Purpose, random_table
 from stillroom.errors import InputError
 
 _RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
@@ -47,34 +47,6 @@ class Augment:
     def resamples(self) -> bool:
         """Whether images are interpolated rather than only cut and mirrored."""
         return self.rotate > 0 or self.min_scale < 1
-
-
-class Purpose(IntEnum):
-    """What a table of random numbers is for; part of its key, so the tables are independent."""
-
-    ORDER = 0
-    AUGMENT = 1
-    STRONG_AUGMENT = 2  # the crop, flip and so on of the strong view
-    STRONG = 3  # its operations and cut-out square
-
-
-def random_table(seed: int, epoch: int, purpose: Purpose, rows: int, columns: int) -> NDArray[np.float64]:
-    """Draw numbers in [0, 1) of which row ``i`` depends on (seed, epoch, purpose, i) only.
-
-    Rows are drawn one after the other, so a table with more rows begins with the same ones.
-
-    Args:
-        seed: >= 0.
-        epoch: >= 0.
-        purpose: what the numbers are for.
-        rows: one more than the largest sample id.
-        columns: must be the same wherever the table is drawn for the purpose.
-
-    Returns:
-        float64 array (rows, columns).
-    """
-    key = np.random.SeedSequence([seed, epoch, int(purpose)])
-    return np.random.Generator(np.random.Philox(key)).random((rows, columns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +122,7 @@ def _boxes(min_scale: float, draws: NDArray[np.float64], size: tuple[int, int]) 
     return np.stack([top, left, box_height, box_width], axis=1).astype(np.float32)
 
 
-def apply(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
+def apply_augment(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
     """Augment a batch.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where derived data is kept between runs."""
+"""Cache folder for derived data, and how cache files are written."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def cache_folder(override: str | os.PathLike[str] | None = None) -> Path:
     return Path(chosen)
 
 
-def keep(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
-    """Write a cache file, all or nothing.
+def write_cache(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
+    """Write a cache file atomically.
 
-    A cache is a convenience, so a full disk or a read-only folder is logged, not raised.
+    A full disk or a read-only folder is logged, not raised: the run can go on without the cache.
 
     Args:
-        path: the file that shall exist afterwards; its folder is made.
-        write: writes the content to the open binary file it is given.
+        path: the file; its folder is created.
+        write: receives the open binary file and writes the content.
 
     Returns:
         Whether the file was written.

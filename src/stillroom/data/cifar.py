@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stillroom.data.memory_loader import ImageSet
+from stillroom.data.image_set import ImageSet
 from stillroom.errors import InputError, first_line
 
 

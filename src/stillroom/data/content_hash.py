@@ -17,7 +17,7 @@ NO_CONTENT = 0  # of an image that could not be read
 _hash = partial(hashlib.blake2b, digest_size=8)
 
 
-def digest_of(content: bytes | memoryview | IO[bytes]) -> int:
+def hash_bytes(content: bytes | memoryview | IO[bytes]) -> int:
     """Hash the bytes of an image; a file is read from its beginning, a part at a time.
 
     Returns:
@@ -31,7 +31,7 @@ def digest_of(content: bytes | memoryview | IO[bytes]) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def digests_of(images: Tensor) -> Tensor:
+def hash_images(images: Tensor) -> Tensor:
     """Hash images that lie in memory, about a gigabyte a second.
 
     Args:

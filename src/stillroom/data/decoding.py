@@ -18,9 +18,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from stillroom.data.content_hash import NO_CONTENT, digest_of
-from stillroom.errors import InputError
-from stillroom.files import first_few, shown
+from stillroom.data.content_hash import NO_CONTENT, hash_bytes
+from stillroom.files import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,34 +57,29 @@ class Decoded:
     complaint: str = ""
 
 
-def decode_image(source: Source, image_size: int | None = None) -> NDArray[np.uint8]:
-    """Decode one image.
+def decode_image(source: Source, image_size: int | None = None) -> tuple[NDArray[np.uint8], int]:
+    """Decode one image and hash the bytes of its file.
 
-    Grey, palette and CMYK images become RGB, transparency is ignored, 16 bits are scaled to 8, and of an
-    animation the first frame is taken.
+    Grey, palette and CMYK images become RGB, transparency is ignored, and 16 bits are scaled to 8. Of an animation the
+    first frame is used.
 
     Args:
         source: a file or the bytes of one.
-        image_size: side of the square to resize the shorter side to and cut from the centre; None leaves the
+        image_size: side of the square to resize the shorter side to and crop from the centre; None leaves the
             image as it is.
 
     Returns:
-        uint8 array (3, H, W).
+        uint8 array (3, H, W), and the hash of the file.
 
     Raises:
-        OSError: the image is broken, is no ordinary file, or has so many pixels that it looks like an attack.
-            The message says which in a few words.
+        OSError: the image is broken, is not a regular file, or has so many pixels that it may be an attack. The message
+            says which in a few words.
     """
-    return _decode_and_hash(source, image_size)[0]
-
-
-def _decode_and_hash(source: Source, image_size: int | None) -> tuple[NDArray[np.uint8], int]:
-    """Decode one image and hash the bytes of its file, from which it is decoded."""
     try:
         with _opened(source) as (file, image):
             pixels = _pixels(image, image_size)
-            return pixels, digest_of(source if isinstance(source, bytes) else file)
-    except Exception as error:  # a damaged file can lead PIL's readers to raise anything
+            return pixels, hash_bytes(source if isinstance(source, bytes) else file)
+    except Exception as error:  # a damaged file can make Pillow raise anything
         raise OSError(_reason(error)) from error
 
 
@@ -194,7 +188,7 @@ def decode_all(
     def into(place: int, source: Source) -> str | tuple[int, ...]:
         """Put one image in its place; return why there is none, or its shape."""
         try:
-            image, digest = _decode_and_hash(source, images.shape[-1] if resize else None)
+            image, digest = decode_image(source, images.shape[-1] if resize else None)
         except OSError as error:
             return str(error)
         if image.shape == images.shape[1:]:
@@ -241,22 +235,3 @@ def move_to_front(images: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
 def _two_sizes(where: str, first: tuple[int, ...], second: tuple[int, ...]) -> str:
     sizes = " and ".join(f"{shape[2]}x{shape[1]}" for shape in (first, second))
     return f"image_size is None but images of {where} differ in size ({sizes}); give image_size, such as 64"
-
-
-def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons: Sequence[str] = ()) -> None:
-    """Refuse a set with more unreadable images than allowed.
-
-    Args:
-        broken: paths or rows of the unreadable images.
-        total: how many images there are, the broken ones among them.
-        skip_broken: the share of broken ones to put up with, in [0, 1].
-        reasons: why each cannot be read, for the message.
-
-    Raises:
-        InputError: more than that share is broken.
-    """
-    if len(broken) <= skip_broken * total:
-        return
-    told = [f"{shown(name)} ({reason})" for name, reason in zip(broken, reasons, strict=True)] if reasons else broken
-    skip = f", or skip them with skip_broken={len(broken) / total + 0.0005:.3f}" if 2 * len(broken) <= total else ""
-    raise InputError(f"{len(broken)} of {total} images cannot be read: {first_few(told)}; repair or remove them{skip}")

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.data.cache import cache_folder, keep
+from stillroom.data.cache import cache_folder, write_cache
 from stillroom.data.glyph_drawing import BLOCK, SIDE, Difficulty, draw_block, glyph_masks
-from stillroom.data.memory_loader import ImageSet
+from stillroom.data.image_set import ImageSet
 from stillroom.errors import InputError
 
 VERSION = 1  # raise when the images change for a reason that the cache key does not show
@@ -91,7 +91,7 @@ def glyphs100(
     if images is None:
         train = _draw_split(seed, 0, sizes[0], len(TRAIN_FONTS), difficulty)
         images = train, _draw_split(seed, 1, sizes[1], len(FONTS), difficulty)
-        keep(path, lambda file: _write(file, *images))
+        write_cache(path, lambda file: _write(file, *images))
     return _image_set(images[0]), _image_set(images[1])
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stillroom.data.find_images import Scan
-from stillroom.data.split_files import Listing
+from stillroom.data.folder_scan import FolderScan
+from stillroom.data.listing import Listing
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
 
@@ -46,8 +46,8 @@ def _is_split(root: Path) -> bool:
     train = root / "train"
     if not train.is_dir():
         return False
-    beside = [folder for folder in Scan(root, root).class_folders() if folder.name not in _LIKE_SPLITS]
-    return not beside or bool(Scan(train, root).class_folders())
+    beside = [folder for folder in FolderScan(root, root).class_folders() if folder.name not in _LIKE_SPLITS]
+    return not beside or bool(FolderScan(train, root).class_folders())
 
 
 def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
@@ -58,7 +58,7 @@ def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
         root: the folder of the set; names are paths below it.
         depth: how many levels below the split the class folders lie.
     """
-    scan = Scan(split, root)
+    scan = FolderScan(split, root)
     folders = scan.class_folders(depth)
     names = tuple(folder.relative_to(split).as_posix() for folder in folders)
     complaints = _class_complaints(split, names, scan, depth) if folders or not scan.faults else []
@@ -106,7 +106,7 @@ def _notes(split: Path, outside: Sequence[Path], nested: Sequence[Sequence[Path]
     return tuple(notes)
 
 
-def _class_complaints(split: Path, names: Sequence[str], scan: Scan, depth: int) -> list[str]:
+def _class_complaints(split: Path, names: Sequence[str], scan: FolderScan, depth: int) -> list[str]:
     if len(names) < 2:
         found = first_few([f"only {name!r}" for name in names]) or "none"
         images = f"holds {counted(len(scan.outside), 'image')} and " if scan.outside else ""

@@ -1,16 +1,15 @@
-"""A whole set of images held in memory, and the loader that turns it into batches on the device."""
+"""Load batches from images in memory: shuffled, augmented and normalised on the device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from stillroom.batch import Batch
-from stillroom.data.augment import Augment, Purpose, apply, draw_choices, random_table
-from stillroom.data.content_hash import digests_of
+from stillroom.data.augment import Augment, apply_augment, draw_choices
+from stillroom.data.random_table import Purpose, random_table
 from stillroom.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,95 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from stillroom.data.augment import Choices
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageSet:
-    """Images of one size with their labels.
-
-    Attributes:
-        images: uint8 tensor (N, C, H, W) on the CPU.
-        labels: int64 tensor (N,), values in [0, len(classes)).
-        ids: int64 tensor (N,), the place of each image in the full set, without repeats.
-        classes: the names of the classes.
-        digests: int64 tensor (N,), a hash of the file each image was decoded from, or of its pixels; None where none
-            was taken yet (:meth:`content` hashes the pixels then).
-
-    Raises:
-        InputError: a tensor of another type or shape, or a label without a class.
-    """
-
-    images: Tensor
-    labels: Tensor
-    ids: Tensor
-    classes: tuple[str, ...]
-    digests: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            found = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise InputError(f"images is {found}; give a uint8 tensor of shape (N, C, H, W)")
-        for name, values in (("labels", self.labels), ("ids", self.ids), ("digests", self.digests)):
-            if values is None:
-                continue
-            if values.dtype != torch.int64 or values.shape != (len(self.images),):
-                found = f"{values.dtype} {tuple(values.shape)}"
-                raise InputError(f"{name} is {found}; give an int64 tensor of shape ({len(self.images)},)")
-        low, high = (int(edge) for edge in self.labels.aminmax()) if len(self.labels) else (0, -1)
-        if low < 0 or high >= len(self.classes):
-            raise InputError(f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up")
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.images)
-
-    def select(self, first_classes: int | None = None, per_class: int | None = None) -> ImageSet:
-        """Return a smaller set in id order; every image keeps its id.
-
-        Args:
-            first_classes: keep the first so many classes, from 2 to all of them.
-            per_class: keep the first so many images of each class in id order, >= 1.
-
-        Raises:
-            InputError: more classes or images asked for than there are, or too few.
-        """
-        count = len(self.classes) if first_classes is None else first_classes
-        if not 2 <= count <= len(self.classes) and first_classes is not None:
-            raise InputError(f"first_classes is {count}; give 2 to {len(self.classes)}, the classes there are")
-        if first_classes is None and per_class is None:
-            return self
-        order = torch.argsort(self.ids)
-        kept = order[self.labels[order] < count]
-        if per_class is not None:
-            kept = self._first_of_each(kept, count, per_class)
-        return replace(self.at(kept), classes=self.classes[:count])
-
-    def at(self, places: Tensor) -> ImageSet:
-        """Return the images at some places, int64 (n,), as a set of its own."""
-        digests = None if self.digests is None else self.digests[places]
-        return ImageSet(self.images[places], self.labels[places], self.ids[places], self.classes, digests)
-
-    def content(self) -> Tensor:
-        """Return what tells equal images, int64 (N,): a hash of each one's file, or of its pixels."""
-        return digests_of(self.images) if self.digests is None else self.digests
-
-    def hashed(self) -> ImageSet:
-        """Return the same images with :meth:`content` at hand, so that it is computed once."""
-        return replace(self, digests=self.content())
-
-    def _first_of_each(self, kept: Tensor, classes: int, per_class: int) -> Tensor:
-        labels = self.labels[kept]
-        counts = torch.bincount(labels, minlength=classes)
-        rarest = int(counts.argmin())
-        if not 1 <= per_class <= int(counts[rarest]):
-            raise InputError(
-                f"per_class is {per_class}; give 1 to {int(counts[rarest])}, "
-                f"the images of class {self.classes[rarest]!r}"
-            )
-        by_class = torch.argsort(labels, stable=True)
-        starts = counts.cumsum(0) - counts
-        rank = torch.arange(len(kept)) - starts[labels[by_class]]
-        return kept[by_class[rank < per_class].sort().values]
+    from stillroom.data.image_set import ImageSet
 
 
 class MemoryLoader:
@@ -288,7 +199,7 @@ class MemoryLoader:
     def _augmented(self, images: Tensor, choices: Choices | None, places: Tensor) -> Tensor:
         if self.augment is None or choices is None:
             return images
-        return apply(images, self.augment, choices.take(places))
+        return apply_augment(images, self.augment, choices.take(places))
 
     def _normalised(self, images: Tensor) -> Tensor:
         return images.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._offset)

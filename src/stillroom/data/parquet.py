@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.data.decoding import Source
-from stillroom.data.set_faults import Report
-from stillroom.data.split_files import Listing
+from stillroom.data.listing import Listing
+from stillroom.data.problem_report import ProblemReport
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
@@ -59,10 +59,10 @@ def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, L
     Raises:
         InputError: files that cannot be read or lack a column; the message names all of them.
     """
-    report = Report(str(train[0].parent))
+    report = ProblemReport(str(train[0].parent))
     files = [_opened(paths, report) for paths in (train, val)]
     report.close()
-    report = Report(report.where)
+    report = ProblemReport(report.where)
     whole = [file for split in files for file in split]
     names = _class_names(whole, report)
     count = 1 + max((int(file.labels.max(initial=0)) for file in whole), default=0)
@@ -89,7 +89,7 @@ class _File:
     labels: _Labels
 
 
-def _opened(paths: Sequence[Path], report: Report) -> list[_File]:
+def _opened(paths: Sequence[Path], report: ProblemReport) -> list[_File]:
     files = []
     for path in paths:
         with report.catching():
@@ -163,7 +163,7 @@ def _mend_labels(file: _File, classes: int) -> str:
     return f"{', '.join(told)}; use a split with a right label for every image" if told else ""
 
 
-def _class_names(files: Sequence[_File], report: Report) -> tuple[str, ...] | None:
+def _class_names(files: Sequence[_File], report: ProblemReport) -> tuple[str, ...] | None:
     """Return the names that all files agree on, or None where the first has none."""
     names = [_stored_names(file) for file in files]
     for file, other in zip(files[1:], names[1:], strict=True):

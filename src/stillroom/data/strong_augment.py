@@ -28,7 +28,7 @@ from torchvision.transforms.v2.functional import (  # type: ignore[attr-defined]
     invert,
 )
 
-from stillroom.data.augment import Purpose, random_table
+from stillroom.data.random_table import Purpose, random_table
 from stillroom.errors import InputError
 
 TURNS = 2  # operations an image goes through

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stillroom.data.find_images import Scan
+from stillroom.data.folder_scan import FolderScan
 from stillroom.data.image_folder import from_files, list_classes
-from stillroom.data.split_files import Listing
+from stillroom.data.listing import Listing
 from stillroom.errors import InputError
 from stillroom.files import first_few
 from stillroom.formatting import counted
@@ -83,7 +83,7 @@ def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> 
 
 
 def _unlabelled(folder: Path, root: Path, files: Sequence[Path], table: Path) -> list[str]:
-    left = sorted(set(Scan(folder, root).images(folder) if folder.is_dir() else ()) - set(files))
+    left = sorted(set(FolderScan(folder, root).images(folder) if folder.is_dir() else ()) - set(files))
     if not left:
         return []
     names = first_few([path.name for path in left])

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from stillroom.data.augment import Augment
-from stillroom.data.datasets import DataSet
-from stillroom.data.memory_loader import ImageSet
+from stillroom.data.dataset import DataSet
+from stillroom.data.image_set import ImageSet
 from stillroom.report.aggregate import Cell, Pair
 from stillroom.report.predictions import Answers
 from stillroom.report.views import view_models

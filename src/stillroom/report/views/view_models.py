@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.data import DataSet, MemoryLoader
-from stillroom.data.memory_loader import ImageSet
+from stillroom.data.image_set import ImageSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.aggregate import Pair

@@ -13,7 +13,7 @@ IMAGES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".t
 _Identity = tuple[int, int]
 
 
-class Scan:
+class FolderScan:
     """A walk through the class folders of one split that remembers where it has been.
 
     A folder that is reached twice within a class counts once. One that lies in two classes, or above the split,

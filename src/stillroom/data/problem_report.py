@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from stillroom.errors import InputError
-from stillroom.files import shown
+from stillroom.files import first_few, shown
 
 
-class Report:
+class ProblemReport:
     """Gathers complaints about a set and raises them together.
 
     Args:
@@ -46,3 +46,22 @@ class Report:
         if self.complaints:
             told = "; ".join(f"({number}) {complaint}" for number, complaint in enumerate(self.complaints, start=1))
             raise InputError(f"{shown(self.where)} has {len(self.complaints)} problems: {told}")
+
+
+def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons: Sequence[str] = ()) -> None:
+    """Refuse a set with more unreadable images than allowed.
+
+    Args:
+        broken: paths or rows of the unreadable images.
+        total: how many images there are, the broken ones among them.
+        skip_broken: the share of broken ones to put up with, in [0, 1].
+        reasons: why each cannot be read, for the message.
+
+    Raises:
+        InputError: more than that share is broken.
+    """
+    if len(broken) <= skip_broken * total:
+        return
+    told = [f"{shown(name)} ({reason})" for name, reason in zip(broken, reasons, strict=True)] if reasons else broken
+    skip = f", or skip them with skip_broken={len(broken) / total + 0.0005:.3f}" if 2 * len(broken) <= total else ""
+    raise InputError(f"{len(broken)} of {total} images cannot be read: {first_few(told)}; repair or remove them{skip}")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stillroom.data.decoding import Decoded, Source, decode_all, move_to_front, size_of_first
-from stillroom.data.memory_loader import ImageSet
+from stillroom.data.image_set import ImageSet
 from stillroom.data.validation_split import held_out
 from stillroom.files import first_few
 from stillroom.formatting import counted

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from stillroom.data import load_data
-from stillroom.data.find_images import Scan
+from stillroom.data.folder_scan import FolderScan
 from stillroom.errors import InputError
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -66,7 +66,7 @@ def test_hidden_folders_and_macs_files_are_left_alone(image_folder, image):
     (root / "ant" / "._0.png").write_bytes(b"finder")
     (root / "ant" / ".ipynb_checkpoints").mkdir()
     image(0).save(root / "ant" / ".ipynb_checkpoints" / "0-checkpoint.png")
-    assert [path.name for path in Scan(root, root).images(root / "ant")] == ["0.png", "1.png", "2.png"]
+    assert [path.name for path in FolderScan(root, root).images(root / "ant")] == ["0.png", "1.png", "2.png"]
 
 
 def test_closed_folders_are_named(image_folder, monkeypatch):

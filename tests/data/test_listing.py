@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from stillroom.data.decoding import Decoded
-from stillroom.data.split_files import Listing
+from stillroom.data.listing import Listing
 
 
 def listing(labels):

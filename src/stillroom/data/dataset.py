@@ -1,0 +1,58 @@
+"""Data set: training and validation images with classes, mean, std and augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from stillroom.data.augment import Augment
+from stillroom.data.image_set import ImageSet
+from stillroom.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DataSet:
+    """Training and validation images with what is needed to train on them.
+
+    Attributes:
+        name: the name of the set or of its folder.
+        train: training images.
+        val: validation images, with the same classes.
+        mean: mean of each channel on [0, 1], over all training images before any selection.
+        std: standard deviation of each channel on [0, 1], over the same images.
+        augment: the default augmentation of the set; the published one where there is one.
+        broken: paths or rows of images that were skipped.
+        notes: warnings about the set.
+        repeated: hashes of validation images that are training images too, before any selection.
+
+    Raises:
+        InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit.
+    """
+
+    name: str
+    train: ImageSet
+    val: ImageSet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augment: Augment
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    repeated: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(images.images.shape[1:]) for images in (self.train, self.val)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"training images are {shapes[0]} and validation images {shapes[1]} (channels, height, width); "
+                "give both splits images of one shape"
+            )
+        if self.train.classes != self.val.classes:
+            pairs = zip_longest(self.train.classes, self.val.classes)
+            one, other = next(pair for pair in pairs if pair[0] != pair[1])
+            raise InputError(
+                f"classes of the training and the validation split differ ({one!r} and {other!r}); give both the same"
+            )
+        if not len(self.mean) == len(self.std) == shapes[0][0]:
+            raise InputError(
+                f"mean and std have {len(self.mean)} and {len(self.std)} values; give {shapes[0][0]}, one a channel"
+            )

@@ -1,0 +1,134 @@
+"""Load a data set into memory by its name or its folder."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from stillroom.data.augment import Augment
+from stillroom.data.channel_statistics import PUBLISHED, channel_statistics
+from stillroom.data.dataset import DataSet
+from stillroom.data.image_folder import list_image_folder
+from stillroom.data.load_splits import LoadedSplits, LoadOptions, load_splits
+from stillroom.data.memory_limit import copies_here
+from stillroom.data.named_sets import NAMED_SETS
+from stillroom.data.parquet import find_parquet, list_parquet
+from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from stillroom.errors import InputError, did_you_mean
+from stillroom.files import shown
+from stillroom.suggestions import near
+
+
+def load_data(
+    name_or_path: str | os.PathLike[str],
+    *,
+    root: str | os.PathLike[str] = "data",
+    image_size: int | None = None,
+    class_depth: int = 1,
+    first_classes: int | None = None,
+    per_class: int | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    skip_broken: float = 0.0,
+    download: bool = True,
+    copies: int | None = None,
+) -> DataSet:
+    """Load a data set into memory.
+
+    Args:
+        name_or_path: a name from :func:`describe_sets`, or a folder of images or Parquet files.
+        root: the folder where named sets are, or are downloaded to.
+        image_size: side of the images in pixels; None keeps their own size, which must be the same for all.
+        class_depth: >= 1; how many levels below the folder, or below its splits, the class folders are.
+        first_classes: keep only this many classes of both splits, the first ones; >= 2.
+        per_class: keep only this many training images of each class, the first ones; >= 1.
+        val_fraction: in (0, 1); about this fraction is held out where the set has no validation split of its own, see
+            :func:`stillroom.data.validation_split.held_out`.
+        seed: >= 0; seed of that split.
+        skip_broken: in [0, 1]; fraction of unreadable images to tolerate and skip.
+        download: whether a named set may be downloaded.
+        copies: number of processes on this machine that hold the set at the same time; None reads it from torchrun.
+
+    Returns:
+        The set; ``per_class`` shortens only its training split.
+
+    Raises:
+        InputError: an unknown name, an argument outside its range, or a set that cannot be used; the message
+            names all problems of the set.
+    """
+    _check(image_size, val_fraction, seed, skip_broken)
+    options = LoadOptions(
+        Path(root), image_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken, download,
+        copies_here() if copies is None else copies,
+    )  # fmt: skip
+    known = NAMED_SETS.get(str(name_or_path))
+    if class_depth < 1 or (class_depth > 1 and known is not None):
+        raise InputError(f"class_depth is {class_depth}; give 1 or more, and more than 1 only for class folders")
+    if known is not None:
+        name = known.description.name
+        loaded = known.load(options)
+    else:
+        folder = _existing_folder(name_or_path)
+        name = folder.resolve().name
+        loaded = _load_folder(folder, options)
+    train, val = loaded.train, loaded.val
+    mean, std = PUBLISHED.get(name if known else "") or channel_statistics(train.images)
+    augment = known.augment if known else Augment(pad=max(1, min(train.images.shape[2:]) // 8))
+    return DataSet(
+        name=name,
+        train=train.select(first_classes, per_class),
+        val=val.select(first_classes),
+        mean=mean,
+        std=std,
+        augment=augment,
+        broken=loaded.broken,
+        notes=loaded.notes,
+        repeated=frozenset(np.intersect1d(train.content().numpy(), val.content().numpy()).tolist()),
+    )
+
+
+def _check(image_size: int | None, val_fraction: float, seed: int, skip_broken: float) -> None:
+    if image_size is not None and image_size < 1:
+        raise InputError(f"image_size is {image_size}; give a side of 1 pixel or more")
+    if not 0 < val_fraction < 1:
+        raise InputError(f"val_fraction is {val_fraction}; give a fraction between 0 and 1, such as 0.1")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; give 0 or more")
+    if not 0 <= skip_broken <= 1:
+        raise InputError(f"skip_broken is {skip_broken}; give a fraction from 0 to 1, such as 0.01")
+
+
+def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
+    given = shown(repr(str(name_or_path)))
+    try:
+        folder = Path(name_or_path).expanduser()
+        if folder.is_dir():
+            return folder
+        if folder.is_file():
+            raise InputError(f"data is {given}, a file; give its folder")
+    except (OSError, RuntimeError) as error:  # name too long, no permission, or unknown user
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"data is {given}, which cannot be opened ({reason}); give a folder") from None
+    options = get_close_matches(str(name_or_path), NAMED_SETS, n=1)
+    hint = did_you_mean(options) or near(folder, Path.is_dir)
+    raise InputError(f"data is {given}, which is neither a folder nor one of {', '.join(NAMED_SETS)}{hint}")
+
+
+def _load_folder(folder: Path, options: LoadOptions) -> LoadedSplits:
+    try:
+        files = find_parquet(folder)
+        if options.class_depth > 1 and (files is not None or is_tiny_imagenet(folder)):
+            raise InputError(
+                f"class_depth is {options.class_depth} but {shown(folder)} has no class folders; leave it out"
+            )
+        if files is not None:
+            return load_splits(folder, *list_parquet(*files), options=options)
+        if is_tiny_imagenet(folder):
+            return load_splits(folder, *list_tiny_imagenet(folder), options=options)
+        return load_splits(folder, *list_image_folder(folder, options.class_depth), options=options)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InputError(f"{shown(folder)} cannot be opened ({reason}); allow it") from None

@@ -1,0 +1,154 @@
+"""Decode the training and the validation split into memory, and refuse what cannot be used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stillroom.data.decoding import Decoded
+from stillroom.data.image_set import ImageSet
+from stillroom.data.listing import Listing
+from stillroom.data.memory_limit import check_memory
+from stillroom.data.problem_report import ProblemReport, check_broken
+from stillroom.errors import InputError
+from stillroom.files import first_few, shown
+from stillroom.formatting import counted
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """The arguments of :func:`stillroom.data.load_data`."""
+
+    root: Path
+    image_size: int | None
+    class_depth: int
+    first_classes: int | None
+    per_class: int | None
+    val_fraction: float
+    seed: int
+    skip_broken: float
+    download: bool
+    copies: int
+
+
+class LoadedSplits(NamedTuple):
+    """Both splits before any selection.
+
+    Attributes:
+        train: training images.
+        val: validation images.
+        broken: names of the images that were skipped.
+        notes: warnings about the set.
+    """
+
+    train: ImageSet
+    val: ImageSet
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: LoadOptions) -> LoadedSplits:
+    """Decode both splits, or decode one and hold out its validation images.
+
+    Args:
+        folder: the set, for messages.
+        train: the training images, or all images where ``val`` is None.
+        val: the validation images.
+        options: how to load them.
+
+    Raises:
+        InputError: the set cannot be used; the message names all problems.
+    """
+    listings = [train] if val is None else [train, val]
+    report = ProblemReport(str(folder), [complaint for listing in listings for complaint in listing.complaints])
+    if val is None:
+        report.add(train.too_small_to_split())
+    with report.catching():
+        _check_listings(folder, listings, options)
+        decoded: list[Decoded] = []
+        for listing in listings:
+            with report.catching():
+                decoded.append(listing.decode(options.image_size))
+            if len(decoded) < len(listings) and (not decoded or decoded[-1].complaint):
+                break  # the other split would only report the same
+        broken = _broken(listings, decoded, report, options.skip_broken)
+    report.close()
+    if val is None:
+        sets = train.split(decoded[0], options.val_fraction, options.seed)
+    else:
+        sets = train.image_set(decoded[0]), val.image_set(decoded[1])
+    _check_sets(train, sets)
+    return LoadedSplits(*sets, broken, tuple(note for listing in listings for note in listing.notes))
+
+
+def _check_listings(folder: Path, listings: Sequence[Listing], options: LoadOptions) -> None:
+    """Refuse images that do not fit into memory, before the first is decoded."""
+    size = next((size for listing in listings if (size := listing.size(options.image_size))), None)
+    labels = [listing.labels for listing in listings]
+    copied = math.ceil(options.val_fraction * len(labels[0])) if len(listings) == 1 else 0
+    if size is not None:
+        check_room(labels, copied, (3, *size), str(folder), options)
+
+
+def check_room(
+    labels: Sequence[NDArray[np.int64]], copied: int, shape: tuple[int, ...], where: str, options: LoadOptions
+) -> None:
+    """Refuse images that do not fit into memory. Images that are selected count twice: selecting copies them.
+
+    Args:
+        labels: of all images of the training split, and of the validation split where there is one.
+        copied: number of images that are in memory twice for another reason.
+        shape: channels, height and width of an image.
+        where: the set, for the message.
+        options: which classes and images are selected, and by how many processes.
+
+    Raises:
+        InputError: more memory is needed than is free.
+    """
+    count = sum(len(own) for own in labels)
+    if options.first_classes is not None or options.per_class is not None:
+        limits = (options.per_class, *[None] * (len(labels) - 1))
+        copied += sum(
+            int(np.minimum(np.bincount(own[own >= 0])[: options.first_classes], limit or len(own)).sum())
+            for own, limit in zip(labels, limits, strict=True)
+        )
+    what = f"{count:,} images of {shown(where)} at {shape[2]}x{shape[1]} pixels"
+    check_memory((count + copied) * math.prod(shape), what, options.copies)
+
+
+def _broken(
+    listings: Sequence[Listing], decoded: Sequence[Decoded], report: ProblemReport, skip_broken: float
+) -> tuple[str, ...]:
+    """Return the names of the broken images, and report them if there are too many."""
+    names: list[str] = []
+    reasons: list[str] = []
+    for listing, images in zip(listings, decoded, strict=False):
+        report.add(images.complaint)
+        names += [shown(listing.names[place]) for place in images.broken]
+        reasons += images.reasons
+    with report.catching():
+        check_broken(names, sum(len(listing.names) for listing in listings), skip_broken, reasons)
+    return tuple(names)
+
+
+def _check_sets(listing: Listing, sets: Sequence[ImageSet]) -> None:
+    """Refuse empty splits, classes without a readable training image, and sizes that differ."""
+    for side, images in zip(("training", "validation"), sets, strict=True):
+        if len(images) == 0:
+            raise InputError(f"the {side} split of {listing.where} has no readable images; add some")
+    lost = set(np.unique(listing.labels).tolist()) - set(sets[0].labels.tolist())
+    if lost:
+        names = first_few([listing.classes[label] for label in sorted(lost)])
+        raise InputError(
+            f"{counted(len(lost), 'class')} of {listing.where} without a readable training image: {names}; add some"
+        )
+    shapes = [f"{images.images.shape[3]}x{images.images.shape[2]}" for images in sets]
+    if shapes[0] != shapes[1]:
+        both = " and ".join(shapes)
+        raise InputError(f"image_size is None but training and validation images differ ({both}); give image_size")

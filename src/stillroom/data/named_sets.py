@@ -1,0 +1,105 @@
+"""Data sets that have a name: Glyphs-100, CIFAR-10, CIFAR-100 and Tiny-ImageNet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from stillroom.data.augment import Augment
+from stillroom.data.cifar import load_cifar
+from stillroom.data.glyphs import glyphs100
+from stillroom.data.image_set import ImageSet
+from stillroom.data.load_splits import LoadedSplits, LoadOptions, check_room, load_splits
+from stillroom.data.resize import resize_all
+from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from stillroom.errors import InputError
+
+
+class SetDescription(NamedTuple):
+    """One row of ``stillroom list data``.
+
+    Attributes:
+        name: as :func:`stillroom.data.load_data` takes it.
+        classes: number of classes.
+        size: side of the images in pixels.
+        source: where the images come from, and what is needed for it.
+    """
+
+    name: str
+    classes: int
+    size: int
+    source: str
+
+
+def describe_sets() -> tuple[SetDescription, ...]:
+    """Return one row for each named set."""
+    return tuple(known.description for known in NAMED_SETS.values())
+
+
+def _load_glyphs(options: LoadOptions) -> LoadedSplits:
+    return _resized("glyphs100", *glyphs100(), options)
+
+
+def _load_cifar(kind: str, options: LoadOptions) -> LoadedSplits:
+    return _resized(kind, *load_cifar(kind, options.root, options.download), options)
+
+
+def _resized(name: str, train: ImageSet, val: ImageSet, options: LoadOptions) -> LoadedSplits:
+    """Resize both splits to ``image_size`` where it is given."""
+    side = options.image_size
+    if side is None or side == train.images.shape[-1]:
+        return LoadedSplits(train, val)
+    shape = (train.images.shape[1], side, side)
+    check_room([split.labels.numpy() for split in (train, val)], 0, shape, name, options)
+    # An image keeps its hash when it is resized.
+    train, val = (
+        replace(split, images=resize_all(split.images, side), digests=split.content()) for split in (train, val)
+    )
+    return LoadedSplits(train, val)
+
+
+def _load_tiny_imagenet(options: LoadOptions) -> LoadedSplits:
+    for folder in (options.root, options.root / "tiny-imagenet-200"):
+        if is_tiny_imagenet(folder):
+            return load_splits(folder, *list_tiny_imagenet(folder), options=options)
+    raise InputError(
+        f"tiny-imagenet is not in {options.root}; "
+        "unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or set root to the folder that has it"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """A named set: how to describe, augment and load it."""
+
+    description: SetDescription
+    augment: Augment
+    load: Callable[[LoadOptions], LoadedSplits]
+
+
+NAMED_SETS = {
+    known.description.name: known
+    for known in (
+        NamedSet(
+            SetDescription("glyphs100", 100, 32, "drawn here in seconds, needs no download"),
+            Augment(pad=2, flip=False),  # a mirrored character is another character
+            _load_glyphs,
+        ),
+        NamedSet(
+            SetDescription("cifar10", 10, 32, "downloaded, 170 MB"),
+            Augment(),
+            lambda options: _load_cifar("CIFAR10", options),
+        ),
+        NamedSet(
+            SetDescription("cifar100", 100, 32, "downloaded, 169 MB"),
+            Augment(),
+            lambda options: _load_cifar("CIFAR100", options),
+        ),
+        NamedSet(
+            SetDescription("tiny-imagenet", 200, 64, "unpack tiny-imagenet-200.zip from cs231n.stanford.edu in root"),
+            Augment(pad=0, rotate=20),
+            _load_tiny_imagenet,
+        ),
+    )
+}

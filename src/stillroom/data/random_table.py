@@ -1,0 +1,36 @@
+"""Random numbers of the data path, each a function of (seed, epoch, purpose, sample id) only."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Purpose(IntEnum):
+    """What a table of random numbers is for; part of its key, so the tables are independent."""
+
+    ORDER = 0
+    AUGMENT = 1
+    STRONG_AUGMENT = 2  # the crop, flip and so on of the strong view
+    STRONG = 3  # its operations and cut-out square
+
+
+def random_table(seed: int, epoch: int, purpose: Purpose, rows: int, columns: int) -> NDArray[np.float64]:
+    """Draw numbers in [0, 1) of which row ``i`` depends on (seed, epoch, purpose, i) only.
+
+    Rows are drawn one after the other, so a table with more rows begins with the same ones.
+
+    Args:
+        seed: >= 0.
+        epoch: >= 0.
+        purpose: what the numbers are for.
+        rows: one more than the largest sample id.
+        columns: must be the same wherever the table is drawn for the purpose.
+
+    Returns:
+        float64 array (rows, columns).
+    """
+    key = np.random.SeedSequence([seed, epoch, int(purpose)])
+    return np.random.Generator(np.random.Philox(key)).random((rows, columns))
