@@ -23,7 +23,7 @@ from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
 from stillroom.models.predict import predict
-from stillroom.models.reused_classifier import ReusedHead
+from stillroom.models.student_wrapper import remove_wrapper_hooks
 from stillroom.prepare.auto_settings import as_begun
 from stillroom.prepare.fitting import Inputs
 from stillroom.prepare.leak_check import evaluation_notes
@@ -196,8 +196,8 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
     # The caller's random numbers and models are not ours to change.
     with torch.random.fork_rng(), borrowed(inputs.student, None if sharded else inputs.teacher):
         job = _run(recipe, reporter, inputs, machine)
-        if isinstance(job.student, ReusedHead) and inputs.student is not None:
-            job.student.let_go()
+        if inputs.student is not None:
+            remove_wrapper_hooks(job.student)
     for parameter in () if inputs.student is None else inputs.student.parameters():
         job.student.to(parameter.device)  # what was built around it, too
         break

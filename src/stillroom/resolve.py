@@ -12,7 +12,7 @@ from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.models import ZOO, build_model, load_weights
-from stillroom.models.reused_classifier import ReusedHead, from_plan
+from stillroom.models.student_wrapper import rewrapped
 from stillroom.trust import TYPED, Trust, naming
 
 ModelLike = str | nn.Module
@@ -98,8 +98,7 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
             "the module itself where Python takes one, or train by the name of a function, package.module:function"
         )
     model = build(role, name, data, None, pretrained=False, trust=run.trust.inside(run.path))
-    if config.get("reused_head") and not isinstance(model, ReusedHead):  # which the student of another run may be
-        model = from_plan(model, config["reused_head"], len(asked))
+    model = rewrapped(model, config, len(asked))
     try:
         load_weights(model, checkpoint or str(run.student))
     except InputError as error:

@@ -186,5 +186,5 @@ def test_a_pass_that_skips_the_map_is_refused() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images.mean((1, 2, 3))
 
-    with pytest.raises(InputError, match="final_map is unused, where no tensor came by"):
+    with pytest.raises(InputError, match="final_map is unused, which gave no tensor"):
         ReusedHead(Skips(), "unused", 8, nn.Linear(12, 5))(IMAGES)

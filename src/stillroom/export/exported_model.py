@@ -11,7 +11,7 @@ from torch import nn
 from stillroom.errors import InputError, first_line
 from stillroom.export.source_run import Subject
 from stillroom.models import build_model, load_weights
-from stillroom.models.reused_classifier import from_plan
+from stillroom.models.student_wrapper import rewrapped
 from stillroom.reading import read_json
 from stillroom.trust import Trust
 
@@ -113,8 +113,7 @@ def load(
             image_size=(shape["height"], shape["width"]),
             origin=Trust(files=trust, source=str(folder / "config.json")).of(config["model"]),
         )
-    if config["reused_head"]:
-        model = from_plan(model, config["reused_head"], classes)
+    model = rewrapped(model, config, classes)
     load_weights(model, folder / "model.safetensors")
     return model.eval(), config
 

@@ -11,7 +11,7 @@ from stillroom.data import DataSet, MemoryLoader
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights
-from stillroom.models.reused_classifier import from_plan
+from stillroom.models.student_wrapper import rewrapped
 from stillroom.report.predictions import dataset_of, student_of, teacher_of
 from stillroom.resolve import fingerprint, followed, was_handed_in
 
@@ -89,8 +89,7 @@ def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) 
     if student is None:
         found = student_of(run, data)
     else:
-        plan = config.get("reused_head")
-        found = from_plan(student, plan, len(data.train.classes)) if plan else student
+        found = rewrapped(student, config, len(data.train.classes))
         load_weights(found, run.student)
     found = found.cpu().float().eval().requires_grad_(False)
     return Subject(run, config, summary, data, found, model, student is not None, fingerprint(found))

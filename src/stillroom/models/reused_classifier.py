@@ -1,4 +1,4 @@
-"""A student that answers with the teacher's classifier: the model that SimKD trains."""
+"""Reused teacher classifier: a student whose logits come from a frozen copy of the teacher's last layer (SimKD)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stillroom.models.output import evaluating
 from stillroom.models.probe import examine
 from stillroom.models.watch import Watch
 
-LARGEST = 2**31  # weights of a projector and a head that a file may ask for; 8192 channels are below it
+MAX_WEIGHTS = 2**31  # of a projector and a head that a file may describe; 8192 channels stay below it
 
 
 class ReusedHead(nn.Module):
@@ -26,20 +26,19 @@ class ReusedHead(nn.Module):
     The output of the submodule ``projected`` is the map that SimKD compares with the teacher's. Its global average
     goes through ``head``, a frozen copy of the teacher's.
 
-    The student runs whole: what comes after its final map, its own classifier above all, stays in the module
-    because its class is not rewritten, but nothing depends on it and it gets no gradient. The map is read by a
-    hook on the student that holds nothing between two passes; copies and pickles bring it along with their own
-    student, and the state dict holds the three modules and nothing else. After :meth:`let_go` the student has no hook
-    between two passes.
+    The whole student runs. The layers after its final map, such as its own classifier, stay in the module, but the
+    logits do not depend on them and they get no gradient. A hook on the student reads the map and holds no tensor
+    between two passes. Copies and pickles have their own student with its own hook. The state dict holds the student,
+    the projector and the head. After :meth:`remove_hook` the student has a hook only during a pass.
 
     Args:
         student: any module that makes a final map (B, student_channels, H, W).
-        final_map: where that map is: a submodule's name for its output, or a :class:`Point`.
-        student_channels: of that map.
+        final_map: the place of that map: a submodule's name for its output, or a :class:`Point`.
+        student_channels: channels of that map.
         head: the teacher's last linear layer. Its input width is the number of channels projected to.
-        factor: the projector is ``head.in_features // factor`` wide inside.
-        size: height and width of the teacher's final map. A larger map of the student is average-pooled to it
-            before it is projected, each side by itself; a smaller one stays. None: never.
+        factor: the projector's inner width is ``head.in_features // factor``.
+        size: height and width of the teacher's final map. A larger side of the student's map is average-pooled to it
+            before the projection; a smaller side stays. None: no pooling.
 
     Raises:
         InputError: the student has no such submodule, the factor leaves no channel, or a size is below 1.
@@ -72,10 +71,10 @@ class ReusedHead(nn.Module):
             raise InputError(f"student_channels is {student_channels} and size {size}: both must be at least 1")
         self.student = student
         self.final_map = Point(final_map) if isinstance(final_map, str) else final_map
-        self._listener = _Listener()
-        # A hook from the start, not one for each pass: torch.compile sees one module then.
-        self._stays = True
-        self._listen()
+        self._capture = _Capture()
+        # A permanent hook, so that torch.compile sees the same module in every pass.
+        self._permanent = True
+        self._add_hook()
         self.size = size
         self.factor = factor
         self.projector = _projector(student_channels, head.in_features, head.in_features // factor)
@@ -89,7 +88,7 @@ class ReusedHead(nn.Module):
                 part.to(anchor.device)
 
     def plan(self) -> dict[str, Any]:
-        """What :func:`from_plan` needs to build this form again, in plain values."""
+        """The plain values from which :func:`from_plan` builds this wrapper again."""
         return {
             "final_map": [self.final_map.module, self.final_map.side],
             "student_channels": self.projector[0].in_channels,
@@ -99,41 +98,41 @@ class ReusedHead(nn.Module):
             "size": None if self.size is None else list(self.size),
         }
 
-    def let_go(self) -> None:
-        """Take the hook off the student, who may be somebody else's; each pass brings its own from now on."""
+    def remove_hook(self) -> None:
+        """Remove the permanent hook from the student. From now on each pass adds and removes its own."""
         source = _submodule(self.student, self.final_map.module)
         for hooks in (source._forward_hooks, source._forward_pre_hooks):
-            for key in [key for key, hook in hooks.items() if hook is self._listener]:
+            for key in [key for key, hook in hooks.items() if hook is self._capture]:
                 del hooks[key]
-        self._stays = False
+        self._permanent = False
 
-    def _listen(self) -> RemovableHandle:
+    def _add_hook(self) -> RemovableHandle:
         source = _submodule(self.student, self.final_map.module)
         if self.final_map.side == "input":
-            return source.register_forward_pre_hook(self._listener)
-        return source.register_forward_hook(self._listener)
+            return source.register_forward_pre_hook(self._capture)
+        return source.register_forward_hook(self._capture)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> logits (B, classes) of the teacher's classifier."""
-        self._listener.heard = None
-        if self._stays:
+        self._capture.take()
+        if self._permanent:
             self.student(images)
         else:
-            handle = self._listen()
+            handle = self._add_hook()
             try:
                 self.student(images)
             finally:
                 handle.remove()
-        feature, self._listener.heard = self._listener.heard, None
-        if not isinstance(feature, Tensor) or feature.dim() != 4:
-            shape = f"of shape {tuple(feature.shape)}" if isinstance(feature, Tensor) else "where no tensor came by"
+        feature = self._capture.take()
+        if feature is None or feature.dim() != 4:
+            shape = "which gave no tensor" if feature is None else f"of shape {tuple(feature.shape)}"
             raise InputError(f"final_map is {self.final_map}, {shape}: SimKD needs a map (B, C, H, W)")
         projected = self.projected(self.projector(self._pooled(feature)))
         logits: Tensor = self.head(self.flatten(self.pool(projected)))
         return logits
 
     def _pooled(self, feature: Tensor) -> Tensor:
-        """The map, no larger than the teacher's."""
+        """The map, average-pooled to at most the teacher's size."""
         if self.size is None:
             return feature
         height, width = min(feature.shape[2], self.size[0]), min(feature.shape[3], self.size[1])
@@ -145,18 +144,18 @@ class ReusedHead(nn.Module):
 
 
 def reuse_head(student: nn.Module, teacher: nn.Module, images: Tensor, *, factor: int = 2) -> ReusedHead:
-    """Give a student the teacher's classifier.
+    """Wrap a student so that it uses the teacher's classifier.
 
     Args:
         student: ends in the global average of a map and one linear layer.
         teacher: ends in the same way.
-        images: two or more images (B, C, H, W) that both accept.
+        images: two or more images (B, C, H, W) that both networks accept.
         factor: as for :class:`ReusedHead`.
 
     Raises:
-        InputError: one of them ends in another way, or the factor is out of range.
+        InputError: a network ends in another way, or the factor is out of range.
     """
-    maps = []
+    places, parts = [], []
     for side, model in (("student", student), ("teacher", teacher)):
         anatomy = examine(model, images)
         reason = anatomy.lacks("final_map")
@@ -165,30 +164,31 @@ def reuse_head(student: nn.Module, teacher: nn.Module, images: Tensor, *, factor
         watch = Watch(model, anatomy, ("final_map", "head"))
         with evaluating(model), torch.no_grad():
             model(images)
-        maps.append((anatomy.final_map, watch.read()))
+        places.append(anatomy.final_map)
+        parts.append(watch.read())
         watch.close()
-    (place, own), (_, theirs) = maps
-    height, width = theirs["final_map"].shape[2:]
-    return ReusedHead(student, place, own["final_map"].shape[1], theirs["head"], factor=factor, size=(height, width))
+    channels = parts[0]["final_map"].shape[1]
+    height, width = parts[1]["final_map"].shape[2:]
+    return ReusedHead(student, places[0], channels, parts[1]["head"], factor=factor, size=(height, width))
 
 
 def from_plan(student: nn.Module, plan: dict[str, Any], num_classes: int) -> ReusedHead:
     """Build a :class:`ReusedHead` as :meth:`ReusedHead.plan` describes it, with fresh weights to load others into.
 
     Raises:
-        InputError: the plan, which comes from a file, describes none.
+        InputError: the plan, which comes from a file, is damaged.
     """
     try:
         (module, side), size = plan["final_map"], plan["size"]
-        wide, given = plan["teacher_channels"], plan["student_channels"]
-        counts = [wide, given, plan["factor"], *(size or (1, 1))]
+        wanted, given = plan["teacher_channels"], plan["student_channels"]
+        counts = [wanted, given, plan["factor"], *(size or (1, 1))]
         fits = side in ("input", "output") and isinstance(module, str) and len(counts) == 5
         fits = fits and all(type(count) is int and count > 0 for count in counts)
-        fits = fits and wide * (given + 9 * wide + num_classes) <= LARGEST and isinstance(plan["bias"], bool)
+        fits = fits and wanted * (given + 9 * wanted + num_classes) <= MAX_WEIGHTS and isinstance(plan["bias"], bool)
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
-        raise InputError("reused_head: what is recorded of the teacher's classifier belongs to no run of ours")
+        raise InputError("reused_head: this record of the teacher's classifier is damaged: Stillroom did not write it")
     head = nn.Linear(plan["teacher_channels"], num_classes, bias=plan["bias"])
     return ReusedHead(
         student,
@@ -200,35 +200,39 @@ def from_plan(student: nn.Module, plan: dict[str, Any], num_classes: int) -> Reu
     )
 
 
-class _Listener:
-    """A hook that keeps a copy of what a submodule is given or returns, until it is fetched."""
+class _Capture:
+    """A hook that keeps a copy of a submodule's input or output."""
 
     def __init__(self) -> None:
-        self.heard: Any = None
+        self.tensor: Tensor | None = None
 
-    def __call__(self, _module: nn.Module, *passed: Any) -> None:
-        """Keep the first input (as a hook before the pass) or output (after it)."""
-        heard = passed[-1]
-        heard = heard[0] if isinstance(heard, (tuple, list)) and heard else heard
-        # A copy: a later layer may work in place on the original.
-        self.heard = heard.clone() if isinstance(heard, Tensor) else None
+    def __call__(self, _module: nn.Module, *arguments: Any) -> None:
+        """Keep the first input (as a pre-hook) or the first output."""
+        value = arguments[-1]
+        value = value[0] if isinstance(value, (tuple, list)) and value else value
+        # A copy, because a later layer may overwrite the original.
+        self.tensor = value.clone() if isinstance(value, Tensor) else None
 
-    def __reduce__(self) -> tuple[type[_Listener], tuple[()]]:
-        # The student may have run alone: what was heard then, graph and all, is nobody's.
-        return _Listener, ()
+    def take(self) -> Tensor | None:
+        """Return the captured tensor and forget it."""
+        tensor, self.tensor = self.tensor, None
+        return tensor
+
+    def __reduce__(self) -> tuple[type[_Capture], tuple[()]]:
+        return _Capture, ()  # drop the captured tensor, and its graph, when copying
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
     """The submodule of this name, in the model or inside its wrappers."""
-    FeatureTap(model, [name]).close()  # refuses a wrong name and lists the nearest ones
+    FeatureTap(model, [name]).close()  # raises for an unknown name
     modules: dict[str, nn.Module] = {**dict(inside(model).named_modules()), **dict(model.named_modules())}
     return modules[name]
 
 
-def _projector(given: int, wanted: int, inside: int) -> nn.Sequential:
-    """Convolutions 1x1, 3x3, 1x1 from ``given`` to ``wanted`` channels, ``inside`` wide in between."""
+def _projector(in_channels: int, out_channels: int, width: int) -> nn.Sequential:
+    """Convolutions 1x1, 3x3 and 1x1, each with batch norm and ReLU, with ``width`` channels in between."""
     layers: list[nn.Module] = []
-    for channels, made, kernel in ((given, inside, 1), (inside, inside, 3), (inside, wanted, 1)):
-        layers.append(nn.Conv2d(channels, made, kernel, padding=kernel // 2, bias=False))
-        layers += [nn.BatchNorm2d(made), nn.ReLU(inplace=True)]
+    for before, after, kernel in ((in_channels, width, 1), (width, width, 3), (width, out_channels, 1)):
+        layers.append(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=False))
+        layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

@@ -12,7 +12,7 @@ from stillroom.config import Recipe
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.models.batch_norm import bn_momentum_of
-from stillroom.models.reused_classifier import ReusedHead
+from stillroom.models.student_wrapper import unwrapped
 from stillroom.resolve import is_run
 from stillroom.runtime.device import Machine
 from stillroom.runtime.reporters import Reporter
@@ -57,5 +57,5 @@ def settings_of(recipe: Recipe, data: DataSet, student: nn.Module, machine: Mach
     height, width = data.train.images.shape[2:]
     settings["image_size"] = height if height == width else recipe.data.image_size
     if recipe.optim.bn_momentum is None:
-        settings["bn_momentum"] = bn_momentum_of(student.student if isinstance(student, ReusedHead) else student)
+        settings["bn_momentum"] = bn_momentum_of(unwrapped(student))
     return settings

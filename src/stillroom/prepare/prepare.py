@@ -15,7 +15,7 @@ from stillroom.engine.run_folder import RunFolder, open_run
 from stillroom.engine.sample_hashes import samples_bytes, write_samples
 from stillroom.engine.training_job import Job
 from stillroom.methods import Method
-from stillroom.models.reused_classifier import ReusedHead
+from stillroom.models.student_wrapper import wrapper_record
 from stillroom.prepare.auto_settings import settings_of
 from stillroom.prepare.fitting import Fitted, Inputs, check_names, fit, notes
 from stillroom.prepare.leak_check import set_notes
@@ -112,8 +112,7 @@ def _inputs(data: DataSet, student: nn.Module, weights: str | None, key: BankKey
         "val_images": len(data.val),
         "classes": list(data.train.classes),
         "teacher_weights": weights,
-        "reused_head": student.plan() if isinstance(student, ReusedHead) else None,
-    }
+    } | wrapper_record(student)
 
 
 def _disk_need(student: nn.Module, method: Method, recipe: Recipe) -> int:

@@ -23,6 +23,7 @@ from stillroom.errors import InputError
 from stillroom.fingerprint import Parts, code_digest, is_users_own, parts_of, tensors_digest
 from stillroom.imports import import_callable
 from stillroom.methods import Method
+from stillroom.models.student_wrapper import unwrapped_state
 from stillroom.models.weight_files import read_checkpoint
 from stillroom.resolve import fingerprint, is_function, is_run
 from stillroom.teachers.logit_fingerprint import Probe
@@ -149,8 +150,7 @@ def as_left(parts: Parts, student: nn.Module, run: RunFolder) -> Parts:
         left = read_checkpoint(run.student) if run.finished else load_state(run.last)["student"]
     except (InputError, OSError, KeyError):
         return parts
-    prefix = "student." if config.get("reused_head") else ""
-    left = {name.removeprefix(prefix): value for name, value in left.items() if name.startswith(prefix)}
+    left = unwrapped_state(left, config)
     if not left or not _hold(student.state_dict(), left):
         return parts
     return Parts({**parts.parts, "weights": recorded["weights"]}, parts.opaque)
