@@ -86,7 +86,7 @@ def match_size(feature: Tensor, size: tuple[int, int]) -> Tensor:
         size: the new (H, W).
 
     Returns:
-        (B, C, *size); the feature itself where it has that size.
+        ``(B, C, *size)``; the feature itself where it has that size.
 
     Example:
         >>> match_size(torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]]), (1, 2))

@@ -21,8 +21,8 @@ def ft(student_factor: Tensor, teacher_factor: Tensor, *, power: int = 2, norm: 
     """Compute factor transfer's loss.
 
     A factor becomes one map per sample, the channels' mean of f^power, flattened and scaled to length 1:
-    n(f) = vec(mean_c f^power) / ||vec(mean_c f^power)||. Then FT = mean over samples and places of
-    |n(f_s) - n(f_t)|^norm. It is 0 where the two maps are proportional: neither a factor's scale nor its number of
+    ``n(f) = vec(mean_c f^power) / ||vec(mean_c f^power)||``. Then FT = mean over samples and places of
+    ``|n(f_s) - n(f_t)|^norm``. It is 0 where the two maps are proportional: neither a factor's scale nor its number of
     channels matters. The larger map is first averaged to the smaller one's size. An all-zero factor has n = 0.
 
     Args:

@@ -27,7 +27,7 @@ class MLKDTerms(NamedTuple):
 def mlkd_terms(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 4.0) -> MLKDTerms:
     """Compute the three levels at one temperature for one view.
 
-    With P_s, P_t the (B, C) softmaxes at temperature T, and ||.|| the Frobenius norm:
+    With P_s, P_t the (B, C) softmaxes at temperature T, and ``||.||`` the Frobenius norm::
 
         instance = KD, T^2 times the batch mean of KL(P_t || P_s), see :func:`kd`
         batch    = ||P_t P_t^T - P_s P_s^T||^2 / B, how alike two samples are
