@@ -1,7 +1,8 @@
-"""The tutorial, run as it is written."""
+"""The tutorials, run as they are written."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,12 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
-PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
+TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 
 
-def blocks(language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), flags=re.DOTALL | re.MULTILINE)
+def blocks(page: str, language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", (TUTORIALS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
     return [code for said, code in fenced if said == language]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The arguments of every ``stillroom`` command on a page."""
+    lines = "".join(blocks(page, "")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line)[1:] for line in lines if line.startswith("stillroom ")]
 
 
 def write_photos(folder: Path) -> None:
@@ -34,10 +41,11 @@ def write_photos(folder: Path) -> None:
                 Image.fromarray(pixels).save(place / f"{i}.png")
 
 
-# The page names no precision: on one reader's processor it is bf16, on another's float32.
-USE = "from stillroom.engine import device; device.has_native_bf16 = lambda kind: {native}; import use"
-COMMAND = "from stillroom.engine import device; device.has_native_bf16 = lambda kind: {native}; " + (
-    "import sys; from stillroom.cli import main; sys.exit(main(sys.argv[1:]))"
+# The pages name no precision: on one reader's processor it is bf16, on another's float32.
+PRECISION = "from stillroom.runtime import device; device.has_native_bf16 = lambda kind: {native}; "
+USE = PRECISION + "import use"
+COMMANDS = PRECISION + (
+    "import json, sys; from stillroom.cli import main; sys.exit(max(map(main, json.loads(sys.argv[1]))))"
 )
 
 
@@ -51,25 +59,36 @@ def run(code: str, folder: Path, *arguments: str, native: bool) -> str:
 
 @pytest.fixture
 def folder(tmp_path):
-    """What a reader has after copying the page's files next to some photos."""
+    """What a reader of "your own loss" has after copying the page's files next to some photos."""
     write_photos(tmp_path / "photos")
-    for code in blocks("python"):
+    for code in blocks("own_loss.md", "python"):
         name = code.splitlines()[0].removeprefix("# ")
         (tmp_path / name).write_text(code)
     return tmp_path
 
 
-def test_the_tutorial_works_as_it_is_written(folder):
-    assert len(blocks("python")[0].splitlines()) <= 30
+def test_your_own_loss_works_as_it_is_written(folder):
+    assert len(blocks("own_loss.md", "python")[0].splitlines()) <= 30
     first, last = eval(run(USE, folder, native=True).splitlines()[-1])
     assert 0 < last < first
-    command = shlex.split(blocks("")[0].replace("\\\n", " "))
-    assert command[0] == "stillroom"
-    more = ["--epochs", "1", "--batch_size", "16", "--name", "again"]
-    run(COMMAND, folder, *command[1:], *more, native=True)
+    (command,) = commands("own_loss.md")
+    shorter = [*command, "--epochs", "1", "--batch_size", "16", "--name", "again"]
+    run(COMMANDS, folder, json.dumps([shorter]), native=True)
     assert "pointing" in (folder / "runs" / "again" / "metrics.jsonl").read_text()
 
 
-def test_the_tutorial_works_on_a_processor_without_bf16(folder):
+def test_your_own_loss_works_on_a_processor_without_bf16(folder):
     first, last = eval(run(USE, folder, native=False).splitlines()[-1])
     assert 0 < last < first
+
+
+def test_your_first_student_works_as_it_is_written(tmp_path):
+    less = {"train": ["--per_class", "8", "--epochs", "1"], "distill": ["--per_class", "8", "--epochs", "1"]}
+    less |= {"report": ["--views", "false"], "export": ["--no_latency"]}
+    shorter = [[*command, *less.get(command[0], [])] for command in commands("first_student.md")]
+    assert [command[0] for command in shorter] == ["train", "train", "distill", "evaluate", "report", "export"]
+    assert "top-1" in run(COMMANDS, tmp_path, json.dumps(shorter), native=False)
+    (code,) = blocks("first_student.md", "python")
+    predicted = eval(run(PRECISION + code, tmp_path, native=False))
+    assert len(predicted) == 5
+    assert all(name.startswith("U+") for name in predicted)

@@ -1,8 +1,8 @@
 """Write the API reference: one page for each package of ``stillroom``, with a section for each of its modules.
 
-Packages and modules are found from the installed package, and the map of the code from the import contract, so that no list of
-them is kept by hand. The pages go to ``docs/reference``, which git ignores. A name that a package exports in ``__all__`` is
-described under the package; every other documented name, under its module.
+Packages and modules are found from the installed package, and the map of the code from the import contract, so that no
+list of them is kept by hand. The pages go to ``docs/reference``, which git ignores. A name that a package exports in
+``__all__`` is described under the package; every other documented name, under its module.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,9 @@ def _section(module: ModuleType, exported: dict[int, str], rule: str) -> list[st
     lines.append(f"   :synopsis: {_first_line(module)}")
     if hasattr(module, "__all__"):
         lines.append("   :imported-members:")
+    package, _, stem = name.rpartition(".")
+    if package and getattr(sys.modules[package], stem) is not module:  # the package exports a function of that name
+        lines.append("   :no-index:")
     if elsewhere := [key for key, value in vars(module).items() if exported.get(id(value), name) != name]:
         lines.append(f"   :exclude-members: {', '.join(elsewhere)}")
     return [*lines, ""]
@@ -75,7 +79,7 @@ def _first_line(module: ModuleType) -> str:
 
 
 def _map(modules: dict[str, ModuleType]) -> str:
-    """List every module with the first line of its docstring, layer by layer, from the top of the import contract down."""
+    """List every module with the first line of its docstring, by the layers of the import contract."""
     lines = ["Map of the code", "===============", ""]
     lines += ["Each layer imports only from the layers below it; modules of one layer do not import each other.", ""]
     for layer in _layers():
