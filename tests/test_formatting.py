@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillroom.formatting import counted, duration
+from stillroom.formatting import counted, duration, size_in_words
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(8.26, "8.3 s"), (245, "4:05"), (3723, "1:02:03")])
@@ -16,3 +16,17 @@ def test_durations(seconds, text):
 )
 def test_counts_have_their_nouns_number(count, what, text):
     assert counted(count, what) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "up", "words"),
+    [
+        (0, False, "0 kB"),
+        (1, True, "0.1 kB"),
+        (1_234_567, True, "1.3 MB"),
+        (1_299_999, False, "1.2 MB"),
+        (5e10, True, "50 GB"),
+    ],
+)
+def test_needs_are_rounded_up_and_room_is_rounded_down(count, up, words):
+    assert size_in_words(count, up=up) == words

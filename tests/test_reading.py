@@ -121,8 +121,8 @@ def test_no_other_part_reads_files_on_its_own():
     assert found == {
         ("reading.py", "yaml.SafeLoader"),  # the door
         ("reading.py", "json.loads"),  # the door
-        ("checkpoint.py", "safe_open"),  # the door of tensors, in models/
-        ("checkpoint.py", "torch.load"),  # the same
+        ("weight_files.py", "safe_open"),  # tensors
+        ("weight_files.py", "torch.load"),  # the same
         ("bank_key.py", "json.loads"),  # what was just written
         ("parquet.py", "json.loads"),  # text in the header of a Parquet file, whose size its reader checks
         ("glyphs.py", "np.load"),  # Stillroom's own cache

@@ -51,20 +51,6 @@ def test_an_error_of_the_device_is_not_taken_for_a_full_disk(tmp_path, monkeypat
         checkpoint.save_state(tmp_path / "last.pt", {})
 
 
-@pytest.mark.parametrize(
-    ("count", "up", "words"),
-    [
-        (0, False, "0 kB"),
-        (1, True, "0.1 kB"),
-        (1_234_567, True, "1.3 MB"),
-        (1_299_999, False, "1.2 MB"),
-        (5e10, True, "50 GB"),
-    ],
-)
-def test_needs_are_rounded_up_and_room_is_rounded_down(count, up, words):
-    assert checkpoint.size_in_words(count, up=up) == words
-
-
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     path, target = tmp_path / "last.pt", tmp_path / "executed"
     torch.save({"x": Payload(target)}, path)

@@ -9,7 +9,7 @@ from stillroom.prepare.fitting import Inputs
 from stillroom.runtime import device
 from stillroom.runtime.reporters import Silent
 from stillroom.trust import given
-from tests.test_identity import FAST, Opening
+from tests.prepare.test_run_identity import FAST, Opening
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ from pathlib import Path
 from stillroom.data import Augment, DataSet, ImageSet
 from stillroom.methods import Method, Term
 from tests.conftest import tiny_set
-from tests.test_identity import Opening, Own
+from tests.prepare.test_run_identity import Opening, Own
 data = DataSet("tiny", tiny_set(20), tiny_set(10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
 Opening(Path(sys.argv[1]), data)({"method": Method([Term(Own(extra={("x", 1), 3} | set("rehtona")))], text="m")})
 """

@@ -12,7 +12,7 @@ from stillroom.recipes import load_published, recipes_folder
 from stillroom.report import published
 from stillroom.report.discovery import FoundRun
 from stillroom.report.published import published_accuracies
-from tests.report.test_groups import made_run
+from tests.report.test_aggregate import made_run
 
 WHOLE = {
     "classes": [str(i) for i in range(100)], "train_images": 50_000, "val_images": 10_000,

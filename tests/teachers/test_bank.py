@@ -9,7 +9,7 @@ from stillroom.data import ImageSet, MemoryLoader
 from stillroom.teachers import bank
 from stillroom.teachers.bank import TeacherBank, positions_of
 from stillroom.teachers.bank_files import BlockFiles
-from tests.engine.banks import KEY, blocks, fill, logits_of, make
+from tests.teachers.banks import KEY, blocks, fill, logits_of, make
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -89,8 +89,8 @@ def test_the_processes_of_a_run_hold_exactly_the_images_their_loaders_show(tmp_p
     (53, 13, 2, True), (54, 26, 4, True),
 ])  # fmt: skip
 def test_positions_are_counted_as_the_loader_deals_them(images, batch, world, shuffle):
-    images = torch.zeros(images, 1, 2, 2, dtype=torch.uint8)
-    data = ImageSet(images, torch.zeros(images).long(), torch.arange(images), ("a", "b"))
+    images = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
+    data = ImageSet(images, torch.zeros(count).long(), torch.arange(count), ("a", "b"))
     for rank in range(world):
         loader = MemoryLoader(
             data, batch_size=batch, mean=[0.5], std=[0.5], shuffle=shuffle, rank=rank, world_size=world

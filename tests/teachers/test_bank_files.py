@@ -17,7 +17,7 @@ from stillroom.errors import InputError
 from stillroom.files import write_atomically
 from stillroom.teachers import bank, bank_files
 from stillroom.teachers.bank import TeacherBank
-from tests.engine.banks import KEY, blocks, fill, logits_of, make, total
+from tests.teachers.banks import KEY, blocks, fill, logits_of, make, total
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 

@@ -49,11 +49,11 @@ class Looker(nn.Module):
         return self.fc(self.pool(self.conv(images)).flatten(1))
 
 
-def made_data(images=40):
+def made_data(count=40):
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 255, (images, 1, 8, 8), generator=generator, dtype=torch.uint8)
-    labels = torch.arange(images) % len(CLASSES)
-    part = ImageSet(images, labels, torch.arange(images), CLASSES)
+    images = torch.randint(0, 255, (count, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    labels = torch.arange(count) % len(CLASSES)
+    part = ImageSet(images, labels, torch.arange(count), CLASSES)
     return DataSet("made", part, part, (0.5,), (0.25,), Augment())
 
 
