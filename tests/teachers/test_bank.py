@@ -84,11 +84,11 @@ def test_the_processes_of_a_run_hold_exactly_the_images_their_loaders_show(tmp_p
     assert make(tmp_path).read("logits", 1, 0, 1) is None  # one process alone deals the images out otherwise
 
 
-@pytest.mark.parametrize(("images", "batch", "world", "shuffle"), [
+@pytest.mark.parametrize(("count", "batch", "world", "shuffle"), [
     (53, 10, 1, True), (51, 10, 1, True), (53, 10, 2, True), (54, 10, 2, True), (51, 10, 2, False), (52, 6, 3, False),
     (53, 13, 2, True), (54, 26, 4, True),
 ])  # fmt: skip
-def test_positions_are_counted_as_the_loader_deals_them(images, batch, world, shuffle):
+def test_positions_are_counted_as_the_loader_deals_them(count, batch, world, shuffle):
     images = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
     data = ImageSet(images, torch.zeros(count).long(), torch.arange(count), ("a", "b"))
     for rank in range(world):
