@@ -39,9 +39,9 @@ def measure(cores: int, workers: int, options: object) -> list[str]:
     count, batch_size = options.images, options.batch_size
     images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(count) % 100
-    images = ImageSet(images, labels, torch.arange(count), tuple(map(str, range(100))))
+    image_set = ImageSet(images, labels, torch.arange(count), tuple(map(str, range(100))))
     place = {"batch_size": batch_size, "mean": MEAN, "std": STD}
-    ours = MemoryLoader(images, augment=Augment(pad=4, flip=True), shuffle=True, channels_last=True, **place)
+    ours = MemoryLoader(image_set, augment=Augment(pad=4, flip=True), shuffle=True, channels_last=True, **place)
     theirs = make_loader(images, labels, workers=workers, **place)
     calls = {"ours": lambda: drain(ours.epoch(1)), "theirs": lambda: drain(theirs)}
     took = compare(calls, rounds=options.rounds, warmup=2)

@@ -160,14 +160,14 @@ def evaluate(
     chosen, run, given = recipe.data, recipe.run, _module("model", model) or name
     check_source("model", given, checkpoint, pretrained)
     require_weights("model", given, checkpoint, pretrained)
-    images = data if isinstance(data, DataSet) else load_dataset(chosen)
-    images = as_asked(images, chosen, name)
-    network = build("model", given, images, checkpoint, pretrained, permit([name], files=trust))
-    for note in evaluation_notes(given if checkpoint is None else "", images):
+    dataset = data if isinstance(data, DataSet) else load_dataset(chosen)
+    dataset = as_asked(dataset, chosen, name)
+    network = build("model", given, dataset, checkpoint, pretrained, permit([name], files=trust))
+    for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
     machine = make_machine(run.accelerator, run.precision)
     loader = MemoryLoader(
-        images.val, batch_size=size, mean=images.mean, std=images.std, shuffle=False, device=machine.device
+        dataset.val, batch_size=size, mean=dataset.mean, std=dataset.std, shuffle=False, device=machine.device
     )
     with borrowed(model if isinstance(model, nn.Module) else None):
         return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))

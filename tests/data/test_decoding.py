@@ -194,7 +194,7 @@ def mutated(data, random):
 
 @pytest.mark.filterwarnings("ignore")  # PIL remarks on odd metadata
 @pytest.mark.parametrize("kind", seeds())
-def test_damage_of_any_kind_gives_a_image_or_one_error(kind, monkeypatch):
+def test_damage_of_any_kind_gives_an_image_or_one_error(kind, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)  # a lying head shall not cost seconds
     random, outcomes = Random(kind), set()
     for _ in range(300):

@@ -11,7 +11,7 @@ from stillroom.errors import InputError
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 
 
-def test_what_is_called_like_a_image_but_is_none_is_named_and_never_opened(image_folder):
+def test_what_is_called_like_an_image_but_is_none_is_named_and_never_opened(image_folder):
     root = image_folder(count=4)
     os.mkfifo(root / "ant" / "a.png")
     (root / "ant" / "b.jpg").mkdir()

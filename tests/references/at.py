@@ -1,4 +1,4 @@
-"""Attention transfer by its definition: one image per sample, place by place."""
+"""Attention transfer by its definition: one attention map per sample, place by place."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 def at(student_map: Tensor, teacher_map: Tensor, power: float) -> Tensor:
-    """Mean squared difference of the two images of length 1."""
+    """Mean squared difference of the two attention maps of length 1."""
     student, teacher = same_size(student_map, teacher_map.detach())
     total, count = torch.zeros((), dtype=torch.float64), 0
     for b in range(student.shape[0]):
-        for u, v in zip(image(student[b], power), image(teacher[b], power), strict=True):
+        for u, v in zip(attention(student[b], power), attention(teacher[b], power), strict=True):
             total, count = total + (u - v) ** 2, count + 1
     return total / count
 
 
-def image(x: Tensor, power: float) -> list[Tensor]:
+def attention(x: Tensor, power: float) -> list[Tensor]:
     """The places of one sample's (C, H, W) map, row by row."""
     channels, height, width = x.shape
     values = [

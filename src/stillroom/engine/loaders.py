@@ -43,19 +43,19 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
     return train, MemoryLoader(data.val, batch_size=size, shuffle=False, **place)
 
 
-def val_batch(images: int, batch_size: int, machine: Machine) -> int:
+def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:
     """The batch size of a validation pass: large, for nothing is kept for a backward pass.
 
     Args:
-        images: images in the validation set.
+        val_images: number of validation images.
         batch_size: of training, over all processes.
         machine: says how many processes there are.
 
     Raises:
         InputError: there are fewer images than processes.
     """
-    if images < machine.world_size:
+    if val_images < machine.world_size:
         raise InputError(
-            f"{images} validation images for {machine.world_size} processes: use at most {images} processes"
+            f"{val_images} validation images for {machine.world_size} processes: use at most {val_images} processes"
         )
     return max(batch_size, 256, machine.world_size)

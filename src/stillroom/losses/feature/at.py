@@ -15,12 +15,12 @@ from stillroom.losses.numerics import negligible, unit_rows, widen
 def at(student_map: Tensor, teacher_map: Tensor, *, power: float = 2.0) -> Tensor:
     """Compute attention transfer's loss for one level.
 
-    A map f is reduced to ``a[h, w] = mean_c |f[c, h, w]|^p`` and this image, as a vector over its H * W places,
-    to length 1: ``u = a / |a|``. The loss is the mean over samples and places of ``(u_s - u_t)^2``. It lies in
-    [0, 2 / (H W)], is 0 where the images agree up to a factor, and ignores the number of channels. Where the
+    A map f is reduced to ``a[h, w] = mean_c |f[c, h, w]|^p``. This attention map, as a vector over its H * W places, is
+    divided by its length: ``u = a / |a|``. The loss is the mean over samples and places of ``(u_s - u_t)^2``. It lies in
+    [0, 2 / (H W)], is 0 where the attention maps agree up to a factor, and ignores the number of channels. Where the
     sizes differ, the larger map is average-pooled to the smaller, each side by itself, before the power.
 
-    A map of zeros has an image of zeros, with gradient 0.
+    A map of zeros has an attention map of zeros, with gradient 0.
 
     Args:
         student_map: (B, C, H, W), any floating dtype; computed in float32 at least.
@@ -88,8 +88,8 @@ class AT(nn.Module):
 
 
 def _attention(x: Tensor, power: float) -> Tensor:
-    """Return the (B, H W) attention images of length 1."""
-    # The image does not change with the map's scale: powers of numbers up to 1 do not overflow. A map of next to
+    """Return the (B, H W) attention maps of length 1."""
+    # The result does not change with the map's scale: powers of numbers up to 1 do not overflow. A map of next to
     # nothing becomes zeros, as a power below 1 would lift it out of nothing with a slope beyond float32.
     scale = x.detach().abs().amax((1, 2, 3), keepdim=True)
     x = x / torch.where(scale > negligible(x.dtype), scale, torch.inf)
