@@ -26,14 +26,6 @@ def test_milestones_scale_with_the_epochs():
     assert make_recipe("train", MINIMAL | {"epochs": 16}).optim.milestones == [10, 12, 14]
 
 
-@pytest.mark.parametrize(
-    ("epochs", "milestones"),
-    [(1, []), (2, [1]), (3, [2]), (4, [2, 3]), (5, [3, 4]), (6, [4, 5]), (7, [4, 5, 6]), (240, [150, 180, 210])],
-)
-def test_no_two_default_milestones_of_a_short_run_coincide(epochs, milestones):
-    assert make_recipe("train", MINIMAL | {"epochs": epochs}).optim.milestones == milestones
-
-
 def test_adamw_brings_its_own_defaults():
     optim = make_recipe("train", MINIMAL | {"optimizer": "adamw"}).optim
     assert (optim.lr, optim.weight_decay, optim.schedule) == (1e-3, 0.05, "cosine")
@@ -44,35 +36,6 @@ def test_depthwise_students_have_a_fifth_of_the_rate_as_published():
     assert make_recipe("distill", PAIR | {"student": "ShuffleV2", "lr": 0.05}).optim.lr == 0.05
     assert make_recipe("distill", PAIR | {"student": "ShuffleV2", "optimizer": "adamw"}).optim.lr == 1e-3
     assert make_recipe("train", {"data": "glyphs100", "model": "MobileNetV2"}).optim.lr == 0.01
-
-
-@pytest.mark.parametrize(
-    ("student", "rate"),
-    [
-        ("torchvision:mobilenet_v3_small", 0.01),
-        ("torchvision.models.mobilenetv3.MobileNetV3", 0.01),
-        ("timm:tf_efficientnet_lite0", 0.01),
-        ("timm:hf-hub:shuffle/mobilenetv3_large_100.ra_in1k", 0.01),
-        ("mine.nets:MobileNet.small", 0.01),
-        ("timm:resnet18", 0.05),
-        # Folders, packages and modules say nothing of what a model is.
-        ("runs/shuffled-labels", 0.05),
-        ("mobilenet.nets:residual", 0.05),
-        ("tests.test_shuffle.test_mobilenet.<locals>.Net", 0.05),
-        ("timm:hf-hub:mobilenets/resnet18", 0.05),
-        ("timm:local-dir:models/mobilenet", 0.05),
-    ],
-)
-def test_a_models_own_name_decides_its_learning_rate(student, rate):
-    assert make_recipe("distill", PAIR | {"student": student}).optim.lr == rate
-
-
-@pytest.mark.parametrize(("model", "rate"), [("resnet20", 0.05), ("MobileNetV2", 0.01)])
-def test_a_run_folder_learns_as_what_it_trains_whatever_it_is_called(tmp_path, model, rate):
-    for name, trained in (("shuffle-mobilenet", model), ("resnet", tmp_path / "shuffle-mobilenet")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text(f"student: {trained}\n")
-        assert make_recipe("train", MINIMAL | {"model": str(tmp_path / name)}).optim.lr == rate
 
 
 def test_flat_settings_make_the_same_recipe_again():

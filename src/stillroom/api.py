@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import warnings
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from stillroom.config import DataOptions, Recipe, make_recipe, unknown_setting
+from stillroom.config import DataOptions, Recipe, check_names, make_recipe
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
@@ -34,7 +33,7 @@ from stillroom.prepare.weight_sources import check_source, require_weights
 from stillroom.resolve import build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
-from stillroom.setting_types import as_kind
+from stillroom.settings import as_kind, settings_in
 from stillroom.trust import given as permit
 
 ModelLike = str | os.PathLike[str] | nn.Module
@@ -149,10 +148,7 @@ def evaluate(
     Raises:
         InputError: for anything that cannot work.
     """
-    known = [field.name for field in dataclasses.fields(DataOptions)]
-    for option in options:
-        if option not in known:
-            raise InputError(unknown_setting(option, [*known, "checkpoint", "pretrained", "batch_size"]))
+    check_names(options, [*settings_in(DataOptions), "checkpoint", "pretrained", "batch_size"])
     refuse_loading(data, options)
     size, name = as_kind("batch_size", batch_size, int), _name("model", model)
     settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}

@@ -8,118 +8,122 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
-
-from stillroom.cli_errors import no_command, plain
 from stillroom.cli_parsers import (
+    Parser,
     compare_parser,
+    defaults_of,
     demo_parser,
     distill_parser,
     evaluate_parser,
     export_parser,
     list_parser,
-    plain_parser,
+    parse_arguments,
     report_parser,
+    settings_of_command,
     train_parser,
 )
 from stillroom.compare.options import CompareOptions, names_of
 from stillroom.config import make_recipe
-from stillroom.config_file import files_first, refuse_fetching, settings_noted, typed
-from stillroom.errors import Diverged, InputError, Stopped
+from stillroom.config_file import Arguments, refuse_fetching
+from stillroom.errors import Diverged, InputError, Stopped, did_you_mean
+from stillroom.extras import require
 from stillroom.files import require_text
 from stillroom.formatting import counted
+from stillroom.settings import make_group, settings_in
 from stillroom.trust import Trust, given
 
 USAGE_ERROR, FAILED = 2, 1
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 when all went well, 1 for a run that failed, 2 for input that cannot be used, 130 or 143 after Ctrl-C or
-        SIGTERM (the run is saved).
+        0 for success, 1 for a run that failed, 2 for input that cannot be used, 130 or 143 after Ctrl-C or SIGTERM
+        (the run is saved).
     """
-    asked = files_first(sys.argv[1:] if arguments is None else arguments)
-    parser = make_parser(asked[0] if asked else "")
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if not asked or asked[0] not in (*COMMANDS, "-h", "--help", "--version"):
-            raise InputError(no_command(asked[0] if asked else "", list(COMMANDS)))
-        for before, argument in zip(["", *asked], asked, strict=False):
-            require_text(before.lstrip("-") if before.startswith("--") else "argument", argument)
-        with settings_noted() as said:
-            options = parser.parse_args(asked)
-        chosen = options[options.command]
-        if "trust" in chosen:
-            chosen.said = {name: file for name, file in said.items() if name not in typed(asked)}
-        return COMMANDS[options.command].run(chosen)
-    except (ArgumentError, InputError) as error:
-        return _fail(_in_words(error, asked), USAGE_ERROR)
+        return _run_command(words)
+    except InputError as error:
+        return _fail(error, USAGE_ERROR)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output went away, as with `| head`
         sys.stderr.close()
         return 0
-    except OSError as error:  # a page or a copy that cannot be written, as on a full disk; runs say more themselves
-        return _fail(error, FAILED)
-    except Diverged as error:
+    except (OSError, Diverged) as error:  # a page or a copy that cannot be written; runs say more themselves
         return _fail(error, FAILED)
     except Stopped as stopped:
         print(f"stillroom: {stopped}", file=sys.stderr)
         return 128 + stopped.signal_number
 
 
-def make_parser(command: str) -> ArgumentParser:
-    """The command line, from the recipe's fields and their descriptions.
-
-    Args:
-        command: only this command gets its settings, for making all of them takes half a second.
-    """
-    parser = ArgumentParser(
-        prog="stillroom",
-        description="Distil a big image classifier into a small one that keeps its accuracy.",
-        exit_on_error=False,
-        allow_abbrev=False,
-        version=_version(),
-    )
-    commands = parser.add_subcommands(required=True, dest="command")
-
-    for name, known in COMMANDS.items():
-        commands.add_subcommand(
-            name, known.parser() if name == command else plain_parser(known.summary), help=known.summary
-        )
-    return parser
+def _run_command(words: Sequence[str]) -> int:
+    for before, word in zip(["", *words], words, strict=False):
+        require_text(before.lstrip("-") if before.startswith("--") else "argument", word)
+    name = words[0] if words else ""
+    if name in ("-h", "--help", "--version"):
+        return _introduce(name)
+    if name not in COMMANDS:
+        raise InputError(_no_command(name))
+    command = COMMANDS[name]
+    asked = parse_arguments(command.parser(), name, words[1:])
+    if asked.print_config:
+        return _print_config(name, asked)
+    return command.run(asked)
 
 
-def _version() -> str:
+def _introduce(word: str) -> int:
+    """What ``stillroom --help`` and ``stillroom --version`` print."""
     from importlib.metadata import version
 
-    return version("stillroom")
+    if word == "--version":
+        print(f"stillroom {version('stillroom')}")
+        return 0
+    print("usage: stillroom COMMAND [...]\n\nDistil a big image classifier into a small one that keeps its accuracy.\n")
+    for name, command in COMMANDS.items():
+        print(f"  {name:10}{command.summary}")
+    print("\n`stillroom COMMAND --help` shows the settings of a command; `stillroom --version` the version.")
+    return 0
 
 
-def _settings(options: Namespace) -> dict[str, Any]:
-    other = ("config", "command", "published", "trust", "said")
-    return {key: value for key, value in options.as_dict().items() if key not in other}
+def _no_command(name: str) -> str:
+    from difflib import get_close_matches
+
+    listed = f"; there are {', '.join(COMMANDS)}"
+    if not name or name.startswith("-"):
+        return f"the command is missing{listed}"
+    return f"there is no command {name!r}{did_you_mean(get_close_matches(name, COMMANDS, n=1), listed)}"
 
 
-def _given(options: Namespace, *settings: str) -> Trust:
+def _print_config(command: str, asked: Arguments) -> int:
+    import yaml
+
+    print(yaml.safe_dump({**defaults_of(command), **asked.values}, sort_keys=False, allow_unicode=True), end="")
+    return 0
+
+
+def _trust(command: str, asked: Arguments, *settings: str) -> Trust:
     """What a command line permits: the models and methods in its flags are the user's own, those in a file are not."""
-    if not options.trust:
-        refuse_fetching(options.as_dict(), options.said)
-    own = [options[name] for name in settings if name not in options.said]
-    return given(own, files=options.trust, source=next((options.said[n] for n in settings if n in options.said), ""))
+    if not asked.trust:
+        refuse_fetching(asked, settings_of_command(command))
+    own = [asked.values.get(name) for name in settings if name not in asked.files]
+    return given(
+        own, files=asked.trust, source=next((asked.files[name] for name in settings if name in asked.files), "")
+    )
 
 
-def _train(options: Namespace) -> int:
-    return _run("train", options, _given(options, "model"))
+def _train(asked: Arguments) -> int:
+    return _run("train", asked, _trust("train", asked, "model"))
 
 
-def _distill(options: Namespace) -> int:
-    return _run("distill", options, _given(options, "teacher", "student", "method"))
+def _distill(asked: Arguments) -> int:
+    return _run("distill", asked, _trust("distill", asked, "teacher", "student", "method"))
 
 
-def _run(command: Any, options: Namespace, trust: Trust) -> int:
-    recipe = make_recipe(command, _settings(options))
+def _run(command: Any, asked: Arguments, trust: Trust) -> int:
+    recipe = make_recipe(command, asked.values)
     from stillroom.api import run_recipe
     from stillroom.prepare.fitting import Inputs
     from stillroom.report.runs_table import summary_table
@@ -131,21 +135,26 @@ def _run(command: Any, options: Namespace, trust: Trust) -> int:
     return 0
 
 
-def _evaluate(options: Namespace) -> int:
+def _evaluate(asked: Arguments) -> int:
+    for name in ("model", "data"):
+        if name not in asked.values:
+            raise InputError(f"{name} is missing: say which {name} to use")
     from stillroom.api import evaluate
 
-    result = evaluate(**_settings(options), trust=options.trust, say=lambda text: print(text, file=sys.stderr))
+    result = evaluate(**asked.values, trust=asked.trust, say=lambda text: print(text, file=sys.stderr))
     images = counted(result.count, "image")
     print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {images}")
     return 0
 
 
-def _compare(options: Namespace) -> int:
-    settings = _settings(options)
-    chosen = CompareOptions(**{f.name: settings.pop(f.name) for f in dataclasses.fields(CompareOptions)})
+def _compare(asked: Arguments) -> int:
+    require("stillroom compare", "report")
+    own = settings_in(CompareOptions)
+    chosen = make_group(CompareOptions, asked.values)
+    settings = {k: v for k, v in {**defaults_of("compare"), **asked.values}.items() if k not in own}
     axes = ("teachers", "students", "methods")
-    own = names_of(chosen, [axis for axis in axes if axis not in options.said])
-    trust = dataclasses.replace(_given(options, *axes), own=frozenset(own))
+    names = names_of(chosen, [axis for axis in axes if axis not in asked.files])
+    trust = dataclasses.replace(_trust("compare", asked, *axes), own=frozenset(names))
     from stillroom.compare.run import compare
 
     result = compare(chosen, settings, trust=trust)
@@ -168,7 +177,8 @@ def _compare(options: Namespace) -> int:
     return FAILED if result.failed else 0
 
 
-def _report(options: Namespace) -> int:
+def _report(asked: Arguments) -> int:
+    require("stillroom report", "report")
     from pathlib import Path
 
     from stillroom.report.aggregate import read_comparison
@@ -177,56 +187,58 @@ def _report(options: Namespace) -> int:
     from stillroom.report.summary import left_out, summarize
     from stillroom.report.table_export import check_table, write_table
 
-    folders = [Path(run) for run in options.runs]
-    page = Path(options.out) if options.out else folders[0] / "index.html"
-    table = Path(options.table) if options.table else None
+    options = asked.values
+    folders = [Path(run) for run in options["runs"]]
+    page = Path(options["out"]) if "out" in options else folders[0] / "index.html"
+    table = Path(options["table"]) if "table" in options else None
     refuse_foreign(page, PAGE, "--out")
     if table is not None:
         check_table(table)
-    comparison = read_comparison(folders, options.reference, trust=Trust(files=options.trust))
+    comparison = read_comparison(folders, options.get("reference"), trust=Trust(files=asked.trust))
     with _status() as say:
         summaries = summarize(comparison, say)
         if table is not None:
             write_table(table, summaries, comparison.reference)
-        write_report(page, comparison, summaries, views=options.views, say=say)
+        write_report(page, comparison, summaries, views=options["views"] == "true", say=say)
     for one in left_out(comparison, summaries):
         print(f"stillroom: {one.sentence}", file=sys.stderr)
     print(page.resolve().as_uri())
     return 0
 
 
-def _export(options: Namespace) -> int:
+def _export(asked: Arguments) -> int:
     from pathlib import Path
 
     from stillroom.engine.run_folder import RunFolder
     from stillroom.export import export
 
+    options = asked.values
     result = export(
-        RunFolder(Path(options.run)),
-        Path(options.out) if options.out else None,
-        onnx=not options.no_onnx,
-        int8=not options.no_int8,
-        latency=not options.no_latency,
-        trust=options.trust,
+        RunFolder(Path(options["run"])),
+        Path(options["out"]) if "out" in options else None,
+        onnx=not options["no_onnx"],
+        int8=not options["no_int8"],
+        latency=not options["no_latency"],
+        trust=asked.trust,
         say=lambda text: print(text, file=sys.stderr),
     )
     print(result.folder)
     return 0
 
 
-def _demo(options: Namespace) -> int:
+def _demo(asked: Arguments) -> int:
+    require("stillroom demo", "report")
     from stillroom.demo import demo
 
-    demo(out=options.out, quick=options.quick, seed=options.seed, show=_print)
+    demo(**{"out": None, **asked.values}, show=_print)
     return 0
 
 
-def _list(options: Namespace) -> int:
+def _list(asked: Arguments) -> int:
     from stillroom.cli_list import Filters, listing
 
-    chosen = options.as_dict()
-    what = chosen.pop("what")
-    _print(listing(what, Filters(**chosen)))
+    chosen = dict(asked.values)
+    _print(listing(chosen.pop("what"), Filters(**chosen)))
     return 0
 
 
@@ -250,13 +262,6 @@ def _status() -> Iterator[Callable[[str], None]]:
         yield lambda words: line.update(Text(words))
 
 
-def _in_words(error: Exception, asked: Sequence[str]) -> str:
-    if not isinstance(error, ArgumentError):
-        return str(error)
-    known = COMMANDS.get(asked[0] if asked else "")
-    return plain(str(error), known.parser() if known else ArgumentParser())
-
-
 def _fail(message: object, status: int) -> int:
     """One line on stderr, whatever the message looked like."""
     text = " ".join(str(message).split()).encode(errors="backslashreplace").decode()  # a path may hold any bytes
@@ -273,8 +278,8 @@ class Command(NamedTuple):
         summary: what it does, in a line.
     """
 
-    parser: Callable[[], ArgumentParser]
-    run: Callable[[Namespace], int]
+    parser: Callable[[], Parser]
+    run: Callable[[Arguments], int]
     summary: str
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 from collections.abc import Iterable
@@ -59,11 +60,14 @@ def listing(what: str, filters: Filters | None = None) -> RenderableType:
         InputError: if nothing is left, or for a filter of recipes with another list.
     """
     filters = filters or Filters()
+    if what not in LISTS:
+        close = difflib.get_close_matches(what, LISTS, n=1)
+        raise InputError(f"WHAT={what}: give {' or '.join(LISTS)}{did_you_mean(close)}")
     if what != "recipes" and (foreign := [name for name, value in vars(filters).items() if value and name != "name"]):
         raise InputError(f"--{foreign[0]} chooses among recipes, not {what}; see stillroom list recipes")
     if what == "methods" and filters.name:
         return _method(filters.name)
-    table = {"models": _models, "methods": _methods, "data": _data, "recipes": _recipes}[what](filters)
+    table = LISTS[what](filters)
     if not table.rows:
         raise InputError(f"no {what} match {_said(filters)}; see stillroom list {what}")
     return table
@@ -116,10 +120,8 @@ def _method(name: str) -> RenderableType:
 
     entry: Any = PRESETS.get(name) or WRAPPERS.get(name)
     if entry is None:
-        from difflib import get_close_matches
-
         known = [*PRESETS, *WRAPPERS]
-        hint = did_you_mean(get_close_matches(name, known, n=1), f"; known are {', '.join(known)}")
+        hint = did_you_mean(difflib.get_close_matches(name, known, n=1), f"; known are {', '.join(known)}")
         raise InputError(f"no method is called {name!r}{hint}")
     module = parse(inspect.getdoc(entry.loss) or "")
     function = parse(inspect.getdoc(getattr(losses, entry.function or name)) or "")
@@ -196,3 +198,6 @@ def _table(*columns: str, caption: str | None = None) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+LISTS = {"models": _models, "methods": _methods, "data": _data, "recipes": _recipes}

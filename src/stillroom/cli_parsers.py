@@ -1,116 +1,213 @@
-"""The settings of each command, from the fields of the recipe and their descriptions."""
+"""The arguments of each command, from the descriptions of the settings."""
 
 from __future__ import annotations
 
-from argparse import SUPPRESS
-
-from jsonargparse import ArgumentParser
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NoReturn, get_origin, get_type_hints
 
 from stillroom.compare.options import CompareOptions
-from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel
-from stillroom.config_file import ConfigFile
+from stillroom.config import AXES, DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, check_names
+from stillroom.config_file import Arguments, with_files
+from stillroom.errors import InputError, did_you_mean
+from stillroom.settings import Setting, as_kind, described, in_words, members, setting, settings_in
 
 
-def plain_parser(description: str) -> ArgumentParser:
-    """A parser without settings; it raises instead of leaving the process."""
-    # Abbreviations are refused, as in Python and in files: a setting has one name.
-    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
+@described
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """The measurement."""
+
+    batch_size: int = setting("images in a step", 256, at_least=1)
 
 
-def demo_parser() -> ArgumentParser:
-    """The settings of ``demo``."""
-    parser = plain_parser("Train a teacher and four students on Glyphs-100 and write a page about it.")
-    parser.add_argument("--out", type=str, help="folder for runs, page and student; default runs/demo")
-    parser.add_argument("--quick", action="store_true", help="the whole thing in under a minute, less accurate")
-    parser.add_argument("--seed", type=int, default=0, help="fixes initial weights, order and augmentation")
+# What decides the settings of each command: dataclasses, and names of theirs that the command has no use for.
+GROUPS: dict[str, tuple[type, ...]] = {
+    "train": (TrainModel, DataOptions, OptimOptions, RunOptions),
+    "distill": (DistillModels, DataOptions, OptimOptions, RunOptions),
+    "evaluate": (TrainModel, DataOptions, EvaluateOptions),
+    "compare": (CompareOptions, DataOptions, OptimOptions, RunOptions),
+}
+LEFT_OUT = {"compare": AXES | {"shard_teacher"}}  # a run of a comparison has one process
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises instead of leaving the process, and takes no abbreviations: a setting has one name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{message}; --help explains")
+
+
+def parse_arguments(parser: Parser, command: str, words: Sequence[str]) -> Arguments:
+    """Read the words behind a command, and the files that they name.
+
+    Raises:
+        InputError: naming the argument, its value and the fix.
+    """
+    found, rest = parser.parse_known_args(words)
+    if rest:
+        raise InputError(_unknown(rest[0], parser))
+    typed = {name: value for name, value in vars(found).items() if value is not None}
+    trust, print_config = bool(typed.pop("trust", False)), bool(typed.pop("print_config", False))
+    if command not in GROUPS:
+        return Arguments(typed, trust=trust)
+    arguments = with_files(typed, typed.pop("config", []), trust=trust)
+    arguments.print_config = print_config
+    arguments.values.pop("published", None)  # what a published recipe says of itself; nothing to set
+    arguments.files.pop("published", None)
+    kinds = kinds_of(command)
+    check_names(arguments.values, kinds)
+    arguments.values = {name: as_kind(name, v, kinds[name], text=True) for name, v in arguments.values.items()}
+    return arguments
+
+
+def settings_of_command(command: str) -> dict[str, Setting]:
+    """The descriptions of a command's settings, by name."""
+    found = settings_in(*GROUPS[command])
+    return {name: known for name, known in found.items() if name not in LEFT_OUT.get(command, ())}
+
+
+def kinds_of(command: str) -> dict[str, Any]:
+    """The types of a command's settings, by name."""
+    kinds = {name: kind for group in GROUPS[command] for name, kind in get_type_hints(group).items()}
+    return {name: kinds[name] for name in settings_of_command(command)}
+
+
+def defaults_of(command: str) -> dict[str, Any]:
+    """The defaults of a command's settings, by name; those that must be given are left out."""
+    defaults = {f.name: f.default for group in GROUPS[command] for f in dataclasses.fields(group)}
+    return {name: defaults[name] for name in kinds_of(command) if defaults[name] is not dataclasses.MISSING}
+
+
+def demo_parser() -> Parser:
+    """The arguments of ``demo``."""
+    parser = Parser(prog="stillroom demo", description="Train a teacher and four students on Glyphs-100 and write a "
+                    "page that compares them.")  # fmt: skip
+    parser.add_argument("--out", help="folder for runs, page and student (default: runs/demo)")
+    parser.add_argument("--quick", action="store_true", help="less data, fewer epochs: under a minute, less accurate")
+    parser.add_argument("--seed", type=int, default=0, help="fixes initial weights, order, augmentation (default: 0)")
     return parser
 
 
-def train_parser() -> ArgumentParser:
-    """The settings of ``train``."""
-    parser = plain_parser("Train a classifier on labels, for example to get a teacher.")
-    _add_recipe(parser, TrainModel)
-    return parser
+def train_parser() -> Parser:
+    """The arguments of ``train``."""
+    return _settings_parser("train", "Train a classifier on labels, for example to obtain a teacher.")
 
 
-def distill_parser() -> ArgumentParser:
-    """The settings of ``distill``."""
-    parser = plain_parser("Distil a trained teacher into a student.")
-    _add_recipe(parser, DistillModels)
-    return parser
+def distill_parser() -> Parser:
+    """The arguments of ``distill``."""
+    return _settings_parser("distill", "Distil a trained teacher into a student.")
 
 
-def evaluate_parser() -> ArgumentParser:
-    """The settings of ``evaluate``."""
-    parser = plain_parser("Measure a classifier on the validation images.")
-    parser.add_class_arguments(TrainModel)
-    parser.add_class_arguments(DataOptions)
-    parser.add_argument("--batch_size", type=int, default=256, help="images a step")
+def evaluate_parser() -> Parser:
+    """The arguments of ``evaluate``."""
+    return _settings_parser("evaluate", "Measure a classifier on the validation images.", config=False)
+
+
+def compare_parser() -> Parser:
+    """The arguments of ``compare``."""
+    return _settings_parser("compare", "Compare methods: train every teacher, student, method and seed, test the "
+                            "differences, and show them as tables and a page.")  # fmt: skip
+
+
+def report_parser() -> Parser:
+    """The arguments of ``report``."""
+    parser = Parser(prog="stillroom report", description="Write the page about finished runs.")
+    parser.add_argument("runs", metavar="RUNS", nargs="+", help="run folders, or folders that contain them")
+    parser.add_argument("--out", help="the HTML file (default: index.html in the first folder)")
+    parser.add_argument("--reference", help="method that the others are compared with (default: kd, else ce)")
+    parser.add_argument("--table", help="also write the tables to this file: .md, .tex, or .csv with one row per run")
+    parser.add_argument("--views", choices=["true", "false"], default="true",
+                        help="false leaves out what needs models and images (default: true)")  # fmt: skip
     _add_trust(parser)
     return parser
 
 
-def compare_parser() -> ArgumentParser:
-    """The settings of ``compare``."""
-    parser = plain_parser("Compare methods: pairs x methods x seeds, trained, tested and shown as tables and a page.")
-    _add_config(parser)
-    parser.add_class_arguments(CompareOptions)
-    for group in (DataOptions, OptimOptions):
-        parser.add_class_arguments(group)
-    parser.add_class_arguments(RunOptions, skip={"seed", "shard_teacher"})
-    return parser
-
-
-def report_parser() -> ArgumentParser:
-    """The settings of ``report``."""
-    parser = plain_parser("Write the page about finished runs.")
-    parser.add_argument("runs", type=str, nargs="+", help="run folders, or folders that hold them")
-    parser.add_argument("--out", type=str, help="the HTML file; default index.html in the first folder")
-    parser.add_argument("--reference", type=str, help="the method the others are compared with")
-    parser.add_argument("--table", type=str, help="a file for the tables too: .md, .tex, or .csv with a row a run")
-    parser.add_argument("--views", type=bool, default=True, help="false leaves out what needs models and images")
-    _add_trust(parser)
-    return parser
-
-
-def export_parser() -> ArgumentParser:
-    """The settings of ``export``."""
-    parser = plain_parser("Turn a finished run's student into files to deploy: safetensors, ONNX, int8, a model card.")
-    parser.add_argument("run", type=str, help="a finished run folder")
-    parser.add_argument("--out", type=str, help="a new folder; default export/ inside the run folder")
-    parser.add_argument("--no_onnx", action="store_true", help="only safetensors, config and card")
+def export_parser() -> Parser:
+    """The arguments of ``export``."""
+    parser = Parser(prog="stillroom export", description="Turn a finished run's student into files to deploy: "
+                    "safetensors, ONNX, int8, a model card.")  # fmt: skip
+    parser.add_argument("run", metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--out", help="a new folder (default: export/ in the run folder)")
+    parser.add_argument("--no_onnx", action="store_true", help="only safetensors, configuration and model card")
     parser.add_argument("--no_int8", action="store_true", help="no quantised ONNX")
-    parser.add_argument("--no_latency", action="store_true", help="measure no speed")
+    parser.add_argument("--no_latency", action="store_true", help="do not measure speed")
     _add_trust(parser)
     return parser
 
 
-def list_parser() -> ArgumentParser:
-    """The settings of ``list``."""
-    parser = plain_parser("Show what there is to choose from.")
-    parser.add_argument("what", choices=["models", "methods", "data", "recipes"], help="what to list")
-    parser.add_argument("name", type=str, nargs="?", default="", help="one method, or a part of the other names")
+def list_parser() -> Parser:
+    """The arguments of ``list``."""
+    parser = Parser(prog="stillroom list", description="Show what there is to choose from.")
+    parser.add_argument("what", metavar="WHAT", help="models, methods, data or recipes")
+    parser.add_argument("name", metavar="NAME", nargs="?", default="",
+                        help="one method, described in full; elsewhere, part of the name")  # fmt: skip
     for key in ("dataset", "teacher", "student", "method"):
-        parser.add_argument(f"--{key}", type=str, default="", help=f"only recipes with this {key}")
+        parser.add_argument(f"--{key}", default="", help=f"only recipes with this {key}")
     return parser
 
 
-def _add_recipe(parser: ArgumentParser, models: type) -> None:
-    _add_config(parser)
-    # What a published recipe says of itself; nothing to set.
-    parser.add_argument("--published", type=dict | None, default=None, help=SUPPRESS)
-    for group in (models, DataOptions, OptimOptions, RunOptions):
-        parser.add_class_arguments(group)
-
-
-def _add_config(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", action=ConfigFile, help="a YAML file with any of these settings; flags win over it")
+def _settings_parser(command: str, description: str, *, config: bool = True) -> Parser:
+    known, defaults, kinds = settings_of_command(command), defaults_of(command), kinds_of(command)
+    required = " ".join(f"--{name} {name.upper()}" for name in known if name not in defaults)
+    parser = Parser(prog=f"stillroom {command}", description=description,
+                    usage=f"stillroom {command} {required} [--NAME VALUE ...]")  # fmt: skip
+    if config:
+        parser.add_argument("--config", action="append", metavar="FILE",
+                            help="YAML file with any of these settings; settings on the command line win")  # fmt: skip
+        parser.add_argument("--print_config", action="store_true", help="print all settings and stop")
     _add_trust(parser)
+    for group in GROUPS[command]:
+        section = parser.add_argument_group(str(group.__doc__).splitlines()[0].rstrip("."))
+        for name in settings_in(group):
+            if name in known:
+                text = _help(known[name].help, defaults.get(name, dataclasses.MISSING))
+                section.add_argument(f"--{name}", metavar=_metavar(name, kinds[name]), help=text)
+    return parser
 
 
-def _add_trust(parser: ArgumentParser) -> None:
+def _metavar(name: str, kind: Any) -> str:
+    """What stands for a value in the help: its choices, or a word for its type."""
+    first = members(kind)[0]
+    choices = in_words(first).split(" or ") if first is bool or get_origin(first) is Literal else []
+    words = {int: "N", float: "X", list[int]: "[N, ...]", list[float]: "[X, ...]"}
+    return f"{{{','.join(choices)}}}" if choices else words.get(first, name.upper())
+
+
+def _help(meaning: str, default: Any) -> str:
+    """A setting's meaning with its default, in the form that argparse formats."""
+    if default is dataclasses.MISSING:
+        ending = " (required)"
+    elif default is None:
+        ending = ""
+    else:
+        ending = f" (default: {str(default).lower() if isinstance(default, bool) else default})"
+    return (meaning + ending).replace("%", "%%")
+
+
+def _add_trust(parser: Parser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
         help="import and fetch the models and methods that files and run folders name; this runs their code",
     )
+
+
+def _unknown(word: str, parser: Parser) -> str:
+    """What to say of a word that belongs to no argument."""
+    if not word.startswith("--"):
+        return f"{word} belongs to no argument; write --NAME VALUE; --help shows the names"
+    name = word[2:].partition("=")[0]
+    options: Mapping[str, Any] = parser._option_string_actions
+    close = difflib.get_close_matches(f"--{name.replace('-', '_')}", options, n=1)
+    return f"there is no argument --{name}{did_you_mean(close, '; --help shows them all')}"

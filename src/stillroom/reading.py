@@ -82,7 +82,15 @@ def read_yaml(path: Path) -> Any:
         OSError: it is missing or closed.
         UnreadableError: it is no YAML, or one of those that this module refuses.
     """
-    text = read_text(path, YAML_BYTES)
+    return parse_yaml(read_text(path, YAML_BYTES), path)
+
+
+def parse_yaml(text: str, path: Path) -> Any:
+    """Read YAML that stands in a file.
+
+    Raises:
+        UnreadableError: as for :func:`read_yaml`.
+    """
     try:
         loader = yaml.SafeLoader(text)
         try:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from stillroom.compare.labels import as_given, is_same_model, own_name, shortened
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
-from stillroom.config import PORTABLE, PORTABLE_WORDS, Recipe, RunOptions, make_recipe, slug
+from stillroom.config import MAY_CHANGE, Recipe, RunOptions, make_recipe
 from stillroom.engine.resume_check import differing, same_setting
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError, first_line
@@ -21,10 +21,8 @@ from stillroom.prepare.weight_sources import check_source
 from stillroom.reading import UnreadableError, read_yaml
 from stillroom.report.comparison_file import NAME, read_description, write_description
 from stillroom.resolve import is_run
+from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.trust import NOTHING, Trust
-
-# What may differ between two calls that work on the same comparison: none of it decides a result.
-PLACES = ("runs", "name", "bank", "bank_gb", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
         "students": students,
         "methods": {label: method.content for label, method in methods.items()},
         "seeds": seeds,
-        "settings": {k: v for k, v in settings.items() if k not in PLACES and v is not None}
+        "settings": {k: v for k, v in settings.items() if k not in MAY_CHANGE and v is not None}
         | {"teacher_epochs": options.teacher_epochs},
     }
     _check_recipes(named)

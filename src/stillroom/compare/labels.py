@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from stillroom.config import slug
 from stillroom.engine.resume_check import same_setting
 from stillroom.engine.run_folder import RunFolder
 from stillroom.prepare.weight_sources import is_path
 from stillroom.resolve import is_run
+from stillroom.run_names import slug
 
 
 def own_name(label: str) -> str:

@@ -2,60 +2,59 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-from jsonargparse import ArgumentError, ArgumentParser
-
-from stillroom.cli_errors import plain
 from stillroom.config import OptimOptions
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import NamedMethod, named_method
+from stillroom.settings import as_kind, described, setting
 
 Names = dict[str, str] | list[str] | str
 Methods = dict[str, str | dict[str, Any]] | list[str] | str
 
 
+@described
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """The grid, and how it is worked through.
+    """The grid of runs, and how they are carried out."""
 
-    Attributes:
-        teachers: separated by commas: finished run folders, or names from ``stillroom list models``, which are trained
-            first.
-        students: separated by commas, as for ``stillroom distill``; every one learns from every teacher.
-        methods: separated by commas, as for ``stillroom distill``, for example "ce,kd,ldrld(depth=5)". In a file they
-            may have names of their own, {deep: "ldrld(depth=9)"}, and settings of the optimizer of their own,
-            {slow: {method: kd, lr: 0.01}}.
-        seeds: a number of seeds, counted from 0, or seeds separated by commas.
-        reference: the method the others are compared with; default kd, else ce, else the first.
-        teacher_epochs: how long a teacher given by a name is trained; default as long as the students, 0 takes it as
-            it is.
-        teacher_checkpoint: file with the teacher's weights (.safetensors, .pt, .pth); it is not trained then.
-        teacher_pretrained: use the published weights of timm or torchvision teachers.
-        student_pretrained: start from the published weights of timm or torchvision students.
-        jobs: runs at the same time on this machine; default one a GPU, or as many as cores and memory allow.
-        retries: how often a run is tried again that failed for no fault of its settings.
-        ray: work on a Ray cluster: local starts one here, auto finds a running one, or give an address.
-        page: write the page when all is done.
-    """
-
-    teachers: Names
-    students: Names
-    methods: Methods = "ce,kd,dkd,ldrld"
-    seeds: int | list[int] | str = 3
-    reference: str | None = None
-    teacher_epochs: int | None = None
-    teacher_checkpoint: str | None = None
-    teacher_pretrained: bool = False
-    student_pretrained: bool = False
-    jobs: int | None = None
-    retries: int = 1
-    ray: str | None = None
-    page: bool = True
+    teachers: Names = setting(
+        "separated by commas: folders of finished runs, or names from `stillroom list models`, which are trained first"
+    )
+    students: Names = setting(
+        "separated by commas, named as for `stillroom distill`; every student learns from every teacher"
+    )
+    methods: Methods = setting(
+        'separated by commas, as for `stillroom distill`: "ce,kd,ldrld(depth=5)". In a file they may have labels, '
+        '{deep: "ldrld(depth=9)"}, and optimizer settings of their own, {slow: {method: kd, lr: 0.01}}',
+        "ce,kd,dkd,ldrld")  # fmt: skip
+    seeds: int | list[int] | str = setting("number of seeds, counted from 0, or seeds separated by commas", 3)
+    reference: str | None = setting(
+        "method that the others are compared with. Default: kd, else ce, else the first", None
+    )
+    teacher_epochs: int | None = setting(
+        "epochs of a teacher that is trained first. Default: as many as the students; 0 takes the teacher as it is",
+        None, at_least=0)  # fmt: skip
+    teacher_checkpoint: str | None = setting(
+        "file with the teacher's weights (.safetensors, .pt, .pth); it is not trained then", None, path=True
+    )
+    teacher_pretrained: bool = setting(
+        "use the published weights of timm or torchvision teachers", False, fetches="teachers"
+    )
+    student_pretrained: bool = setting(
+        "start from the published weights of timm or torchvision students", False, fetches="students"
+    )
+    jobs: int | None = setting(
+        "runs at the same time on this machine. Default: one per GPU, or as many as cores and memory allow",
+        None, at_least=1)  # fmt: skip
+    retries: int = setting("how often to repeat a run that failed for a reason other than its settings", 1, at_least=0)
+    ray: str | None = setting(
+        "run on a Ray cluster: local starts one here, auto finds a running one, or give an address", None
+    )
+    page: bool = setting("write the page at the end", True)
 
 
 def models_of(options: CompareOptions, axis: Literal["teachers", "students"]) -> dict[str, str]:
@@ -120,18 +119,12 @@ def _refuse_doubles(axis: str, given: object, names: Iterable[str]) -> None:
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A method's own settings, each of its right kind."""
-    known = [f.name for f in dataclasses.fields(OptimOptions)]
+    """A method's own settings, each of its type."""
+    kinds = get_type_hints(OptimOptions)
     for name in settings:
-        if name not in known:
-            raise InputError(f"methods cannot differ in {name!r}; they can in {', '.join(known)}")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(OptimOptions)
-    given = {name: value for name, value in settings.items() if value is not None}
-    try:
-        return dict(parser.parse_object(given, defaults=False).as_dict())
-    except ArgumentError as error:
-        raise InputError(plain(str(error), parser)) from error
+        if name not in kinds:
+            raise InputError(f"methods cannot differ in {name!r}; they can in {', '.join(kinds)}")
+    return {name: as_kind(name, v, kinds[name], text=True) for name, v in settings.items() if v is not None}
 
 
 def seeds_of(options: CompareOptions) -> list[int]:

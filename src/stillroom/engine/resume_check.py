@@ -8,14 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from stillroom.config import MAY_CHANGE, PATHS
 from stillroom.errors import InputError
 from stillroom.teachers.logit_fingerprint import difference
 
 FORMAT = 1  # of what is recorded as a run's identity; raised when more is compared
-# Where a run lies, how often it is saved and what it is spread over do not change what it is.
-PLACE = {"runs", "name", "bank", "bank_gb", "shard_teacher", "checkpoint_every"}
-PLACE |= {"accelerator", "device"}  # a note says where a run goes on elsewhere
-PATHS = {"data", "root", "model", "checkpoint", "student", "student_checkpoint", "teacher", "teacher_checkpoint"}
 SHOWN = 3  # differences in one message
 MADE_ANEW = "a module changes as it is used: build it anew, as it was when this run began"
 CHANGED_IN_USE = tuple(
@@ -88,12 +85,12 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """
     weights = there.get("teacher_weights")
     known = weights is not None and weights == here.get("teacher_weights")
-    place = PLACE | ({"data", "root"} if contents_of(there) and contents_of(here) else set())  # fingerprints decide
+    ignored = MAY_CHANGE | {"device", "identity"}  # a note says where a run goes on with another device
+    ignored |= {"data", "root"} if contents_of(there) and contents_of(here) else set()  # fingerprints decide
     return [
         f"{key} {there.get(key)!r} there, {here.get(key)!r} now"
         for key in {**there, **here}
-        if key not in place
-        and key != "identity"
+        if key not in ignored
         and not same_setting(key, there.get(key), here.get(key))
         and not (known and _leads_to_weights(key, there.get(key), here.get(key)))
     ]

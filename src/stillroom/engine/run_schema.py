@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from stillroom.config import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel
+from stillroom.config import COMMON, GROUPS
 from stillroom.errors import InputError
 from stillroom.files import shown
 from stillroom.reading import UnreadableError
-from stillroom.setting_types import as_kind
+from stillroom.settings import as_kind
 
 LARGEST = 2**63  # no count of ours reaches it, and larger whole numbers are no floats
 MOST = 1e12  # seconds, or images a second
@@ -196,5 +196,4 @@ def _made(path: Path, content: Mapping[str, Any]) -> Record:
 
 @cache
 def _settings() -> dict[str, Any]:
-    groups = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions)
-    return {name: kind for group in groups for name, kind in get_type_hints(group).items()}
+    return {name: kind for group in (*GROUPS.values(), *COMMON) for name, kind in get_type_hints(group).items()}

@@ -6,15 +6,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import OptimOptions, RunOptions
+from stillroom.config import MAY_CHANGE, OptimOptions, RunOptions
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.export.exported_model import FORMAT, Architecture
 from stillroom.export.source_run import Subject, architecture_name
 from stillroom.resolve import is_run
-
-# Where a run lay and what it was spread over say nothing about the student.
-_PLACES = {"runs", "name", "bank", "bank_gb", "shard_teacher", "checkpoint_every"}
 
 
 def describe(subject: Subject, home: Architecture) -> dict[str, Any]:
@@ -54,7 +51,7 @@ def training(subject: Subject) -> dict[str, Any]:
     taught = bool(config.get("teacher"))
     shown |= {"method": config["method"] if taught else None, "teacher": teacher_name(subject) if taught else None}
     shown["started_from"] = _beginning(config)
-    return shown | {name: config[name] for name in recipe if name in config and name not in _PLACES}
+    return shown | {name: config[name] for name in recipe if name in config and name not in MAY_CHANGE}
 
 
 def _beginning(config: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillroom.config import DataOptions
+from stillroom.config import VIEW, DataOptions
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.engine.loaders import val_batch
 from stillroom.engine.resume_check import contents_of
@@ -33,7 +33,6 @@ from stillroom.runtime.device import Machine, make_machine
 
 STORED = "validation.safetensors"
 FORMAT = "1"  # to be raised when the files change: older ones are then computed again
-AS_SHOWN = ("mean", "std", "pad", "flip", "rotate", "min_scale")  # settings that do not decide which images there are
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def dataset_of(run: RunFolder) -> DataSet:
     config = run.config()
     known = {field.name: config[field.name] for field in dataclasses.fields(DataOptions) if field.name in config}
     asked = DataOptions(**known)
-    loaded_as = DataOptions(**{name: value for name, value in known.items() if name not in AS_SHOWN})
+    loaded_as = DataOptions(**{name: value for name, value in known.items() if name not in VIEW})
     data = as_asked(_loaded(loaded_as), asked, "")
     found = {
         "classes": list(data.train.classes), "image_shape": list(data.train.images.shape[1:]),

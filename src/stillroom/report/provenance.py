@@ -8,13 +8,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import OptimOptions
+from stillroom.config import AXES, MAY_CHANGE, SETTINGS, OptimOptions
 from stillroom.engine.run_folder import trained_model
+from stillroom.engine.run_schema import INPUTS
 from stillroom.formatting import counted
 from stillroom.report.aggregate import Pair
 
-OWN = {"name", "runs", "seed", "method", "classes", "val_images", "train_images", "image_shape", "teacher_bank"}
-OWN |= {"model", "teacher", "student", "teacher_weights", "reused_head", "bank", "bank_gb", "shard_teacher", "identity"}
+# Shown elsewhere on the page, or no part of a result.
+ELSEWHERE = AXES | MAY_CHANGE | INPUTS.keys() - SETTINGS.keys() - {"device"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def _all(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
 
 def _compared(pair: Pair, configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
     """Settings that all runs share, and those they do not, each value with the methods or the runs that have it."""
-    names = [name for name in dict.fromkeys(key for config in configs.values() for key in config) if name not in OWN]
+    names = [
+        name for name in dict.fromkeys(key for config in configs.values() for key in config) if name not in ELSEWHERE
+    ]
     common, differing = {}, {}
     for name in names:
         having: dict[str, list[str]] = {}
