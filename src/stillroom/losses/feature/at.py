@@ -16,7 +16,7 @@ def at(student_map: Tensor, teacher_map: Tensor, *, power: float = 2.0) -> Tenso
     """Compute attention transfer's loss for one level.
 
     A map f is reduced to ``a[h, w] = mean_c |f[c, h, w]|^p``. This attention map, as a vector over its H * W places, is
-    divided by its length: ``u = a / |a|``. The loss is the mean over samples and places of ``(u_s - u_t)^2``. It lies in
+    divided by its length: ``u = a / |a|``. The loss is the mean over samples and places of ``(u_s - u_t)^2``. It is in
     [0, 2 / (H W)], is 0 where the attention maps agree up to a factor, and ignores the number of channels. Where the
     sizes differ, the larger map is average-pooled to the smaller, each side by itself, before the power.
 
