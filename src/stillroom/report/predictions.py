@@ -22,7 +22,7 @@ from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
-from stillroom.models.fusion import frozen
+from stillroom.models.fusion import fused_copy
 from stillroom.models.predict import predict
 from stillroom.models.weight_files import read_safetensors
 from stillroom.prepare.load_dataset import as_asked, load_dataset
@@ -281,7 +281,7 @@ def _compute(model: nn.Module, data: DataSet, config: Mapping[str, Any], *, taug
     )  # fmt: skip
     model.to(machine.device).to(memory_format=torch.channels_last if layout else torch.contiguous_format)
     if taught and machine.device.type == "cpu":
-        model = frozen(model, next(loader.epoch(0)).images[:2])  # in bf16 its rounding shows in the accuracy
+        model = fused_copy(model, next(loader.epoch(0)).images[:2])  # in bf16 its rounding shows in the accuracy
     logits, labels = (values.cpu() for values in predict(model, loader.epoch(0), machine.autocast()))
     return Answers(_rounded(logits), labels)
 

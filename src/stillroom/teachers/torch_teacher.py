@@ -11,7 +11,7 @@ from stillroom.batch import Batch, Output
 from stillroom.config import RunOptions
 from stillroom.data import MemoryLoader
 from stillroom.methods import Method
-from stillroom.models.fusion import frozen
+from stillroom.models.fusion import fused_copy
 from stillroom.models.predict import predict, predict_batch
 from stillroom.models.probe import Anatomy
 from stillroom.models.watch import Watch
@@ -123,7 +123,7 @@ def place_teacher(
     else:
         teacher.to(device=machine.device).to(memory_format=layout)
     if hooks is None and not sharded and machine.device.type == "cpu":
-        teacher = frozen(teacher, next(val.epoch(0)).images[:2])
+        teacher = fused_copy(teacher, next(val.epoch(0)).images[:2])
     return Teaching(teacher, hooks, bank, machine, sharded=sharded)
 
 
