@@ -16,7 +16,7 @@ from benchmarks.baselines.ldrld import recursive_ldrld
 from benchmarks.harness import Call, compare, make_parser, print_header, print_table
 from stillroom.losses import KD, LDRLD, Standardized, ldrld
 from stillroom.losses.kernels.ldrld import Backend
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of
 from stillroom.methods import PRESETS
 
 # (B, C): at most so many times KL's time.

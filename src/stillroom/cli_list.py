@@ -105,7 +105,7 @@ def _default(name: str) -> str:
 
 
 def _parameters(loss: type) -> str:
-    from stillroom.losses.needs import settings_of
+    from stillroom.losses.protocol import settings_of
 
     return ", ".join(f"{p.name}={p.default}" for p in settings_of(loss).values() if p.default is not p.empty)
 
@@ -115,7 +115,7 @@ def _method(name: str) -> RenderableType:
     from docstring_parser import parse
 
     from stillroom import losses
-    from stillroom.losses.needs import settings_of
+    from stillroom.losses.protocol import settings_of
     from stillroom.methods import PRESETS, WRAPPERS
 
     entry: Any = PRESETS.get(name) or WRAPPERS.get(name)
@@ -148,7 +148,7 @@ def _plain(text: str) -> str:
 
 def _needs(loss: Any) -> Iterable[tuple[str, str]]:
     """What a loss reads, in words: one line a network and one for the rest."""
-    from stillroom.losses.needs import connect_needs_of, needs_of
+    from stillroom.losses.protocol import connect_needs_of, needs_of, properties_of
 
     needs = dict.fromkeys((*needs_of(loss), *connect_needs_of(loss)))
     for side in ("student", "teacher"):
@@ -159,8 +159,8 @@ def _needs(loss: Any) -> Iterable[tuple[str, str]]:
         yield "needs beside them", ", ".join(rest)
     if connect_needs_of(loss):
         yield "trains with it", "connectors or a memory of its own, kept in checkpoints"
-    if getattr(loss, "initial_epochs", 0):
-        yield "initial stage", f"{counted(loss.initial_epochs, 'epoch')} in which only this loss is trained"
+    if epochs := properties_of(loss).initial_epochs:
+        yield "initial stage", f"{counted(epochs, 'epoch')} in which only this loss is trained"
 
 
 def _data(filters: Filters) -> Table:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stillroom import losses
 from stillroom.losses.checks import check_logits, check_target
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of
 
 B, T, C = 2, 3, 7
 

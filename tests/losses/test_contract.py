@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stillroom import losses
-from stillroom.losses.needs import needs_of, settings_of
+from stillroom.losses.protocol import needs_of, properties_of, settings_of
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 
 MODULES: dict[str, Callable[[int], nn.Module]] = {
@@ -68,17 +68,35 @@ def value_and_gradient(name: str, data: Logits) -> tuple[Tensor, Tensor]:
     return loss.detach(), gradient_of(loss, student)
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if getattr(MODULES[name](5), "per_sample", False)])
+@pytest.mark.parametrize("name", [name for name in MODULES if properties_of(MODULES[name](5)).per_sample])
 @QUICK
 @given(data=logits())
 def test_a_loss_that_says_so_is_the_mean_over_samples(name: str, data: Logits) -> None:
-    rows = [
-        call(name, data.student[i : i + 1], data.teacher[i : i + 1], data.target[i : i + 1])
-        for i in range(len(data.target))
+    whole = value_and_gradient(name, data)
+    count = len(data.target)
+    cut = max(1, count // 3)
+    parts = [
+        value_and_gradient(name, Logits(data.student[rows], data.teacher[rows], data.target[rows]))
+        for rows in (slice(0, cut), slice(cut, count))
+        if rows.start < count
     ]
-    torch.testing.assert_close(
-        torch.stack(rows).mean(), call(name, data.student, data.teacher, data.target), rtol=1e-8, atol=1e-10
-    )
+    sizes = [len(gradient) / count for _, gradient in parts]
+    loss = torch.stack([size * part for size, (part, _) in zip(sizes, parts, strict=True)]).sum()
+    gradient = torch.cat([size * part for size, (_, part) in zip(sizes, parts, strict=True)])
+    torch.testing.assert_close((loss, gradient), whole, rtol=1e-8, atol=1e-10)
+
+
+def test_the_losses_that_relate_samples_are_no_more_than_these() -> None:
+    assert {name for name in MODULES if not properties_of(MODULES[name](5)).per_sample} == {"dist", "mlkd"}
+
+
+def test_the_gradient_of_a_learned_temperature_is_the_mean_over_parts() -> None:
+    data, module = make(6, 9, seed=14), losses.CTKD(initial=0.5).double()
+    gradients = []
+    for rows, weight in ((slice(0, 6), 1.0), (slice(0, 2), 2 / 6), (slice(2, 6), 4 / 6)):
+        loss = module(data.student[rows], data.teacher[rows], epoch=4)
+        gradients.append(weight * gradient_of(loss, module.parameter))
+    torch.testing.assert_close(gradients[1] + gradients[2], gradients[0])
 
 
 @every_loss

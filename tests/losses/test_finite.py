@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stillroom import losses
 from stillroom.losses.finite import NotFinite, check_result, check_values
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of
 from tests.losses.draw import make
 from tests.losses.feature import test_contract as feature_contract
 from tests.losses.test_contract import MODULES, call

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from stillroom import losses
 from stillroom.losses.finite import NotFinite
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of
 from tests.losses.feature import test_contract as feature_contract
 
 PAIRS = 10_000

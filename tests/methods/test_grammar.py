@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from stillroom.batch import Output
 from stillroom.errors import InputError
 from stillroom.losses import DKD, Standardized, dkd, kd, ldrld, standardize
-from stillroom.losses.needs import settings_of
+from stillroom.losses.protocol import settings_of
 from stillroom.methods import PRESETS, parse_method
 
 

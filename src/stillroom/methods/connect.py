@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from stillroom.batch import Batch, Output
 from stillroom.errors import InputError, first_line
 from stillroom.fingerprint import copied
-from stillroom.losses.needs import connect_needs_of
 from stillroom.methods.method import Method, named
 from stillroom.models.output import evaluating, logits_of
 from stillroom.models.probe import Anatomy, examine, pair_levels
@@ -51,9 +50,9 @@ def connect(
     Raises:
         InputError: a model does not offer what a loss needs, or a loss refuses the shapes.
     """
-    if method.reuses_head is not None and teacher is not None:
+    if method.projector_factor is not None and teacher is not None:
         with _naming(method, "it"):
-            student = reuse_head(student, teacher, examples.images, factor=method.reuses_head.factor)
+            student = reuse_head(student, teacher, examples.images, factor=method.projector_factor)
     views: dict[str, Anatomy] = {}
     models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
     for side, model in models.items():
@@ -79,7 +78,7 @@ def _check(method: Method, views: dict[str, Anatomy]) -> None:
             reason = anatomy.lacks(part)
             if reason:
                 name = f"{side}_{part}"
-                term = next(t for t in method.terms if name in {*t.needs, *connect_needs_of(t.loss)})
+                term = next(t for t in method.terms if name in {*t.needs, *t.connect_needs})
                 raise InputError(
                     f"method={method.text!r}: {term.name} needs {name}, but {reason}; "
                     "use a loss on logits or embeddings, such as ldrld or rkd, or another model"
@@ -108,11 +107,10 @@ def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> 
     for side, output in outputs.items():
         at_hand |= named(side, output)
     for term in method.terms:
-        needs = connect_needs_of(term.loss)
-        if needs:
+        if term.connect_needs:
             with _naming(method, term.name):
                 build: Any = term.loss.connect
-                build(**{name: at_hand[name] for name in needs})
+                build(**{name: at_hand[name] for name in term.connect_needs})
 
 
 def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:

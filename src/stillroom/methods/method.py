@@ -1,4 +1,4 @@
-"""A method: cross-entropy plus weighted losses, each saying by its parameter names what it needs."""
+"""Methods: cross-entropy plus weighted losses, and what these need from student and teacher."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from torch.nn import functional as F
 from stillroom.batch import Output
 from stillroom.errors import InputError
 from stillroom.formatting import counted
-from stillroom.losses.needs import connect_needs_of, needs_of
-from stillroom.methods.own_losses import check_properties, one_number
+from stillroom.losses.protocol import LossProperties, connect_needs_of, needs_of, properties_of
 from stillroom.models.probe import PARTS
 
-# What a loss's forward may ask for; connect may ask for train_labels too. Each name is one thing for both networks.
+# What forward may take; connect may take train_labels too. A name means the same for every loss.
 SIDES = ("student", "teacher")
 ALONE = ("target", "ids", "epoch")
 VOCABULARY = frozenset({f"{side}_{part}" for side in SIDES for part in ("logits", "logits_strong", *PARTS)} | {*ALONE})
@@ -32,8 +31,13 @@ class Term:
         loss: the module that computes it.
         weight: its factor in the sum, finite and not negative.
         warmup: epochs of linear warm-up; in epoch ``e`` (from 1) the weight is ``weight * min(e / warmup, 1)``.
-        name: how the term is called in progress bars and records; the class name in lower case when empty.
-        needs: what the loss asks for in every step, from the vocabulary.
+        name: of the term in progress bars and records; the class name in lower case when empty.
+        needs: the inputs of the loss in every step, from :data:`VOCABULARY`.
+        connect_needs: the inputs of its ``connect``.
+        properties: what else the loss declares.
+
+    Raises:
+        InputError: an input is unknown, a property is misspelt or of another type, or weight or warmup is out of range.
     """
 
     loss: nn.Module
@@ -41,43 +45,45 @@ class Term:
     warmup: int = 0
     name: str = ""
     needs: tuple[str, ...] = field(init=False)
+    connect_needs: tuple[str, ...] = field(init=False)
+    properties: LossProperties = field(init=False)
 
     def __post_init__(self) -> None:
         kind = type(self.loss).__name__
-        needs = needs_of(self.loss)
-        for asked, known in ((needs, VOCABULARY), (connect_needs_of(self.loss), VOCABULARY | {"train_labels"})):
-            strange = [name for name in asked if name not in known]
-            if strange:
+        try:
+            properties = properties_of(self.loss)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        needs, connect_needs = needs_of(self.loss), connect_needs_of(self.loss)
+        for wanted, known in ((needs, VOCABULARY), (connect_needs, VOCABULARY | {"train_labels"})):
+            unknown = [name for name in wanted if name not in known]
+            if unknown:
                 raise InputError(
-                    f"loss {kind} asks for {strange[0]!r}, which no method provides; "
+                    f"loss {kind} takes {unknown[0]!r}, which no method provides; "
                     f"name parameters {', '.join(sorted(known))}"
                 )
-        check_properties(self.loss)
         if not (0 <= self.weight < math.inf):
             raise InputError(f"weight={self.weight} of {kind}: give a finite number >= 0")
         if self.warmup < 0:
             raise InputError(f"warmup={self.warmup} of {kind}: give epochs >= 0")
         object.__setattr__(self, "needs", needs)
+        object.__setattr__(self, "connect_needs", connect_needs)
+        object.__setattr__(self, "properties", properties)
         object.__setattr__(self, "name", self.name or kind.lower())
 
-    @property
-    def initial_epochs(self) -> int:
-        """For how many epochs, from the first, only losses with an initial stage are trained."""
-        return int(getattr(self.loss, "initial_epochs", 0))
-
     def weight_at(self, epoch: int, initial_epochs: int = 0) -> float:
-        """The weight in an epoch counted from 1; 0 where the term rests.
+        """The weight in an epoch counted from 1; 0 where the term is not computed.
 
-        In the initial stage a loss is all there is and counts once, as published: its weight balances it against
-        the cross-entropy, which rests.
+        In its initial stage a loss is trained alone and has the weight 1, as published, because its own weight balances
+        it against the cross-entropy.
 
         Args:
             epoch: counted from 1.
-            initial_epochs: how long the method's initial stage lasts. Warm-ups begin after it.
+            initial_epochs: length of the method's initial stage. Warm-ups begin after it.
         """
         if epoch <= initial_epochs:
-            return 1.0 if self.weight and self.initial_epochs >= epoch else 0.0
-        final = getattr(self.loss, "final_epoch", None)
+            return 1.0 if self.weight and self.properties.initial_epochs >= epoch else 0.0
+        final = self.properties.final_epoch
         if final is not None and epoch > final:
             return 0.0
         return self.weight * min((epoch - initial_epochs) / self.warmup, 1.0) if self.warmup else self.weight
@@ -88,12 +94,12 @@ class Method(nn.Module):
 
     Args:
         terms: the losses. Empty means training on labels only.
-        ce: weight of the cross-entropy, finite and not negative. Where a loss asks for a second view of the images,
-            the cross-entropy is the sum over both views.
-        text: how to write this method down; made from the terms when empty.
+        ce: weight of the cross-entropy, finite and not negative. Where a loss needs a second view of the images, the
+            cross-entropy is the sum over both views.
+        text: the method's text form; made from the terms when empty.
 
     Raises:
-        InputError: if nothing is left to minimise.
+        InputError: every weight is zero, or a weight is out of range.
     """
 
     def __init__(self, terms: Iterable[Term] = (), ce: float = 1.0, text: str = "") -> None:
@@ -102,7 +108,7 @@ class Method(nn.Module):
         self.ce = float(ce)
         if not (0 <= self.ce < math.inf):
             raise InputError(f"ce={ce}: give a finite number >= 0")
-        lasting = [term for term in self.terms if getattr(term.loss, "final_epoch", None) is None]
+        lasting = [term for term in self.terms if term.properties.final_epoch is None]
         if self.ce == 0 and not any(term.weight for term in lasting):
             raise InputError(f"method {text or 'without terms'}: every weight is zero, nothing would be learned")
         self.losses = nn.ModuleList(term.loss for term in self.terms)
@@ -115,23 +121,24 @@ class Method(nn.Module):
 
     @property
     def initial_epochs(self) -> int:
-        """How many epochs the initial stage takes; in it the cross-entropy and most losses rest."""
-        return max((term.initial_epochs for term in self.terms), default=0)
+        """Length of the initial stage, in which only the losses that declare one are computed."""
+        return max((term.properties.initial_epochs for term in self.terms), default=0)
 
     @property
-    def reuses_head(self) -> Any:
-        """The loss for which the student gets the teacher's classifier, if there is one."""
-        return next((loss for loss in self.losses if getattr(loss, "reuses_head", False)), None)
+    def projector_factor(self) -> int | None:
+        """The projector's factor where the student is trained with the teacher's classifier, else None."""
+        reusing = (term.properties for term in self.terms if term.properties.reuses_head)
+        return next((properties.projector_factor for properties in reusing), None)
 
     @property
     def needs(self) -> frozenset[str]:
-        """Everything that any loss asks for in a step."""
+        """The inputs of all losses in a step."""
         return frozenset(name for term in self.terms for name in term.needs)
 
     @property
     def connect_needs(self) -> frozenset[str]:
-        """Everything that any loss asks for before training, to build its connectors."""
-        return frozenset(name for loss in self.losses for name in connect_needs_of(loss))
+        """The inputs of all losses' ``connect``, before training."""
+        return frozenset(name for term in self.terms for name in term.connect_needs)
 
     @property
     def needs_teacher(self) -> bool:
@@ -139,26 +146,23 @@ class Method(nn.Module):
         return any(name.startswith("teacher") for name in self.needs)
 
     def needs_teacher_in(self, epoch: int) -> bool:
-        """Whether any loss that is at work in an epoch, counted from 1, reads the teacher."""
-        return any(name.startswith("teacher") for term in self._working_in(epoch) for name in term.needs)
+        """Whether any loss that is computed in an epoch, counted from 1, reads the teacher."""
+        return any(name.startswith("teacher") for term in self._computed_in(epoch) for name in term.needs)
 
     def relates_samples_in(self, epoch: int) -> bool:
-        """Whether any loss at work in an epoch, counted from 1, may compare the samples of a batch with each other.
+        """Whether any loss that is computed in an epoch, counted from 1, relates the samples of a batch."""
+        return any(not term.properties.per_sample for term in self._computed_in(epoch))
 
-        A loss that is a mean over samples says so with the attribute ``per_sample = True``.
-        """
-        return any(not getattr(term.loss, "per_sample", False) for term in self._working_in(epoch))
-
-    def _working_in(self, epoch: int) -> list[Term]:
+    def _computed_in(self, epoch: int) -> list[Term]:
         return [term for term in self.terms if term.weight_at(epoch, self.initial_epochs) > 0]
 
     @property
     def draws(self) -> bool:
-        """Whether any loss draws random numbers; it says so with the attribute ``draws = True``."""
-        return any(getattr(loss, "draws", False) for loss in self.losses)
+        """Whether any loss draws random numbers."""
+        return any(term.properties.draws for term in self.terms)
 
     def parts_of(self, side: str) -> tuple[str, ...]:
-        """What has to be read out of a network beside its logits.
+        """The parts of a network that the losses need beside its logits.
 
         Args:
             side: "student" or "teacher".
@@ -167,13 +171,13 @@ class Method(nn.Module):
 
     @property
     def bankable(self) -> bool:
-        """Whether all that is read of the teacher is logits, which can be stored."""
-        asked = {name for name in self.needs | self.connect_needs if name.startswith("teacher_")}
-        return self.reuses_head is None and asked <= {"teacher_logits", "teacher_logits_strong"}
+        """Whether the losses read only the teacher's logits, which can be stored."""
+        read = {name for name in self.needs | self.connect_needs if name.startswith("teacher_")}
+        return self.projector_factor is None and read <= {"teacher_logits", "teacher_logits_strong"}
 
     @property
     def needs_strong(self) -> bool:
-        """Whether any loss asks for a second, strongly augmented view."""
+        """Whether any loss needs a second, strongly augmented view."""
         return any(name.endswith("_strong") for name in self.needs)
 
     def forward(
@@ -182,44 +186,44 @@ class Method(nn.Module):
         """Compute every weighted term; their sum is the loss.
 
         Args:
-            student: logits (B, C) with gradient, and the parts that :meth:`parts_of` names; in the loop all float32,
-                whatever the forward pass computes in.
-            teacher: the same; None where :meth:`needs_teacher_in` says no.
+            student: logits (B, C) with gradient, and the parts in :meth:`parts_of`; in the loop all float32, whatever
+                the forward pass computes in.
+            teacher: the same; None where :meth:`needs_teacher_in` is False.
             target: labels (B,), int64.
             epoch: counted from 1, for warm-ups.
             ids: sample ids (B,), int64, for losses with a memory.
 
         Returns:
-            One scalar a term, weights applied, in the order of :attr:`term_names`; 0 for a term that rests.
+            One weighted scalar per term, in the order of :attr:`term_names`; 0 for a term that is not computed.
 
         Raises:
-            InputError: a loss returned something else than one floating number.
+            InputError: a loss did not return a floating scalar.
         """
         at_hand = {"target": target, "epoch": epoch, "ids": ids, **named("student", student)}
         if teacher is not None:
             at_hand |= named("teacher", teacher)
         terms: dict[str, Tensor] = {}
-        resting = student.logits.new_zeros((), dtype=torch.float32)
+        nothing = student.logits.new_zeros((), dtype=torch.float32)
         if self.ce:
             strong = student.parts.get("logits_strong")
             views = [student.logits] if strong is None else [student.logits, strong]
             on_labels = torch.stack([F.cross_entropy(view.float(), target) for view in views]).sum()
-            terms["ce"] = resting if epoch <= self.initial_epochs else self.ce * on_labels
+            terms["ce"] = nothing if epoch <= self.initial_epochs else self.ce * on_labels
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
             if weight:
                 value = term.loss(**{name: at_hand[name] for name in term.needs})
-                terms[term.name] = weight * one_number(term.loss, value)
+                terms[term.name] = weight * _scalar(term.loss, value)
             else:
-                terms[term.name] = resting
+                terms[term.name] = nothing
         return terms
 
     def check(self, num_classes: int, epochs: int = 1_000_000) -> None:
-        """Run every loss on logits once on made-up ones, so that an impossible value shows before training.
+        """Run every loss on logits once on example logits, so that an impossible setting shows before training.
 
         Args:
             num_classes: of the data.
-            epochs: of the run, which has to outlast the initial stage.
+            epochs: of the run, which must be longer than the initial stage.
 
         Raises:
             InputError: with the loss's own message, for example a depth above the class count.
@@ -230,13 +234,13 @@ class Method(nn.Module):
                 "lower its initial_epochs or raise epochs"
             )
         logits = torch.linspace(-1, 1, 2 * num_classes).reshape(2, num_classes)
-        made_up: dict[str, Any] = {f"{side}_{part}": logits for side in SIDES for part in ("logits", "logits_strong")}
-        made_up |= {"target": torch.zeros(2, dtype=torch.long), "epoch": 1}
+        examples: dict[str, Any] = {f"{side}_{part}": logits for side in SIDES for part in ("logits", "logits_strong")}
+        examples |= {"target": torch.zeros(2, dtype=torch.long), "epoch": 1}
         for term in self.terms:
-            if connect_needs_of(term.loss) or not made_up.keys() >= {*term.needs}:
+            if term.connect_needs or not examples.keys() >= {*term.needs}:
                 continue
             try:
-                one_number(term.loss, term.loss(**{name: made_up[name] for name in term.needs}))
+                _scalar(term.loss, term.loss(**{name: examples[name] for name in term.needs}))
             except ValueError as error:
                 raise InputError(f"method={self.text!r}: {error}") from error
 
@@ -246,15 +250,30 @@ class Method(nn.Module):
 
 
 def named(side: str, output: Output) -> dict[str, Any]:
-    """What a network said, by the names that losses ask for."""
+    """A network's output under the names that losses take."""
     return {f"{side}_logits": output.logits, **{f"{side}_{part}": value for part, value in output.parts.items()}}
 
 
 def _with_distinct_names(terms: Iterable[Term]) -> list[Term]:
     named: dict[str, Term] = {}
     for term in terms:
-        name, copy = term.name, 2
+        name, number = term.name, 2
         while name in named or name == "ce":
-            name, copy = f"{term.name}_{copy}", copy + 1
+            name, number = f"{term.name}_{number}", number + 1
         named[name] = Term(term.loss, term.weight, term.warmup, name)
     return list(named.values())
+
+
+def _scalar(loss: nn.Module, value: Any) -> Tensor:
+    """A loss's result as a scalar of at least float32; anything but a floating scalar is refused."""
+    kind = type(loss).__name__
+    if value is None:
+        raise InputError(f"loss {kind} returned None: its forward must return the loss (is a return missing?)")
+    if not isinstance(value, Tensor):
+        what = f"{value!r}" if isinstance(value, (int, float)) else f"a {type(value).__name__}"
+        raise InputError(f"loss {kind} returned {what}: return a tensor of one number, 0 as logits.new_zeros(())")
+    if value.dim() != 0:
+        raise InputError(f"loss {kind} returned shape {tuple(value.shape)}: return one number, such as loss.mean()")
+    if not value.is_floating_point():
+        raise InputError(f"loss {kind} returned dtype {value.dtype}: return a floating number")
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from stillroom.losses.feature.catkd import CATKD, cams, catkd
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of
 from tests.losses.draw import QUICK, gradient_of
 from tests.references.catkd import cam
 from tests.references.catkd import catkd as reference

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom import losses
-from stillroom.losses.needs import connect_needs_of, needs_of
+from stillroom.losses.protocol import connect_needs_of, needs_of, properties_of
 
 BATCH, CLASSES = 6, 5
 TRAIN_LABELS = torch.arange(20) % CLASSES
@@ -133,7 +133,7 @@ def part(given: dict[str, Any], rows: slice) -> dict[str, Any]:
     return {name: cut(name, value) for name, value in given.items()}
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if getattr(MODULES[name](), "per_sample", False)])
+@pytest.mark.parametrize("name", [name for name in MODULES if properties_of(MODULES[name]()).per_sample])
 def test_a_loss_that_says_so_is_the_mean_over_samples(name: str) -> None:
     module, given = connected(name, torch.float64).eval(), inputs(name, dtype=torch.float64)
     halves = [call(name, module, part(given, rows)) for rows in (slice(0, 3), slice(3, 6))]

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from stillroom.losses.feature import crd as module
 from stillroom.losses.feature.crd import CRD, crd, crd_terms, update_memory
-from stillroom.losses.needs import connect_needs_of, needs_of
 from stillroom.losses.numerics import unit_rows
+from stillroom.losses.protocol import connect_needs_of, needs_of
 from tests.golden import Golden, cases
 from tests.losses.draw import QUICK, gradient_of
 from tests.references.crd import crd as reference

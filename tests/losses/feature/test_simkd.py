@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillroom.losses.feature.simkd import SimKD, simkd
-from stillroom.losses.needs import connect_needs_of, needs_of
+from stillroom.losses.protocol import connect_needs_of, needs_of
 from tests.losses.draw import QUICK, gradient_of
 from tests.references.simkd import simkd as reference
 

@@ -85,3 +85,10 @@ def test_refused_values() -> None:
     with pytest.raises(ValueError, match=r"student_logits has shape \(5,\)"):
         rc(torch.zeros(5), torch.zeros(5).long())
     assert repr(RC(temperature=2.0)) == "RC(temperature=2.0)"
+
+
+def test_the_whole_is_the_mean_over_its_parts() -> None:
+    data = make(6, 9, seed=3)
+    parts = [RC()(data.student[rows], data.target[rows]) for rows in (slice(0, 2), slice(2, 6))]
+    torch.testing.assert_close((2 * parts[0] + 4 * parts[1]) / 6, RC()(data.student, data.target))
+    assert RC.per_sample

@@ -14,7 +14,7 @@ from stillroom.losses import DKD, KD, LDRLD, Standardized, kd, standardize
 from stillroom.losses.logit.ctkd import CTKD
 from stillroom.losses.logit.dkd import dkd_terms
 from stillroom.losses.logit.mlkd import MLKD
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of
 from tests.golden import Golden, cases
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 from tests.references.standardize import standardize as reference

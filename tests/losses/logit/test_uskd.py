@@ -11,7 +11,7 @@ from hypothesis import given
 from torch import Tensor, nn
 
 from stillroom.losses.logit.uskd import USKD, uskd, uskd_terms
-from stillroom.losses.needs import connect_needs_of, needs_of
+from stillroom.losses.protocol import connect_needs_of, needs_of
 from tests.golden import Golden, cases
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 from tests.references.uskd import uskd_terms as reference

@@ -94,7 +94,7 @@ class AB(nn.Module):
         torch.Size([])
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, margin: float = 1.0, initial_epochs: int = 30) -> None:
         super().__init__()

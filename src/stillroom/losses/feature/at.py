@@ -69,7 +69,7 @@ class AT(nn.Module):
         AT(power=4)
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, power: float = 2.0) -> None:
         super().__init__()

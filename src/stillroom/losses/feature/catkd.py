@@ -110,7 +110,7 @@ class CATKD(nn.Module):
         CATKD(size=4, normalize=True)
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, size: int = 2, normalize: bool = True) -> None:
         super().__init__()

@@ -72,7 +72,7 @@ class FitNet(nn.Module):
 
     regressor: nn.Sequential | None
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, layer: int = 2) -> None:
         super().__init__()

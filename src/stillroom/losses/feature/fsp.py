@@ -85,7 +85,7 @@ class FSP(nn.Module):
         FSP(initial_epochs=30)
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, initial_epochs: int = 0) -> None:
         super().__init__()

@@ -89,7 +89,7 @@ class FT(nn.Module):
     paraphraser: _Paraphraser | None
     translator: nn.Sequential | None
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, rate: float = 0.5, initial_epochs: int = 30, power: int = 2, norm: int = 1) -> None:
         super().__init__()

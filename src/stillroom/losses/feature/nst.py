@@ -67,7 +67,7 @@ class NST(nn.Module):
         NST()
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
         """Return the sum of :func:`nst` over equally many (B, C, H, W) maps of both networks."""

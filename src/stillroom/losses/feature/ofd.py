@@ -82,7 +82,7 @@ class OFD(nn.Module):
         torch.Size([])
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self) -> None:
         super().__init__()

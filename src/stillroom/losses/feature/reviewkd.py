@@ -80,7 +80,7 @@ class ReviewKD(nn.Module):
         torch.Size([])
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, mid_channels: int = 512) -> None:
         super().__init__()

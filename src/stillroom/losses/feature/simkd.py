@@ -1,4 +1,4 @@
-"""SimKD: the student's projected final map becomes the teacher's, whose classifier it then reuses."""
+"""SimKD, simple knowledge distillation: the student learns the teacher's final map and uses its classifier."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class SimKD(nn.Module):
     """:func:`simkd` of the final maps; the student is a :class:`stillroom.models.reused_classifier.ReusedHead`.
 
     Args:
-        factor: how many times narrower than the teacher's final map the projector is inside, at least 1. This loss
-            does not use it: it is for whoever builds the student's projector.
+        factor: how many times narrower than the teacher's final map the student's projector is inside, at least 1. It
+            is declared to whoever builds the projector, as ``projector_factor``; the loss does not use it.
 
     Raises:
         ValueError: the factor is not a whole number from 1.
@@ -64,13 +64,13 @@ class SimKD(nn.Module):
         SimKD(factor=2)
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
-    reuses_head = True  # the loop wraps the student in a ReusedHead
+    per_sample = True
+    reuses_head = True
 
     def __init__(self, factor: int = 2) -> None:
         super().__init__()
         check_whole(1, factor=factor)
-        self.factor = factor
+        self.projector_factor = factor
 
     def forward(self, student_final_map: Tensor, teacher_final_map: Tensor) -> Tensor:
         """Return :func:`simkd` of (B, C, H, W) and (B, C, H', W') maps."""
@@ -78,4 +78,4 @@ class SimKD(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the settings."""
-        return f"factor={self.factor}"
+        return f"factor={self.projector_factor}"

@@ -86,7 +86,7 @@ class VID(nn.Module):
         torch.Size([])
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, init_variance: float = 5.0) -> None:
         super().__init__()

@@ -101,6 +101,8 @@ class CTKD(nn.Module):
         tensor(11.)
     """
 
+    per_sample = True
+
     def __init__(self, start: float = 1.0, span: float = 20.0, initial: float = 1.0, loops: int = 10) -> None:
         super().__init__()
         check_positive(start=start, span=span)

@@ -127,7 +127,7 @@ class DKD(nn.Module):
         DKD(alpha=1.0, beta=2.0, temperature=4.0)
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
         super().__init__()

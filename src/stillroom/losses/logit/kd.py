@@ -95,7 +95,7 @@ class KD(nn.Module):
         KD(temperature=2.0)
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()

@@ -247,7 +247,7 @@ class LDRLD(nn.Module):
         LDRLD(depth=5, temperature=4.0, alpha=10.5, beta=7.0, delta=2.0, epsilon=1.5, decay=0.05, average=...)
     """
 
-    per_sample = True  # a mean over samples: several processes may each take a share
+    per_sample = True
 
     def __init__(
         self,

@@ -125,6 +125,8 @@ class NKD(nn.Module):
         NKD(gamma=1.5, temperature=2.0)
     """
 
+    per_sample = True
+
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0) -> None:
         super().__init__()
         check_finite(gamma=gamma)

@@ -142,6 +142,8 @@ class RLD(nn.Module):
         RLD(alpha=1.0, beta=4.0, temperature=4.0, confidence_temperature=1.0)
     """
 
+    per_sample = True
+
     def __init__(
         self,
         alpha: float = 1.0,

@@ -1,4 +1,4 @@
-"""SDD: a logit loss on every region of the last feature map, not only on its global average."""
+"""SDD, scale decoupled distillation: a logit loss on every region of the last feature map, coarse to fine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from stillroom.losses.checks import check_feature, check_finite, check_pair, check_same_shape, check_target
 from stillroom.losses.logit.standardize import Standardized
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of, properties_of, rows_of
 
 
 def region_logits(
@@ -74,8 +74,8 @@ def sdd(
 
         SDD = 1 / (B N) * sum_bn w_bn l_bn,
 
-    where w_bn is ``weight`` if the teacher is right about one of (region n, region 0) and wrong about the other, and
-    1 otherwise. Right means that its largest logit is the label's. The weights are constants to the gradient. A NaN
+    where w_bn is ``weight`` if the teacher is correct about one of (region n, region 0) and wrong about the other, and
+    1 otherwise. Correct means that its largest logit is the label's. The weights are constants to the gradient. A NaN
     stays a NaN.
 
     Args:
@@ -117,8 +117,8 @@ def sdd(
     if losses.shape != (batch * count,):
         raise ValueError(f"rows returned shape {tuple(losses.shape)}: it must be ({batch * count},), one loss per row")
     losses = losses.reshape(batch, count)
-    right = teacher_regions.argmax(1) == target.unsqueeze(1)
-    return torch.where(right != right[:, :1], weight * losses, losses).mean()
+    correct = teacher_regions.argmax(1) == target.unsqueeze(1)
+    return torch.where(correct != correct[:, :1], weight * losses, losses).mean()
 
 
 class SDD(nn.Module):
@@ -126,12 +126,13 @@ class SDD(nn.Module):
 
     Args:
         loss: a module with ``rows(student_logits, teacher_logits)`` or ``rows(..., target)``, the losses of single
-            samples: KD, DKD, NKD, LDRLD or one of these in Standardized.
+            samples: KD, DKD, NKD, LDRLD, SWAP or one of these in Standardized.
         grids: cells a side, starting with 1 and growing. The finest one decides how the others are pooled.
         weight: of the regions that complement the whole.
 
     Raises:
-        ValueError: the loss has no ``rows``, the grids do not grow from 1, or the weight is not finite.
+        ValueError: the loss has no ``rows`` or a misspelt property, the grids do not grow from 1, or the weight is not
+            finite.
 
     Example:
         >>> from stillroom.losses import KD
@@ -142,6 +143,8 @@ class SDD(nn.Module):
         )
     """
 
+    per_sample = True
+
     def __init__(self, loss: nn.Module, grids: tuple[int, ...] = (1, 2, 4), weight: float = 2.0) -> None:
         super().__init__()
         _check_loss(loss)
@@ -151,6 +154,8 @@ class SDD(nn.Module):
         self.grids = tuple(grids)
         self.weight = weight
         self._with_target = "target" in needs_of(loss)
+        inner = properties_of(loss)
+        self.draws, self.initial_epochs, self.final_epoch = inner.draws, inner.initial_epochs, inner.final_epoch
 
     def forward(
         self,
@@ -189,15 +194,15 @@ def _check_grids(grids: tuple[int, ...]) -> None:
     """Refuse grids without a whole-map region at their start or out of order."""
     whole = all(isinstance(grid, int) for grid in grids)
     if not whole or tuple(grids[:1]) != (1,) or list(grids) != sorted(set(grids)):
-        raise ValueError(f"grids is {grids!r}: give growing whole numbers that start with 1, such as (1, 2, 4)")
+        raise ValueError(f"grids is {grids!r}: give increasing whole numbers that start with 1, such as (1, 2, 4)")
 
 
 def _check_loss(loss: nn.Module) -> None:
-    """Refuse a loss that is no mean over samples, or that asks for more than logits and labels."""
+    """Refuse a loss that is not a mean over samples, or that needs more than logits and labels."""
     inner = loss
     while isinstance(inner, Standardized):
         inner = inner.loss
-    if not hasattr(inner, "rows"):
+    if rows_of(inner) is None:
         raise ValueError(
             f"loss is {type(inner).__name__}, which has no rows(): give a loss that is a mean over samples, "
             "such as KD, DKD, NKD, LDRLD, or Standardized around one of them"

@@ -1,14 +1,12 @@
-"""LSKD: both networks' logits become z-scores, row by row, before any logit loss compares them."""
+"""LSKD, logit standardization: a logit loss compares the z-scores of both networks' logits, row by row."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits
-from stillroom.losses.needs import needs_of
+from stillroom.losses.protocol import needs_of, properties_of, rows_of
 from stillroom.losses.tensors import check_tensor
 
 EPSILON = 1e-7  # added to the standard deviation, as published
@@ -43,8 +41,8 @@ def standardize(logits: Tensor) -> Tensor:
     scale = wide.detach().abs().amax(-1, keepdim=True)
     scale = torch.where(scale > 0, scale, 1.0)
     relative = wide / scale
-    # Of a large and constant row nothing but epsilon is left to divide by. Below the square of the rounding unit it is
-    # of no account to any other row, and there it would take the gradient out of range before the scale brings it back.
+    # A large constant row is divided by epsilon alone. The lower bound keeps its gradient in range; it is too small to
+    # change any other row.
     guard = (EPSILON / scale).clamp_min(torch.finfo(wide.dtype).eps ** 2)
     return (relative - relative.mean(-1, keepdim=True)) / (relative.std(-1, keepdim=True) + guard)
 
@@ -52,8 +50,8 @@ def standardize(logits: Tensor) -> Tensor:
 class Standardized(nn.Module):
     """Another logit loss on standardised logits.
 
-    The inner loss's parameters (CTKD's) are the wrapper's too. :class:`MLKD` standardises only a part of itself, so it
-    has its own switch and is refused here.
+    Standardized has the inner loss's parameters (CTKD's temperature) and declares what the inner loss declares.
+    :class:`MLKD` standardises only one of its parts: it has a switch of its own and is refused here.
 
     Args:
         loss: a module whose ``forward`` takes ``student_logits``, ``teacher_logits`` and perhaps ``target`` and
@@ -63,7 +61,7 @@ class Standardized(nn.Module):
         needs: the names of what the inner loss takes, in its order.
 
     Raises:
-        ValueError: if the loss takes anything else.
+        ValueError: the loss takes anything else, or as :func:`stillroom.losses.protocol.properties_of`.
 
     Example:
         >>> from stillroom.losses import KD
@@ -88,6 +86,9 @@ class Standardized(nn.Module):
             )
         self.loss = loss
         self.needs = needs
+        inner = properties_of(loss)
+        self.per_sample, self.draws = inner.per_sample, inner.draws
+        self.initial_epochs, self.final_epoch = inner.initial_epochs, inner.final_epoch
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None, epoch: int = 1
@@ -111,12 +112,11 @@ class Standardized(nn.Module):
         Raises:
             ValueError: the inner loss has no losses of single samples, or as :meth:`forward`.
         """
-        inner = getattr(self.loss, "rows", None)
-        if inner is None:
+        rows = rows_of(self.loss)
+        if rows is None:
             raise ValueError(f"loss is {type(self.loss).__name__}, which has no rows(): it is not a mean over samples")
         check_logits(student_logits, teacher_logits, leading=True)
-        extras = self._extras(target, epoch)
-        return cast("Tensor", inner(standardize(student_logits), standardize(teacher_logits.detach()), **extras))
+        return rows(standardize(student_logits), standardize(teacher_logits.detach()), **self._extras(target, epoch))
 
     def _extras(self, target: Tensor | None, epoch: int) -> dict[str, Tensor | int | None]:
         """What the inner loss takes besides logits."""

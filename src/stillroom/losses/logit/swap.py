@@ -74,6 +74,8 @@ class SWAP(nn.Module):
         SWAP(temperature=2.0)
     """
 
+    per_sample = True
+
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()
         check_temperature(temperature)

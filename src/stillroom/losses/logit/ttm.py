@@ -89,6 +89,8 @@ class TTM(nn.Module):
         TTM(gamma=0.2)
     """
 
+    per_sample = True
+
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()
         check_positive(gamma=gamma)
@@ -116,6 +118,8 @@ class WTTM(nn.Module):
         >>> WTTM(gamma=0.2)
         WTTM(gamma=0.2)
     """
+
+    per_sample = True
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()

@@ -70,6 +70,8 @@ class WSLD(nn.Module):
         WSLD(temperature=2.0)
     """
 
+    per_sample = True
+
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
         check_temperature(temperature)
