@@ -27,6 +27,7 @@ myst_heading_anchors = 3
 math_number_all = False
 html_math_renderer = "mathml"
 
+autodoc_use_type_comments = False  # there are none; looking for them takes seconds
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
