@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stillroom.cli import make_parser
+from stillroom.cli import COMMANDS
+from stillroom.cli_parsers import parse_arguments
 from stillroom.methods import PRESETS, WRAPPERS
 
 ROOT = Path(__file__).parents[1]
@@ -27,8 +28,8 @@ def commands(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_can_be_parsed(page, monkeypatch):
     monkeypatch.chdir(ROOT)  # where the recipes lie
-    for command in commands(page):
-        make_parser(command[0]).parse_args(command)
+    for name, *words in commands(page):
+        parse_arguments(COMMANDS[name].parser(), name, words)
 
 
 def test_the_readme_shows_commands():
