@@ -148,7 +148,6 @@ def _evaluate(asked: Arguments) -> int:
 
 
 def _compare(asked: Arguments) -> int:
-    require("stillroom compare", "report")
     own = settings_in(CompareOptions)
     chosen = make_group(CompareOptions, asked.values)
     settings = {k: v for k, v in {**defaults_of("compare"), **asked.values}.items() if k not in own}
@@ -207,6 +206,7 @@ def _report(asked: Arguments) -> int:
 
 
 def _export(asked: Arguments) -> int:
+    require("stillroom export", "export", ["jinja2", "torchmetrics"])
     from pathlib import Path
 
     from stillroom.engine.run_folder import RunFolder

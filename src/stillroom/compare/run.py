@@ -19,6 +19,7 @@ from stillroom.compare.options import CompareOptions, names_of
 from stillroom.compare.schedule import Schedule, is_done
 from stillroom.compare.workers import Cluster, Processes, Workers
 from stillroom.errors import InputError, Stopped
+from stillroom.extras import require
 from stillroom.formatting import counted
 from stillroom.report.aggregate import Comparison, read_comparison
 from stillroom.report.own_files import PAGE, refuse_foreign
@@ -64,6 +65,7 @@ def compare(
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("a comparison starts its own processes: call it without torchrun, with jobs= or ray=")
+    require("a comparison", "report")
     trust = given(names_of(options)) if trust is None else trust
     grid = make_grid(options, settings, trust)
     joined_record(grid)

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stillroom.extras import require
+
 SIDE = 32  # pixels of a finished image
 BLOCK = 500  # images drawn from one generator; part of the definition of the set
 _CANVAS, _INK = 64, 48  # a mask and the longest side of its character
@@ -64,7 +66,12 @@ class Difficulty:
 
 
 def font_path(name: str) -> Path:
-    """Return the file of a font that ships inside matplotlib."""
+    """Return the file of a font that ships inside matplotlib.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    require("data=glyphs100", "report", ["matplotlib"])
     import matplotlib as mpl
 
     return Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"

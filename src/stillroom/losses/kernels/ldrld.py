@@ -18,7 +18,6 @@ import math
 from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -28,6 +27,7 @@ from stillroom.losses.numerics import kl_binary, kl_rows, log_softmax_outside
 
 # Up to this depth, NumPy's vectorised argmax taken d times beats one torch.topk on a CPU, about threefold at d = 7.
 ARGMAX_ROUNDS = 32
+HAS_NUMPY = find_spec("numpy") is not None  # PyTorch works without it
 LN_2 = math.log(2.0)
 
 Backend: TypeAlias = Literal["torch", "numba"]
@@ -214,9 +214,11 @@ def _evaluate(
 def _set_aside(student: Tensor, depth: int) -> tuple[Tensor, Tensor]:
     """Return the classes of the top logits in order (B, depth) and a copy of the logits with -inf at them."""
     rest = student.detach().clone()
-    if not student.is_cpu or depth > ARGMAX_ROUNDS or torch.compiler.is_compiling():
+    if not student.is_cpu or depth > ARGMAX_ROUNDS or torch.compiler.is_compiling() or not HAS_NUMPY:
         top = rest.topk(depth).indices
         return top, rest.scatter_(1, top, -torch.inf)
+    import numpy as np
+
     logits, rows = rest.numpy(), np.arange(rest.shape[0])
     ranked = np.empty((rest.shape[0], depth), dtype=np.int64)
     for rank in range(depth):
