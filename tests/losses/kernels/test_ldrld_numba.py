@@ -145,7 +145,7 @@ def test_only_float32_outside_compiled_code_is_compiled(backend: str, monkeypatc
 
 def test_a_method_may_name_the_backend() -> None:
     (loss,) = (module for module in parse_method("ce + ldrld(backend='numba')").modules() if isinstance(module, LDRLD))
-    assert loss.settings["backend"] == "numba"
+    assert loss.settings.backend == "numba"
 
 
 def test_an_unknown_backend_is_refused() -> None:

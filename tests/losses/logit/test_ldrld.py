@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from stillroom.losses import LDRLD, kd, ldrld
 from stillroom.losses.kernels.ldrld import ARGMAX_ROUNDS
-from stillroom.losses.logit.ldrld import adaptive_decay_weights, ldrld_terms
+from stillroom.losses.logit.ldrld import LDRLDSettings, adaptive_decay_weights, ldrld_terms
 from tests.golden import Golden, arrays, cases, read
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 from tests.references.ldrld import ldrld as reference
@@ -365,3 +367,25 @@ def test_rows_of_half_precision_are_float32() -> None:
 def test_refused_reductions() -> None:
     with pytest.raises(ValueError, match="reduction is 'sum': give 'mean' or 'none'"):
         ldrld(torch.zeros(3, 8), torch.zeros(3, 8), reduction="sum")
+
+
+def test_function_module_and_settings_have_the_same_names_and_defaults() -> None:
+    described = {one.name: one.default for one in fields(LDRLDSettings)}
+    of_module = {name: one.default for name, one in inspect.signature(LDRLD).parameters.items()}
+    of_function = {name: one.default for name, one in inspect.signature(ldrld).parameters.items()}
+    assert list(of_module.items()) == list(described.items())
+    assert {name: of_function[name] for name in described} == described
+    assert of_function.keys() - described.keys() == {"student_logits", "teacher_logits", "reduction"}
+
+
+def test_every_setting_reaches_its_place() -> None:
+    settings = {"depth": 3, "temperature": 2.0, "alpha": 3.0, "beta": 5.0, "delta": 1.7, "epsilon": 1.2, "decay": 0.3,
+                "average": False, "pairs": True, "irw": False, "erd": True, "llki": False, "rntk": True,
+                "backend": "torch"}  # fmt: skip
+    module = LDRLD(**settings)
+    assert vars(module.settings) == settings
+    data = make(4, 9, seed=4)
+    loss = module(data.student, data.teacher)
+    assert torch.equal(ldrld(data.student, data.teacher, **settings), loss)
+    del settings["backend"]
+    torch.testing.assert_close(loss, reference(data.student, data.teacher, **settings))

@@ -1,7 +1,8 @@
-"""LDRLD: the student's largest logits are matched pair by pair, the remaining classes as one."""
+"""LDRLD, local dense relational logit distillation: top logits are matched pair by pair, the rest by one softmax."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -22,32 +23,70 @@ class LDRLDTerms(NamedTuple):
     rntk: Tensor
 
 
-def adaptive_decay_weights(
-    depth: int,
-    *,
-    delta: float = 2.0,
-    epsilon: float = 1.5,
-    decay: float = 0.05,
-    irw: bool = True,
-    erd: bool = True,
-) -> Tensor:
+@dataclass(frozen=True)
+class LDRLDSettings:
+    """The settings of :func:`ldrld`, which says what they mean; checked when they are made.
+
+    Raises:
+        ValueError: a setting is out of range (a depth above C shows only with the logits).
+    """
+
+    depth: int | None = None
+    temperature: float = 4.0
+    alpha: float = 10.5
+    beta: float = 7.0
+    delta: float = 2.0
+    epsilon: float = 1.5
+    decay: float = 0.05
+    average: bool = True
+    pairs: bool = True
+    irw: bool = True
+    erd: bool = True
+    llki: bool = True
+    rntk: bool = True
+    backend: Backend = "torch"
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
+        check_finite(alpha=self.alpha, beta=self.beta, delta=self.delta, epsilon=self.epsilon, decay=self.decay)
+        if self.epsilon <= -1.0:
+            raise ValueError(
+                f"epsilon is {self.epsilon}: it must be above -1, so that 1 / (|i - j| + epsilon) is positive"
+            )
+        if self.depth is not None:
+            _check_depth(self.depth)
+        if self.backend != "torch":
+            check_backend(self.backend)
+
+    def depth_for(self, classes: int) -> int:
+        """The depth for logits of so many classes.
+
+        Raises:
+            ValueError: the depth is above the number of classes.
+        """
+        depth = min(PUBLISHED_DEPTH, classes) if self.depth is None else self.depth
+        if depth > classes:
+            raise ValueError(
+                f"depth is {depth} but student_logits has C = {classes} classes: "
+                "lower depth, it pairs the top classes and needs 2 <= depth <= C"
+            )
+        return depth
+
+
+def adaptive_decay_weights(depth: int, settings: LDRLDSettings | None = None) -> Tensor:
     """Tabulate the weight of each pair of ranks.
 
-    ``Omega(i, j) = IRW * ERD = 1 / (|i - j| + epsilon) * delta * exp(-decay * (i + j))``, ranks from 1.
+    Omega(i, j) = IRW * ERD = 1 / (|i - j| + epsilon) * delta * exp(-decay * (i + j)), ranks from 1.
 
     Args:
         depth: number of ranks d, at least 2.
-        delta: scale of the rank decay.
-        epsilon: softens the inverse of the rank distance, above -1.
-        decay: rate of the rank decay.
-        irw: False sets the inverse rank weighting to 1.
-        erd: False sets the exponential rank decay, its scale delta included, to 1.
+        settings: delta, epsilon, decay, irw and erd are read; the published ones if None.
 
     Returns:
         (d, d) float64, symmetric, 0 on the diagonal; entry [i - 1, j - 1] is Omega(i, j).
 
     Raises:
-        ValueError: depth is below 2, epsilon is not above -1, or a constant is not finite.
+        ValueError: depth is below 2.
 
     Reference:
         "Local Dense Relational Logit Distillation", ICCV 2025, arXiv 2507.15911, adaptive decay weight.
@@ -56,14 +95,15 @@ def adaptive_decay_weights(
         >>> adaptive_decay_weights(3)[0]
         tensor([0.0000, 0.6886, 0.4678], dtype=torch.float64)
     """
-    _check_settings(depth, delta, epsilon, decay)
+    _check_depth(depth)
+    settings = settings or LDRLDSettings()
     ranks = torch.arange(1, depth + 1, dtype=torch.float64)
     row, column = ranks.unsqueeze(1), ranks.unsqueeze(0)
     weights = 1.0 - torch.eye(depth, dtype=torch.float64)
-    if irw:
-        weights = weights / ((row - column).abs() + epsilon).where(row != column, 1.0)
-    if erd:
-        weights = weights * (delta * (-decay * (row + column)).exp())
+    if settings.irw:
+        weights = weights / ((row - column).abs() + settings.epsilon).where(row != column, 1.0)
+    if settings.erd:
+        weights = weights * (settings.delta * (-settings.decay * (row + column)).exp())
     return weights
 
 
@@ -144,59 +184,19 @@ def ldrld(
         >>> loss, student.grad
         (tensor(20.2540, grad_fn=<_ClosedFormBackward>), tensor([[ 8.5584, -8.5584,  3.4819, -3.4819]]))
     """
-    check_logits(student_logits, teacher_logits, leading=True)
-    check_temperature(temperature)
-    check_finite(alpha=alpha, beta=beta)
-    depth = min(PUBLISHED_DEPTH, student_logits.shape[-1]) if depth is None else depth
-    _check_settings(depth, delta, epsilon, decay)
-    if backend != "torch":
-        check_backend(backend)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
-    if depth > student_logits.shape[-1]:
-        raise ValueError(
-            f"depth is {depth} but student_logits has C = {student_logits.shape[-1]} classes: "
-            "lower depth, it pairs the top classes and needs 2 <= depth <= C"
-        )
-    student, teacher = as_rows(student_logits, teacher_logits)
-    local = alpha / (depth * (depth - 1) // 2 + 1) if average else alpha
-    table = _scaled_weights if torch.compiler.is_compiling() else _kept_weights
-    shares = (local if pairs else 0.0, local if llki else 0.0)
-    weights = table(depth, *shares, delta, epsilon, decay, irw, erd, student.dtype, student.device)
-    loss = ldrld_closed_form(student, teacher, weights, beta if rntk else 0.0, temperature, reduction, backend)
-    return loss if reduction == "mean" else loss.reshape(student_logits.shape[:-1])
+    settings = LDRLDSettings(
+        depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend
+    )
+    return _loss(student_logits, teacher_logits, settings, reduction)
 
 
-def ldrld_terms(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    *,
-    depth: int | None = None,
-    temperature: float = 4.0,
-    delta: float = 2.0,
-    epsilon: float = 1.5,
-    decay: float = 0.05,
-    average: bool = True,
-    pairs: bool = True,
-    irw: bool = True,
-    erd: bool = True,
-    llki: bool = True,
-) -> LDRLDTerms:
-    """Compute LDRLD's two terms apart, unweighted: to look at them, at twice the cost of :func:`ldrld`.
+def ldrld_terms(student_logits: Tensor, teacher_logits: Tensor, **settings: Any) -> LDRLDTerms:
+    """Compute LDRLD's two terms apart, unweighted, at twice the cost of :func:`ldrld`.
 
     Args:
-        student_logits: as in :func:`ldrld`, like all arguments that follow.
-        teacher_logits: (B, C).
-        depth: d.
-        temperature: T.
-        delta: scale of the exponential rank decay.
-        epsilon: softens the inverse rank weighting.
-        decay: rate of the exponential rank decay.
-        average: divide the local term by d (d - 1) / 2 + 1.
-        pairs: False drops the pairs.
-        irw: False sets the inverse rank weighting to 1.
-        erd: False sets the exponential rank decay to 1.
-        llki: False drops LLKI.
+        student_logits: as in :func:`ldrld`.
+        teacher_logits: as in :func:`ldrld`.
+        **settings: those of :class:`LDRLDSettings`; alpha, beta and rntk are not used.
 
     Returns:
         The local term and RNTK, each a scalar with a gradient of its own.
@@ -209,22 +209,16 @@ def ldrld_terms(
         >>> ldrld_terms(student, teacher, depth=2)
         LDRLDTerms(local=tensor(1.5973), rntk=tensor(0.4974))
     """
-    local = ldrld(
-        student_logits, teacher_logits, depth=depth, temperature=temperature, alpha=1.0, rntk=False,
-        delta=delta, epsilon=epsilon, decay=decay, average=average, pairs=pairs, irw=irw, erd=erd, llki=llki,
-    )  # fmt: skip
-    rntk = ldrld(
-        student_logits, teacher_logits, depth=depth, temperature=temperature, beta=1.0, pairs=False, llki=False
-    )
-    return LDRLDTerms(local, rntk)
+    local = replace(LDRLDSettings(**settings), alpha=1.0, rntk=False)
+    rest = replace(local, beta=1.0, rntk=True, pairs=False, llki=False)
+    return LDRLDTerms(*(_loss(student_logits, teacher_logits, part, "mean") for part in (local, rest)))
 
 
 class LDRLD(nn.Module):
     """:func:`ldrld` with its settings.
 
     Args:
-        depth: d, how many of the student's largest logits are paired, 2 <= d <= C; None is the published 7, or C where
-            there are fewer classes.
+        depth: d, how many of the student's largest logits are paired; None is 7, or C where C < 7.
         temperature: T, above 0.
         alpha: weight of the local term (pairs and LLKI).
         beta: weight of RNTK.
@@ -250,84 +244,56 @@ class LDRLD(nn.Module):
     per_sample = True
 
     def __init__(
-        self,
-        depth: int | None = None,
-        temperature: float = 4.0,
-        alpha: float = 10.5,
-        beta: float = 7.0,
-        delta: float = 2.0,
-        epsilon: float = 1.5,
-        decay: float = 0.05,
-        average: bool = True,
-        pairs: bool = True,
-        irw: bool = True,
-        erd: bool = True,
-        llki: bool = True,
-        rntk: bool = True,
-        backend: Backend = "torch",
-    ) -> None:
+        self, depth: int | None = None, temperature: float = 4.0, alpha: float = 10.5, beta: float = 7.0,
+        delta: float = 2.0, epsilon: float = 1.5, decay: float = 0.05, average: bool = True, pairs: bool = True,
+        irw: bool = True, erd: bool = True, llki: bool = True, rntk: bool = True, backend: Backend = "torch",
+    ) -> None:  # fmt: skip
         super().__init__()
-        check_backend(backend)
-        check_temperature(temperature)
-        check_finite(alpha=alpha, beta=beta)
-        _check_settings(PUBLISHED_DEPTH if depth is None else depth, delta, epsilon, decay)
-        self.settings: dict[str, Any] = {
-            "depth": depth,
-            "temperature": temperature,
-            "alpha": alpha,
-            "beta": beta,
-            "delta": delta,
-            "epsilon": epsilon,
-            "decay": decay,
-            "average": average,
-            "pairs": pairs,
-            "irw": irw,
-            "erd": erd,
-            "llki": llki,
-            "rntk": rntk,
-            "backend": backend,
-        }
+        self.settings = LDRLDSettings(
+            depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend
+        )
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return :func:`ldrld` of two (B, C) logits."""
-        return ldrld(student_logits, teacher_logits, **self.settings)
+        return _loss(student_logits, teacher_logits, self.settings, "mean")
 
     def rows(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
-        return ldrld(student_logits, teacher_logits, **self.settings, reduction="none")
+        return _loss(student_logits, teacher_logits, self.settings, "none")
 
     def extra_repr(self) -> str:
         """Name the settings."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings.items())
+        return ", ".join(f"{name}={value}" for name, value in vars(self.settings).items())
 
 
-def _check_settings(depth: int, delta: float, epsilon: float, decay: float) -> None:
-    """Refuse a depth that makes no pair and constants that make no weight."""
+def _check_depth(depth: int) -> None:
     if not isinstance(depth, int) or depth < 2:
         raise ValueError(f"depth is {depth!r}: it must be a whole number with 2 <= depth <= C (7 is usual)")
-    check_finite(delta=delta, epsilon=epsilon, decay=decay)
-    if epsilon <= -1.0:
-        raise ValueError(f"epsilon is {epsilon}: it must be above -1, so that 1 / (|i - j| + epsilon) is positive")
 
 
-def _scaled_weights(
-    depth: int,
-    pair_share: float,
-    llki_share: float,
-    delta: float,
-    epsilon: float,
-    decay: float,
-    irw: bool,
-    erd: bool,
-    dtype: torch.dtype,
-    device: torch.device,
+def _loss(
+    student_logits: Tensor, teacher_logits: Tensor, settings: LDRLDSettings, reduction: Literal["mean", "none"]
 ) -> Tensor:
-    """Return the kernel's table: pair weights times their share off the diagonal, LLKI's share along it."""
-    table = adaptive_decay_weights(depth, delta=delta, epsilon=epsilon, decay=decay, irw=irw, erd=erd)
-    table = pair_share * table + llki_share * torch.eye(depth, dtype=table.dtype)
+    check_logits(student_logits, teacher_logits, leading=True)
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    depth = settings.depth_for(student_logits.shape[-1])
+    student, teacher = as_rows(student_logits, teacher_logits)
+    table = _kernel_weights if torch.compiler.is_compiling() else _cached_kernel_weights
+    weights = table(depth, settings, student.dtype, student.device)
+    beta = settings.beta if settings.rntk else 0.0
+    loss = ldrld_closed_form(student, teacher, weights, beta, settings.temperature, reduction, settings.backend)
+    return loss if reduction == "mean" else loss.reshape(student_logits.shape[:-1])
+
+
+def _kernel_weights(depth: int, settings: LDRLDSettings, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The kernel's (d, d) table: the weights of the pairs off the diagonal, that of LLKI along it."""
+    local = settings.alpha / (depth * (depth - 1) // 2 + 1) if settings.average else settings.alpha
+    table = (local if settings.pairs else 0.0) * adaptive_decay_weights(depth, settings)
+    table = table + (local if settings.llki else 0.0) * torch.eye(depth, dtype=table.dtype)
     return table.to(device=device, dtype=dtype)
 
 
-# Kept between steps, so that a step neither rebuilds the table nor waits for it to reach the device; made
-# outside inference mode, since autograd would refuse an inference tensor in a later training step.
-_kept_weights = lru_cache(maxsize=16)(torch.inference_mode(mode=False)(_scaled_weights))
+# Cached, so that a step neither rebuilds the table nor waits for it to reach the device. Made outside inference mode,
+# because autograd would refuse an inference tensor in a later training step.
+_cached_kernel_weights = lru_cache(maxsize=16)(torch.inference_mode(mode=False)(_kernel_weights))

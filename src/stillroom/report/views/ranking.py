@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from stillroom.errors import InputError
 from stillroom.losses import LDRLD
-from stillroom.losses.logit.ldrld import PUBLISHED_DEPTH, adaptive_decay_weights
+from stillroom.losses.logit.ldrld import PUBLISHED_DEPTH, LDRLDSettings, adaptive_decay_weights
 from stillroom.methods import parse_method
 from stillroom.report.aggregate import Pair
 from stillroom.report.views.view_models import first_runs
@@ -47,10 +46,10 @@ def ranking_of(method: str, classes: int, origin: Origin = UNKNOWN) -> Ranking:
     try:
         parsed = parse_method(method, origin)
     except InputError:
-        return _ranking(LDRLD().settings, classes, own=False)
+        return _ranking(LDRLDSettings(), classes, own=False)
     loss = next((module for module in parsed.modules() if isinstance(module, LDRLD)), None)
     if loss is None:
-        return _ranking(LDRLD().settings, classes, own=False)
+        return _ranking(LDRLDSettings(), classes, own=False)
     return _ranking(loss.settings, classes, own=True)
 
 
@@ -69,10 +68,9 @@ def shown_ranking(rankings: Mapping[str, Ranking]) -> Ranking:
     return next((ranking for ranking in rankings.values() if ranking.own), next(iter(rankings.values())))
 
 
-def _ranking(settings: dict[str, Any], classes: int, *, own: bool) -> Ranking:
-    depth = min(settings["depth"] or PUBLISHED_DEPTH, classes)
-    constants = {name: settings[name] for name in ("delta", "epsilon", "decay", "irw", "erd")}
-    weights = adaptive_decay_weights(depth, **constants)
-    if not settings["pairs"]:
+def _ranking(settings: LDRLDSettings, classes: int, *, own: bool) -> Ranking:
+    depth = min(settings.depth or PUBLISHED_DEPTH, classes)
+    weights = adaptive_decay_weights(depth, settings)
+    if not settings.pairs:
         weights = torch.zeros_like(weights)
-    return Ranking(depth, float(settings["temperature"]), own, weights)
+    return Ranking(depth, float(settings.temperature), own, weights)
