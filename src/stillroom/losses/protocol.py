@@ -152,5 +152,11 @@ def settings_of(loss: type[nn.Module]) -> dict[str, inspect.Parameter]:
     return {name: parameter for name, parameter in parameters.items() if parameter.kind not in collecting}
 
 
+def settings_repr(loss: nn.Module) -> str:
+    """A loss's settings as ``name=value``, from attributes of the settings' names: for its ``extra_repr``."""
+    settings = ((name, getattr(loss, name)) for name in settings_of(type(loss)))
+    return ", ".join(f"{name}={value}" for name, value in settings if not isinstance(value, nn.Module))
+
+
 def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(inspect.signature(function).parameters)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from stillroom.losses.feature import crd as module
 from stillroom.losses.feature.crd import CRD, crd, crd_terms, update_memory
+from stillroom.losses.kernels import crd as kernel
 from stillroom.losses.numerics import unit_rows
 from stillroom.losses.protocol import connect_needs_of, needs_of
 from tests.golden import Golden, cases
@@ -41,7 +41,7 @@ def connected(seed: int = 0, **settings: float) -> CRD:
 @pytest.mark.parametrize("case", cases("feat_crd"), ids=lambda case: case.name)
 @pytest.mark.parametrize("all_rows", [64, 0])
 def test_golden(case: Golden, all_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ALL_ROWS", all_rows)
+    monkeypatch.setattr(kernel, "ALL_ROWS", all_rows)
     feature = case.tensor("student_feature").requires_grad_()
     student = unit_rows(functional.linear(feature, case.tensor("ws"), case.tensor("bs")))
     teacher = unit_rows(functional.linear(case.tensor("teacher_feature"), case.tensor("wt"), case.tensor("bt")))
@@ -74,7 +74,7 @@ def test_reference(
     memories = rows(samples, width, seed + 2), rows(samples, width, seed + 3)
     picks = torch.randint(samples, (batch, negatives + 1), generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "ALL_ROWS", all_rows)
+        patch.setattr(kernel, "ALL_ROWS", all_rows)
         ours = crd_terms(student, teacher, *memories, picks, temperature=temperature)
     theirs = reference(student, teacher, *memories, picks, temperature)
     for loss, expected, anchor in zip(ours[:2], theirs, (student, teacher), strict=True):

@@ -20,6 +20,7 @@ from stillroom.losses.connectors import (
 )
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,6 +137,4 @@ class AB(nn.Module):
             terms.append(ab(connected, teacher, margin=self.margin))
         return halved_upwards(terms)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"margin={self.margin}, initial_epochs={self.initial_epochs}"
+    extra_repr = settings_repr

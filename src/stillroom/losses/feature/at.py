@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_positive
 from stillroom.losses.maps import same_size
 from stillroom.losses.numerics import negligible, unit_rows, widen
+from stillroom.losses.protocol import settings_repr
 
 
 def at(student_map: Tensor, teacher_map: Tensor, *, power: float = 2.0) -> Tensor:
@@ -82,9 +83,7 @@ class AT(nn.Module):
         pairs = zip(student_maps, teacher_maps, strict=True)
         return torch.stack([at(student, teacher, power=self.power) for student, teacher in pairs]).sum()
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"power={self.power}"
+    extra_repr = settings_repr
 
 
 def _attention(x: Tensor, power: float) -> Tensor:

@@ -10,6 +10,7 @@ from stillroom.losses.checks import check_feature, check_pair
 from stillroom.losses.finite import check_result
 from stillroom.losses.maps import pool_to
 from stillroom.losses.numerics import unit_rows, widen
+from stillroom.losses.protocol import settings_repr
 
 
 def cams(final_map: Tensor, weight: Tensor) -> Tensor:
@@ -130,9 +131,7 @@ class CATKD(nn.Module):
         teacher = cams(pool_to(_widen(teacher_final_map.detach()), self.size, self.size), teacher_head.weight.detach())
         return catkd(student, teacher, size=self.size, normalize=self.normalize)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"size={self.size}, normalize={self.normalize}"
+    extra_repr = settings_repr
 
 
 def _check_size(size: int) -> None:

@@ -11,6 +11,7 @@ from stillroom.losses.checks import check_embeddings, check_same_shape
 from stillroom.losses.connectors import check_whole
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 
 def cc(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
@@ -98,9 +99,7 @@ class CC(nn.Module):
         loss = _congruence(student.to(dtype), teacher.to(dtype))
         return check_result(loss, student_embedding=student_embedding, teacher_embedding=teacher_embedding)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"dim={self.dim}"
+    extra_repr = settings_repr
 
 
 def _congruence(student: Tensor, teacher: Tensor) -> Tensor:

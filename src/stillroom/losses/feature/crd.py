@@ -1,28 +1,23 @@
-"""CRD: each student embedding is told apart from other classes' teacher embeddings, and the other way round."""
+"""CRD, contrastive representation distillation: embeddings are contrasted with stored ones of other classes."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
-from torch.nn import functional
 
 from stillroom.losses.checks import check_embeddings, check_feature, check_pair, check_positive
-from stillroom.losses.connectors import check_whole
+from stillroom.losses.connectors import check_whole, not_connected
+from stillroom.losses.kernels.crd import contrast
 from stillroom.losses.numerics import unit_rows
+from stillroom.losses.protocol import settings_repr
 from stillroom.losses.tensors import check_tensor
-
-# The public code's guard in the denominator; the mathematics does not need it, the published numbers contain it.
-EPSILON = 1e-7
-# Up to this many memory rows per pick, the products with all rows cost less than fetching the picked ones.
-ALL_ROWS = 64
 
 
 class CRDTerms(NamedTuple):
-    """The two directions of the loss, scalars, and the constants they were normalised with."""
+    """The two directions of the loss, scalars, and the logarithms of their normalisers."""
 
     student: Tensor
     teacher: Tensor
@@ -39,33 +34,10 @@ def crd_terms(
     temperature: float = 0.07,
     log_z: Tensor | None = None,
 ) -> CRDTerms:
-    """Compute CRD's two directions.
-
-    One direction takes embeddings e_b of one network and the other network's memory m. With the picked samples
-    k = 0 (the same image) to K (negatives), N stored samples and ``c = K / N``,
-
-        P_bk = exp(e_b . m_pick[b, k] / T) / Z
-        L = 1/B * sum_b ( -log P_b0 / (P_b0 + c) - sum_{k > 0} log c / (P_bk + c) )
-
-    which asks of every pick whether it is the same image. Each term is worked out from log P, so nothing over- or
-    underflows at a low temperature. The gradient is closed form: the forward pass leaves it behind, and the memories
-    may change before backward. Double backward is not available.
-
-    Args:
-        student_unit: (B, D) student embeddings of length 1, float32 or float64.
-        teacher_unit: (B, D) teacher embeddings of length 1, through a layer that learns too: not detached.
-        student_memory: (N, D) stored student embeddings, same dtype; no gradient reaches it.
-        teacher_memory: (N, D) stored teacher embeddings.
-        picks: (B, K + 1) int64 rows of the memories, the sample itself in column 0.
-        temperature: T, above 0.
-        log_z: (2,) logarithms of Z of the student's and of the teacher's direction. None, or NaN in its place: N
-            times the mean of exp(e . m / T) over these picks, a constant to the gradient.
+    """Compute the two directions of :func:`crd`, whose arguments and errors these are.
 
     Returns:
         Two scalars of the embeddings' dtype, and the (2,) log Z used.
-
-    Raises:
-        ValueError: embeddings, memories or picks do not fit each other, or the temperature is not above 0.
 
     Example:
         >>> import torch
@@ -81,8 +53,8 @@ def crd_terms(
     check_positive(temperature=temperature)
     if log_z is None:
         log_z = torch.full((2,), torch.nan, dtype=student_unit.dtype, device=student_unit.device)
-    student, student_z = _Direction.apply(student_unit, teacher_memory, picks, log_z[0], temperature)
-    teacher, teacher_z = _Direction.apply(teacher_unit, student_memory, picks, log_z[1], temperature)
+    student, student_z = contrast(student_unit, teacher_memory, picks, log_z[0], temperature)
+    teacher, teacher_z = contrast(teacher_unit, student_memory, picks, log_z[1], temperature)
     return CRDTerms(student, teacher, torch.stack((student_z, teacher_z)))
 
 
@@ -98,22 +70,31 @@ def crd(
 ) -> Tensor:
     """Compute contrastive representation distillation's loss from embeddings, memories and picks.
 
-    CRD = student's direction + teacher's direction, see :func:`crd_terms`. >= 0; not 0 where the networks agree.
+    CRD is the sum of two directions. One takes the embeddings e_b of one network and the other network's memory m.
+    With the picked samples k = 0 (the same image) to K (negatives), N stored samples and ``c = K / N``,
+
+        P_bk = exp(e_b . m_pick[b, k] / T) / Z
+        L = 1/B * sum_b ( -log P_b0 / (P_b0 + c) - sum_{k > 0} log c / (P_bk + c) )
+
+    the binary cross-entropy of deciding for every pick whether it is the same image. It is >= 0, and not 0 where the
+    networks agree. Each term is computed from log P, so nothing over- or underflows at a low temperature. The forward
+    pass computes the gradient, so the memories may change before backward. Double backward is not available.
 
     Args:
         student_unit: (B, D) student embeddings of length 1, float32 or float64.
-        teacher_unit: (B, D) teacher embeddings of length 1; not detached.
-        student_memory: (N, D) stored student embeddings.
+        teacher_unit: (B, D) teacher embeddings of length 1, through a layer that learns too: not detached.
+        student_memory: (N, D) stored student embeddings, same dtype; no gradient reaches it.
         teacher_memory: (N, D) stored teacher embeddings.
         picks: (B, K + 1) int64 rows of the memories, the sample itself in column 0.
         temperature: T, above 0.
-        log_z: (2,) logarithms of the normalisers; None: from these picks.
+        log_z: (2,) logarithms of Z of the student's and of the teacher's direction. None, or NaN in its place: N
+            times the mean of exp(e . m / T) over these picks, a constant to the gradient.
 
     Returns:
         A scalar of the embeddings' dtype.
 
     Raises:
-        ValueError: as :func:`crd_terms`.
+        ValueError: embeddings, memories or picks do not fit each other, or the temperature is not above 0.
 
     Reference:
         Tian, Krishnan and Isola, "Contrastive Representation Distillation", ICLR 2020, arXiv 1910.10699.
@@ -136,7 +117,7 @@ def update_memory(memory: Tensor, ids: Tensor, unit: Tensor, *, momentum: float 
         memory: (N, D); row i becomes ``momentum * row + (1 - momentum) * new``, scaled to length 1.
         ids: (B,) int64 rows to change. Of an id that occurs twice, the last one counts, on every device.
         unit: (B, D) new embeddings; detached.
-        momentum: the old one's share, in [0, 1].
+        momentum: weight of the old embedding, in [0, 1].
 
     Example:
         >>> import torch
@@ -155,9 +136,9 @@ def update_memory(memory: Tensor, ids: Tensor, unit: Tensor, *, momentum: float 
 
 
 class CRD(nn.Module):
-    """CRD with its own memories and negatives: the data loader only has to say which samples it gives.
+    """CRD with its own memories and negatives: it needs the embeddings and the sample ids.
 
-    Both embeddings go through a linear layer of their own to ``dim`` numbers and to length 1; the two layers are
+    Each network's embedding goes through a linear layer to ``dim`` numbers and is scaled to length 1. Both layers are
     trained with the student. The memories hold the latest such embedding of every training sample. In training mode
     each forward pass draws negatives from other classes (with torch's default generator of the device), uniformly
     and with repeats, and afterwards updates the memories.
@@ -166,7 +147,7 @@ class CRD(nn.Module):
         dim: width of the embedding space.
         negatives: K, drawn per sample.
         temperature: T, above 0.
-        momentum: the old embedding's share in a memory's update, at least 0 and below 1.
+        momentum: weight of the old embedding in a memory's update, at least 0 and below 1.
 
     Raises:
         ValueError: a setting is out of range.
@@ -188,7 +169,7 @@ class CRD(nn.Module):
     class_start: Tensor
     class_size: Tensor
 
-    draws = True  # the negatives
+    draws = True
 
     def __init__(
         self, dim: int = 128, negatives: int = 16384, temperature: float = 0.07, momentum: float = 0.5
@@ -206,7 +187,7 @@ class CRD(nn.Module):
         self.teacher_layer: nn.Linear | None = None
         for name in ("student_memory", "teacher_memory", "log_z"):
             self.register_buffer(name, None)
-        for name in ("row_of", "by_class", "class_start", "class_size"):  # follow from the labels
+        for name in ("row_of", "by_class", "class_start", "class_size"):  # computed from the labels
             self.register_buffer(name, None, persistent=False)
 
     def connect(self, student_embedding: Tensor, teacher_embedding: Tensor, train_labels: Tensor) -> Self:
@@ -217,9 +198,6 @@ class CRD(nn.Module):
             teacher_embedding: (B, E), an example on the same device.
             train_labels: (N,) int64, the label of each training sample by its id; -1 for ids that do not occur, as
                 in a part of a larger set, which get no memory.
-
-        Returns:
-            Itself.
 
         Raises:
             ValueError: the embeddings do not fit each other; or the labels are not (N,) int64 with at least two
@@ -246,10 +224,7 @@ class CRD(nn.Module):
         An id outside the training set is an error of the indexing itself.
         """
         if self.student_layer is None or self.teacher_layer is None:
-            raise RuntimeError(
-                "CRD has no layers and memories yet: call connect(student_embedding, teacher_embedding, train_labels) "
-                "with example features first"
-            )
+            raise not_connected(self, "student_embedding, teacher_embedding, train_labels")
         check_embeddings(student_embedding, teacher_embedding)
         check_tensor("ids", ids)
         if ids.dtype != torch.int64 or ids.dim() != 1:
@@ -286,63 +261,15 @@ class CRD(nn.Module):
         number = torch.where(number >= start, number + size, number)
         return torch.cat((rows[:, None], self.by_class[number]), 1)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"dim={self.dim}, negatives={self.negatives}, temperature={self.temperature}, momentum={self.momentum}"
+    extra_repr = settings_repr
 
     def _unit(self, layer: nn.Linear, embedding: Tensor) -> Tensor:
         """Embed in the layer's dtype (or autocast's) and scale to length 1 in the memory's."""
         return unit_rows(layer(embedding.to(layer.weight.dtype)).to(self.student_memory.dtype))
 
 
-class _Direction(torch.autograd.Function):
-    """One direction's loss and log Z, with the gradient that the forward pass already computed."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, unit: Tensor, memory: Tensor, picks: Tensor, log_z: Tensor, temperature: float
-    ) -> tuple[Tensor, Tensor]:
-        with torch.autocast(unit.device.type, enabled=False):
-            logits = _products(unit, memory, picks) / temperature
-            # The mean of exp(logits), times N, as a logarithm.
-            fresh = logits.flatten().logsumexp(0) + math.log(len(memory) / logits.numel())
-            log_z = torch.where(log_z.isnan(), fresh, log_z)
-            noise = (picks.shape[1] - 1) / len(memory)
-            gap = logits - log_z - math.log(noise + EPSILON)
-            surplus = (picks.shape[1] - 1) * math.log1p(EPSILON / noise)
-            same, other = -functional.logsigmoid(gap[:, 0]), -functional.logsigmoid(-gap[:, 1:])
-            loss = (same.sum() + other.sum()) / len(unit) + surplus
-            # Of each pick's binary cross-entropy: probability minus truth.
-            slope = torch.cat((gap[:, :1].sigmoid() - 1, gap[:, 1:].sigmoid()), 1)
-            gradient = _weighted_sum(slope, memory, picks) / (temperature * len(unit))
-        ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(log_z)
-        return loss, log_z
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_outputs[0], None, None, None, None
-
-
-def _products(unit: Tensor, memory: Tensor, picks: Tensor) -> Tensor:
-    """Return the (B, K + 1) dot products of each embedding with its picked rows of the memory."""
-    if len(memory) <= ALL_ROWS * picks.shape[1]:
-        return (unit @ memory.T).gather(1, picks)
-    # One sample at a time: never more than K + 1 rows fetched at once.
-    return torch.stack([memory.index_select(0, rows) @ one for rows, one in zip(picks, unit, strict=True)])
-
-
-def _weighted_sum(weights: Tensor, memory: Tensor, picks: Tensor) -> Tensor:
-    """Return the (B, D) sums of picked rows of the memory, weighted; the transpose of :func:`_products`."""
-    if len(memory) <= ALL_ROWS * picks.shape[1]:
-        return weights.new_zeros(len(picks), len(memory)).scatter_add_(1, picks, weights) @ memory
-    return functional.embedding_bag(picks, memory, per_sample_weights=weights, mode="sum")
-
-
 def _check_memory(unit: Tensor, memory: Tensor, name: str) -> None:
-    """Refuse a memory that does not hold such embeddings."""
+    """Refuse a memory of another shape or dtype."""
     check_feature(name, memory, dimensions=2, shape="(N, D)")
     if memory.shape[1] != unit.shape[1] or memory.dtype != unit.dtype:
         raise ValueError(

@@ -11,6 +11,7 @@ from stillroom.losses.checks import check_feature, check_maps, check_pair, check
 from stillroom.losses.connectors import cast_for, conv_bn, match_size, not_connected, place, size_of
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,9 +121,7 @@ class FitNet(nn.Module):
         index = self.layer - 1 if self.layer > 0 else self.layer
         return student_maps[index], teacher_maps[index]
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"layer={self.layer}"
+    extra_repr = settings_repr
 
 
 def _regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:

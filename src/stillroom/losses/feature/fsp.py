@@ -13,6 +13,7 @@ from stillroom.losses.connectors import check_whole
 from stillroom.losses.finite import can_look_at, check_result
 from stillroom.losses.maps import same_size
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 
 def fsp(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
@@ -97,9 +98,7 @@ class FSP(nn.Module):
         """Return :func:`fsp` of equally many (B, C, H, W) maps of both networks."""
         return fsp(student_maps, teacher_maps)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"initial_epochs={self.initial_epochs}"
+    extra_repr = settings_repr
 
 
 def _check_levels(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> None:

@@ -12,6 +12,7 @@ from stillroom.losses.checks import check_feature, check_maps, check_pair, check
 from stillroom.losses.connectors import cast_for, check_whole, match_size, not_connected, place, smaller_size
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import or_one, widen
+from stillroom.losses.protocol import settings_repr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,9 +139,7 @@ class FT(nn.Module):
         student_factor = self.translator(cast_for(self.translator, student_maps[-1]))
         return ft(student_factor, teacher_factor, power=self.power, norm=self.norm)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"rate={self.rate}, initial_epochs={self.initial_epochs}, power={self.power}, norm={self.norm}"
+    extra_repr = settings_repr
 
 
 class _Paraphraser(nn.Module):

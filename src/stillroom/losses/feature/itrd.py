@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_embeddings, check_finite, check_positive, check_same_shape
+from stillroom.losses.connectors import not_connected
 from stillroom.losses.numerics import or_one, unit_rows, widen
+from stillroom.losses.protocol import settings_repr
 
 
 class ITRDTerms(NamedTuple):
@@ -194,10 +196,7 @@ class ITRD(nn.Module):
             RuntimeError: nothing is connected yet.
         """
         if self.embed is None:
-            raise RuntimeError(
-                "ITRD has no embedding yet: call connect(student_embedding, teacher_embedding) with example features "
-                "first"
-            )
+            raise not_connected(self, "student_embedding, teacher_embedding")
         check_embeddings(student_embedding, teacher_embedding)
         student, _ = widen(student_embedding, teacher_embedding)
         embedded = self.embed(student.to(self.embed.weight.dtype))
@@ -205,9 +204,7 @@ class ITRD(nn.Module):
         correlation = itrd_correlation(embedded, teacher_embedding, alpha=self.alpha)
         return self.correlation * correlation + self.mutual * itrd_mutual(raw, teacher_embedding)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"alpha={self.alpha}, correlation={self.correlation}, mutual={self.mutual}"
+    extra_repr = settings_repr
 
 
 def _check(student_embedding: Tensor, teacher_embedding: Tensor) -> None:

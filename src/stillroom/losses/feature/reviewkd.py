@@ -12,6 +12,7 @@ from stillroom.losses.checks import check_embeddings, check_maps, check_same_sha
 from stillroom.losses.connectors import cast_for, check_connected, check_whole, conv_bn, place, size_of
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,9 +142,7 @@ class ReviewKD(nn.Module):
             predictions.append(prediction)
         return reviewkd(predictions, teacher)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"mid_channels={self.mid_channels}"
+    extra_repr = settings_repr
 
 
 class _Fusion(nn.Module):

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from stillroom.losses.checks import check_feature, check_finite, check_pair
 from stillroom.losses.numerics import or_one, widen
+from stillroom.losses.protocol import settings_repr
 from stillroom.losses.tensors import check_tensor
 
 
@@ -125,9 +126,7 @@ class RKD(nn.Module):
         """Return :func:`rkd` of a (B, D) and a (B, E) embedding."""
         return rkd(student_embedding, teacher_embedding, distance=self.distance, angle=self.angle)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"distance={self.distance}, angle={self.angle}"
+    extra_repr = settings_repr
 
 
 def _squared_distances(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from stillroom.losses.checks import check_feature, check_maps, check_pair, check
 from stillroom.losses.connectors import cast_for, check_connected, match_size, place, smaller_size
 from stillroom.losses.finite import check_result, check_values
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,9 +124,7 @@ class VID(nn.Module):
         levels = zip(self.predictors, student_maps, teacher_maps, strict=True)
         return torch.stack([predictor(student, teacher) for predictor, student, teacher in levels]).sum()
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"init_variance={self.init_variance}"
+    extra_repr = settings_repr
 
 
 class _Predictor(nn.Module):

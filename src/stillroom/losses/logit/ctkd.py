@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_positive
 from stillroom.losses.logit.kd import kd
+from stillroom.losses.protocol import settings_repr
 
 
 def curriculum(epoch: int, loops: int = 10) -> float:
@@ -130,9 +131,7 @@ class CTKD(nn.Module):
             span=self.span,
         )
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"start={self.start}, span={self.span}, initial={self.initial}, loops={self.loops}"
+    extra_repr = settings_repr
 
 
 def _check_loops(loops: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_temperature
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 EPSILON = 1e-8  # the published guard against a constant row or column
 
@@ -125,9 +126,7 @@ class DIST(nn.Module):
         """Return :func:`dist` of two (B, C) logits."""
         return dist(student_logits, teacher_logits, beta=self.beta, gamma=self.gamma, temperature=self.temperature)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"beta={self.beta}, gamma={self.gamma}, temperature={self.temperature}"
+    extra_repr = settings_repr
 
 
 def _pearson(x: Tensor, y: Tensor, dim: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
 from stillroom.losses.numerics import as_rows, class_gap, kl_binary, kl_rows, log_softmax_outside
+from stillroom.losses.protocol import settings_repr
 
 
 class DKDTerms(NamedTuple):
@@ -158,6 +159,4 @@ class DKD(nn.Module):
             reduction=reduction,
         )
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"alpha={self.alpha}, beta={self.beta}, temperature={self.temperature}"
+    extra_repr = settings_repr

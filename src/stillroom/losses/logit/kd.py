@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from stillroom.losses.checks import check_logits, check_temperature
 from stillroom.losses.finite import check_values
 from stillroom.losses.numerics import as_rows, kl_rows
+from stillroom.losses.protocol import settings_repr
 
 
 def kd(
@@ -110,6 +111,4 @@ class KD(nn.Module):
         """Return the (B,) losses of the samples, whose mean is :meth:`forward`'s."""
         return kd(student_logits, teacher_logits, temperature=self.temperature, reduction="none")
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"temperature={self.temperature}"
+    extra_repr = settings_repr

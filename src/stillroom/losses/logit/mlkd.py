@@ -11,6 +11,7 @@ from stillroom.losses.checks import check_feature, check_logits, check_pair, che
 from stillroom.losses.logit.kd import kd
 from stillroom.losses.logit.standardize import standardize
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 BOTH_VIEWS = (3.0, 5.0)  # further temperatures of the weak and the strong view
 WEAK_ONLY = (2.0, 6.0)  # further temperatures at which only the weak view is ever compared
@@ -196,9 +197,7 @@ class MLKD(nn.Module):
             standardized=self.standardized,
         )
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"temperature={self.temperature}, standardized={self.standardized}"
+    extra_repr = settings_repr
 
 
 def _gram_terms(student: Tensor, teacher: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
 from stillroom.losses.numerics import as_rows, log_softmax_outside
+from stillroom.losses.protocol import settings_repr
 
 
 class NKDTerms(NamedTuple):
@@ -144,6 +145,4 @@ class NKD(nn.Module):
             student_logits, teacher_logits, target, gamma=self.gamma, temperature=self.temperature, reduction="none"
         )
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"gamma={self.gamma}, temperature={self.temperature}"
+    extra_repr = settings_repr

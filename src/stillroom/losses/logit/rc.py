@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from stillroom.losses.checks import check_logits, check_target, check_temperature
 from stillroom.losses.logit.kd import kd
 from stillroom.losses.numerics import as_rows
+from stillroom.losses.protocol import settings_repr
 
 
 def rc(student_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> Tensor:
@@ -78,6 +79,4 @@ class RC(nn.Module):
         """Return :func:`rc` of (B, C) logits and (B,) labels."""
         return rc(student_logits, target, temperature=self.temperature)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"temperature={self.temperature}"
+    extra_repr = settings_repr

@@ -11,6 +11,7 @@ from torch.nn import functional
 from stillroom.losses.checks import check_finite, check_logits, check_target
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
+from stillroom.losses.protocol import settings_repr
 
 
 class RevisionTerms(NamedTuple):
@@ -142,9 +143,7 @@ class REVISION(nn.Module):
             student_logits, teacher_logits, target, lambda1=self.lambda1, lambda2=self.lambda2, eta=self.eta
         )
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"lambda1={self.lambda1}, lambda2={self.lambda2}, eta={self.eta}"
+    extra_repr = settings_repr
 
 
 def _check_eta(eta: float) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_finite, check_logits, check_positive, check_target, check_temperature
 from stillroom.losses.numerics import as_rows, class_gap, kl_binary, kl_rows
+from stillroom.losses.protocol import settings_repr
 
 
 class RLDTerms(NamedTuple):
@@ -172,12 +173,7 @@ class RLD(nn.Module):
             confidence_temperature=self.confidence_temperature,
         )
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return (
-            f"alpha={self.alpha}, beta={self.beta}, temperature={self.temperature}, "
-            f"confidence_temperature={self.confidence_temperature}"
-        )
+    extra_repr = settings_repr
 
 
 def _log_softmax_within(logits: Tensor, kept: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from stillroom.losses.checks import check_feature, check_finite, check_pair, check_same_shape, check_target
 from stillroom.losses.logit.standardize import Standardized
-from stillroom.losses.protocol import needs_of, properties_of, rows_of
+from stillroom.losses.protocol import needs_of, properties_of, rows_of, settings_repr
 
 
 def region_logits(
@@ -185,9 +185,7 @@ class SDD(nn.Module):
         rows = cast("Callable[..., Tensor]", self.loss.rows)
         return rows(student_logits, teacher_logits, **extra)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"grids={self.grids}, weight={self.weight}"
+    extra_repr = settings_repr
 
 
 def _check_grids(grids: tuple[int, ...]) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_target, check_temperature
 from stillroom.losses.logit.kd import kd
+from stillroom.losses.protocol import settings_repr
 
 
 def swap(
@@ -89,6 +90,4 @@ class SWAP(nn.Module):
         """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
         return swap(student_logits, teacher_logits, target, temperature=self.temperature, reduction="none")
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"temperature={self.temperature}"
+    extra_repr = settings_repr

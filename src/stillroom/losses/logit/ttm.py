@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_positive
 from stillroom.losses.numerics import as_rows, kl_rows
+from stillroom.losses.protocol import settings_repr
 
 
 def ttm(student_logits: Tensor, teacher_logits: Tensor, *, gamma: float = 0.1) -> Tensor:
@@ -100,9 +101,7 @@ class TTM(nn.Module):
         """Return :func:`ttm` of two (B, C) logits."""
         return ttm(student_logits, teacher_logits, gamma=self.gamma)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"gamma={self.gamma}"
+    extra_repr = settings_repr
 
 
 class WTTM(nn.Module):
@@ -130,9 +129,7 @@ class WTTM(nn.Module):
         """Return :func:`wttm` of two (B, C) logits."""
         return wttm(student_logits, teacher_logits, gamma=self.gamma)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"gamma={self.gamma}"
+    extra_repr = settings_repr
 
 
 def _rows(student_logits: Tensor, teacher_logits: Tensor, gamma: float) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from stillroom.losses.checks import (
 )
 from stillroom.losses.connectors import cast_for, not_connected, place
 from stillroom.losses.numerics import log_softmax_outside, widen
+from stillroom.losses.protocol import settings_repr
 from stillroom.losses.tensors import check_levels
 
 if TYPE_CHECKING:
@@ -198,9 +199,7 @@ class USKD(nn.Module):
         check_feature(f"student_maps[{index}]", student_maps[index], dimensions=4, shape="(B, C, H, W)")
         return student_maps[index]
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"layer={self.layer}, alpha={self.alpha}, beta={self.beta}, mu={self.mu}"
+    extra_repr = settings_repr
 
 
 def _zipf_shares(log_q: Tensor, log_w: Tensor, label: Tensor) -> Tensor:

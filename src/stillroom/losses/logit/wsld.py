@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from stillroom.losses.checks import check_logits, check_target, check_temperature
 from stillroom.losses.numerics import as_rows, class_gap
+from stillroom.losses.protocol import settings_repr
 
 EPSILON = 1e-7  # the published guard against a teacher without any loss
 
@@ -81,6 +82,4 @@ class WSLD(nn.Module):
         """Return :func:`wsld` of two (B, C) logits and (B,) labels."""
         return wsld(student_logits, teacher_logits, target, temperature=self.temperature)
 
-    def extra_repr(self) -> str:
-        """Name the settings."""
-        return f"temperature={self.temperature}"
+    extra_repr = settings_repr
