@@ -1,4 +1,4 @@
-"""Write the API reference: one page for each package of ``stillroom``, with a section for each of its modules.
+"""Write the reference: a page for each package, with a section for each module, and a page with the help of every command.
 
 Packages and modules are found from the installed package, and the map of the code from the import contract, so that no
 list of them is kept by hand. The pages go to ``docs/reference``, which git ignores. A name that a package exports in
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import sys
 import tomllib
@@ -26,12 +27,14 @@ ROOT = Path(__file__).parents[2]
 
 def write_reference(app: Sphinx) -> None:
     """Write the pages that changed and delete those whose package is gone."""
+    os.environ["COLUMNS"] = "105"  # the width of the commands' help
     folder = Path(app.confdir) / "reference"
     folder.mkdir(exist_ok=True)
     modules = _modules()
     exported = {id(getattr(m, name)): m.__name__ for m in modules for name in getattr(m, "__all__", ())}
     pages = {f"{m.__name__}.rst": _page(m, modules, exported) for m in modules if hasattr(m, "__path__")}
     pages["map.rst"] = _map({module.__name__: module for module in modules})
+    pages["commands.rst"] = _commands()
     for path in folder.iterdir():
         if path.name not in pages:
             path.unlink()
@@ -81,12 +84,28 @@ def _first_line(module: ModuleType) -> str:
 def _map(modules: dict[str, ModuleType]) -> str:
     """List every module with the first line of its docstring, by the layers of the import contract."""
     lines = ["Map of the code", "===============", ""]
-    lines += ["Each layer imports only from the layers below it; modules of one layer do not import each other.", ""]
+    lines += ["From the top down. A rule separates two layers; a layer imports only from the layers below it."]
     for layer in _layers():
-        title = ", ".join(layer)
-        lines += [title, "-" * len(title), ""]
-        inside = [name for top in layer for name in modules if f"{name}.".startswith(f"{top}.")]
-        lines += [f"- :mod:`{name}`: {_first_line(modules[name])}" for name in inside]
+        lines += ["", "----", ""]
+        for top in layer:
+            inside = [name for name in modules if name.startswith(f"{top}.")]
+            lines += [f"- :mod:`{top}`: {_first_line(modules[top])}", ""]
+            lines += [f"  - :mod:`{name}`: {_first_line(modules[name])}" for name in inside]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _commands() -> str:
+    """Quote the help of every command."""
+    from stillroom.cli import COMMANDS
+
+    lines = ["Command line", "============", ""]
+    for name, command in COMMANDS.items():
+        title = f"stillroom {name}"
+        lines += [title, "-" * len(title), "", command.summary, "", ".. code-block:: none", ""]
+        parser = command.parser()
+        parser.prog = title
+        lines += [f"   {line}" for line in parser.format_help().splitlines()]
         lines.append("")
     return "\n".join(lines)
 
@@ -97,8 +116,13 @@ def _layers() -> list[list[str]]:
     return [[name.strip() for name in layer.replace(":", "|").split("|")] for layer in layers]
 
 
+def _skip(_app: Sphinx, _what: str, name: str, value: object, _default: bool, _options: object) -> bool | None:
+    """Leave out what says nothing: a module's text form, and the fields of a named tuple, which its class describes."""
+    return True if name == "extra_repr" or str(value.__doc__).startswith("Alias for field number") else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Write the pages before Sphinx looks for them."""
     app.connect("builder-inited", write_reference)
-    app.connect("autodoc-skip-member", lambda _app, _what, name, *_rest: True if name == "extra_repr" else None)
+    app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
