@@ -1,4 +1,4 @@
-"""Write the reference: a page for each package, with a section for each module, and a page with the help of every command.
+"""Write the reference: a page for each package, with a section for each module, and the help of the commands.
 
 Packages and modules are found from the installed package, and the map of the code from the import contract, so that no
 list of them is kept by hand. The pages go to ``docs/reference``, which git ignores. A name that a package exports in
