@@ -7,7 +7,8 @@ import yaml
 from PIL import Image
 
 from stillroom.compare.dry_run import check
-from stillroom.compare.grid import joined_record, make_grid, write_record
+from stillroom.compare.grid import make_grid
+from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.options import CompareOptions
 from stillroom.compare.run_cell import work
 from stillroom.errors import InputError

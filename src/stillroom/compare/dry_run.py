@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from stillroom.compare.grid import Cell, Grid, lies_elsewhere
+from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.grid_record import lies_elsewhere
 from stillroom.compare.labels import is_same_model
 from stillroom.data import DataSet
 from stillroom.engine.resume_check import contents_of, differing

@@ -13,7 +13,8 @@ import psutil
 import torch
 
 from stillroom.compare.dry_run import check
-from stillroom.compare.grid import Grid, joined_record, make_grid, write_record
+from stillroom.compare.grid import Grid, make_grid
+from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.live_board import Board, make_board
 from stillroom.compare.options import CompareOptions, names_of
 from stillroom.compare.schedule import Schedule, is_done
