@@ -49,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, USAGE_ERROR)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output went away, as with `| head`
+    except BrokenPipeError:  # as with `| head`
         sys.stderr.close()
         return 0
-    except (OSError, Diverged) as error:  # a page or a copy that cannot be written; runs say more themselves
+    except (OSError, Diverged) as error:  # such as a page that cannot be written
         return _fail(error, FAILED)
     except Stopped as stopped:
         print(f"stillroom: {stopped}", file=sys.stderr)
@@ -75,7 +75,7 @@ def _run_command(words: Sequence[str]) -> int:
 
 
 def _introduce(word: str) -> int:
-    """What ``stillroom --help`` and ``stillroom --version`` print."""
+    """Print the help or the version."""
     from importlib.metadata import version
 
     if word == "--version":
@@ -105,7 +105,7 @@ def _print_config(command: str, asked: Arguments) -> int:
 
 
 def _trust(command: str, asked: Arguments, *settings: str) -> Trust:
-    """What a command line permits: the models and methods in its flags are the user's own, those in a file are not."""
+    """Permit the models and methods on the command line; those in a file need --trust."""
     if not asked.trust:
         refuse_fetching(asked, settings_of_command(command))
     own = [asked.values.get(name) for name in settings if name not in asked.files]
@@ -246,14 +246,14 @@ def _print(content: Any) -> None:
     from stillroom.runtime.reporters import make_console
 
     console = make_console(stderr=False)
-    if not console.is_terminal:  # a pipe or a file gets whole lines, however long
+    if not console.is_terminal:  # pipes and files get whole lines
         console.width = 200
     console.print(content, soft_wrap=isinstance(content, str))
 
 
 @contextmanager
 def _status() -> Iterator[Callable[[str], None]]:
-    """A line that says what is being done, for as long as it takes; only where somebody sits before it."""
+    """Show a status line while work is going on; on terminals only."""
     from rich.text import Text
 
     from stillroom.runtime.reporters import make_console
@@ -263,18 +263,18 @@ def _status() -> Iterator[Callable[[str], None]]:
 
 
 def _fail(message: object, status: int) -> int:
-    """One line on stderr, whatever the message looked like."""
+    """Print the message as one line on stderr and return the exit status."""
     text = " ".join(str(message).split()).encode(errors="backslashreplace").decode()  # a path may hold any bytes
     print(f"stillroom: error: {text}", file=sys.stderr)
     return status
 
 
 class Command(NamedTuple):
-    """One word of the command line.
+    """A command.
 
     Attributes:
-        parser: makes its settings.
-        run: does it and gives the exit status.
+        parser: makes its arguments.
+        run: executes it and returns the exit status.
         summary: what it does, in a line.
     """
 
@@ -284,13 +284,13 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Command(demo_parser, _demo, "the main job on embedded data: start here"),
+    "demo": Command(demo_parser, _demo, "start here: a teacher and four students on built-in data, with a page"),
     "train": Command(train_parser, _train, "train a classifier on labels"),
     "distill": Command(distill_parser, _distill, "distil a teacher into a student"),
-    "compare": Command(compare_parser, _compare, "compare methods over pairs and seeds, with statistics and a page"),
-    "report": Command(report_parser, _report, "write the page about finished runs"),
-    "export": Command(export_parser, _export, "files to deploy from a finished run: safetensors, ONNX, int8, a card"),
-    "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier"),
+    "compare": Command(compare_parser, _compare, "compare methods over models and seeds, with statistics and a page"),
+    "report": Command(report_parser, _report, "write a page about finished runs"),
+    "export": Command(export_parser, _export, "turn a finished run into files to deploy, ONNX among them"),
+    "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier on validation images"),
     "list": Command(list_parser, _list, "show models, methods, data sets or published recipes"),
 }
 

@@ -1,4 +1,4 @@
-"""What ``stillroom list`` shows."""
+"""``stillroom list``: tables of models, methods, data sets and published recipes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.text import Text
 from stillroom.errors import InputError, did_you_mean
 from stillroom.formatting import counted
 
-# What the inputs of a loss are called in the list.
+# Names of the inputs of a loss.
 _NEEDS = {
     "logits": "logits",
     "logits_strong": "logits of a second, strongly augmented view",
@@ -32,10 +32,10 @@ _ALONE = {"target": "labels", "ids": "sample ids", "epoch": "epoch number"}
 
 @dataclass(frozen=True)
 class Filters:
-    """What to show of a list; an empty text filters nothing.
+    """Filters of a list; an empty text filters nothing.
 
     Attributes:
-        name: exact for methods, a part of the name elsewhere.
+        name: the exact name of a method; part of the name elsewhere.
         dataset: of recipes.
         teacher: of recipes.
         student: of recipes.
@@ -50,14 +50,14 @@ class Filters:
 
 
 def listing(what: str, filters: Filters | None = None) -> RenderableType:
-    """A table of the models, methods, data sets or recipes there are; for one method everything about it.
+    """A table of models, methods, data sets or recipes; for one method, its full description.
 
     Args:
         what: models, methods, data or recipes.
-        filters: which of them.
+        filters: which rows to show.
 
     Raises:
-        InputError: if nothing is left, or for a filter of recipes with another list.
+        InputError: there is no such list, nothing matches, or a filter does not apply to the list.
     """
     filters = filters or Filters()
     if what not in LISTS:
@@ -76,8 +76,8 @@ def listing(what: str, filters: Filters | None = None) -> RenderableType:
 def _models(filters: Filters) -> Table:
     from stillroom.models import describe_models
 
-    table = _table("name", "family", "parameters at 100 classes", caption="or timm:NAME, torchvision:NAME, "
-                   "package.module:function, or the folder of a finished run")  # fmt: skip
+    table = _table("name", "family", "parameters at 100 classes", caption="Also: timm:NAME, torchvision:NAME, "
+                   "package.module:function, or the folder of a finished run.")  # fmt: skip
     for row in describe_models():
         if filters.name.lower() in f"{row.name} {row.family}".lower():
             table.add_row(row.name, row.family, f"{row.parameters:,}")
@@ -88,7 +88,7 @@ def _methods(_filters: Filters) -> Table:
     from stillroom.methods import PRESETS, WRAPPERS
 
     table = _table("name", "what it is", "source", "default weights", "parameters",
-                   caption="stillroom list methods NAME says more about one")  # fmt: skip
+                   caption="`stillroom list methods NAME` describes one method in full.")  # fmt: skip
     table.add_row("ce", "Labels only", "–", "1*ce", "")
     for name, preset in PRESETS.items():
         table.add_row(name, preset.title, preset.source, _default(name), _parameters(preset.loss))
@@ -111,7 +111,7 @@ def _parameters(loss: type) -> str:
 
 
 def _method(name: str) -> RenderableType:
-    """Formula, source, defaults and needs of one method, from its own docstrings."""
+    """Formula, source, defaults and inputs of one method, from its docstrings."""
     from docstring_parser import parse
 
     from stillroom import losses
@@ -125,12 +125,12 @@ def _method(name: str) -> RenderableType:
         raise InputError(f"no method is called {name!r}{hint}")
     module = parse(inspect.getdoc(entry.loss) or "")
     function = parse(inspect.getdoc(getattr(losses, entry.function or name)) or "")
-    facts = _table("", "", caption=f"docs/methods/{entry.loss.__module__.rpartition('.')[2]}.md says when it helps")
+    facts = _table("", "", caption=f"When it helps: docs/methods/{entry.loss.__module__.rpartition('.')[2]}.md")
     facts.show_header = False
     facts.add_row("what it is", f"{entry.title} ({entry.source})")
     facts.add_row("formula", _plain(function.long_description or function.short_description or ""))
     facts.add_row("method", _default(name) if name in PRESETS else f"{name}(LOSS)")
-    # A module may leave it to its function to say what a setting means.
+    # A module may leave the description of a parameter to its function.
     described = {p.arg_name: p.description or "" for p in (*function.params, *module.params)}
     for key, parameter in settings_of(entry.loss).items():
         default = "" if parameter.default is parameter.empty else f" Default {parameter.default}."
@@ -147,16 +147,16 @@ def _plain(text: str) -> str:
 
 
 def _needs(loss: Any) -> Iterable[tuple[str, str]]:
-    """What a loss reads, in words: one line a network and one for the rest."""
+    """The inputs of a loss in words: one row per network and one for the rest."""
     from stillroom.losses.protocol import connect_needs_of, needs_of, properties_of
 
     needs = dict.fromkeys((*needs_of(loss), *connect_needs_of(loss)))
     for side in ("student", "teacher"):
         parts = [name.removeprefix(f"{side}_") for name in needs if name.startswith(f"{side}_")]
-        yield f"needs of the {side}", ", ".join(_NEEDS[part] for part in parts) or "nothing"
+        yield f"from the {side}", ", ".join(_NEEDS[part] for part in parts) or "nothing"
     rest = [_ALONE[name] for name in needs if name in _ALONE]
     if rest:
-        yield "needs beside them", ", ".join(rest)
+        yield "other inputs", ", ".join(rest)
     if connect_needs_of(loss):
         yield "trains with it", "connectors or a memory of its own, kept in checkpoints"
     if epochs := properties_of(loss).initial_epochs:
@@ -166,7 +166,7 @@ def _needs(loss: Any) -> Iterable[tuple[str, str]]:
 def _data(filters: Filters) -> Table:
     from stillroom.data import describe_sets
 
-    table = _table("name", "classes", "side in pixels", "where it comes from", caption="or any folder of images")
+    table = _table("name", "classes", "image size", "source", caption="Also: any folder of images or Parquet files.")
     for row in describe_sets():
         if filters.name.lower() in str(row[0]).lower():
             table.add_row(*(str(cell) for cell in row))
@@ -174,11 +174,11 @@ def _data(filters: Filters) -> Table:
 
 
 def _recipes(filters: Filters) -> Table:
-    from stillroom.recipes import published_recipes
+    from stillroom.recipes import published_recipes, recipes_folder
 
     table = _table("recipe", "method", "published top-1", "epoch", "source",
-                   caption="run one with: stillroom distill --config FILE --teacher_checkpoint FILE; "
-                   "the accuracies are their authors', not measured here")  # fmt: skip
+                   caption=f"Run one with: stillroom distill --config {recipes_folder()}/RECIPE.yaml --teacher_checkpoint FILE. "
+                   "Accuracies are as published, not measured here.")  # fmt: skip
     found = published_recipes(
         dataset=filters.dataset, teacher=filters.teacher, student=filters.student, method=filters.method
     )

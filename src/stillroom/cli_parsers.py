@@ -23,7 +23,7 @@ class EvaluateOptions:
     batch_size: int = setting("images in a step", 256, at_least=1)
 
 
-# What decides the settings of each command: dataclasses, and names of theirs that the command has no use for.
+# Command -> the dataclasses that hold its settings.
 GROUPS: dict[str, tuple[type, ...]] = {
     "train": (TrainModel, DataOptions, OptimOptions, RunOptions),
     "distill": (DistillModels, DataOptions, OptimOptions, RunOptions),
@@ -63,7 +63,7 @@ def parse_arguments(parser: Parser, command: str, words: Sequence[str]) -> Argum
         return Arguments(typed, trust=trust)
     arguments = with_files(typed, typed.pop("config", []), trust=trust)
     arguments.print_config = print_config
-    arguments.values.pop("published", None)  # what a published recipe says of itself; nothing to set
+    arguments.values.pop("published", None)  # the reported result in a published recipe
     arguments.files.pop("published", None)
     kinds = kinds_of(command)
     check_names(arguments.values, kinds)
@@ -177,7 +177,7 @@ def _settings_parser(command: str, description: str, *, config: bool = True) -> 
 
 
 def _metavar(name: str, kind: Any) -> str:
-    """What stands for a value in the help: its choices, or a word for its type."""
+    """The placeholder of a value in the help: its choices, or a word for its type."""
     first = members(kind)[0]
     choices = in_words(first).split(" or ") if first is bool or get_origin(first) is Literal else []
     words = {int: "N", float: "X", list[int]: "[N, ...]", list[float]: "[X, ...]"}
@@ -204,7 +204,7 @@ def _add_trust(parser: Parser) -> None:
 
 
 def _unknown(word: str, parser: Parser) -> str:
-    """What to say of a word that belongs to no argument."""
+    """The message for a word that belongs to no argument."""
     if not word.startswith("--"):
         return f"{word} belongs to no argument; write --NAME VALUE; --help shows the names"
     name = word[2:].partition("=")[0]

@@ -1,4 +1,4 @@
-"""The defaults that depend on other settings: the learning rate, and when it falls."""
+"""Defaults that depend on other settings: the learning rate and its milestones."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from stillroom.reading import UnreadableError, read_yaml
 
-# In the names of light networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual rate; at
-# the usual one LDRLD teaches those that were tried next to nothing (benchmarks/results/mobilenet.md).
+# Parts of the names of depthwise networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual
+# learning rate; with the usual one LDRLD fails on those that were measured (benchmarks/results/mobilenet.md).
 DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
 
 
 def usual_lr(optimizer: str, model: str) -> float:
-    """The peak learning rate for a model: 0.05 for sgd, 0.01 for light networks with it, 0.001 for adamw.
+    """The default peak learning rate: 0.001 for adamw, 0.05 for sgd, 0.01 for depthwise networks with sgd.
 
     Args:
         optimizer: sgd or adamw.
-        model: as a recipe names it.
+        model: the setting ``model`` or ``student``.
     """
     if optimizer != "sgd":
         return 1e-3
@@ -27,16 +27,16 @@ def usual_lr(optimizer: str, model: str) -> float:
 
 
 def architecture(model: str) -> str:
-    """What a model calls itself, without any folder, package or module that leads to it.
+    """The name of a model's architecture, without folder, package or module.
 
-    A name of the zoo is itself; of a timm or torchvision model it is the name behind the colon; of a function or class,
-    and of a module that was handed in from Python, the name of the function or class; of a run folder, what the run
-    trains. Of anything else, a folder of timm's ``local-dir:`` for instance, it is empty: a path says nothing.
+    For a model of the zoo it is the name itself; for a timm or torchvision model, the name behind the colon; for a
+    function, a class or a module from Python, the name of the function or class; for a run folder, the architecture
+    that the run trained. For other paths, such as timm's ``local-dir:``, it is empty.
 
     Args:
-        model: as a recipe names it.
+        model: the setting ``model`` or ``student``.
     """
-    for _ in range(10):  # runs that began from runs
+    for _ in range(10):  # runs that started from runs
         config = Path(model) / "config.yaml"
         if not config.is_file():
             break
@@ -51,7 +51,7 @@ def architecture(model: str) -> str:
 
 
 def _trained(config: Path) -> str:
-    """The model that a run trains; nothing where the file cannot be read, which is told when the run is used."""
+    """The model that a run trained; empty if the file cannot be read, which is an error once the run is used."""
     try:
         settings: Any = read_yaml(config)
     except (OSError, UnreadableError):
@@ -60,12 +60,12 @@ def _trained(config: Path) -> str:
 
 
 def usual_milestones(epochs: int) -> Sequence[int]:
-    """The epochs after which the rate falls: 5/8, 6/8 and 7/8 of the run, as published (150, 180 and 210 of 240).
+    """The epochs after which the learning rate falls: 5/8, 6/8 and 7/8 of the run, as published (150, 180, 210 of 240).
 
-    In runs of fewer than 7 epochs some of them coincide or come with the end. Each is taken once, and none that no
-    epoch follows: 6 epochs have 4 and 5, 1 epoch has none.
+    Below 7 epochs some of these coincide or fall on the end of the run. Each is kept once, if an epoch follows: 6
+    epochs have 4 and 5, 1 epoch has none.
 
     Args:
-        epochs: of the run, >= 1.
+        epochs: length of the run, >= 1.
     """
     return sorted({milestone for part in (5, 6, 7) if 0 < (milestone := round(epochs * part / 8)) < epochs})

@@ -1,4 +1,4 @@
-"""The main job on embedded data: one teacher, the same student four ways, a table and a page."""
+"""``stillroom demo``: train a teacher on Glyphs-100, distil it with four methods, and write a page."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How much work the demo does.
+    """Size of the demo.
 
     Attributes:
         teacher: the teacher's model.
-        classes: how many of the 100.
-        per_class: training images of each class.
-        teacher_epochs: passes of the teacher.
-        student_epochs: passes of each student.
+        classes: number of classes, of 100.
+        per_class: training images per class.
+        teacher_epochs: epochs of the teacher.
+        student_epochs: epochs of each student.
     """
 
     teacher: str
@@ -56,16 +56,16 @@ QUICK = Scale("stillroom.models.demo_nets:medium", 30, 100, teacher_epochs=8, st
 
 
 def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]) -> None:
-    """Run the whole demo; what is finished already is kept.
+    """Run the demo; finished runs in the folder are kept.
 
     Args:
-        out: folder for runs, page and student; None makes a name from the other arguments.
-        quick: less work, less accuracy.
-        seed: of initial weights, order and augmentation.
+        out: folder for runs, page and student; by default a name made from the other arguments.
+        quick: less data and fewer epochs, less accuracy.
+        seed: fixes initial weights, order and augmentation.
         show: prints a line or a table.
 
     Raises:
-        InputError: if ``out`` holds something else, such as a page of the user's own.
+        InputError: ``out`` contains other files, such as a page of the user's own.
     """
     begin = time.perf_counter()
     scale = QUICK if quick else FULL
@@ -89,13 +89,13 @@ def demo(*, out: str | None, quick: bool, seed: int, show: Callable[[Any], None]
     }
     show(summary_table([teacher.record, *(result.record for result in students.values())]))
     page = folder / "index.html"
-    show("Comparing the students for the page.")
+    show("Writing the page: metrics and charts of all students.")
     _write_page(page)
     weights = folder / "ldrld-student.safetensors"
     write_atomically(weights, lambda aside: shutil.copyfile(students["ldrld"].record.student, aside))
     show(f"page      {page.resolve().as_uri()}")
     show(f"student   {weights}")
-    show(f"all of it took {duration(time.perf_counter() - begin)}")
+    show(f"time      {duration(time.perf_counter() - begin)}")
 
 
 def _run(command: Any, settings: dict[str, Any], data: DataSet, reporter: Reporter) -> Result:
@@ -103,7 +103,7 @@ def _run(command: Any, settings: dict[str, Any], data: DataSet, reporter: Report
 
 
 def _write_page(page: Path) -> None:
-    """Say what the folder holds, as the page and later commands on it read it, and write the page."""
+    """Describe the folder for the page and for later commands, and write the page."""
     about = {
         "title": "A teacher and four students on Glyphs-100",
         "reference": "labels only",

@@ -1,7 +1,7 @@
-"""Published recipes: one data file for each setting of the literature, with the accuracy that was reported for it.
+"""Published recipes: the settings of published experiments, one file each, with the accuracy that was reported.
 
-A recipe lies at ``<dataset>/<teacher>-<student>/<method>.yaml``. It holds settings as ``stillroom distill --config``
-takes them, and a mapping ``published`` that says what came of them elsewhere. Nothing here imports PyTorch.
+The path of a recipe is ``<dataset>/<teacher>-<student>/<method>.yaml``. It contains the settings for
+``stillroom distill --config`` and a mapping ``published`` with the reported result. Nothing here imports PyTorch.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ KEYS = ("top1", "source", "epoch", "note")
 
 @dataclass(frozen=True)
 class PublishedRecipe:
-    """Settings that somebody published, and what they reported.
+    """Published settings and the reported result.
 
     Attributes:
         name: as in "cifar100/resnet32x4-resnet8x4/ldrld": data, pair and method.
         path: the file.
-        settings: what :func:`stillroom.config.make_recipe` takes, without the teacher's weights.
-        top1: reported top-1 accuracy in %, None where the sources have none.
+        settings: for :func:`stillroom.config.make_recipe`, without the teacher's weights.
+        top1: reported top-1 accuracy in %; None where none is published.
         source: the paper or repository and its table.
-        epoch: whether the accuracy is the best or the last epoch's, or unknown.
-        note: what else a reader of the number has to know; may be empty.
+        epoch: which epoch the accuracy is from: best, last or unknown.
+        note: anything else needed to interpret the accuracy; may be empty.
     """
 
     name: str
@@ -53,10 +53,10 @@ class PublishedRecipe:
 
 
 def recipes_folder() -> Path:
-    """Where the recipes lie: inside the installed package, or at the top of the repository.
+    """The folder of the recipes: in the installed package, or at the top of the repository.
 
     Raises:
-        InputError: there are none.
+        InputError: there is no such folder.
     """
     here = Path(__file__).resolve()
     for folder in (here.parent / "published", here.parents[2] / "recipes"):
@@ -66,20 +66,18 @@ def recipes_folder() -> Path:
 
 
 def recipe_files() -> list[Path]:
-    """Every recipe's file, sorted by name."""
+    """The files of all recipes, sorted by name."""
     return sorted(recipes_folder().glob("*/*/*.yaml"))
 
 
 def load_published(path: str | Path) -> PublishedRecipe:
-    """Read one recipe and check what it says of itself.
-
-    The settings are left to :func:`stillroom.config.make_recipe`.
+    """Read one recipe and check the reported result; :func:`stillroom.config.make_recipe` checks the settings.
 
     Args:
         path: a file ``<dataset>/<teacher>-<student>/<method>.yaml``.
 
     Raises:
-        InputError: the file cannot be read, or ``published`` is missing, has a wrong key or an impossible value.
+        InputError: the file cannot be read, or ``published`` is missing, has an unknown key or an impossible value.
     """
     path = Path(path)
     settings = _read(path)
@@ -113,16 +111,16 @@ def load_published(path: str | Path) -> PublishedRecipe:
 def published_recipes(
     dataset: str = "", teacher: str = "", student: str = "", method: str = ""
 ) -> list[PublishedRecipe]:
-    """The recipes that fit, sorted by name.
+    """Find recipes, sorted by name.
 
-    Capitals do not matter. A filter that is a whole name takes only that one ("kd" leaves out "dkd"); any other
-    takes every name that contains it ("lskd" takes "lskd-kd" and "lskd-dkd"); an empty one takes all.
+    Filters ignore case. A filter that is a whole name selects only that name ("kd" does not select "dkd"); any other
+    filter selects every name that contains it ("lskd" selects "lskd-kd" and "lskd-dkd"); an empty one selects all.
 
     Args:
-        dataset: as in the recipe's name, "cifar100".
-        teacher: as in its settings; what stands before a colon does not matter.
+        dataset: first part of the recipe's name, "cifar100".
+        teacher: the setting, without a prefix such as ``timm:``.
         student: as teacher.
-        method: the file's name without its ending, "lskd-dkd".
+        method: last part of the recipe's name, "lskd-dkd".
 
     Raises:
         InputError: a recipe is broken.
@@ -141,7 +139,7 @@ def published_recipes(
 
 
 def _filter(wanted: str, values: set[str]) -> set[str]:
-    """The values that are the wanted one, or else those that contain it."""
+    """The values that equal the wanted one, or else those that contain it."""
     wanted = _plain(wanted)
     return {value for value in values if _plain(value) == wanted} or {
         value for value in values if wanted in _plain(value)
@@ -168,7 +166,7 @@ def _is_top1(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 100
 
 
-# What the value of each key has to be, and how to say so.
+# Key of ``published`` -> check of its value, and the rule in words.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "top1": (_is_top1, "a number from 0 to 100, or null where no accuracy is published"),
     "source": (lambda value: isinstance(value, str) and bool(value.strip()), "the paper or repository and its table"),

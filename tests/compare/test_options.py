@@ -40,7 +40,7 @@ def test_settings_that_a_method_cannot_have_are_refused(method, said):
 
 
 def test_one_model_under_two_names_is_refused():
-    with pytest.raises(InputError, match=r"students=.*'resnet20' is there twice"):
+    with pytest.raises(InputError, match=r"students=.*'resnet20' occurs twice"):
         models_of(options(students={"a": "resnet20", "b": "resnet20"}), "students")
 
 

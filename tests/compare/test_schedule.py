@@ -122,7 +122,7 @@ def test_settings_that_cannot_work_are_not_tried_again(work_through):
 def test_students_of_a_teacher_that_failed_are_not_begun(work_through):
     workers, board, failed = work_through([cell("t"), cell("a", "t"), cell("other")], {"t": [Outcome("no")]})
     assert "a" not in workers.begun
-    assert failed["a"] == "its teacher t failed"
+    assert failed["a"] == "its teacher's run t failed"
     assert board.finished == ["other"]
 
 

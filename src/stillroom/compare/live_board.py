@@ -1,4 +1,4 @@
-"""What a person sees while a comparison is worked on: cells done, running and failed, and the time left."""
+"""The progress display of a comparison: cells done, running and failed, and the time left."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from stillroom.runtime.reporters import make_console
 
 
 class Board(Protocol):
-    """What the comparison tells; implementations only show it."""
+    """Shows the progress of a comparison."""
 
     def update(self, running: Iterable[Cell], failed: Mapping[str, str]) -> None:
-        """Look again, a few times a second."""
+        """Refresh; called a few times a second."""
 
     def done(self, cell: Cell) -> None:
-        """A cell is finished."""
+        """Report a finished cell."""
 
     def say(self, text: str) -> None:
-        """Anything else worth a line."""
+        """Show a message of one line."""
 
     def close(self) -> None:
-        """It is over, whatever the outcome."""
+        """End the display, whatever the outcome."""
 
 
 class Clock:
-    """How much work is left, counted in epochs, and about how long it takes at the pace so far.
+    """Estimate of the time left, from the number of epochs left and the speed so far.
 
     Args:
         grid: the comparison.
@@ -48,24 +48,24 @@ class Clock:
         self.begin, self.before = time.monotonic(), self.epochs_done()
 
     def epochs_done(self) -> int:
-        """Finished epochs of all cells, as their run folders say."""
+        """Number of finished epochs of all cells, from their run folders."""
         return sum(
             cell.epochs if self.grid.run(cell).finished else len(rows_of(self.grid, cell)) for cell in self.grid.cells
         )
 
     def seconds_left(self, done: int) -> float | None:
-        """A guess; None while there is nothing to guess from."""
+        """Estimated seconds left; None before the first epoch is finished."""
         fresh = done - self.before
         return (time.monotonic() - self.begin) / fresh * (self.total - done) if fresh > 0 else None
 
     def left(self, done: int) -> str:
-        """The guess in words."""
+        """The estimate in words."""
         seconds = self.seconds_left(done) if done < self.total else None
         return "" if seconds is None else f"about {duration(max(seconds, 1))} left"
 
 
 def rows_of(grid: Grid, cell: Cell) -> list[dict[str, Any]]:
-    """The epochs a cell's run has finished; none for one that has not begun, or whose record is damaged."""
+    """The records of a cell's finished epochs; empty for a run that has not begun or whose record is damaged."""
     try:
         return grid.run(cell).epochs()
     except InputError:
@@ -73,13 +73,13 @@ def rows_of(grid: Grid, cell: Cell) -> list[dict[str, Any]]:
 
 
 def _accuracy(rows: list[dict[str, Any]], digits: int = 2) -> str:
-    """The validation accuracy of the latest epoch, if it is known."""
+    """Validation accuracy of the latest epoch in words."""
     value = rows[-1].get("val_top1") if rows else None
     return f"{value:.{digits}f} %" if isinstance(value, float | int) else "accuracy unknown"
 
 
 class Lines:
-    """One line a finished cell, for logs and pipes.
+    """One line per finished cell, for logs and pipes.
 
     Args:
         grid: the comparison.
@@ -91,13 +91,13 @@ class Lines:
         self._failed: set[str] = set()
 
     def update(self, running: Iterable[Cell], failed: Mapping[str, str]) -> None:  # noqa: ARG002
-        """Say what failed since the last time."""
+        """Report new failures."""
         for name in failed.keys() - self._failed:
             self._write(f"{name} failed: {failed[name]}")
         self._failed = set(failed)
 
     def done(self, cell: Cell) -> None:
-        """Print the cell's accuracy and what is left."""
+        """Print the cell's accuracy and the time left."""
         count = sum(self._grid.run(other).finished for other in self._grid.cells)
         left = self._clock.left(self._clock.epochs_done())
         self._write(
@@ -106,15 +106,15 @@ class Lines:
         )
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Print the message."""
         self._write(text)
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: no display is open."""
 
 
 class Screen:
-    """One board that is drawn anew in its place.
+    """A display that is redrawn in place, for terminals.
 
     Args:
         grid: the comparison.
@@ -127,7 +127,7 @@ class Screen:
         self._live.start()
 
     def update(self, running: Iterable[Cell], failed: Mapping[str, str]) -> None:
-        """Draw it."""
+        """Redraw."""
         cells, epochs = self._grid.cells, self._clock.epochs_done()
         finished = sum(self._grid.run(cell).finished for cell in cells)
         head = Text(f"{finished} of {counted(len(cells), 'run')} done  {self._clock.left(epochs)}")
@@ -147,19 +147,19 @@ class Screen:
         )
 
     def done(self, cell: Cell) -> None:
-        """The next drawing shows it."""
+        """Do nothing: the next redraw shows it."""
 
     def say(self, text: str) -> None:
-        """Print above the board."""
+        """Print the message above the display."""
         self._live.console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the board as it stands."""
+        """Stop redrawing."""
         self._live.stop()
 
 
 def make_board(grid: Grid) -> Board:
-    """A board on a terminal, lines elsewhere."""
+    """Return a :class:`Screen` on a terminal, :class:`Lines` elsewhere."""
     console = make_console(stderr=True)
     if console.is_terminal:
         return Screen(grid, console)

@@ -1,4 +1,4 @@
-"""What a comparison is asked for, read and checked without PyTorch: ``stillroom --help`` has to answer at once."""
+"""The settings of a comparison, read and checked without PyTorch: ``stillroom --help`` must not wait for it."""
 
 from __future__ import annotations
 
@@ -58,24 +58,24 @@ class CompareOptions:
 
 
 def models_of(options: CompareOptions, axis: Literal["teachers", "students"]) -> dict[str, str]:
-    """The teachers or the students, by the names they go by.
+    """The teachers or the students by label.
 
     Returns:
-        Label -> text; a plain list labels each text with itself.
+        Label -> name of the model; in a plain list each name is its own label.
 
     Raises:
-        InputError: for an empty axis, an empty entry, or one that is there twice.
+        InputError: an axis or an entry is empty, or an entry occurs twice.
     """
     models = {label: str(text).strip() for label, text in _labelled(axis, getattr(options, axis)).items()}
-    _refuse_doubles(axis, models, models.values())
+    _refuse_duplicates(axis, models, models.values())
     return models
 
 
 def methods_of(options: CompareOptions) -> dict[str, NamedMethod]:
-    """The methods, by the names they go by.
+    """The methods by label.
 
     Raises:
-        InputError: as for :func:`models_of`, and for settings that are none of the optimizer's or of the wrong kind.
+        InputError: as for :func:`models_of`; or a method has settings other than the optimizer's, or of a wrong type.
     """
     methods = {}
     for label, content in _labelled("methods", options.methods).items():
@@ -88,7 +88,7 @@ def methods_of(options: CompareOptions) -> dict[str, NamedMethod]:
 
 
 def names_of(options: CompareOptions, axes: Collection[str] = ("teachers", "students", "methods")) -> list[str]:
-    """Every model and method that stands on some axes, as it was given."""
+    """Every model and method on the given axes, as the user wrote it."""
     found: list[str] = []
     if "teachers" in axes:
         found += models_of(options, "teachers").values()
@@ -100,7 +100,7 @@ def names_of(options: CompareOptions, axes: Collection[str] = ("teachers", "stud
 
 
 def _labelled(axis: str, given: dict[str, Any] | list[str] | str) -> dict[str, Any]:
-    """Whatever stands on one axis of the grid, by label."""
+    """The entries of one axis of the grid by label."""
     if isinstance(given, dict):
         pairs = [(str(label).strip(), content) for label, content in given.items()]
     else:
@@ -108,14 +108,14 @@ def _labelled(axis: str, given: dict[str, Any] | list[str] | str) -> dict[str, A
         pairs = [(text, text) for text in texts]
     if not pairs or not all(label and content for label, content in pairs):
         raise InputError(f"{axis}={given!r}: give at least one, separated by commas")
-    _refuse_doubles(axis, given, [label for label, _ in pairs])
+    _refuse_duplicates(axis, given, [label for label, _ in pairs])
     return dict(pairs)
 
 
-def _refuse_doubles(axis: str, given: object, names: Iterable[str]) -> None:
-    doubled = [name for name, count in Counter(names).items() if count > 1]
-    if doubled:
-        raise InputError(f"{axis}={given!r}: {doubled[0]!r} is there twice")
+def _refuse_duplicates(axis: str, given: object, names: Iterable[str]) -> None:
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        raise InputError(f"{axis}={given!r}: {duplicates[0]!r} occurs twice")
 
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def seeds_of(options: CompareOptions) -> list[int]:
     """The seeds in increasing order.
 
     Raises:
-        InputError: for anything that is neither a number of seeds nor a list of them.
+        InputError: the value is neither a number of seeds nor a list of seeds.
     """
     given = options.seeds
     try:
@@ -149,7 +149,7 @@ def seeds_of(options: CompareOptions) -> list[int]:
 
 
 def _split(text: str) -> list[str]:
-    """Cut at the commas that stand outside parentheses, brackets and quotes."""
+    """Split at the commas outside parentheses, brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for letter in text:
         if quote:

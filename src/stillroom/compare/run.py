@@ -1,4 +1,4 @@
-"""A comparison from its options to its tables and its page."""
+"""Run a comparison: make the grid, check every cell, train, and read the results."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of images and t
 
 @dataclass(frozen=True)
 class Compared:
-    """What a comparison gives back.
+    """The result of a comparison.
 
     Attributes:
-        folder: holds a run folder a cell, ``comparison.yaml`` and the page.
+        folder: contains one run folder per cell, ``comparison.yaml`` and the page.
         comparison: the finished runs by pair, method and seed, for :func:`stillroom.report.summary.summarize`.
-        failed: cells that failed, each with its problem in one line.
+        failed: failed cells by name, each with its problem in one line.
     """
 
     folder: Path
@@ -52,17 +52,17 @@ def compare(
     make: Callable[[Grid], Board] = make_board,
     trust: Trust | None = None,
 ) -> Compared:
-    """Train every cell of a grid that is not finished yet.
+    """Train every unfinished cell of a grid.
 
     Args:
-        options: pairs, methods, seeds and how to work.
-        settings: what all runs have in common: settings of the data, the optimizer and the run.
+        options: pairs, methods, seeds, and how the runs are carried out.
+        settings: common to all runs: data, optimizer and run settings.
         make: makes the board that shows the progress.
-        trust: what is permitted for models and methods; None permits those of ``options``, as the caller's own.
+        trust: which models and methods may be imported or fetched; None permits those in ``options``.
 
     Raises:
-        InputError: for anything that cannot work, before training begins; or if every cell failed.
-        Stopped: after Ctrl-C, SIGTERM or SIGHUP; its message says what is saved.
+        InputError: a setting cannot work, an optional package is missing, or every cell failed.
+        Stopped: after Ctrl-C, SIGTERM or SIGHUP; the message says what is saved.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("a comparison starts its own processes: call it without torchrun, with jobs= or ray=")
@@ -77,9 +77,9 @@ def compare(
     notes = check(grid, todo, copies=count if options.ray in (None, "local") else 1)
     failed: dict[str, str] = {}
     with _alone_in(grid.folder), listen() as stop:
-        record = joined_record(grid)  # as others left it
+        record = joined_record(grid)  # another process may have written it since
         if todo:
-            workers = _workers(options, count)  # nothing is written where there are none
+            workers = _workers(options, count)  # before anything is written, for this may fail
             write_record(grid.folder, record)
             board = make(grid)
             board.say(_opening(grid, len(todo), workers))
@@ -96,7 +96,7 @@ def compare(
 
 
 def _opening(grid: Grid, todo: int, staff: _Staff) -> str:
-    """What lies ahead, in a line."""
+    """One line on what will be done."""
     finished = len(grid.cells) - todo
     before = f", {finished:,} finished already" if finished else ""
     work = f"{staff.count} at a time, {counted(staff.threads, 'thread')} each"
@@ -105,22 +105,22 @@ def _opening(grid: Grid, todo: int, staff: _Staff) -> str:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep other comparisons out of a folder, which is made where it is missing."""
+    """Acquire an exclusive lock on a folder, which is created where it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}); choose another runs= folder") from error
+        raise InputError(f"{folder} cannot be created ({error.strerror}); choose another runs= folder") from error
     try:
         with locked(folder / ".lock"):
             yield
     finally:
         with suppress(OSError):
-            folder.rmdir()  # only if nothing came of it
+            folder.rmdir()  # succeeds only if it is empty
 
 
 @dataclass(frozen=True)
 class _Staff:
-    """Workers, how many runs they do at a time, and the threads of each run."""
+    """Workers, the number of runs at a time, and the threads per run."""
 
     workers: Workers
     count: int
@@ -139,7 +139,7 @@ def _work(grid: Grid, options: CompareOptions, staff: _Staff, stop: StopRequest,
     try:
         failed = schedule.run(stop)
         if stop.signal_number:
-            board.say("stopping: the runs that are going on save themselves")
+            board.say("stopping: running cells save their state")
             staff.workers.finish_saving()
             raise _stopped(grid, stop, schedule.unsaved())
         return failed
@@ -149,37 +149,37 @@ def _work(grid: Grid, options: CompareOptions, staff: _Staff, stop: StopRequest,
 
 
 def _stopped(grid: Grid, stop: StopRequest, unsaved: list[str]) -> Stopped:
-    """What became of the runs, in words."""
-    said = f"stopped; everything is saved in {grid.folder}. The same command goes on from there"
+    """The message on what is saved after a stop."""
+    said = f"stopped; everything is saved in {grid.folder}. The same command continues from there"
     if unsaved:
         names = ", ".join(unsaved)
         said = (
-            f"stopped; ended before they could save: {names}. They go on from their last checkpoints; everything else "
-            f"is saved in {grid.folder}. The same command goes on from there"
+            f"stopped; not saved in time: {names}. These resume from their last checkpoints; everything else "
+            f"is saved in {grid.folder}. The same command continues from there"
         )
     return Stopped(said, stop.signal_number)
 
 
 def jobs_here() -> int:
-    """How many runs this process may work on at a time: one a GPU, else one a core as far as memory reaches."""
+    """Number of runs at a time on this machine: one per GPU, else one per core as far as memory allows."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     return max(1, min(_cores(physical=True), int(psutil.virtual_memory().available // BYTES_PER_RUN)))
 
 
 def threads_for(count: int) -> int:
-    """Threads of each of so many runs: as many as the user asked for, else an equal part of the cores.
+    """Threads per run: as many as OMP_NUM_THREADS or MKL_NUM_THREADS say, else an equal part of the cores.
 
     Args:
         count: runs at the same time, >= 1.
     """
     if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
-        return torch.get_num_threads()  # PyTorch has read it, as it does for `stillroom train`
+        return torch.get_num_threads()  # PyTorch has read the variable
     return max(1, _cores(physical=False) // count)
 
 
 def _cores(*, physical: bool) -> int:
-    """Cores that this process may use, which its affinity or its container may make fewer than the machine has."""
+    """Cores that this process may use; affinity or a container can make them fewer than the machine has."""
     import joblib
 
     return int(joblib.cpu_count(only_physical_cores=physical))

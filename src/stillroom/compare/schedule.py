@@ -1,4 +1,4 @@
-"""Which cell comes next, and what became of the others."""
+"""The schedule of a comparison: which cell runs next, which are repeated, which have failed."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ LOOK_SECONDS = 0.5
 
 
 class Schedule:
-    """Works through a grid: teachers first, and of the runs that share a part of the teacher bank one first.
+    """Runs the cells of a grid: teachers first; of the runs that share a part of the teacher bank, one fills it first.
 
     Args:
-        grid: the comparison; its finished runs are left as they are.
-        workers: who trains.
-        count: how many runs at the same time.
-        threads: processor cores a run may use.
-        retries: how often a run is tried again.
-        board: told about everything.
+        grid: the comparison; finished runs stay as they are.
+        workers: train the cells.
+        count: number of runs at the same time.
+        threads: processor cores per run.
+        retries: how often a failed run is repeated.
+        board: shows the progress.
     """
 
     def __init__(self, grid: Grid, workers: Workers, *, count: int, threads: int, retries: int, board: Board) -> None:
@@ -41,24 +41,24 @@ class Schedule:
         self.failed: dict[str, str] = {}
 
     def run(self, stop: StopRequest) -> dict[str, str]:
-        """Work until nothing is left to do, or somebody asks to stop.
+        """Work until all cells are done or failed, or a stop is requested.
 
         Returns:
-            The cells that failed, each with its problem in one line.
+            Failed cells by name, each with its problem in one line.
         """
         while not stop.signal_number and (self.running or self._next() is not None):
             while self.free and (cell := self._next()) is not None:
                 self._begin(cell)
             finished, _ = wait(self.running, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
             if any(map(_stopped, finished)):
-                time.sleep(LOOK_SECONDS)  # whoever told the run may be about to tell us
-            for future in () if stop.signal_number else finished:  # where all are asked to stop, that is no failure
+                time.sleep(LOOK_SECONDS)  # the signal that stopped the run may reach this process next
+            for future in () if stop.signal_number else finished:  # a requested stop is no failure
                 self._end(future)
             self.board.update([cell for cell, _ in self.running.values()], self.failed)
         return self.failed
 
     def unsaved(self) -> list[str]:
-        """Of the runs that were going on when somebody asked to stop, those that did not get to save themselves."""
+        """The runs that were stopped and could not save themselves."""
         return [cell.name for future, (cell, _) in self.running.items() if not _ended_well(future)]
 
     def _begin(self, cell: Cell) -> None:
@@ -77,39 +77,39 @@ class Schedule:
             self.filled.add(cell.fills)
             self.board.done(cell)
         elif outcome.again and self.tries[cell.name] <= self.retries:
-            self.board.say(f"{cell.name}: {outcome.problem}; it is tried again from its last checkpoint")
+            self.board.say(f"{cell.name}: {outcome.problem}; repeated from its last checkpoint")
             self.waiting.insert(0, cell)
         else:
             self.failed[cell.name] = f"{outcome.problem} (see {self.log(cell)})"
             for other in [other for other in self.waiting if other.waits_for == cell.name]:
                 self.waiting.remove(other)
-                self.failed[other.name] = f"its teacher {cell.name} failed"
+                self.failed[other.name] = f"its teacher's run {cell.name} failed"
 
     def _next(self) -> Cell | None:
-        """The first cell that can begin, best one for which the teacher's answers are there or nobody computes them."""
+        """The first cell that can begin; preferred are those whose part of the teacher bank no other run is filling."""
         busy = {cell.name for cell, _ in self.running.values()} | {cell.name for cell in self.waiting}
         ready = [cell for cell in self.waiting if cell.waits_for not in busy]
         filling = {cell.fills for cell, _ in self.running.values()} - self.filled - {()}
         return next((cell for cell in ready if cell.fills not in filling), ready[0] if ready else None)
 
     def log(self, cell: Cell) -> Path:
-        """What a cell's run prints."""
+        """The log file of a cell's run."""
         return self.grid.folder / "logs" / f"{cell.name}.txt"
 
 
 def _stopped(future: Future[Outcome]) -> bool:
-    """Whether a run ended because it was asked to."""
+    """Whether a run ended because a stop was requested."""
     return future.done() and not future.cancelled() and future.exception() is None and future.result().stopped
 
 
 def _ended_well(future: Future[Outcome]) -> bool:
-    """Whether a run was finished or saved itself."""
+    """Whether a run is finished or has saved itself."""
     if not future.done() or future.cancelled() or future.exception() is not None:
         return False
     return future.result().stopped or not future.result().problem
 
 
 def is_done(grid: Grid, cell: Cell) -> bool:
-    """Whether a cell's run is finished and its answers are kept."""
+    """Whether a cell's run is finished and its predictions are stored."""
     run = grid.run(cell)
     return run.finished and (run.path / STORED).exists()
