@@ -177,8 +177,8 @@ def _recipes(filters: Filters) -> Table:
     from stillroom.recipes import published_recipes, recipes_folder
 
     table = _table("recipe", "method", "published top-1", "epoch", "source",
-                   caption=f"Run one with: stillroom distill --config {recipes_folder()}/RECIPE.yaml --teacher_checkpoint FILE. "
-                   "Accuracies are as published, not measured here.")  # fmt: skip
+                   caption=f"Run one with: stillroom distill --config {recipes_folder()}/RECIPE.yaml "
+                   "--teacher_checkpoint FILE. Accuracies are as published, not measured here.")  # fmt: skip
     found = published_recipes(
         dataset=filters.dataset, teacher=filters.teacher, student=filters.student, method=filters.method
     )
