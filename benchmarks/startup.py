@@ -27,11 +27,11 @@ import os, sys
 from stillroom.cli import main
 from stillroom.runtime import reporters
 
-class Leave(progress.Silent):
+class Leave(reporters.Silent):
     def step(self, *_):
         os._exit(0)
 
-progress.make_reporter = lambda *_: Leave()
+reporters.make_reporter = lambda *_: Leave()
 sys.exit(main(sys.argv[1:]) or 1)
 """
 FLOOR = "python -c 'import torch'"

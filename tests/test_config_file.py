@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillroom.cli_parsers import settings_of_command
-from stillroom.config_file import Arguments, read_config, refuse_fetching, with_files
+from stillroom.config_file import Arguments, read_config_file, refuse_fetching, with_files
 from stillroom.errors import InputError
 from stillroom.trust import UntrustedError
 
@@ -22,7 +22,7 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path, content, says):
     path = tmp_path / "a.yaml"
     path.write_text(content)
     with pytest.raises(InputError, match=r"a\.yaml") as caught:
-        read_config(path)
+        read_config_file(path)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -30,7 +30,7 @@ def test_a_file_that_cannot_be_used_is_one_line(tmp_path, content, says):
 def test_a_file_that_is_missing_or_a_folder_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "none.yaml"):
         with pytest.raises(InputError, match=f"{path.name}.*cannot be read"):
-            read_config(path)
+            read_config_file(path)
 
 
 def test_a_typed_setting_is_not_the_files(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stillroom.cli import main
 from stillroom.errors import InputError
 from stillroom.extras import PACKAGES, require
 
@@ -27,3 +28,21 @@ def test_every_extra_brings_the_packages_that_are_asked_for():
     base = {re.split(r"[<>=\[]", line)[0] for line in project["dependencies"]}
     optional = {INSTALLED_AS.get(name, name) for packages in PACKAGES.values() for name in packages}
     assert not base & optional
+
+
+@pytest.mark.parametrize(
+    ("extra", "arguments"),
+    [
+        ("report", "demo"),
+        ("report", "report runs"),
+        ("report", "compare --teachers resnet8 --students resnet8 --data photos"),
+        ("export", "export runs/a"),
+        ("export", "export runs/a --no_onnx"),
+    ],
+)
+def test_a_command_without_its_packages_stops_before_it_begins(extra, arguments, monkeypatch, capsys):
+    monkeypatch.setattr("stillroom.extras.find_spec", lambda _name: None)
+    assert main(arguments.split()) == 2
+    said = capsys.readouterr().err
+    assert f"pip install 'stillroom[{extra}]'" in said
+    assert said.count("\n") == 1

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from stillroom.config import DataOptions, Recipe, check_names, make_recipe
+from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
@@ -148,7 +148,7 @@ def evaluate(
     Raises:
         InputError: for anything that cannot work.
     """
-    check_names(options, [*settings_in(DataOptions), "checkpoint", "pretrained", "batch_size"])
+    refuse_unknown(options, [*settings_in(DataOptions), "checkpoint", "pretrained", "batch_size"])
     refuse_loading(data, options)
     size, name = as_kind("batch_size", batch_size, int), _name("model", model)
     settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}

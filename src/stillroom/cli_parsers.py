@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_origin, get_type_hints
 
 from stillroom.compare.options import CompareOptions
-from stillroom.config import AXES, DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, check_names
+from stillroom.config import AXES, DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, refuse_unknown
 from stillroom.config_file import Arguments, with_files
 from stillroom.errors import InputError, did_you_mean
 from stillroom.settings import Setting, as_kind, described, in_words, members, setting, settings_in
@@ -66,7 +66,7 @@ def parse_arguments(parser: Parser, command: str, words: Sequence[str]) -> Argum
     arguments.values.pop("published", None)  # the reported result in a published recipe
     arguments.files.pop("published", None)
     kinds = kinds_of(command)
-    check_names(arguments.values, kinds)
+    refuse_unknown(arguments.values, kinds)
     arguments.values = {name: as_kind(name, v, kinds[name], text=True) for name, v in arguments.values.items()}
     return arguments
 

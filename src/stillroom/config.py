@@ -214,6 +214,7 @@ class Recipe:
 
 GROUPS = {"train": TrainModel, "distill": DistillModels}
 COMMON = (DataOptions, OptimOptions, RunOptions)
+WARMUP_WORDS = "0, or at least 2: with milestones the learning rate rises from epoch to epoch, and 1 changes nothing"
 SETTINGS = settings_in(TrainModel, DistillModels, *COMMON)
 
 
@@ -222,6 +223,7 @@ def settings_where(holds: Callable[[Setting], bool]) -> frozenset[str]:
     return frozenset(name for name, known in SETTINGS.items() if holds(known))
 
 
+# As the descriptions say; see stillroom.settings.Setting.
 MAY_CHANGE = settings_where(lambda known: known.may_change)
 PATHS = settings_where(lambda known: known.path)
 AXES = settings_where(lambda known: known.axis)
@@ -232,13 +234,13 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
     """Sort flat settings into their groups, fill the defaults that depend on others, and check every value.
 
     Args:
-        command: which models the recipe has.
-        settings: names and values, a subset of the fields of the four groups.
+        command: train for a classifier, distill for teacher and student.
+        settings: values by name.
 
     Raises:
-        InputError: for an unknown name, a missing one, a value of the wrong type, or an impossible one.
+        InputError: a name is unknown or missing, or a value has a wrong type or is impossible.
     """
-    check_names(settings, settings_in(GROUPS[command], *COMMON))
+    refuse_unknown(settings, settings_in(GROUPS[command], *COMMON))
     groups = {"models": GROUPS[command], "data": DataOptions, "optim": OptimOptions, "run": RunOptions}
     parts: dict[str, Any] = {name: make_group(group, settings) for name, group in groups.items()}
     recipe = Recipe(**parts)
@@ -247,7 +249,7 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
     return recipe
 
 
-def check_names(settings: Collection[str], known: Collection[str]) -> None:
+def refuse_unknown(settings: Collection[str], known: Collection[str]) -> None:
     """Refuse settings that do not exist.
 
     Raises:
@@ -283,15 +285,11 @@ def _check(recipe: Recipe) -> None:
     """Refuse values that contradict each other; a value's own range is checked with its type."""
     data, optim, run = recipe.data, recipe.optim, recipe.run
     assert optim.milestones is not None
+    warmup = optim.warmup_epochs
     rules: list[tuple[str, object, bool, str]] = [
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
-        ("warmup_epochs", optim.warmup_epochs, optim.warmup_epochs <= run.epochs, "between 0 and epochs"),
-        (
-            "warmup_epochs",
-            optim.warmup_epochs,
-            optim.schedule == "cosine" or optim.warmup_epochs != 1,
-            "0, or at least 2: with milestones the learning rate rises from epoch to epoch, and 1 would change nothing",
-        ),
+        ("warmup_epochs", warmup, warmup <= run.epochs, f"at most {run.epochs}, the number of epochs"),
+        ("warmup_epochs", warmup, optim.schedule == "cosine" or warmup != 1, WARMUP_WORDS),
         ("milestones", optim.milestones, optim.milestones == sorted(optim.milestones), "increasing epochs"),
         ("mean", data.mean, (data.mean is None) == (data.std is None), "together with std, or neither"),
         ("name", run.name, run.name is None or bool(PORTABLE.fullmatch(run.name)), PORTABLE_WORDS),

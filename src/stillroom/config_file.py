@@ -33,7 +33,7 @@ class Arguments:
     print_config: bool = False
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config_file(path: Path) -> dict[str, Any]:
     """Read the settings in a file.
 
     Raises:
@@ -55,7 +55,7 @@ def with_files(typed: dict[str, Any], paths: Sequence[str], *, trust: bool) -> A
     """Join typed settings and those of files. A typed one wins over all files, a later file over an earlier one."""
     found = Arguments({}, trust=trust)
     for path in paths:
-        content = read_config(Path(path))
+        content = read_config_file(Path(path))
         found.values |= content
         found.files |= dict.fromkeys(content, path)
     found.values |= typed

@@ -22,11 +22,11 @@ def usual_lr(optimizer: str, model: str) -> float:
     """
     if optimizer != "sgd":
         return 1e-3
-    name = architecture(model).lower()
+    name = _architecture(model).lower()
     return 0.01 if any(kind in name for kind in DEPTHWISE) else 0.05
 
 
-def architecture(model: str) -> str:
+def _architecture(model: str) -> str:
     """The name of a model's architecture, without folder, package or module.
 
     For a model of the zoo it is the name itself; for a timm or torchvision model, the name behind the colon; for a

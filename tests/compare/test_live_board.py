@@ -8,7 +8,7 @@ from rich.console import Console
 
 from stillroom.compare import live_board
 from stillroom.compare.grid import Cell, Grid
-from stillroom.compare.live_board import Clock, Lines, Screen
+from stillroom.compare.live_board import Clock, LineBoard, ScreenBoard
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_time_left_follows_from_the_epochs_done_since_the_start(grid, monkeypatc
 
 def test_lines_say_what_is_done_and_each_failure_once(grid):
     said = []
-    lines = Lines(grid, said.append)
+    lines = LineBoard(grid, said.append)
     lines.done(grid.cells[0])
     lines.update([grid.cells[1]], {"begun": "it broke"})
     lines.update([], {"begun": "it broke"})
@@ -44,13 +44,13 @@ def test_lines_say_what_is_done_and_each_failure_once(grid):
 def test_a_damaged_record_of_a_cell_stops_nothing(grid):
     (grid.folder / "done" / "metrics.jsonl").write_text('{"epoch": 1, "val_')
     said = []
-    Lines(grid, said.append).done(grid.cells[0])
+    LineBoard(grid, said.append).done(grid.cells[0])
     assert said == ["1/3 done: accuracy unknown"]
 
 
 def test_the_screen_shows_done_running_and_failed(grid):
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    screen = Screen(grid, console)
+    screen = ScreenBoard(grid, console)
     screen.update([grid.cells[1]], {"waiting": "it broke"})
     screen.close()
     text = console.file.getvalue()

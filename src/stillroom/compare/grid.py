@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from stillroom.compare.labels import as_given, own_name, shortened
+from stillroom.compare.labels import as_given, own_name, short_labels
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import MAY_CHANGE, Recipe, RunOptions, make_recipe
 from stillroom.engine.run_folder import RunFolder
@@ -96,8 +96,8 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
     settings = {"epochs": RunOptions.epochs, **settings}
     folder = _folder(settings, teachers)
     there = read_description(folder)
-    teachers = shortened(teachers, as_given(folder, there.teachers, teachers))
-    students = shortened(students, there.students)
+    teachers = short_labels(teachers, as_given(folder, there.teachers, teachers))
+    students = short_labels(students, there.students)
     settings |= {"runs": str(folder), "bank": settings.get("bank") or str(folder / "bank")}
     trained = {label: _teacher_cell(options, text, label, settings) for label, text in teachers.items()}
     cells = [cell for cell in trained.values() if cell is not None]
@@ -123,7 +123,7 @@ def _folder(settings: dict[str, Any], teachers: dict[str, str]) -> Path:
         InputError: the name is not portable.
     """
     name = settings.pop("name", None) or "-".join(
-        slug(part) for part in ("compare", *shortened(teachers, {}), Path(str(settings.get("data", ""))).name)
+        slug(part) for part in ("compare", *short_labels(teachers, {}), Path(str(settings.get("data", ""))).name)
     )
     if not PORTABLE.fullmatch(name):
         raise InputError(f"name={name}: give {PORTABLE_WORDS}")

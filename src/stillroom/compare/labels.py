@@ -36,7 +36,7 @@ def short_label(label: str) -> str:
     return Path(label).name.rpartition(":")[2]
 
 
-def shortened(models: dict[str, str], there: Mapping[str, str]) -> dict[str, str]:
+def short_labels(models: dict[str, str], there: Mapping[str, str]) -> dict[str, str]:
     """Models by short labels, where short labels are distinct.
 
     Models of an earlier call on the same comparison keep their labels, which are part of the names of their runs.

@@ -50,7 +50,7 @@ class Clock:
     def epochs_done(self) -> int:
         """Number of finished epochs of all cells, from their run folders."""
         return sum(
-            cell.epochs if self.grid.run(cell).finished else len(rows_of(self.grid, cell)) for cell in self.grid.cells
+            cell.epochs if self.grid.run(cell).finished else len(epochs_of(self.grid, cell)) for cell in self.grid.cells
         )
 
     def seconds_left(self, done: int) -> float | None:
@@ -64,7 +64,7 @@ class Clock:
         return "" if seconds is None else f"about {duration(max(seconds, 1))} left"
 
 
-def rows_of(grid: Grid, cell: Cell) -> list[dict[str, Any]]:
+def epochs_of(grid: Grid, cell: Cell) -> list[dict[str, Any]]:
     """The records of a cell's finished epochs; empty for a run that has not begun or whose record is damaged."""
     try:
         return grid.run(cell).epochs()
@@ -78,7 +78,7 @@ def _accuracy(rows: list[dict[str, Any]], digits: int = 2) -> str:
     return f"{value:.{digits}f} %" if isinstance(value, float | int) else "accuracy unknown"
 
 
-class Lines:
+class LineBoard:
     """One line per finished cell, for logs and pipes.
 
     Args:
@@ -101,7 +101,7 @@ class Lines:
         count = sum(self._grid.run(other).finished for other in self._grid.cells)
         left = self._clock.left(self._clock.epochs_done())
         self._write(
-            f"{count}/{len(self._grid.cells)} {cell.name}: {_accuracy(rows_of(self._grid, cell))}"
+            f"{count}/{len(self._grid.cells)} {cell.name}: {_accuracy(epochs_of(self._grid, cell))}"
             + (f", {left}" if left else "")
         )
 
@@ -113,7 +113,7 @@ class Lines:
         """Do nothing: no display is open."""
 
 
-class Screen:
+class ScreenBoard:
     """A display that is redrawn in place, for terminals.
 
     Args:
@@ -135,7 +135,7 @@ class Screen:
             head.append(f"  {len(failed)} failed", style="bold red")
         table = Table.grid(padding=(0, 2))
         for cell in running:
-            rows = rows_of(self._grid, cell)
+            rows = epochs_of(self._grid, cell)
             accuracy = f"val {_accuracy(rows, 1)}" if rows else ""
             table.add_row(cell.name, f"epoch {min(len(rows) + 1, cell.epochs)}/{cell.epochs}", accuracy)
         bad = [
@@ -159,8 +159,8 @@ class Screen:
 
 
 def make_board(grid: Grid) -> Board:
-    """Return a :class:`Screen` on a terminal, :class:`Lines` elsewhere."""
+    """Return a :class:`ScreenBoard` on a terminal, :class:`LineBoard` elsewhere."""
     console = make_console(stderr=True)
     if console.is_terminal:
-        return Screen(grid, console)
-    return Lines(grid, lambda text: print(text, file=sys.stderr, flush=True))
+        return ScreenBoard(grid, console)
+    return LineBoard(grid, lambda text: print(text, file=sys.stderr, flush=True))
