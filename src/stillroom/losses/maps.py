@@ -1,4 +1,4 @@
-"""Feature maps of different sizes, brought together by averaging."""
+"""Feature maps of different sizes: average pooling to a common size."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         Both with the last two dimensions min(H, H') and min(W, W').
 
     Example:
+        >>> import torch
         >>> first, second = same_size(torch.zeros(2, 3, 8, 8), torch.zeros(2, 5, 4, 4))
         >>> first.shape, second.shape
         (torch.Size([2, 3, 4, 4]), torch.Size([2, 5, 4, 4]))
@@ -26,7 +27,7 @@ def same_size(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pool_to(x: Tensor, height: int, width: int) -> Tensor:
-    """Average-pool to a size, by equal windows where they fit: their backward is deterministic on every device."""
+    """Average-pool to a size, by equal windows where they fit, whose backward is deterministic on every device."""
     if x.shape[2:] == (height, width):
         return x
     if x.shape[2] % height or x.shape[3] % width:

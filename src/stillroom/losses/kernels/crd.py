@@ -34,7 +34,7 @@ def contrast(unit: Tensor, memory: Tensor, picks: Tensor, log_z: Tensor, tempera
     Example:
         >>> unit = torch.eye(2)
         >>> contrast(unit, unit, torch.tensor([[0, 1], [1, 0]]), torch.tensor(torch.nan), 1.0)
-        (tensor(0.9515), tensor(1.3130))
+        (tensor(0.9515), tensor(1.3133))
     """
     loss, used = _Contrast.apply(unit, memory, picks, log_z, temperature)
     return loss, used

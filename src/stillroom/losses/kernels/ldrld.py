@@ -1,15 +1,14 @@
 """LDRLD in closed form: loss and gradient from one pass, and the plain computation it must equal.
 
-Both functions take the weights already worked out (see :mod:`stillroom.losses.logit.ldrld`) and return
+Both functions take finished weights (see :mod:`stillroom.losses.logit.ldrld`) and return
 
     T^2 ( sum_{i<j} W_ij K_ij + w_llki LLKI + w_rntk RNTK )
 
 as its mean over samples or, with ``reduction="none"``, sample by sample. The first two weights are in one symmetric
 (d, d) table: W_ij off its diagonal, w_llki along it.
 
-Everything is a softmax difference in the gradient: d KL(p || q) / dz = (q - p) / T. So the forward pass, which
-has p and q at hand, leaves the whole gradient behind, and backward is one multiply (by one number per sample where
-the loss has one per sample: a sample's loss depends on its own row only).
+The gradient consists of softmax differences: d KL(p || q) / dz = (q - p) / T. The forward pass has p and q, so it
+computes the whole gradient, and backward multiplies it by the upstream gradient, one number or one per sample.
 """
 
 from __future__ import annotations
@@ -75,8 +74,8 @@ def ldrld_closed_form(
         rntk_weight: weight of the KL over the C - d others.
         temperature: above 0.
         reduction: "none" keeps one loss per sample.
-        backend: "numba" takes one compiled function for float32 on the CPU, outside compiled code; anything else is
-            left to PyTorch's operations, like all with "torch".
+        backend: "numba" uses one compiled function for float32 on the CPU, outside torch.compile; everything else uses
+            PyTorch's operations, as with "torch".
 
     Returns:
         The loss of the same dtype, a scalar or (B,).
@@ -140,7 +139,7 @@ def ldrld_reference(
 
 
 class _ClosedForm(torch.autograd.Function):
-    """Hands autograd the gradient that the forward pass already computed."""
+    """Passes the gradient, which the forward pass computed, to autograd."""
 
     @staticmethod
     def forward(
@@ -178,7 +177,7 @@ def _evaluate(
     *,
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss, mean or (B,), and the gradient of the sum over it (perhaps empty when it is not wanted)."""
+    """Return the loss, mean or (B,), and the gradient of its sum (empty or partial if it is not wanted)."""
     if numba:
         from stillroom.losses.kernels.ldrld_numba import evaluate
 
@@ -194,14 +193,14 @@ def _evaluate(
     if rntk_weight != 0 and depth < classes - 1:
         z_student, student_power, student_sum = _centred(rest_student, temperature)
         z_teacher, teacher_power, teacher_sum = _centred(teacher.scatter(1, top, -torch.inf), temperature)
-        # A selected class reads -inf - -inf here; its weight is an exact 0, which would not silence a NaN.
+        # A selected class has -inf - -inf = NaN here, and its weight 0 would not remove the NaN.
         gaps = z_teacher.sub_(z_student).scatter_(1, top, 0.0)
         bits = gaps.mul_(teacher_power).sum(1, keepdim=True).div_(teacher_sum)
         bits.add_((student_sum / teacher_sum).log2_())
         loss = loss.add(bits.sum() if mean else bits.squeeze(1), alpha=rntk_weight * LN_2)
         if want_gradient:
             rise = rntk_weight * slope
-            # Two rounded products, not one fused: where the networks agree the difference is exactly 0.
+            # Two rounded products, not one fused product: where the networks agree the difference is exactly 0.
             gradient = student_power.mul_(student_sum.reciprocal().mul_(rise))
             gradient.sub_(teacher_power.mul_(teacher_sum.reciprocal().mul_(rise)))
     elif want_gradient:
@@ -232,9 +231,9 @@ def _local(top_logits: Tensor, weights: Tensor, total: bool) -> tuple[Tensor, Te
     """Return pairs plus LLKI, (B,) or their total, and the gradient (d, B), from student and teacher (2, d, B).
 
     Off the diagonal, (i, j) and (j, i) are the two outcomes of one two-way softmax, so summing
-    ``p_ij (log p_ij - log q_ij)`` over both is K_ij. The diagonal has room for the d outcomes of the softmax over
-    all selected classes, whose sum is LLKI. The gradient for rank i is row i of ``q - p`` in either case. The
-    batch comes last because the short sums over ranks then run over whole vectors of samples.
+    ``p_ij (log p_ij - log q_ij)`` over both is K_ij. The diagonal holds the d outcomes of the softmax over all selected
+    classes, whose sum is LLKI. In both cases the gradient for rank i is row i of ``q - p``. The batch comes last,
+    because the short sums over ranks then run over whole vectors of samples.
     """
     logs = functional.logsigmoid(top_logits.unsqueeze(2) - top_logits.unsqueeze(1))
     logs.diagonal(dim1=1, dim2=2).copy_(top_logits.log_softmax(1).transpose(1, 2))

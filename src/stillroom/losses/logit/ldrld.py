@@ -141,7 +141,7 @@ def ldrld(
 
     The selection is a constant to the gradient: the loss is smooth while the student's order holds and jumps
     where two of its top logits swap. Equal student logits may be ranked either way; on a CPU the lower class
-    goes first (up to depth 32, uncompiled), elsewhere torch.topk decides. Backward works once, not twice.
+    goes first (up to depth 32, uncompiled, with NumPy), elsewhere torch.topk decides. Double backward is not available.
 
     Args:
         student_logits: (B, C) or (..., C), any floating dtype, finite; computed in float32 at least.
