@@ -91,7 +91,7 @@ def test_paths_that_are_no_text_work_or_give_one_line(runs, tmp_path, capsys, wh
     assert found == 2
     assert said.count("\n") == 1
     assert f"{what}=" in said
-    assert "no UTF-8 text" in said
+    assert "not UTF-8 text" in said
     assert said.encode()  # can be printed
 
 
@@ -111,5 +111,5 @@ def test_runs_below_a_folder_that_is_no_text_are_reported_measured_and_exported(
         assert r"caf\udce9" in said
         assert said.count("\n") == 1
     assert (data / "ant").is_dir()
-    with pytest.raises(InputError, match=r"runs=.*no UTF-8 text"):
+    with pytest.raises(InputError, match=r"runs=.*not UTF-8 text"):
         train(model=MODEL, data="data", runs=str(odd))

@@ -85,7 +85,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name in ("pipe", "endless"):
         begin = time.monotonic()
-        with pytest.raises(UnreadableError, match=rf"{name} cannot be read \(it is no ordinary file\)"):
+        with pytest.raises(UnreadableError, match=rf"{name} cannot be read \(it is not a regular file\)"):
             read_text(tmp_path / name)
         assert time.monotonic() - begin < 10  # else it would wait for ever
     with pytest.raises(UnreadableError, match="ordinary"):

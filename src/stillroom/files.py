@@ -112,7 +112,7 @@ def require_text(name: str, value: object) -> None:
         os.fspath(value).encode() if isinstance(value, (str, os.PathLike)) else None
     except UnicodeEncodeError:
         raise InputError(
-            f"{name}={shown(value)} holds bytes that are no UTF-8 text; rename the folder or file"
+            f"{name}={shown(value)} holds bytes that are not UTF-8 text; rename the folder or file"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """The one door through which text, YAML and JSON from files are read; any file may come from somebody else.
 
-Refused are what is no ordinary file (a pipe would block for ever, a device never ends), what is larger than any honest
+Refused are what is not a regular file (a pipe would block for ever, a device never ends), what is larger than any honest
 file of its kind, names that stand twice in one mapping, and YAML whose aliases grow to many times its own size.
 """
 
@@ -44,13 +44,13 @@ def open_file(path: Path) -> BufferedReader:
 
     Raises:
         OSError: it is missing or closed.
-        UnreadableError: it is no ordinary file.
+        UnreadableError: it is not a regular file.
     """
     # Opened without waiting for a pipe's other end, and asked what it is only then: it cannot change any more.
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
-        raise UnreadableError(path, "it is no ordinary file")
+        raise UnreadableError(path, "it is not a regular file")
     return os.fdopen(number, "rb")
 
 
@@ -63,7 +63,7 @@ def read_text(path: Path, most: int = TEXT_BYTES) -> str:
 
     Raises:
         OSError: it is missing or closed.
-        UnreadableError: it is no ordinary file, too large, or no UTF-8.
+        UnreadableError: it is not a regular file, too large, or no UTF-8.
     """
     with open_file(path) as file:
         content = file.read(most + 1)

@@ -84,7 +84,7 @@ def test_files_other_than_the_published_are_not_even_opened(tmp_path):
     ids=["nothing", "head", "list", "no labels", "few labels", "text labels", "short", "floats", "text"],
 )
 def test_damaged_content_gives_one_error(cifar, held):
-    with pytest.raises(InputError, match=r"train was refused .*fetch the set again"):
+    with pytest.raises(InputError, match=r"train was refused .*download the set again"):
         load_data("cifar100", root=cifar(held), download=False)
 
 

@@ -124,7 +124,7 @@ def test_order_is_kept_over_many_groups(image):
 
 def test_two_sizes_need_a_size(image):
     sources = [png(image(0, (8, 6))), png(image(1, (9, 6)))]
-    assert "here differ in size (8x6 and 9x6); give image_size" in decode_all([sources], 2, None, "here").complaint
+    assert "here differ in size (8x6 and 9x6); give image_size" in decode_all([sources], 2, None, "here").problem
     assert decode_all([sources], 2, 4, "here").images.shape == (2, 3, 4, 4)
 
 

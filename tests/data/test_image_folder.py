@@ -72,7 +72,7 @@ def test_everything_that_is_wrong_is_told_at_once(image_folder):
         "cat, cow, elk only in",
         "dog only in",
         "3 of 21 images cannot be read",
-        "train/ant/7.png (empty), train/bee/8.jpg (not an image), val/bee/9.png (not there)",
+        "train/ant/7.png (empty), train/bee/8.jpg (not an image), val/bee/9.png (missing)",
     )
     message = refusal(root)
     assert [part for part in parts if part not in message] == []
@@ -105,7 +105,7 @@ def test_a_class_whose_training_images_are_all_broken_is_not_skipped(image_folde
 def test_capital_train_and_test_are_not_taken_for_classes(image_folder):
     image_folder("Train")
     root = image_folder("Test")
-    with pytest.raises(InputError, match=r"called like splits \(Test, Train\); call them 'train' and 'val'"):
+    with pytest.raises(InputError, match=r"named like splits \(Test, Train\); name them 'train' and 'val'"):
         load_data(root)
 
 
@@ -137,7 +137,7 @@ def test_names_that_are_no_text(image_folder):
     (root / "ant" / "0.png").rename(root / "ant" / os.fsdecode(b"caf\xe9.png"))
     assert len(load_data(root).train) == 4
     (root / "ant").rename(root / os.fsdecode(b"caf\xe9"))
-    with pytest.raises(InputError, match=r"no UTF-8 text: caf\\udce9"):
+    with pytest.raises(InputError, match=r"not UTF-8 text: caf\\udce9"):
         load_data(root)
 
 
@@ -154,7 +154,7 @@ def test_folders_inside_class_folders_are_said_and_can_be_the_classes(alphabets)
     (note,) = data.notes
     assert note.startswith("2 of the 2 class folders of ")
     assert "have 5 folders with images inside (greek/alpha, greek/beta, greek/gamma and 2 more)" in note
-    assert "class_depth=2 makes the inner ones the classes" in note
+    assert "class_depth=2 makes the inner folders the classes" in note
     data = load_data(alphabets, class_depth=2)
     assert data.notes == ()
     assert data.train.classes == ("greek/alpha", "greek/beta", "greek/gamma", "latin/alpha", "latin/b")
@@ -186,7 +186,9 @@ def test_images_outside_of_class_folders_are_counted(image_folder, image):
     root = image_folder()
     for number in range(4):
         image(number).save(root / f"{number}.png")
-    assert load_data(root).notes == (f"4 images of {root} in no class folder left out: 0.png, 1.png, 2.png and 1 more",)
+    assert load_data(root).notes == (
+        f"4 images of {root} outside of class folders left out: 0.png, 1.png, 2.png and 1 more",
+    )
 
 
 def test_images_without_class_folders_are_counted_and_the_way_out_is_said(tmp_path, image):

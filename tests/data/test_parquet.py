@@ -90,14 +90,14 @@ def test_all_unreadable_files_are_named(tmp_path, parquet_file):
     (tmp_path / "train-1.parquet").write_bytes(whole[:-20])
     (tmp_path / "train-2.parquet").write_bytes(b"")
     (tmp_path / "val.parquet").mkdir()
-    with pytest.raises(InputError, match=r"3 problems.*train-1\..*train-2\..*val\.parquet is no ordinary file"):
+    with pytest.raises(InputError, match=r"3 problems.*train-1\..*train-2\..*val\.parquet is not a regular file"):
         load_data(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_does_not_block(tmp_path):
     os.mkfifo(tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="no ordinary file"):
+    with pytest.raises(InputError, match="not a regular file"):
         load_data(tmp_path)
 
 

@@ -50,7 +50,7 @@ def test_everything_wrong_with_the_tables_is_told_at_once(tiny_imagenet):
     assert "3 lines of" in message
     assert "(line 3, 4, 5)" in message
     assert "twice: val_0.JPEG" in message
-    assert "val/images/val_9.JPEG (not there)" in message
+    assert "val/images/val_9.JPEG (missing)" in message
 
 
 def test_images_without_a_line_are_not_lost(tiny_imagenet, image):

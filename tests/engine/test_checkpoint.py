@@ -69,7 +69,7 @@ def test_a_state_that_claims_many_times_its_file_is_refused(tmp_path):
     ):
         checkpoint.load_state(tmp_path / "last.pt")
     os.mkfifo(tmp_path / "pipe.pt")
-    with pytest.raises(InputError, match=r"pipe\.pt cannot be read \(it is no ordinary file\)"):
+    with pytest.raises(InputError, match=r"pipe\.pt cannot be read \(it is not a regular file\)"):
         checkpoint.load_state(tmp_path / "pipe.pt")
 
 

@@ -351,5 +351,5 @@ def test_a_pipe_is_no_checkpoint(tmp_path):
     with pytest.raises(InputError, match="no checkpoint file"):
         read_checkpoint(tmp_path / "w.pth")
     for read in (read_torch, read_safetensors):
-        with pytest.raises(InputError, match="no ordinary file"):
+        with pytest.raises(InputError, match="not a regular file"):
             read(tmp_path / "w.pth")

@@ -1,4 +1,4 @@
-"""Batched augmentation whose every random choice belongs to (seed, epoch, sample id)."""
+"""Augment training images in batches: padded crop, flip, rotation and resized crop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """What is done to a training image, in this order: resized crop, rotation, padded crop, flip.
+    """Settings of the augmentation, applied in this order: resized crop, rotation, padded crop, flip.
 
     Attributes:
-        pad: >= 0; black border in pixels, of which a window of the image's own size is cut.
-        flip: mirror half the images left to right.
-        rotate: in [0, 180]; largest rotation either way in degrees, bilinear, black outside.
-        min_scale: in (0, 1]; least area of a resized crop as a share of the image; 1 is off.
+        pad: >= 0; pixels of black border; a window of the image's own size is cropped from the padded image.
+        flip: mirror half of the images left to right.
+        rotate: in [0, 180]; largest rotation in degrees in either direction, bilinear, black outside.
+        min_scale: in (0, 1]; smallest area of a resized crop as a fraction of the image; 1 is off.
 
     Raises:
         InputError: a value outside its range.
@@ -41,17 +41,17 @@ class Augment:
         if not 0 <= self.rotate <= 180:
             raise InputError(f"rotate is {self.rotate}; give 0 (off) to 180 degrees")
         if not 0 < self.min_scale <= 1:
-            raise InputError(f"min_scale is {self.min_scale}; give a share above 0 and up to 1 (off)")
+            raise InputError(f"min_scale is {self.min_scale}; give a fraction above 0 and up to 1 (off)")
 
     @property
     def resamples(self) -> bool:
-        """Whether images are interpolated rather than only cut and mirrored."""
+        """Whether images are interpolated, not only cropped and mirrored."""
         return self.rotate > 0 or self.min_scale < 1
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What was drawn for each image.
+    """The random choices for each image.
 
     Attributes:
         top: int64 (n,), first row of the padded crop in [0, 2 * pad].
@@ -79,12 +79,12 @@ class Choices:
 def draw_choices(
     augment: Augment, seed: int, epoch: int, ids: Tensor, size: tuple[int, int], purpose: Purpose = Purpose.AUGMENT
 ) -> Choices:
-    """Draw what happens to each image in one epoch.
+    """Draw the random choices for each image in one epoch.
 
-    A kind of change that is off still has its column, so switching one on leaves the others as they were.
+    A change that is off still uses up its random numbers, so switching one on does not alter the others.
 
     Args:
-        augment: the ranges to draw from.
+        augment: the settings.
         seed: >= 0.
         epoch: >= 0.
         ids: int64 (n,) on the CPU.
@@ -107,7 +107,7 @@ def draw_choices(
 
 
 def _boxes(min_scale: float, draws: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Draw resized crops (n, 4); the aspect is drawn among those that fit, so none has to be redrawn."""
+    """Draw resized crops (n, 4). Only aspect ratios that fit are drawn, so no crop is rejected."""
     height, width = size
     area = min_scale + draws[0] * (1 - min_scale)
     low = np.log(np.maximum(_RATIO[0], area * width / height))
@@ -127,11 +127,11 @@ def apply_augment(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
 
     Args:
         images: uint8 tensor (B, C, H, W).
-        augment: what was asked for.
-        choices: what was drawn for these images, on the same device.
+        augment: the settings.
+        choices: the choices for these images, on the same device.
 
     Returns:
-        Tensor (B, C, H, W) with values in [0, 255]: uint8 where images are only cut and mirrored, otherwise
+        Tensor (B, C, H, W) with values in [0, 255]: uint8 where images are only cropped and mirrored, otherwise
         float32.
     """
     if augment.resamples:
@@ -142,7 +142,7 @@ def apply_augment(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
 
 
 def _cut(images: Tensor, pad: int, choices: Choices) -> Tensor:
-    """Cut and mirror in one gather: the fastest of the ways tried that is the same on every device."""
+    """Crop and mirror in one gather: the fastest way tried that gives the same result on every device."""
     batch, channels, height, width = images.shape
     padded = F.pad(images, (pad, pad, pad, pad)).flatten(2)
     column = torch.arange(width, device=images.device)
@@ -163,10 +163,10 @@ def _resample(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
     y = y + (choices.top[:, None, None] - augment.pad - (height - 1) / 2)
     cos, sin = choices.angle.cos()[:, None, None], choices.angle.sin()[:, None, None]
     x, y = x * cos - y * sin + (width - 1) / 2, x * sin + y * cos + (height - 1) / 2
-    # Beyond the edge the image fades to black over one pixel, as bilinear sampling of a black border does.
+    # Outside the image, pixels fade to black over one pixel, as in bilinear sampling of a black border.
     inside = _coverage(x, width) * _coverage(y, height)
     top, left, box_height, box_width = (edge[:, None, None] for edge in choices.box.unbind(1))
-    # Within the crop the outermost pixels repeat, as they do when a crop is cut first and resized after.
+    # Inside the crop the border pixels repeat, as when a crop is cut first and resized afterwards.
     x = ((x + 0.5) * box_width / width - 0.5).clamp(min=0).minimum(box_width - 1) + left
     y = ((y + 0.5) * box_height / height - 0.5).clamp(min=0).minimum(box_height - 1) + top
     grid = torch.stack([(x + 0.5) * (2 / width) - 1, (y + 0.5) * (2 / height) - 1], dim=-1)

@@ -47,6 +47,6 @@ def write_cache(path: Path, write: Callable[[IO[bytes]], None]) -> bool:
     try:
         write_atomically(path, fill)
     except OSError as error:
-        _log.warning("cache %s not written (%s); it will be computed again next time", path, error)
+        _log.warning("cache %s not written (%s); it will be computed again", path, error)
         return False
     return True

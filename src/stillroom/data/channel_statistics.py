@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each channel: published for the named sets, measured for others."""
+"""Mean and standard deviation of each channel: published values for named sets, measured for others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
-# As in the recipes that published results were trained with.
+# The values used in the published training recipes.
 PUBLISHED: dict[str, Statistics] = {
     "cifar10": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
@@ -16,16 +16,16 @@ PUBLISHED: dict[str, Statistics] = {
 
 
 def channel_statistics(images: Tensor) -> Statistics:
-    """Measure mean and standard deviation of each channel exactly, from how often each value occurs.
+    """Measure mean and standard deviation of each channel exactly, from a histogram of the values.
 
-    The result is not cached: a key that noticed changed images would take as long as measuring them.
+    The result is not cached: a cache key that depends on all pixels would take as long to compute.
 
     Args:
         images: uint8 tensor (N, C, H, W), N >= 1.
 
     Returns:
-        Mean and population standard deviation on [0, 1]; a channel of one single value gets deviation 1, so
-        that it can be divided by.
+        Mean and population standard deviation on [0, 1]; a constant channel gets deviation 1, so that
+        it can be divided by.
     """
     channels = images.shape[1]
     often = torch.zeros(channels, 256, dtype=torch.int64)

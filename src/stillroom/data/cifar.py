@@ -1,4 +1,4 @@
-"""CIFAR from the files of its authors, which are pickles: read without running anything in them."""
+"""Read CIFAR-10 and CIFAR-100 from their published pickle files without running code in them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stillroom.errors import InputError, first_line
 
 
 class _Array:
-    """Takes the place of a numpy array in a pickle: keeps its state and calls nothing."""
+    """Replaces a numpy array in a pickle: keeps the state and calls nothing."""
 
     state: Any = ()
 
@@ -34,13 +34,13 @@ class _Array:
 
 
 class _Kind:
-    """Takes the place of a numpy dtype."""
+    """Replaces a numpy dtype in a pickle."""
 
     def __init__(self, name: str) -> None:
         self.name = str(name)
 
     def __setstate__(self, state: Any) -> None:
-        """Ignore byte order and the like: only bytes are read."""
+        """Ignore byte order and the like: only the type uint8 is accepted."""
 
 
 _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
@@ -53,7 +53,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 class _Reader(pickle.Unpickler):
-    """Makes plain values and the stand-ins, and refuses every other name before it is looked up."""
+    """Unpickler that makes plain values and the replacements above, and refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -63,19 +63,19 @@ class _Reader(pickle.Unpickler):
 
 
 def load_cifar(kind: str, root: Path, download: bool) -> tuple[ImageSet, ImageSet]:
-    """Load CIFAR-10 or CIFAR-100 in the Python version of its authors.
+    """Load CIFAR-10 or CIFAR-100 from the "python version" of the published files.
 
     Args:
-        kind: "CIFAR10" or "CIFAR100", as torchvision calls them.
-        root: the folder that holds ``cifar-10-batches-py`` or ``cifar-100-python``, or will.
-        download: whether to fetch what is missing or damaged.
+        kind: "CIFAR10" or "CIFAR100", the name of the class in torchvision.
+        root: the folder that contains ``cifar-10-batches-py`` or ``cifar-100-python``, or where to download it to.
+        download: whether to download files that are missing or damaged.
 
     Returns:
         The training and the test set.
 
     Raises:
-        InputError: files that are missing or not the published ones, or that hold something else than images
-            and labels; nothing in them is run.
+        InputError: files are missing, are not the published ones, or contain something other than images and labels;
+            no code in them is run.
     """
     from torchvision import datasets
 
@@ -91,7 +91,7 @@ def load_cifar(kind: str, root: Path, download: bool) -> tuple[ImageSet, ImageSe
 
 
 def _provide(source: Any, root: Path, download: bool) -> None:
-    """Check the files against the published sums, and fetch them where that is allowed."""
+    """Check the files against the published checksums, and download them if allowed."""
     from torchvision.datasets.utils import download_and_extract_archive
 
     reason = _unsound(source, root)
@@ -103,13 +103,13 @@ def _provide(source: Any, root: Path, download: bool) -> None:
             reason = f"{reason}; {first_line(error)}"
     if reason:
         raise InputError(
-            f"{source.__name__} is not in {root} and was not fetched ({reason}); "
-            f"put the folder {source.base_folder} there, or set root to where it lies"
+            f"{source.__name__} is not in {root} and was not downloaded ({reason}); "
+            f"put the folder {source.base_folder} there, or set root to the folder that has it"
         )
 
 
 def _unsound(source: Any, root: Path) -> str:
-    """Name the first file that is missing or other than published, or nothing."""
+    """Return a message about the first file that is missing or differs from the published one, or an empty string."""
     from torchvision.datasets.utils import check_integrity
 
     meta = source.meta
@@ -128,7 +128,7 @@ def _read(path: Path, take: Callable[[Any], Any]) -> Any:
             return take(_unpickle(file))
     except Exception as error:  # a damaged pickle can raise anything
         raise InputError(
-            f"{path} was refused and nothing in it was run ({first_line(error)}); fetch the set again"
+            f"{path} was refused and nothing in it was run ({first_line(error)}); download the set again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What an image is, wherever it lies and whatever it is called: a 64-bit hash of its bytes."""
+"""Content hash of an image: 64 bits that do not depend on its name or folder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-NO_CONTENT = 0  # of an image that could not be read
+NO_CONTENT = 0  # hash of an image that could not be read
 
 _hash = partial(hashlib.blake2b, digest_size=8)
 
 
 def hash_bytes(content: bytes | memoryview | IO[bytes]) -> int:
-    """Hash the bytes of an image; a file is read from its beginning, a part at a time.
+    """Hash the bytes of an image file; an open file is read in blocks from its beginning.
 
     Returns:
         A signed 64-bit number.
@@ -32,7 +32,7 @@ def hash_bytes(content: bytes | memoryview | IO[bytes]) -> int:
 
 
 def hash_images(images: Tensor) -> Tensor:
-    """Hash images that lie in memory, about a gigabyte a second.
+    """Hash the pixels of images in memory, about a gigabyte a second.
 
     Args:
         images: uint8 tensor (N, C, H, W) on the CPU.

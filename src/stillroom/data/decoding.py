@@ -1,4 +1,4 @@
-"""Image files become arrays: decoded in threads, made RGB, brought to one size, broken ones reported."""
+"""Decode image files into one array of RGB images, in threads; unreadable ones are reported."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Source = Path | bytes | None  # None: the set names an image but does not hold it
+Source = Path | bytes | None  # None: the set lists an image but does not contain it
 
-# What may open an image, whatever it is called: Pillow's other readers run programs (Ghostscript for EPS) or are
-# hardly ever used, and so hardly ever tried by an attack.
+# The only formats that may be opened, whatever the suffix. Pillow's other readers run programs (Ghostscript for EPS) or
+# are rarely used and so rarely tested against attacks.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
 
-_GROUP = 64  # images a thread takes at a time
-_ROWS = 256  # of an image of numbers, scaled at a time
+_GROUP = 64  # images that a thread decodes at a time
+_ROWS = 256  # rows of a 16-bit or floating-point image that are scaled at a time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """The images of one split.
+    """The decoded images of one split.
 
     Attributes:
-        images: uint8 tensor (n, 3, H, W), the readable images in their order.
-        digests: int64 tensor (n,), the hash of each one's file.
-        places: int64 array (n,), the place of each in the split as it was listed.
-        broken: places of the unreadable ones.
+        images: uint8 tensor (n, 3, H, W), the readable images in order.
+        digests: int64 tensor (n,), the hash of each image's file.
+        places: int64 array (n,), the index of each image in the listing.
+        broken: indices of the unreadable images.
         reasons: why each of them cannot be read, in a few words.
-        complaint: why decoding stopped before the end: sizes that differ; empty when it did not.
+        problem: why decoding stopped early (sizes that differ); empty if it did not.
     """
 
     images: Tensor
@@ -54,7 +54,7 @@ class Decoded:
     places: NDArray[np.int64]
     broken: tuple[int, ...]
     reasons: tuple[str, ...] = ()
-    complaint: str = ""
+    problem: str = ""
 
 
 def decode_image(source: Source, image_size: int | None = None) -> tuple[NDArray[np.uint8], int]:
@@ -85,7 +85,7 @@ def decode_image(source: Source, image_size: int | None = None) -> tuple[NDArray
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[IO[bytes], Image.Image]]:
-    """Open an image of one of our formats: its header is read, and no pixel."""
+    """Open an image of a permitted format: only the header is read."""
     if not source:
         raise OSError("empty")
     if isinstance(source, Path):
@@ -101,7 +101,7 @@ def _opened(source: Source) -> Iterator[tuple[IO[bytes], Image.Image]]:
 
 def _pixels(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
     if image_size is not None:
-        # JPEG decodes straight to a smaller size; twice the target keeps the resize clean.
+        # JPEG can decode directly to a smaller size; twice the target keeps the resize accurate.
         image.draft("RGB", (2 * image_size, 2 * image_size))
     rgb = _to_rgb(image)
     if 0 in rgb.size:
@@ -112,7 +112,7 @@ def _pixels(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what cannot be read, and what would block for ever: pipes and devices."""
+    """Refuse files that cannot be read or would block for ever: pipes and devices."""
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise OSError("a folder")
@@ -128,16 +128,16 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     if isinstance(error, FileNotFoundError):
-        return "not there"
+        return "missing"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return shown(str(error).strip().rstrip(".") or type(error).__name__, 60)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode[0] in "IF":  # 16 or 32 bits a pixel, or floating point: PIL would clip instead of scaling
+    if image.mode[0] in "IF":  # 16 or 32 bits a pixel, or floating point: PIL clips instead of scaling
         values = np.asarray(image)
-        # Only 16-bit modes say what white is; elsewhere the brightest pixel tells which convention was meant.
+        # Only 16-bit modes define white; in others the brightest pixel tells which convention is used.
         limits = (65535.0,) if image.mode.startswith("I;16") else (1.0, 255.0, 65535.0)[image.mode == "I" :]
         brightest = np.nan_to_num(values).max(initial=0)
         white = next((limit for limit in limits if brightest <= limit), limits[-1])
@@ -150,7 +150,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
-    """Return height and width of the first image whose header can be read, or None where there is none."""
+    """Return height and width of the first image with a readable header, or None if there is none."""
     with _pillow_silent():
         for chunk in chunks:
             for source in chunk:
@@ -158,7 +158,7 @@ def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
                     with _opened(source) as (_, image):
                         if 0 not in image.size:
                             return image.height, image.width
-                except Exception:  # noqa: BLE001, S112  damage can raise anything; decoding says what is wrong
+                except Exception:  # noqa: BLE001, S112  damage can raise anything; decoding reports it
                     continue
     return None
 
@@ -166,27 +166,27 @@ def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
 def decode_all(
     chunks: Iterable[Sequence[Source]], count: int, size: tuple[int, int] | None, where: str, *, resize: bool
 ) -> Decoded:
-    """Decode a split, a chunk at a time, in as many threads as there are cores, each straight into its place.
+    """Decode a split chunk by chunk, with one thread per core; each image is written directly into the result.
 
     Args:
-        chunks: the images, in order; not more than one chunk is held at a time.
-        count: how many images there are in all.
-        size: height and width of all; None where not even one header can be read.
-        where: the split, as messages shall call it.
-        resize: whether to bring images to ``size``, which is square then. Otherwise one of another size ends
-            decoding after its chunk, and the sizes stand in the result's ``complaint``.
+        chunks: the images, in order; only one chunk is in memory at a time.
+        count: number of images in all chunks.
+        size: height and width of the images; None if not even one header can be read.
+        where: name of the split, for messages.
+        resize: whether to resize images to ``size``, which must then be square. Otherwise an image of another size ends
+            decoding after its chunk, and the result's ``problem`` names both sizes.
     """
     images = np.empty((count, 3, *(size or (1, 1))), dtype=np.uint8)
     digests = np.full(count, NO_CONTENT, dtype=np.int64)
     broken: dict[int, str] = {}
-    complaint = ""
+    problem = ""
     place = 0
 
     def decode(start: int, group: Sequence[Source]) -> list[str | tuple[int, ...]]:
         return [into(start + offset, source) for offset, source in enumerate(group)]
 
     def into(place: int, source: Source) -> str | tuple[int, ...]:
-        """Put one image in its place; return why there is none, or its shape."""
+        """Decode one image into its place; return its shape, or why it cannot be read."""
         try:
             image, digest = decode_image(source, images.shape[-1] if resize else None)
         except OSError as error:
@@ -204,30 +204,30 @@ def decode_all(
                 if isinstance(outcome, str):
                     broken[number] = outcome
                 elif outcome != images.shape[1:]:
-                    complaint = complaint or _two_sizes(where, images.shape[1:], outcome)
+                    problem = problem or _two_sizes(where, images.shape[1:], outcome)
             place += len(chunk)
-            if complaint:
+            if problem:
                 break
-    assert place == count or complaint
+    assert place == count or problem
     places = np.delete(np.arange(count), list(broken))
     move_to_front(images, places)
     return Decoded(
         torch.from_numpy(images[: len(places)]), torch.from_numpy(digests[places]), places, tuple(broken),
-        tuple(broken.values()), complaint,
+        tuple(broken.values()), problem,
     )  # fmt: skip
 
 
 @contextmanager
 def _pillow_silent() -> Iterator[None]:
-    """Without Pillow's remarks about odd metadata, and about bombs, which are handled."""
+    """Silence Pillow's warnings about odd metadata and about decompression bombs, which are handled."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def move_to_front(images: NDArray[np.uint8], places: NDArray[np.int64]) -> None:
-    """Move the rows at ``places``, which ascend, to the front of an array in their order: a copy would double it."""
-    first = int((places == np.arange(len(places))).sum())  # these rows, none before them missing, stay
+    """Move the rows at ascending ``places`` to the front of an array in place: a copy would double the memory."""
+    first = int((places == np.arange(len(places))).sum())  # rows before the first gap stay
     for start in range(first, len(places), _GROUP):
         images[start : min(start + _GROUP, len(places))] = images[places[start : start + _GROUP]]
 

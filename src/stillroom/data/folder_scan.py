@@ -1,4 +1,4 @@
-"""Finding the images below a class folder, through links but never in a circle."""
+"""Find the class folders of a split and the image files in them; links are followed, cycles end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _Identity = tuple[int, int]
 
 
 class FolderScan:
-    """A walk through the class folders of one split that remembers where it has been.
+    """Scan of the class folders of one split.
 
-    A folder that is reached twice within a class counts once. One that lies in two classes, or above the split,
-    would put images under a wrong label: it is a fault, as are links that lead nowhere and folders that cannot be
-    opened. Hidden folders and macOS's ``._`` files are left alone.
+    A folder that is reached twice within a class counts once. A folder that is reached from two classes, or that
+    contains the split, would give images a wrong label: this is a fault, as are broken links and folders that cannot be
+    opened. Hidden folders and macOS's ``._`` files are ignored.
 
     Args:
-        split: the folder that holds the class folders.
-        root: the folder of the set, which messages leave out.
+        split: the folder that contains the class folders.
+        root: the folder of the set; messages name paths relative to it.
     """
 
     def __init__(self, split: Path, root: Path) -> None:
@@ -35,9 +35,9 @@ class FolderScan:
         self._elsewhere: list[str] = []
 
     def class_folders(self, depth: int = 1) -> list[Path]:
-        """Return the sorted folders so many levels below the split, hidden ones left out.
+        """Return the sorted folders ``depth`` levels below the split, without hidden ones.
 
-        Images on the way, which lie in no class folder, are added to ``outside``.
+        Images above that level, which are in no class folder, are added to ``outside``.
         """
         folders = [self.split]
         for _ in range(depth):
@@ -47,7 +47,7 @@ class FolderScan:
         return sorted(folders)
 
     def images(self, folder: Path) -> list[Path]:
-        """Return everything below a class folder that is called like an image, sorted."""
+        """Return all files below a class folder that have an image suffix, sorted."""
         found: list[Path] = []
         waiting, visited = [folder], set()
         while waiting:
@@ -63,11 +63,11 @@ class FolderScan:
             found += files
             waiting += [path for path in folders if not path.name.startswith(".")]
             if not folders and not files and here != folder and here.suffix.lower() in IMAGES:
-                found.append(here)  # no image but a folder called like one, as a broken download leaves it
+                found.append(here)  # an empty folder named like an image, as a failed download leaves it
         return sorted(found)
 
     def _entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Return the folders and what is called like an image."""
+        """Return the folders and the files with an image suffix."""
         folders: list[Path] = []
         files: list[Path] = []
         try:
@@ -89,11 +89,11 @@ class FolderScan:
 
     @property
     def faults(self) -> int:
-        """How many faults were found so far."""
+        """Number of faults found so far."""
         return len(self._closed) + len(self._nowhere) + len(self._elsewhere)
 
-    def complaints(self) -> list[str]:
-        """Return what was wrong on the way."""
+    def problems(self) -> list[str]:
+        """Return one message for each kind of fault."""
         told = (
             (self._closed, "folder", "that cannot be opened", "check that it is there and allowed"),
             (self._nowhere, "link", "leading nowhere", "repair or remove"),
@@ -107,7 +107,7 @@ class FolderScan:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links in a circle
+    except OSError:  # cyclic links
         return False
 
 

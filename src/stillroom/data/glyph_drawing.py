@@ -1,7 +1,7 @@
-"""How an image of Glyphs-100 is drawn: masks rendered once per font and character, the rest in batches.
+"""Draw the images of Glyphs-100: character masks are rendered once per font, everything else in batches.
 
-Every random number comes from a Philox generator keyed by (seed, split, block of ids), and tensors only go
-through element-wise arithmetic and sampling, so the bytes do not depend on the number of threads.
+Every random number comes from a Philox generator keyed by (seed, split, block of ids). Tensors only go through
+element-wise arithmetic and sampling, so the bytes do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stillroom.extras import require
 
 SIDE = 32  # pixels of a finished image
 BLOCK = 500  # images drawn from one generator; part of the definition of the set
-_CANVAS, _INK = 64, 48  # a mask and the longest side of its character
+_CANVAS, _INK = 64, 48  # side of a mask, and longest side of the character in it
 _SUPERSAMPLE = 2  # thin strokes would alias without it
 _LUMA = (0.299, 0.587, 0.114)
 _NEIGHBOURS, _STROKES = 2, 3
@@ -28,16 +28,16 @@ _NEIGHBOURS, _STROKES = 2, 3
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How hard the images are; part of the cache key. Lengths in pixels, colours in [0, 1].
+    """Difficulty of the images; part of the cache key. Lengths are in pixels, colours in [0, 1].
 
     Attributes:
         size: longest side of the character, low and high.
         stretch: largest relative difference between horizontal and vertical scale.
-        rotate: largest rotation either way, degrees.
-        shear: largest horizontal shear either way.
-        shift: largest move of the centre either way along each axis.
+        rotate: largest rotation in either direction, degrees.
+        shear: largest horizontal shear in either direction.
+        shift: largest shift of the centre in either direction along each axis.
         contrast: brightness difference between character and background, low and high.
-        chroma: strength of the colours beside brightness.
+        chroma: strength of colour differences at equal brightness.
         texture: strength of the blotches in the background; characters get half of it.
         gradient: largest brightness change across the background.
         neighbour: probability of each of the two neighbouring characters.
@@ -116,7 +116,7 @@ def draw_block(
         fonts: rows of ``masks`` to draw from.
         labels: int64 (n,), n <= BLOCK; column of ``masks`` for each image.
         key: (seed, split, block); a shorter block is a prefix of the full one.
-        hard: how hard the images are.
+        hard: difficulty of the images.
 
     Returns:
         uint8 tensor (n, 3, 32, 32).
@@ -145,7 +145,7 @@ def draw_block(
 
 
 class _Draws:
-    """Random columns for a block: always drawn for BLOCK rows, so a shorter block is a prefix."""
+    """Random numbers for a block: always drawn for BLOCK rows, so a shorter block is a prefix."""
 
     def __init__(self, generator: np.random.Generator, n: int) -> None:
         self._generator = generator
@@ -171,7 +171,7 @@ class _Draws:
 
 @dataclass(frozen=True, slots=True)
 class _Placement:
-    """Where characters lie: centre and size in pixels, and the rest of the affine map."""
+    """Placement of characters: centre and size in pixels, and the rest of the affine map."""
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
@@ -193,7 +193,7 @@ def _placement(draw: _Draws, hard: Difficulty) -> _Placement:
 
 
 def _neighbour_placement(draw: _Draws, place: _Placement, hard: Difficulty) -> _Placement:
-    """Put a neighbour beside the character, more often along the line of writing than above or below."""
+    """Place a neighbour beside the character, near the line of writing."""
     heading = draw.uniform(-0.6, 0.6) + np.pi * draw.integers(2) + place.angle
     gap = draw.uniform(*hard.neighbour_gap) * place.size
     return _Placement(
@@ -227,17 +227,17 @@ def _plane(values: NDArray[np.float64]) -> Tensor:
 
 
 def _colours(draw: _Draws, hard: Difficulty) -> tuple[Tensor, Tensor]:
-    """Return colours (n, 3, 1, 1) of background and character, apart in brightness by the contrast."""
+    """Return colours (n, 3, 1, 1) of background and character, whose brightness differs by the contrast."""
     paper = draw.uniform(0.1, 0.9)
     step = draw.uniform(*hard.contrast)
-    # Step towards the side with room, or either way where both have it.
+    # Brighter or darker, whichever stays in range; either at random where both do.
     up = np.where(paper + step > 0.95, False, np.where(paper - step < 0.05, True, draw.uniform(0, 1) < 0.5))
     ink = paper + np.where(up, step, -step)
     return draw.column(paper) + _hue(draw, hard.chroma), draw.column(ink) + _hue(draw, hard.chroma)
 
 
 def _hue(draw: _Draws, strength: float) -> Tensor:
-    """Return colour offsets (n, 3, 1, 1) that leave brightness as it is."""
+    """Return colour offsets (n, 3, 1, 1) that do not change brightness."""
     channels = [draw.uniform(-strength, strength) for _ in _LUMA]
     brightness = sum(weight * channel for weight, channel in zip(_LUMA, channels, strict=True))
     return torch.cat([draw.column(channel - brightness) for channel in channels], dim=1)

@@ -1,10 +1,9 @@
-"""Glyphs-100: a set of 100 characters that people confuse, drawn on the spot from fonts inside matplotlib.
+"""Glyphs-100: a data set of 100 characters that look alike, drawn from fonts inside matplotlib.
 
-It needs no download and is made in seconds, so a tutorial, a test and a benchmark can train on something
-real. Characters come in groups that look alike (O Q 0 Θ, b 6 б δ, w ω ш щ, ...), but no two share an
-outline in any font used. The test split has fonts that the training split never shows, so it measures
-generalisation.
-Left-right flips change some characters into others (b and d, N and И): train without them.
+It needs no download and is drawn in seconds, for tutorials, tests and benchmarks. Characters come in groups that look
+alike (O Q 0 Θ, b 6 б δ, w ω ш щ, ...), but no two share an outline in any font used. The test split has fonts that the
+training split does not have, so it measures generalisation. Train without left-right flips: they turn some characters
+into others (b and d, N and И).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from stillroom.data.glyph_drawing import BLOCK, SIDE, Difficulty, draw_block, gl
 from stillroom.data.image_set import ImageSet
 from stillroom.errors import InputError
 
-VERSION = 1  # raise when the images change for a reason that the cache key does not show
+VERSION = 1  # increase it when the images change but nothing else in the cache key does
 DIFFICULTY = Difficulty()
 
 CHARACTERS = "OQ0ΘФØ©@CGeєεEDPRBß8β6бbδðρþЬЪы9gqaæœ3ЭξζςS5$2Z7TτΣ§1Ii!jJ†‡LΓҐFfrtuυνμyγYnηhHИNMmwωшщцчЯAΔЛλKЖXχψφЮ"
@@ -59,22 +58,22 @@ def glyphs100(
     cache: str | os.PathLike[str] | None = None,
     difficulty: Difficulty = DIFFICULTY,
 ) -> tuple[ImageSet, ImageSet]:
-    """Return the training and the test split, from the cache when they are there.
+    """Return the training and the test split, from the cache if they are there.
 
-    The image with id i shows class ``i % 100``, so a smaller set is the beginning of a bigger one.
+    The image with id i is of class ``i % 100``, so a smaller set is the beginning of a larger one.
 
     Args:
         seed: >= 0; another seed draws other images.
         train_per_class: training images of each class, >= 1.
         test_per_class: test images of each class, >= 1.
-        cache: folder to keep the set in; by default ``$STILLROOM_CACHE`` or the user's cache folder.
-        difficulty: how hard the images are.
+        cache: folder for the cached set; by default ``$STILLROOM_CACHE`` or the user's cache folder.
+        difficulty: difficulty of the images.
 
     Returns:
         Two image sets with uint8 images (100 * per class, 3, 32, 32).
 
     Raises:
-        InputError: a negative seed, or less than one image a class.
+        InputError: a negative seed, or less than one image per class.
     """
     for name, value, least in (
         ("seed", seed, 0),
@@ -121,7 +120,7 @@ def _write(file: IO[bytes], train: Tensor, test: Tensor) -> None:
 
 
 def _read(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
-    """Return the cached images, or None when there is no whole file of the right shape."""
+    """Return the cached images, or None if there is no complete file with images of this shape."""
     try:
         if not path.is_file():
             return None
@@ -132,6 +131,6 @@ def _read(path: Path, sizes: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
         return None
     for array, count in zip((train, test), sizes, strict=True):
         if array.shape != (count, 3, SIDE, SIDE) or array.dtype != np.uint8:
-            _log.warning("cache %s holds something else; drawing the set again", path)
+            _log.warning("cache %s has other content; drawing the set again", path)
             return None
     return torch.from_numpy(train), torch.from_numpy(test)

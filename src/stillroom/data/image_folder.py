@@ -1,4 +1,4 @@
-"""Sets that lie in folders of image files: one folder a class, split or not."""
+"""List the images of an image folder: one folder per class, with or without train and val folders."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def list_image_folder(root: Path, depth: int = 1) -> tuple[Listing, Listing | No
 
     Args:
         root: the folder.
-        depth: how many levels below the split the class folders lie; every image below one is of its class.
+        depth: how many levels below the split the class folders are; every image below one is of its class.
 
     Returns:
-        The training and the validation listing; the latter None when it has to be split off. What is wrong with
-        the folders (none, empty ones, classes that differ) stands in their ``complaints``.
+        The training and the validation listing; the second is None if there is no validation folder. Problems with the
+        folders (none, empty ones, classes that differ) are in their ``problems``.
     """
     if not _is_split(root):
         return list_classes(root, root, depth), None
@@ -37,12 +37,12 @@ def list_image_folder(root: Path, depth: int = 1) -> tuple[Listing, Listing | No
         return train, None
     val = list_classes(val_folder, root, depth)
     if train.classes != val.classes:
-        val = replace(val, complaints=(*val.complaints, _difference(train, val)))
+        val = replace(val, problems=(*val.problems, _difference(train, val)))
     return train, val
 
 
 def _is_split(root: Path) -> bool:
-    """Whether ``train`` is a split: it has folders of its own, or nothing beside it could be a class."""
+    """Whether ``train`` is a split and not a class: it contains folders, or no folder beside it can be a class."""
     train = root / "train"
     if not train.is_dir():
         return False
@@ -51,17 +51,17 @@ def _is_split(root: Path) -> bool:
 
 
 def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
-    """List the images of one split, one folder a class.
+    """List the images of one split, one folder per class.
 
     Args:
-        split: the folder that holds the class folders.
-        root: the folder of the set; names are paths below it.
-        depth: how many levels below the split the class folders lie.
+        split: the folder that contains the class folders.
+        root: the folder of the set; names are paths relative to it.
+        depth: how many levels below the split the class folders are.
     """
     scan = FolderScan(split, root)
     folders = scan.class_folders(depth)
     names = tuple(folder.relative_to(split).as_posix() for folder in folders)
-    complaints = _class_complaints(split, names, scan, depth) if folders or not scan.faults else []
+    problems = _class_problems(split, names, scan, depth) if folders or not scan.faults else []
     files: list[Path] = []
     labels: list[int] = []
     empty: list[str] = []
@@ -75,22 +75,22 @@ def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
         files += own
         labels += [label] * len(own)
     if empty:
-        complaints.append(
+        problems.append(
             f"{counted(len(empty), 'class folder')} with no images: {first_few(empty)}; add some or remove the folder"
         )
-    complaints += scan.complaints()
+    problems += scan.problems()
     notes = _notes(split, scan.outside, nested, depth)
-    return replace(from_files(split, root, files, labels, names, complaints), notes=notes)
+    return replace(from_files(split, root, files, labels, names, problems), notes=notes)
 
 
 def _folders_inside(folder: Path, files: Sequence[Path]) -> list[Path]:
-    """Return the folders right below a class folder, where two or more hold all of its images: maybe classes."""
+    """Return the subfolders of a class folder if two or more contain all of its images: they may be the classes."""
     below = {folder / file.relative_to(folder).parts[0] for file in files}
     return sorted(below) if len(below) > 1 and below.isdisjoint(files) else []
 
 
 def _notes(split: Path, outside: Sequence[Path], nested: Sequence[Sequence[Path]], depth: int) -> tuple[str, ...]:
-    """Say what may not be meant: folders inside class folders, and images outside of them."""
+    """Warn about folders inside class folders, and about images outside of class folders."""
     notes = []
     inner = [folder.relative_to(split).as_posix() for folders in nested for folder in folders]
     if inner:
@@ -98,15 +98,15 @@ def _notes(split: Path, outside: Sequence[Path], nested: Sequence[Sequence[Path]
         notes.append(
             f"{many} of the {len(nested)} class folders of {shown(split)} have {len(inner):,} folders with images "
             f"inside ({first_few(inner)}), which all count as the outer class; class_depth={depth + 1} makes the inner "
-            "ones the classes"
+            "folders the classes"
         )
     if outside:
         names = first_few([file.relative_to(split).as_posix() for file in outside])
-        notes.append(f"{counted(len(outside), 'image')} of {shown(split)} in no class folder left out: {names}")
+        notes.append(f"{counted(len(outside), 'image')} of {shown(split)} outside of class folders left out: {names}")
     return tuple(notes)
 
 
-def _class_complaints(split: Path, names: Sequence[str], scan: FolderScan, depth: int) -> list[str]:
+def _class_problems(split: Path, names: Sequence[str], scan: FolderScan, depth: int) -> list[str]:
     if len(names) < 2:
         found = first_few([f"only {name!r}" for name in names]) or "none"
         images = f"holds {counted(len(scan.outside), 'image')} and " if scan.outside else ""
@@ -117,11 +117,11 @@ def _class_complaints(split: Path, names: Sequence[str], scan: FolderScan, depth
             f"of its own, like {shown(split)}/CLASS/IMAGE.png{inside}"
         ]
     if all(name.lower() in _LIKE_SPLITS for name in names):
-        return [f"the folders of {split} are called like splits ({first_few(names)}); call them 'train' and 'val'"]
+        return [f"the folders of {split} are named like splits ({first_few(names)}); name them 'train' and 'val'"]
     bytes_in = [name for name in names if any("\udc80" <= letter <= "\udcff" for letter in name)]
     if bytes_in:
         count = counted(len(bytes_in), "class folder")
-        return [f"{count} with a name that is no UTF-8 text: {first_few(bytes_in)}; rename"]
+        return [f"{count} with a name that is not UTF-8 text: {first_few(bytes_in)}; rename"]
     return []
 
 
@@ -131,7 +131,7 @@ def from_files(
     files: Sequence[Path],
     labels: Sequence[int],
     classes: tuple[str, ...],
-    complaints: Sequence[str] = (),
+    problems: Sequence[str] = (),
 ) -> Listing:
     """Make a listing of image files below ``root``."""
 
@@ -140,7 +140,7 @@ def from_files(
             yield files[start : start + _CHUNK]
 
     names = [path.relative_to(root).as_posix() for path in files]
-    return Listing(str(split), names, np.asarray(labels, dtype=np.int64), classes, chunks, tuple(complaints))
+    return Listing(str(split), names, np.asarray(labels, dtype=np.int64), classes, chunks, tuple(problems))
 
 
 def _difference(train: Listing, val: Listing) -> str:

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
-    """Images of one size with their labels.
+    """Images of one size with labels, ids and class names.
 
     Attributes:
         images: uint8 tensor (N, C, H, W) on the CPU.
         labels: int64 tensor (N,), values in [0, len(classes)).
-        ids: int64 tensor (N,), the place of each image in the full set, without repeats.
+        ids: int64 tensor (N,), the index of each image in the full set, each once.
         classes: the names of the classes.
-        digests: int64 tensor (N,), a hash of the file each image was decoded from, or of its pixels; None where none
-            was taken yet (:meth:`content` hashes the pixels then).
+        digests: int64 tensor (N,), a hash of each image's file or of its pixels; None if not computed; then
+            :meth:`content` hashes the pixels.
 
     Raises:
-        InputError: a tensor of another type or shape, or a label without a class.
+        InputError: a tensor has another type or shape, or a label has no class.
     """
 
     images: Tensor
@@ -55,14 +55,14 @@ class ImageSet:
         return len(self.images)
 
     def select(self, first_classes: int | None = None, per_class: int | None = None) -> ImageSet:
-        """Return a smaller set in id order; every image keeps its id.
+        """Return a subset in id order; every image keeps its id.
 
         Args:
-            first_classes: keep the first so many classes, from 2 to all of them.
-            per_class: keep the first so many images of each class in id order, >= 1.
+            first_classes: keep only this many classes, the first ones; from 2 to all.
+            per_class: keep only this many images of each class, the first in id order; >= 1.
 
         Raises:
-            InputError: more classes or images asked for than there are, or too few.
+            InputError: fewer than 2 classes or 1 image, or more than there are.
         """
         count = len(self.classes) if first_classes is None else first_classes
         if not 2 <= count <= len(self.classes) and first_classes is not None:
@@ -76,16 +76,16 @@ class ImageSet:
         return replace(self.at(kept), classes=self.classes[:count])
 
     def at(self, places: Tensor) -> ImageSet:
-        """Return the images at some places, int64 (n,), as a set of its own."""
+        """Return the images at the indices ``places``, int64 (n,), as a set."""
         digests = None if self.digests is None else self.digests[places]
         return ImageSet(self.images[places], self.labels[places], self.ids[places], self.classes, digests)
 
     def content(self) -> Tensor:
-        """Return what tells equal images, int64 (N,): a hash of each one's file, or of its pixels."""
+        """Return the content hashes, int64 (N,): equal for equal image files, or equal pixels."""
         return hash_images(self.images) if self.digests is None else self.digests
 
     def hashed(self) -> ImageSet:
-        """Return the same images with :meth:`content` at hand, so that it is computed once."""
+        """Return the same images with :meth:`content` computed and stored."""
         return replace(self, digests=self.content())
 
     def _first_of_each(self, kept: Tensor, classes: int, per_class: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A split as it lies on disk: what each image is called, its label, and how to get at it."""
+"""Listing of a split before it is decoded: the name, label and source of each image."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from stillroom.formatting import counted
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing:
-    """The images of one split before they are decoded.
+    """The images of one split, not decoded yet.
 
     Attributes:
-        where: the split's folder or file, for messages.
-        names: one an image, unique in the split; paths or rows.
+        where: the folder or file of the split, for messages.
+        names: paths or rows of the images, unique in the split.
         labels: int64 array (n,), values in [0, len(classes)).
         classes: the names of the classes.
-        chunks: makes an iterator over the images in order, some at a time.
-        complaints: what was found wrong with the split so far; with any, it cannot be used.
-        notes: what is good to know of it.
+        chunks: returns an iterator over the images in order, in chunks.
+        problems: problems found so far; with any, the split cannot be used.
+        notes: warnings about the split.
     """
 
     where: str
@@ -35,14 +35,14 @@ class Listing:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     chunks: Callable[[], Iterator[Sequence[Source]]]
-    complaints: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def size(self, image_size: int | None) -> tuple[int, int] | None:
-        """Return height and width of the images once decoded; None where not even one header can be read.
+        """Return height and width of the decoded images, or None if not even one header can be read.
 
         Args:
-            image_size: side of the square to bring all to; None reads the header of the first.
+            image_size: side of the square that images are resized to; None reads the header of the first image.
         """
         return size_of_first(self.chunks()) if image_size is None else (image_size, image_size)
 
@@ -52,26 +52,26 @@ class Listing:
         return decode_all(self.chunks(), len(self.names), size, self.where, resize=image_size is not None)
 
     def image_set(self, decoded: Decoded) -> ImageSet:
-        """Put images and labels together.
+        """Combine decoded images with their labels.
 
         Args:
             decoded: what :meth:`decode` returned.
 
         Returns:
-            A set whose ids are the places in the listing, broken images counted, so that ids stay when an image is
-            repaired.
+            A set whose ids are indices into the listing. Broken images count too, so ids stay the same when an image
+            is repaired.
         """
         labels = torch.from_numpy(self.labels[decoded.places])
         return ImageSet(decoded.images, labels, torch.from_numpy(decoded.places), self.classes, decoded.digests)
 
     def split(self, decoded: Decoded, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
-        """Put images and labels together and hold some out for validation.
+        """Combine decoded images with their labels and hold some out for validation.
 
         Args:
-            decoded: what :meth:`decode` returned; its tensor is used up, so that only what is held out is in memory
+            decoded: what :meth:`decode` returned; its tensor is overwritten, so only held-out images are in memory
                 twice.
             val_fraction: see :func:`stillroom.data.validation_split.held_out`.
-            seed: of the choice.
+            seed: seed of the split.
 
         Returns:
             The training and the validation set, with ids as in :meth:`image_set`.
@@ -88,7 +88,7 @@ class Listing:
         return train, val
 
     def too_small_to_split(self) -> str:
-        """Return a complaint about classes of a single image, of which none can be held out, or nothing."""
+        """Return a message about classes with a single image, which cannot be split; empty if there are none."""
         counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
         single = [self.classes[label] for label in np.flatnonzero(counts == 1)]
         if not single:

@@ -66,7 +66,7 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
         InputError: the set cannot be used; the message names all problems.
     """
     listings = [train] if val is None else [train, val]
-    report = ProblemReport(str(folder), [complaint for listing in listings for complaint in listing.complaints])
+    report = ProblemReport(str(folder), [problem for listing in listings for problem in listing.problems])
     if val is None:
         report.add(train.too_small_to_split())
     with report.catching():
@@ -75,7 +75,7 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
         for listing in listings:
             with report.catching():
                 decoded.append(listing.decode(options.image_size))
-            if len(decoded) < len(listings) and (not decoded or decoded[-1].complaint):
+            if len(decoded) < len(listings) and (not decoded or decoded[-1].problem):
                 break  # the other split would only report the same
         broken = _broken(listings, decoded, report, options.skip_broken)
     report.close()
@@ -129,7 +129,7 @@ def _broken(
     names: list[str] = []
     reasons: list[str] = []
     for listing, images in zip(listings, decoded, strict=False):
-        report.add(images.complaint)
+        report.add(images.problem)
         names += [shown(listing.names[place]) for place in images.broken]
         reasons += images.reasons
     with report.catching():

@@ -1,4 +1,4 @@
-"""Whether a set of images fits into memory, known from its count and size before one is decoded."""
+"""Check before decoding whether a set of images fits into memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import psutil
 
 from stillroom.errors import InputError
 
-_SPARE = 0.8  # fraction of the free memory that a set may take: batches, models and the rest live there too
+_USABLE = 0.8  # fraction of the free memory that a set may take; batches, models and the rest need memory too
 
 
 def copies_here() -> int:
-    """How many processes of this machine are about to hold the set this process loads.
+    """Return how many copies of the set this process must find memory for.
 
-    torchrun says how many there are. The first of them asks for all; the others find the memory already in use.
+    Under torchrun each process holds a copy. The first process of a machine counts all of them. The others count one,
+    since the first copies may be in memory already.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return 1
@@ -22,17 +23,17 @@ def copies_here() -> int:
 
 
 def check_memory(needed: int, what: str, copies: int = 1) -> None:
-    """Refuse a set that would not fit into memory.
+    """Refuse a set that does not fit into memory.
 
     Args:
-        needed: bytes of one copy, at the moment when it takes most.
+        needed: peak bytes of one copy.
         what: what needs them, for the message.
-        copies: how many processes of this machine hold one each.
+        copies: number of copies on this machine, one per process.
 
     Raises:
         InputError: more is needed than is free.
     """
-    free = psutil.virtual_memory().available * _SPARE
+    free = psutil.virtual_memory().available * _USABLE
     if needed * copies <= free:
         return
     each, fewer = (

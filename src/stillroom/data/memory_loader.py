@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 
 
 class MemoryLoader:
-    """Batches of a set that lies in memory: on the device as uint8, augmented and normalised batch by batch.
+    """Loader for an image set in memory: uint8 on the device, augmented and normalised batch by batch.
 
-    Order and augmentation are functions of (seed, epoch, sample id) alone. The same image gets the same
-    view whatever the batch size, the number of processes, the subset or the step an epoch is resumed at.
+    Order and augmentation depend on (seed, epoch, sample id) only. An image gets the same view for any batch size,
+    number of processes, subset, or step at which an epoch is resumed.
 
     ``batch_size`` counts the images of all processes. Position ``p`` of an epoch's order belongs to process
-    ``p % world_size``, so that the steps of an epoch and the images of each step are the same under any number of
-    processes, whether it divides the batch or not. A process that has no image in the last batch gets one image of
-    another process in its place (``Batch.stand_in``). Without shuffling every image comes exactly once. With shuffling
-    a last batch of one image is dropped, because batch norm cannot learn from one.
+    ``p % world_size``, so the steps of an epoch and the images of each step are the same for any number of processes,
+    whether it divides the batch or not. A process without an image in the last batch gets an image of another process
+    (``Batch.stand_in``). Without shuffling every image comes exactly once. With shuffling a last batch of one image is
+    dropped, because batch norm cannot learn from one.
 
     Args:
         images: the set.
-        batch_size: images in a step over all processes; at least ``world_size``.
+        batch_size: images per step over all processes; at least ``world_size``.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1], > 0.
-        augment: changes to draw; None shows the images as they are.
-        strong: also give every image in a second view: ``augment`` drawn anew, then two random operations and a
+        augment: augmentation; None for none.
+        strong: also make a second view of every image: ``augment`` drawn anew, then two random operations and a
             cut-out square (see ``stillroom.data.strong_augment``); for 1 or 3 channels.
         shuffle: a new order in every epoch; False keeps the set's order.
         seed: >= 0.
-        device: where the set is kept and the batches are made.
+        device: where the set is stored and the batches are made.
         channels_last: memory format of the batches.
-        drop_last: leave out the last batch when it is not full.
+        drop_last: drop the last batch if it is not full.
         rank: this process, in [0, world_size).
         world_size: number of processes.
 
     Raises:
-        InputError: an argument outside its range, an empty set, or one that the device has no room for.
+        InputError: an argument is outside its range, the set is empty, or it does not fit into the device's memory.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class MemoryLoader:
         self._format = torch.channels_last if channels_last else torch.contiguous_format
         self._images = self._on_device(images.images)
         self._labels, self._ids = images.labels.to(self.device), images.ids.to(self.device)
-        spread = torch.tensor(std, dtype=torch.float64)
+        deviation = torch.tensor(std, dtype=torch.float64)
         # (v / 255 - mean) / std as one multiplication and one addition.
-        self._scale = (1 / (255 * spread)).float().view(1, -1, 1, 1).to(self.device)
-        self._offset = (-torch.tensor(mean, dtype=torch.float64) / spread).float().view(1, -1, 1, 1).to(self.device)
+        self._scale = (1 / (255 * deviation)).float().view(1, -1, 1, 1).to(self.device)
+        self._offset = (-torch.tensor(mean, dtype=torch.float64) / deviation).float().view(1, -1, 1, 1).to(self.device)
 
     def _check(self, mean: Sequence[float], std: Sequence[float]) -> None:
         channels = self.images.images.shape[1]
@@ -113,10 +113,10 @@ class MemoryLoader:
             check_channels(channels)
 
     def _on_device(self, images: Tensor) -> Tensor:
-        """The set where the batches are made."""
+        """Copy the images to the device."""
         try:
             return images.to(self.device)
-        except RuntimeError as error:  # torch.OutOfMemoryError, and what other devices raise in its place
+        except RuntimeError as error:  # torch.OutOfMemoryError, or another error on other devices
             if "out of memory" not in str(error):
                 raise
             raise InputError(
@@ -145,11 +145,11 @@ class MemoryLoader:
         return len(range(self.rank, step * self.batch_size, self.world_size))
 
     def first_owner(self, step: int) -> int:
-        """Return the process that the first image of a step belongs to; the next image is the next process's."""
+        """Return the rank of the process that has the first image of a step; the next rank has the next image."""
         return step * self.batch_size % self.world_size
 
     def order(self, epoch: int) -> Tensor:
-        """Return the places in the set, int64 (N,) on the CPU, in the order all processes go through them."""
+        """Return the order of an epoch: indices into the set, int64 (N,) on the CPU, the same in all processes."""
         if not self.shuffle:
             return torch.arange(len(self.images))
         ids = self.images.ids.numpy()
@@ -161,7 +161,7 @@ class MemoryLoader:
 
         Args:
             epoch: >= 0; the same number gives the same batches.
-            start_step: the first step to make, to resume an epoch.
+            start_step: the first step, to resume an epoch.
 
         Yields:
             Batches with this process's float32 images (about B / world_size, C, H, W) on the device.
@@ -183,7 +183,7 @@ class MemoryLoader:
             )
 
     def _own(self, step: int) -> tuple[slice, bool]:
-        """The positions of a step that belong to this process; the step's first one in place of none."""
+        """The positions of a step for this process, or one as a stand-in, and whether it is a stand-in."""
         start = step * self.batch_size
         stop = min(start + self.batch_size, len(self.images))
         first = start + (self.rank - start) % self.world_size
@@ -205,7 +205,7 @@ class MemoryLoader:
         return images.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._offset)
 
     def _strong_view(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """Return what turns images, given their places on the device and on the CPU, into the strong view."""
+        """Return a function (images, indices on the device, indices on the CPU) -> strong view."""
         from stillroom.data.strong_augment import apply_strong, draw_strong
 
         height, width = self.images.images.shape[2:]

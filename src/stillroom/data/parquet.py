@@ -1,4 +1,4 @@
-"""Sets in Parquet files as Hugging Face keeps them: a column of encoded images and one of labels."""
+"""List the images of Parquet files in the Hugging Face layout: a column of encoded images and one of labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IMAGE = ("image", "img")
 _LABEL = ("label", "labels", "fine_label")
 _VAL = ("validation", "val", "test")
 _CHUNK = 2048
-_BYTES_AT_ONCE = 2**27  # of encoded images, before the row that goes beyond
+_BYTES_AT_ONCE = 2**27  # bytes of encoded images to read at a time
 
 _Labels = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ def find_parquet(root: Path) -> tuple[list[Path], list[Path]] | None:
     """Find the files of the training and the validation split, in the folder or its ``data`` folder.
 
     Returns:
-        Sorted files of both splits, the second list empty when there are none; None when nothing is there.
+        Sorted files of both splits, the second list empty if there are none; None if there are no Parquet files.
     """
     for folder in (root, root / "data"):
         train = sorted(folder.glob("train*.parquet"))
@@ -45,19 +45,19 @@ def find_parquet(root: Path) -> tuple[list[Path], list[Path]] | None:
 def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, Listing | None]:
     """List the rows of both splits.
 
-    Class names come from the schema metadata under ``huggingface``, otherwise classes are called by number.
+    Class names come from the schema metadata under ``huggingface``; otherwise classes are named by number.
 
     Args:
         train: at least one file.
         val: possibly none.
 
     Returns:
-        The training and the validation listing; the latter None when it has to be split off. What is wrong with
-        the labels and class names (missing, out of range, differing between files) stands in the ``complaints`` of
-        the first; such labels are -1 in the listing.
+        The training and the validation listing; the second is None if there are no validation files. Problems with
+        labels and class names (missing, out of range, different between files) are in the ``problems`` of the first;
+        such labels are -1 in the listing.
 
     Raises:
-        InputError: files that cannot be read or lack a column; the message names all of them.
+        InputError: files cannot be read or have no such column; the message names all of them.
     """
     report = ProblemReport(str(train[0].parent))
     files = [_opened(paths, report) for paths in (train, val)]
@@ -74,13 +74,13 @@ def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, L
     for split in files:
         if split and not any(len(file.labels) for file in split):
             report.add(f"{first_few([str(file.path) for file in split])} has no rows; give a split with images")
-    complaints = tuple(report.complaints)
-    return _listing(files[0], classes, complaints), _listing(files[1], classes) if files[1] else None
+    problems = tuple(report.problems)
+    return _listing(files[0], classes, problems), _listing(files[1], classes) if files[1] else None
 
 
 @dataclass
 class _File:
-    """An open Parquet file, the columns that matter, and its labels: below 0 where there is none."""
+    """An open Parquet file, the names of its columns, and its labels: below 0 where there is none."""
 
     path: Path
     file: Any
@@ -101,7 +101,7 @@ def _open(path: Path) -> _File:
     import pyarrow.parquet as pq
 
     if not path.is_file():  # a pipe would block for ever
-        raise InputError(f"{shown(path)} is no ordinary file; fetch it again")
+        raise InputError(f"{shown(path)} is not a regular file; download it again")
     try:
         file = pq.ParquetFile(path)  # type: ignore[no-untyped-call]
         schema = file.schema_arrow
@@ -139,18 +139,18 @@ def _columns(path: Path, schema: Any) -> tuple[str, str]:
 
 
 def _unreadable_errors() -> tuple[type[Exception], ...]:
-    # Imported late, as it is slow.
+    # Imported late because it is slow.
     arrow: type[Exception] = importlib.import_module("pyarrow").ArrowException
     return arrow, OSError, ValueError
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     reason = shown(str(error).splitlines()[0] if str(error) else type(error).__name__)
-    return InputError(f"{path} is not a readable Parquet file ({reason}); fetch it again")
+    return InputError(f"{path} is not a readable Parquet file ({reason}); download it again")
 
 
 def _mend_labels(file: _File, classes: int) -> str:
-    """Set labels that cannot be to -1 and return a complaint about them, or nothing."""
+    """Set missing and out-of-range labels to -1; return a message about them, or an empty string."""
     missing, beyond = (file.labels < 0).nonzero()[0], (file.labels >= classes).nonzero()[0]
     told = []
     if len(missing):
@@ -160,11 +160,11 @@ def _mend_labels(file: _File, classes: int) -> str:
         rows = first_few([f"row {row}: {file.labels[row]}" for row in beyond])
         told.append(f"{counted(len(beyond), 'label')} of {file.path} beyond the {classes} classes ({rows})")
     file.labels[missing] = file.labels[beyond] = -1
-    return f"{', '.join(told)}; use a split with a right label for every image" if told else ""
+    return f"{', '.join(told)}; use a split with a correct label for every image" if told else ""
 
 
 def _class_names(files: Sequence[_File], report: ProblemReport) -> tuple[str, ...] | None:
-    """Return the names that all files agree on, or None where the first has none."""
+    """Return the class names of the first file, or None if it has none; report files that differ."""
     names = [_stored_names(file) for file in files]
     for file, other in zip(files[1:], names[1:], strict=True):
         if other != names[0]:
@@ -187,13 +187,13 @@ def _stored_names(file: _File) -> tuple[str, ...] | None:
 
 
 def _rows_at_once(file: _File) -> int:
-    """How many rows to read at a time: large photographs would fill the memory in their thousands."""
+    """Number of rows to read at a time, fewer for large images."""
     metadata = file.file.metadata
     size = sum(int(metadata.row_group(number).total_byte_size) for number in range(metadata.num_row_groups))
     return max(1, min(_CHUNK, _BYTES_AT_ONCE * int(metadata.num_rows) // max(1, size)))
 
 
-def _listing(files: Sequence[_File], classes: tuple[str, ...], complaints: tuple[str, ...] = ()) -> Listing:
+def _listing(files: Sequence[_File], classes: tuple[str, ...], problems: tuple[str, ...] = ()) -> Listing:
     def chunks() -> Iterator[Sequence[Source]]:
         for file in files:
             try:
@@ -204,4 +204,4 @@ def _listing(files: Sequence[_File], classes: tuple[str, ...], complaints: tuple
 
     names = [f"{file.path.name} row {row}" for file in files for row in range(len(file.labels))]
     labels = np.concatenate([file.labels for file in files])
-    return Listing(str(files[0].path), names, labels, classes, chunks, complaints)
+    return Listing(str(files[0].path), names, labels, classes, chunks, problems)

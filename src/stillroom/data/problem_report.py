@@ -1,4 +1,4 @@
-"""What is wrong with a data set, told in one error instead of one at a time."""
+"""Report all problems of a data set, broken images among them, in one error."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from stillroom.files import first_few, shown
 
 
 class ProblemReport:
-    """Gathers complaints about a set and raises them together.
+    """Collects messages about problems of a set and raises them together.
 
     Args:
         where: the folder or file, for the message.
-        complaints: what is known already.
+        problems: problems that are known already.
     """
 
-    def __init__(self, where: str, complaints: Sequence[str] = ()) -> None:
+    def __init__(self, where: str, problems: Sequence[str] = ()) -> None:
         self.where = where
-        self.complaints = list(complaints)
+        self.problems = list(problems)
 
-    def add(self, complaint: str) -> None:
-        """Note a complaint; an empty one is none."""
-        if complaint:
-            self.complaints.append(complaint)
+    def add(self, problem: str) -> None:
+        """Add a message; an empty one is ignored."""
+        if problem:
+            self.problems.append(problem)
 
     @contextmanager
     def catching(self) -> Iterator[None]:
-        """Note an InputError raised inside and go on after the block."""
+        """Add the message of an InputError that the block raises, and continue after the block."""
         try:
             yield
         except InputError as error:
             self.add(str(error))
 
     def close(self) -> None:
-        """End the report.
+        """Raise the collected problems, if any.
 
         Raises:
-            InputError: there was a complaint; the message, one line, holds all of them.
+            InputError: there are problems; the message is one line with all of them.
         """
-        if len(self.complaints) == 1:
-            (only,) = self.complaints
+        if len(self.problems) == 1:
+            (only,) = self.problems
             raise InputError(only if self.where in only else f"{shown(self.where)}: {only}")
-        if self.complaints:
-            told = "; ".join(f"({number}) {complaint}" for number, complaint in enumerate(self.complaints, start=1))
-            raise InputError(f"{shown(self.where)} has {len(self.complaints)} problems: {told}")
+        if self.problems:
+            told = "; ".join(f"({number}) {problem}" for number, problem in enumerate(self.problems, start=1))
+            raise InputError(f"{shown(self.where)} has {len(self.problems)} problems: {told}")
 
 
 def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons: Sequence[str] = ()) -> None:
@@ -53,12 +53,12 @@ def check_broken(broken: Sequence[str], total: int, skip_broken: float, reasons:
 
     Args:
         broken: paths or rows of the unreadable images.
-        total: how many images there are, the broken ones among them.
-        skip_broken: the share of broken ones to put up with, in [0, 1].
-        reasons: why each cannot be read, for the message.
+        total: number of all images, with the broken ones.
+        skip_broken: tolerated fraction of broken images, in [0, 1].
+        reasons: why each image cannot be read, for the message.
 
     Raises:
-        InputError: more than that share is broken.
+        InputError: more than that fraction is broken.
     """
     if len(broken) <= skip_broken * total:
         return

@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 
 
 class Purpose(IntEnum):
-    """What a table of random numbers is for; part of its key, so the tables are independent."""
+    """What random numbers are used for. It is part of the key, so the tables are independent."""
 
     ORDER = 0
     AUGMENT = 1
-    STRONG_AUGMENT = 2  # the crop, flip and so on of the strong view
+    STRONG_AUGMENT = 2  # crop, flip and so on of the strong view
     STRONG = 3  # its operations and cut-out square
 
 
 def random_table(seed: int, epoch: int, purpose: Purpose, rows: int, columns: int) -> NDArray[np.float64]:
     """Draw numbers in [0, 1) of which row ``i`` depends on (seed, epoch, purpose, i) only.
 
-    Rows are drawn one after the other, so a table with more rows begins with the same ones.
+    Rows are drawn in order, so a larger table starts with the rows of a smaller one.
 
     Args:
         seed: >= 0.
         epoch: >= 0.
-        purpose: what the numbers are for.
+        purpose: what the numbers are used for.
         rows: one more than the largest sample id.
-        columns: must be the same wherever the table is drawn for the purpose.
+        columns: must always be the same for one purpose.
 
     Returns:
         float64 array (rows, columns).

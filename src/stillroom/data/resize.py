@@ -1,4 +1,4 @@
-"""Another size for images that are in memory already."""
+"""Resize images in memory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_AT_ONCE = 2**26  # values of the new images that are in float at the same time
+_AT_ONCE = 2**26  # values of resized images that are float at the same time
 
 
 def resize_all(images: Tensor, image_size: int) -> Tensor:
-    """Resize images, a few at a time, so that they are in memory once before and once after.
+    """Resize images in chunks, which keeps the memory for float values small.
 
     Args:
         images: uint8 tensor (N, C, H, W), square.

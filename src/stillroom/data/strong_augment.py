@@ -1,12 +1,11 @@
-"""The strong view of an image: two random operations and a cut-out square, drawn per (seed, epoch, sample id).
+"""Strong augmentation: two random operations and a cut-out square per image, drawn per (seed, epoch, sample id).
 
 The operations, their ranges and the square are those of RandAugment as FixMatch uses it (Sohn et al., NeurIPS
-2020, appendix), which MLKD (Jin et al., CVPR 2023) trains on. A batch is not walked through image by image:
-all its images with the same operation are changed together. torchvision takes one strength per call, so where
-strengths differ between images it supplies the far end (the grey image, the blurred one, ...) and only the
-mixing is done here.
+2020, appendix), which MLKD (Jin et al., CVPR 2023) trains on. All images of a batch with the same
+operation are changed together. torchvision takes one strength per call. Where strengths differ between images,
+torchvision computes the image at strength 0 (the grey one, the blurred one, ...) and only the mixing is done here.
 
-Importing this module imports torchvision's transforms, which is slow; nothing should do so before it has to.
+Import this module only where it is needed: it imports torchvision's transforms, which is slow.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from stillroom.data.random_table import Purpose, random_table
 from stillroom.errors import InputError
 
 TURNS = 2  # operations an image goes through
-_LARGEST_CUT = 0.5  # share of the width
+_LARGEST_CUT = 0.5  # fraction of the width
 _FILLS = {1: (128,), 3: (125, 123, 114)}  # channels -> colour of the cut-out square
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One of the changes to draw from.
+    """An operation that can be drawn.
 
     Attributes:
-        name: for people.
-        low: least strength.
+        name: for readers.
+        low: smallest strength.
         high: largest strength.
-        change: takes images, uint8 (n, C, H, W), and their strengths, float64 (n,) on the CPU; returns images.
+        change: (images uint8 (n, C, H, W), strengths float64 (n,) on the CPU) -> images.
     """
 
     name: str
@@ -54,19 +53,19 @@ class Operation:
 
 
 def _send(values: Tensor, device: torch.device) -> Tensor:
-    """Copy small tensors without waiting for the device; only CUDA is known to be done with the source by then."""
+    """Copy a small tensor to the device, without synchronising on CUDA."""
     return values.to(device, non_blocking=device.type == "cuda")
 
 
 def _along(values: Tensor, images: Tensor) -> Tensor:
-    """Bring one number an image next to the images."""
+    """Reshape one number per image to (n, 1, 1, 1), on the device of the images."""
     return _send(values.float(), images.device).view(-1, 1, 1, 1)
 
 
 def _mix(images: Tensor, strengths: Tensor, *, adjust: Callable[[Tensor, float], Tensor]) -> Tensor:
-    """Go from what ``adjust`` makes at strength 0 (0 of the image) to the image itself (strength 1)."""
+    """Interpolate between the result of ``adjust`` at strength 0 and the image itself (strength 1)."""
     far = adjust(images, 0.0).float()
-    # PIL cuts the mixture to whole numbers, too.
+    # PIL truncates the mixture to integers, too.
     return (far + _along(strengths, images) * (images.float() - far)).to(torch.uint8)
 
 
@@ -80,15 +79,15 @@ def _solarize(images: Tensor, thresholds: Tensor) -> Tensor:
 
 
 def _move(images: Tensor, matrices: Tensor) -> Tensor:
-    """Show at each place what lies at matrix @ (x, y, 1), (n, 2, 3), in the nearest pixel; black outside.
+    """Apply affine transforms: pixel (x, y) is read at matrix @ (x, y, 1), nearest pixel, black outside.
 
-    One gather for all images, whereas torchvision moves a whole batch by a single matrix. The matrices are made
-    on the CPU and each step here rounds on its own, so every device picks the same pixels.
+    One gather for all images; torchvision applies one matrix to a whole batch. The matrices (n, 2, 3) are made on the
+    CPU and each step rounds by itself, so every device picks the same pixels.
     """
     height, width = images.shape[2:]
     entries = _send(matrices.float(), images.device).flatten(1)
     a, b, c, d, e, f = entries[:, :, None, None].unbind(1)
-    # Middles of the pixels, as PIL counts.
+    # Pixel centres, as in PIL.
     x = torch.arange(width, device=images.device)[None, None, :] + 0.5
     y = torch.arange(height, device=images.device)[None, :, None] + 0.5
     column, row = (a * x + b * y + c).floor().long(), (d * x + e * y + f).floor().long()
@@ -99,7 +98,7 @@ def _move(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Turn counter-clockwise around the middle."""
+    """Rotate counter-clockwise around the centre."""
     y, x = (side / 2 for side in images.shape[2:])
     cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
     matrix = [cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y]
@@ -107,20 +106,20 @@ def _rotate(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def _shear(images: Tensor, slopes: Tensor, *, axis: int) -> Tensor:
-    """Slide each row (axis 0) or column (axis 1) by its distance from the top left corner times the slope."""
+    """Shift each row (axis 0) or column (axis 1) by its distance from the top left corner times the slope."""
     matrices = torch.eye(2, 3, dtype=slopes.dtype).expand(len(slopes), -1, -1).clone()
     matrices[:, axis, 1 - axis] = slopes
     return _move(images, matrices)
 
 
-def _translate(images: Tensor, shares: Tensor, *, axis: int) -> Tensor:
-    """Move left (axis 0) by shares of the width, or up (axis 1) by shares of the height."""
-    matrices = torch.eye(2, 3, dtype=shares.dtype).expand(len(shares), -1, -1).clone()
-    matrices[:, axis, 2] = shares * images.shape[3 - axis]
+def _translate(images: Tensor, fractions: Tensor, *, axis: int) -> Tensor:
+    """Move left (axis 0) by a fraction of the width, or up (axis 1) by a fraction of the height."""
+    matrices = torch.eye(2, 3, dtype=fractions.dtype).expand(len(fractions), -1, -1).clone()
+    matrices[:, axis, 2] = fractions * images.shape[3 - axis]
     return _move(images, matrices)
 
 
-# The order is part of what a seed means: an operation is drawn as a place in this list.
+# Keep the order: an operation is drawn as an index into this list, so a seed depends on it.
 OPERATIONS = (
     Operation("autocontrast", 0, 1, lambda images, _: autocontrast(images)),
     Operation("brightness", 0.05, 0.95, partial(_mix, adjust=adjust_brightness)),
@@ -141,10 +140,10 @@ OPERATIONS = (
 
 @dataclass(frozen=True, slots=True)
 class StrongChoices:
-    """What was drawn for each image; stays on the CPU, where images are sorted by operation.
+    """The random choices for each image, on the CPU, where images are grouped by operation.
 
     Attributes:
-        operation: int64 (n, TURNS), places in ``OPERATIONS``.
+        operation: int64 (n, TURNS), indices into ``OPERATIONS``.
         strength: float64 (n, TURNS), within the operation's range.
         box: int64 (n, 4), the cut-out square as top, left, bottom, right; may reach beyond the image.
     """
@@ -159,7 +158,7 @@ class StrongChoices:
 
 
 def draw_strong(seed: int, epoch: int, ids: Tensor, size: tuple[int, int]) -> StrongChoices:
-    """Draw what the strong view of each image is in one epoch.
+    """Draw the choices for the strong view of each image in one epoch.
 
     Args:
         seed: >= 0.
@@ -184,10 +183,10 @@ def draw_strong(seed: int, epoch: int, ids: Tensor, size: tuple[int, int]) -> St
 
 
 def check_channels(channels: int) -> None:
-    """Refuse images that the operations are not defined for.
+    """Refuse images with a number of channels that the operations do not support.
 
     Raises:
-        InputError: neither grey nor RGB.
+        InputError: the number is neither 1 nor 3.
     """
     if channels not in _FILLS:
         raise InputError(f"strong is True for images with {channels} channels; strong views need 1 or 3")
@@ -197,9 +196,9 @@ def apply_strong(images: Tensor, choices: StrongChoices) -> Tensor:
     """Make the strong view of a batch.
 
     Args:
-        images: tensor (B, C, H, W) with 1 or 3 channels and values in [0, 255]; floats are rounded first. Left as
-            it is.
-        choices: what was drawn for these images.
+        images: tensor (B, C, H, W) with 1 or 3 channels and values in [0, 255]; floats are rounded first. Not
+            changed.
+        choices: the choices for these images.
 
     Returns:
         uint8 tensor (B, C, H, W).
@@ -211,7 +210,7 @@ def apply_strong(images: Tensor, choices: StrongChoices) -> Tensor:
             which = (drawn == number).nonzero()[:, 0]
             there = _send(which, images.device)
             strengths = choices.strength[which, turn]
-            # These two copy whole images; changed[there] goes pixel by pixel and is slower.
+            # index_select and index_copy_ copy whole images; indexing copies pixel by pixel and is slower.
             changed.index_copy_(0, there, OPERATIONS[number].change(changed.index_select(0, there), strengths))
     return _cut_out(changed, choices.box)
 

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet as Stanford packs it."""
+"""List the images of Tiny-ImageNet in the layout of Stanford's archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def is_tiny_imagenet(root: Path) -> bool:
 
 
 def list_tiny_imagenet(root: Path) -> tuple[Listing, Listing]:
-    """List Stanford's layout: ``train/<id>/images``, and ``val/images`` with its table of labels.
+    """List ``train/<id>/images``, and ``val/images`` with its table of labels.
 
     Labels follow the sorted WordNet ids, as in published work; ``wnids.txt`` is not sorted.
 
@@ -30,21 +30,20 @@ def list_tiny_imagenet(root: Path) -> tuple[Listing, Listing]:
         root: the folder ``tiny-imagenet-200``.
 
     Returns:
-        The training and the validation listing; what is wrong with folders and tables stands in their
-        ``complaints``.
+        The training and the validation listing; problems with folders and tables are in their ``problems``.
 
     Raises:
-        InputError: a table that cannot be read as text.
+        InputError: a table cannot be read as text.
     """
     wnids = tuple(sorted(_lines(root / "wnids.txt", split=True)))
     train = list_classes(root / "train", root)
-    complaints: list[str] = []
+    problems: list[str] = []
     if train.classes != wnids:
         differ = sorted(set(train.classes) ^ set(wnids)) or [name for name, n in Counter(wnids).items() if n > 1]
-        complaints.append(f"{root}: train folders and wnids.txt differ in {first_few(differ)}; unpack it again")
-    classes = _spoken_names(root, wnids)
+        problems.append(f"{root}: train folders and wnids.txt differ in {first_few(differ)}; unpack it again")
+    classes = _readable_names(root, wnids)
     val = _validation(root, classes, {wnid: label for label, wnid in enumerate(wnids)})
-    return replace(train, classes=classes, complaints=(*train.complaints, *complaints)), val
+    return replace(train, classes=classes, problems=(*train.problems, *problems)), val
 
 
 def _lines(path: Path, split: bool = False) -> Sequence[str]:
@@ -68,18 +67,18 @@ def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> 
             continue
         files.append(folder / name)
         labels.append(place[wnid])
-    complaints = []
+    problems = []
     if wrong:
-        complaints.append(
+        problems.append(
             f"{counted(len(wrong), 'line')} of {table} without an image and a known class (line {first_few(wrong)}); "
             "unpack the set again"
         )
     twice = [path.name for path, times in Counter(files).items() if times > 1]
     if twice:
-        complaints.append(f"{table} names images twice: {first_few(twice)}; unpack the set again")
+        problems.append(f"{table} names images twice: {first_few(twice)}; unpack the set again")
     if not wrong:
-        complaints += _unlabelled(folder, root, files, table)
-    return from_files(root / "val", root, files, labels, classes, complaints)
+        problems += _unlabelled(folder, root, files, table)
+    return from_files(root / "val", root, files, labels, classes, problems)
 
 
 def _unlabelled(folder: Path, root: Path, files: Sequence[Path], table: Path) -> list[str]:
@@ -90,8 +89,8 @@ def _unlabelled(folder: Path, root: Path, files: Sequence[Path], table: Path) ->
     return [f"{counted(len(left), 'image')} of {folder} without a line in {table.name}: {names}; unpack the set again"]
 
 
-def _spoken_names(root: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
-    """Add the first word of each class where ``words.txt`` is there."""
+def _readable_names(root: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
+    """Add the first word of each class if there is a ``words.txt``."""
     words = root / "words.txt"
     if not words.is_file():
         return wnids

@@ -1,4 +1,4 @@
-"""Which images of a set without a split of its own are held out for validation."""
+"""Validation split: choose the images to hold out, by a hash of their content."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ def held_out(
 ) -> NDArray[np.bool_]:
     """Choose the images to validate on, each by its content alone.
 
-    An image is held out where a hash of (seed, content) is below ``val_fraction``. So its side does not depend on its
-    name, its place, its class or the images beside it, copies of an image lie on one side, and what a smaller fraction
-    holds out, a larger one does, too.
+    An image is held out if a hash of (seed, content) is below ``val_fraction``. So the choice does not depend on its
+    name, folder, class or the other images. Copies of an image are on the same side. A larger fraction holds out all
+    images that a smaller one does.
 
-    Every class of two or more images has at least one on each side: where none would be held out, it is the one with
-    the smallest hash; where all would, the one with the largest stays. Only this may change when images come and go.
+    Every class of two or more images has at least one on each side: if none would be held out, the one with the
+    smallest hash is; if all would, the one with the largest hash is not. Only this can change when other images are
+    added or removed.
 
     Args:
         labels: (n,).
-        digests: (n,), from :func:`stillroom.data.content_hash.digest_of`.
+        digests: (n,), content hashes from :func:`stillroom.data.content_hash.digest_of`.
         val_fraction: in (0, 1); about this fraction of the images is held out.
-        seed: another seed chooses others.
+        seed: seed of the choice.
 
     Returns:
         (n,), whether each image is held out.

@@ -67,7 +67,7 @@ def _safetensors_state(path: Path) -> dict[str, Tensor]:
     try:
         return read_safetensors(path)[0]
     except UnreadableError as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error.reason}); fetch it again") from error
+        raise InputError(f"{path} is damaged or no safetensors file ({error.reason}); download it again") from error
 
 
 def _torch_state(path: Path) -> Any:
@@ -81,7 +81,7 @@ def _torch_state(path: Path) -> Any:
         ) from None
     except UnreadableError as error:
         raise InputError(
-            f"{path} is damaged or no checkpoint ({error.reason}); nothing in it was run; fetch it again"
+            f"{path} is damaged or no checkpoint ({error.reason}); nothing in it was run; download it again"
         ) from error
 
 
