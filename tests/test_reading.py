@@ -9,7 +9,7 @@ import pytest
 
 from stillroom.config import make_recipe
 from stillroom.engine.run_folder import RunFolder
-from stillroom.reading import WRITTEN_OUT, YAML_BYTES, UnreadableError, read_json, read_json_lines, read_text, read_yaml
+from stillroom.reading import EXPANDED, YAML_BYTES, UnreadableError, read_json, read_json_lines, read_text, read_yaml
 from stillroom.recipes import load_published
 from stillroom.report.comparison_file import read_description
 from tests.test_trust import calls
@@ -25,11 +25,11 @@ def laughs(levels: int, width: int) -> str:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (laughs(30, 10), "aliases written out"),
+        (laughs(30, 10), "aliases expanded"),
         ("m0: &m0 {k: 1}\n" + "\n".join(f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 9)}]}}" for i in range(1, 20)),
-         "aliases written out"),
-        (f"a: &a {'x' * 5000}\nb: [{', '.join(['*a'] * 5000)}]", "aliases written out"),
-        ("a: &a [*a]", "leads back to itself"),
+         "aliases expanded"),
+        (f"a: &a {'x' * 5000}\nb: [{', '.join(['*a'] * 5000)}]", "aliases expanded"),
+        ("a: &a [*a]", "contains itself"),
         ("lr: 1\nepochs: 2\nlr: 3", "lr is there twice, line 3"),
         ("[" * 600, "nested too deeply"),
         ("x" * (YAML_BYTES + 1), "more than"),
@@ -57,7 +57,7 @@ def test_honest_yaml_is_read(tmp_path):
         "empty": None,
     }  # fmt: skip
     path.write_text(laughs(3, 10))
-    assert len(str(read_yaml(path))) < WRITTEN_OUT
+    assert len(str(read_yaml(path))) < EXPANDED
     path.write_text("")
     assert read_yaml(path) is None
 

@@ -275,7 +275,7 @@ def test_published_weights_that_a_run_names_are_not_fetched_for_a_report(here, m
     settings = yaml.safe_load(config.read_text())
     config.write_text(yaml.safe_dump({**settings, "teacher": "timm:resnet18", "teacher_pretrained": True}))
     run = RunFolder(here / "runs" / "s")
-    with pytest.raises(UntrustedError, match=r"config\.yaml asks for the published weights of timm:resnet18"):
+    with pytest.raises(UntrustedError, match=r"config\.yaml requires the published weights of timm:resnet18"):
         teacher_of(run, dataset_of(run))
     assert asked == []
     with pytest.raises(InputError, match="other weights now"):

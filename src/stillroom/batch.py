@@ -1,4 +1,4 @@
-"""What flows between the parts: a batch of images goes in, an output comes out."""
+"""A batch of images, and the output of a classifier for it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images ready for a model, with their labels and their sample ids.
+    """Images for a model, with labels and sample ids.
 
     Attributes:
         images: float tensor (B, channels, H, W), normalised.
         labels: int64 tensor (B,), values in [0, classes).
-        ids: int64 tensor (B,), the place of each image in its full set, the same in every epoch and process.
-        strong: the same images in a second, strongly augmented view, like ``images`` in all else; None unless the
-            loader was asked for it.
-        stand_in: whether the batch has no images for this process. Its one image is another process's then: models and
-            losses get something to work on, and it must not count.
+        ids: int64 tensor (B,), the index of each image in its full set, the same in every epoch and process.
+        strong: a second, strongly augmented view of the same images, in the same form as ``images``; None unless the
+            loader makes one.
+        stand_in: whether the step has no image for this process. The batch then has one image of another process, so
+            that models and losses can run; it must not be counted.
     """
 
     images: Tensor
@@ -33,11 +33,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a classifier says about a batch.
+    """A classifier's output for a batch.
 
     Attributes:
         logits: float tensor (B, classes).
-        parts: what else was read in the same pass, by name: "features", "maps", "embedding", "logits_strong" ...
+        parts: other tensors of the same forward pass, by name: "features", "maps", "embedding", "logits_strong" ...
     """
 
     logits: Tensor
@@ -45,5 +45,5 @@ class Output:
 
     @property
     def features(self) -> tuple[Tensor, ...]:
-        """The tapped intermediate tensors in the order they were asked for; empty when none were."""
+        """The captured intermediate tensors in the requested order; empty if there are none."""
         return tuple(self.parts.get("features", ()))

@@ -1,29 +1,29 @@
-"""How a run can end other than well: four exceptions, each with one line that says what to do."""
+"""Exceptions that end a run, and parts of error messages."""
 
 from collections.abc import Sequence
 
 
 class InputError(ValueError):
-    """What the user handed in cannot be used.
+    """A user's input cannot be used.
 
     The message is one line that names the argument, its value and the fix. The command line prints it and
     exits with status 2; in Python it is an ordinary ``ValueError``.
     """
 
 
-class InUse(InputError):  # noqa: N818  nothing is wrong with it but the moment
-    """Another process is at work on the run; it is free when that one ends."""
+class InUse(InputError):  # noqa: N818  a state, not an error of the input
+    """Another process is using the run folder; try again when it has ended."""
 
 
-class Diverged(RuntimeError):  # noqa: N818  names what happened to the run
+class Diverged(RuntimeError):  # noqa: N818  the field's word
     """A loss became NaN or infinite; the message names step, term and last good checkpoint."""
 
 
-class Stopped(Exception):  # noqa: N818  no error: the user asked for it
-    """The run was stopped on request and can go on.
+class Stopped(Exception):  # noqa: N818  requested by the user, not an error
+    """The run was stopped on request and can be resumed.
 
     Attributes:
-        signal_number: what asked for it; the shell convention for the exit status is 128 plus this number.
+        signal_number: the signal; by convention the exit status is 128 plus this number.
     """
 
     def __init__(self, message: str, signal_number: int) -> None:
@@ -32,16 +32,16 @@ class Stopped(Exception):  # noqa: N818  no error: the user asked for it
 
 
 def did_you_mean(options: Sequence[str], otherwise: str = "") -> str:
-    """The end of a message about a name that is not known.
+    """Return the end of a message about an unknown name.
 
     Args:
-        options: the names that look like it, the likeliest first.
-        otherwise: what to say where none does.
+        options: similar names, the most similar first.
+        otherwise: the text if there are none.
     """
     return f"; did you mean {' or '.join(options)}?" if options else otherwise
 
 
 def first_line(error: BaseException) -> str:
-    """An error's type and the first line of its message, for a message of one line."""
+    """Return an error's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and their names as messages show them."""
+"""Write files atomically, and show file names in messages."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from pathlib import Path
 from stillroom.errors import InputError
 from stillroom.formatting import size_in_words
 
-ABANDONED_SECONDS = 3600  # what nobody wrote to for so long was left by a killed process, here or elsewhere
+ABANDONED_SECONDS = 3600  # a temporary file that is older was left by a killed process
 _SHOWN = 3
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ASIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file aside, bring it to the disk, then put it in place in one step.
+    """Write a temporary file beside ``path``, sync it to the disk, and rename it.
 
-    Whatever goes wrong, what stood at ``path`` before stays whole and nothing is left beside it.
+    If anything fails, an earlier file at ``path`` is unchanged and no temporary file is left.
 
     Args:
-        path: the final place; its folder is made where it is missing.
+        path: the file; its folder is created if it is missing.
         write: receives the temporary path and writes it.
 
     Raises:
         OSError: the folder or the file cannot be written.
     """
     make_folder(path.parent)
-    # Random, because threads and machines that share a folder also share process ids.
+    # Random: threads, or machines that share a folder, can have the same process id.
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         aside.touch()
-        mode = aside.stat().st_mode  # as the user's umask has it; some writers make private files
+        mode = aside.stat().st_mode  # follows the user's umask; some writers create private files
         write(aside)
         aside.chmod(mode)
-        with aside.open("rb+") as file:  # Windows syncs only what is open for writing
+        with aside.open("rb+") as file:  # Windows syncs only files that are open for writing
             os.fsync(file.fileno())
         aside.replace(path)
     finally:
@@ -50,10 +50,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it that are missing, and bring their names to the disk.
+    """Create a folder with its missing parents, and sync them to the disk.
 
     Raises:
-        OSError: one of them cannot be made.
+        OSError: a folder cannot be created.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
@@ -62,16 +62,16 @@ def make_folder(path: Path) -> None:
 
 
 def is_aside(name: str) -> bool:
-    """Whether a file's name is one that :func:`write_atomically` gives what it has not yet put in place."""
+    """Whether a file name is that of a temporary file of :func:`write_atomically`."""
     return _ASIDE.fullmatch(name) is not None
 
 
 def remove_half_written(files: Iterable[Path], older_than: float | None = ABANDONED_SECONDS) -> None:
-    """Remove what killed processes wrote aside, and no other file.
+    """Remove temporary files that killed processes left, and no other file.
 
     Args:
-        files: where to look; what cannot be removed stays.
-        older_than: seconds for which nobody wrote to it; None where nobody else can be at work.
+        files: the files to look at; those that cannot be removed stay.
+        older_than: seconds since the last write; None if no other process can be writing.
     """
     for file in files:
         if not is_aside(file.name):
@@ -82,7 +82,7 @@ def remove_half_written(files: Iterable[Path], older_than: float | None = ABANDO
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk. The file is in place by then, so a file system that cannot do this is no failure."""
+    """Sync a rename to the disk, where the file system supports it; the file is in place already."""
     if os.name != "posix":
         return
     with suppress(OSError):
@@ -99,14 +99,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def require_text(name: str, value: object) -> None:
-    """Refuse a name or path with bytes that are no text: it can stand neither in a record nor in a message.
+    """Refuse a name or path that is not UTF-8 text: it cannot be recorded or printed.
 
     Args:
-        name: what it was given for.
-        value: the name or path; anything else passes.
+        name: the argument.
+        value: the name or path; other types pass.
 
     Raises:
-        InputError: naming both.
+        InputError: the value is not UTF-8 text.
     """
     try:
         os.fspath(value).encode() if isinstance(value, (str, os.PathLike)) else None
@@ -117,13 +117,13 @@ def require_text(name: str, value: object) -> None:
 
 
 def shown(name: object, longest: int = 200) -> str:
-    """Return a name as it can stand in a message of one line.
+    """Return a name in a form that can be printed on one line.
 
-    Line breaks, control characters and bytes that are no text are escaped; what is too long is cut in the middle.
+    Line breaks, control characters and bytes that are not text are escaped. Long names are shortened in the middle.
 
     Args:
         name: a path or any other name.
-        longest: most characters to show.
+        longest: maximum number of characters.
     """
     text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(name))
     half = longest // 2
@@ -131,22 +131,22 @@ def shown(name: object, longest: int = 200) -> str:
 
 
 def first_few(names: Sequence[str]) -> str:
-    """Return the first few of some names, each fit to be printed, and how many more there are."""
+    """Return the first few names, in printable form, and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(shown(name) for name in names[:_SHOWN]) + more
 
 
 def unwritten(path: Path, error: OSError, needed: int) -> InputError:
-    """Explain why one of a run's files could not be written.
+    """Return the error for a file of a run that could not be written.
 
     Args:
         path: the file.
-        error: what the system said.
-        needed: bytes of the whole file.
+        error: the system's error.
+        needed: bytes of the file.
     """
     fix = "make room" if error.errno in _FULL else "make its folder writable"
     return InputError(
         f"{path} could not be written ({error.strerror or error}): it needs {size_in_words(needed, up=True)}, "
-        f"{size_in_words(shutil.disk_usage(path.parent).free)} are free there. What was saved before is whole: {fix} "
+        f"{size_in_words(shutil.disk_usage(path.parent).free)} are free there. What was saved before is intact: {fix} "
         "and run the same command again"
     )

@@ -1,4 +1,4 @@
-"""Counts, durations and numbers of bytes as text."""
+"""Format counts, durations and sizes in bytes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 
 
 def counted(count: int, what: str) -> str:
-    """Return "1 folder" or "3,000 folders"; the plural is the last word's with an s or es."""
+    """Return "1 folder" or "3,000 folders"; the plural adds s or es."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}{'es' if what.endswith('s') else 's'}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 8.3 s, 4:05 or 1:02:03."""
+    """Return seconds as 8.3 s, 4:05 or 1:02:03."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def size_in_words(count: float, *, up: bool = False) -> str:
-    """A number of bytes with its unit, rounded down, or up for what is needed."""
+    """Return a number of bytes with its unit, rounded down, or up if ``up``."""
     scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB")) if count >= s), (1e3, "kB"))
     tenths = math.ceil(10 * count / scale) if up else math.floor(10 * count / scale)
     return f"{tenths / 10:.12g} {unit}"

@@ -1,4 +1,4 @@
-"""The one door through which a function or a class that somebody names is imported."""
+"""Import functions and classes that a user or a file names."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from stillroom.errors import InputError, did_you_mean, first_line
 from stillroom.files import shown
 from stillroom.trust import ADVICE, Origin, UntrustedError
 
-_OURS = ("stillroom.models.", "stillroom.losses.")  # what files may name without being trusted
+_OURS = ("stillroom.models.", "stillroom.losses.")  # modules that untrusted files may name
 
 
 def import_callable(module_name: str, path: str, origin: Origin) -> Callable[..., Any]:
     """Import a module and walk to a function or class in it.
 
-    The working directory joins the end of the import path where the name may be imported, so a file next to the
-    user's data is found and none of it hides an installed package.
+    The working directory is appended to the import path if the name may be imported. So a file in the working directory
+    is found, and it cannot hide an installed package.
 
     Args:
         module_name: dotted name of the module.
-        path: name of the function or class, perhaps dotted.
-        origin: where the name comes from. One that may not be imported is refused, except for the models and losses of
-            Stillroom itself.
+        path: name of the function or class, may be dotted.
+        origin: where the name comes from. From an untrusted file only models and losses of Stillroom are imported.
 
     Raises:
         UntrustedError: the name comes from a file that is not trusted; nothing was imported.
@@ -53,7 +52,7 @@ def import_callable(module_name: str, path: str, origin: Origin) -> Callable[...
             hint = did_you_mean(get_close_matches(part, dir(found)))
             raise InputError(f"{module_name} has no function {path!r}{hint}")
         found = getattr(found, part)
-        if not origin.names and not _is_ours(found):  # what our modules import is not theirs to give away
+        if not origin.names and not _is_ours(found):  # refuse what our modules import from elsewhere
             raise UntrustedError(f"{shown(origin.place)} names {shown(spec)}, which is not Stillroom's own; {ADVICE}")
     if not callable(found):
         raise InputError(f"{spec} is a {type(found).__name__}, not a function or class")
@@ -62,7 +61,7 @@ def import_callable(module_name: str, path: str, origin: Origin) -> Callable[...
 
 
 def where_found(module_name: str) -> str:
-    """Where the import of a module would find it: a file, or words that say why there is none. Imports nothing."""
+    """Return the file that the import of a module would load, or why there is none. Imports nothing."""
     places: list[str] = [*sys.path, str(Path.cwd())]
     file, name = "", ""
     for part in module_name.split("."):

@@ -1,7 +1,7 @@
-"""The one door through which text, YAML and JSON from files are read; any file may come from somebody else.
+"""Read text, YAML and JSON files safely; any file may come from somebody else.
 
-Refused are what is not a regular file (a pipe would block for ever, a device never ends), what is larger than any honest
-file of its kind, names that stand twice in one mapping, and YAML whose aliases grow to many times its own size.
+Refused are files that are not regular (pipes block for ever, devices never end), files that are larger than any real
+file of their kind, duplicate names in a mapping, and YAML whose aliases expand to many times its size.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import yaml
 from stillroom.errors import InputError, first_line
 from stillroom.files import shown
 
-TEXT_BYTES = 64 * 2**20  # a record of a hundred thousand epochs is smaller
-YAML_BYTES = 2**18  # settings and the names of a comparison; the reader takes seconds for so much
-WRITTEN_OUT = 4 * YAML_BYTES  # characters of a YAML file with a copy in the place of every alias
+TEXT_BYTES = 64 * 2**20  # the metrics of 100,000 epochs need less
+YAML_BYTES = 2**18  # settings and comparisons are smaller; PyYAML needs seconds for this size
+EXPANDED = 4 * YAML_BYTES  # characters of a YAML file with every alias expanded
 
 
 class UnreadableError(InputError):
-    """A file's content is not what it is taken for.
+    """A file does not have the expected content.
 
     Attributes:
         path: the file.
-        reason: in words, without the file's name.
+        reason: what is wrong, without the file's name.
     """
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -40,13 +40,13 @@ class UnreadableError(InputError):
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open an ordinary file for reading; a pipe would block for ever, and a device never end.
+    """Open a regular file for reading.
 
     Raises:
-        OSError: it is missing or closed.
+        OSError: it is missing or may not be read.
         UnreadableError: it is not a regular file.
     """
-    # Opened without waiting for a pipe's other end, and asked what it is only then: it cannot change any more.
+    # Open first without blocking, then check the kind of file: it cannot be exchanged in between.
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
@@ -59,11 +59,11 @@ def read_text(path: Path, most: int = TEXT_BYTES) -> str:
 
     Args:
         path: the file.
-        most: bytes it may have.
+        most: maximum size in bytes.
 
     Raises:
-        OSError: it is missing or closed.
-        UnreadableError: it is not a regular file, too large, or no UTF-8.
+        OSError: it is missing or may not be read.
+        UnreadableError: it is not a regular file, is too large, or is not UTF-8.
     """
     with open_file(path) as file:
         content = file.read(most + 1)
@@ -76,11 +76,11 @@ def read_text(path: Path, most: int = TEXT_BYTES) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file into plain values; nothing in it is run.
+    """Read a YAML file into plain values; no code in it is run.
 
     Raises:
-        OSError: it is missing or closed.
-        UnreadableError: it is no YAML, or one of those that this module refuses.
+        OSError: it is missing or may not be read.
+        UnreadableError: it is not YAML, or is refused as described above.
     """
     return parse_yaml(read_text(path, YAML_BYTES), path)
 
@@ -109,37 +109,41 @@ def read_json(path: Path) -> Any:
     """Read a JSON file into plain values.
 
     Raises:
-        OSError: it is missing or closed.
-        UnreadableError: it is no JSON, or one of those that this module refuses.
+        OSError: it is missing or may not be read.
+        UnreadableError: it is not JSON, or is refused as described above.
     """
     return parse_json(read_text(path), path)
 
 
 def read_json_lines(path: Path) -> list[Any]:
-    """Read a file with one JSON value a line.
+    """Read a file with one JSON value per line.
 
     Raises:
-        OSError: it is missing or closed.
+        OSError: it is missing or may not be read.
         UnreadableError: as for :func:`read_json`.
     """
     return [parse_json(line, path) for line in read_text(path).splitlines()]
 
 
 def parse_json(text: str, path: Path) -> Any:
-    """Read JSON that stands in a file.
+    """Parse JSON text from a file.
+
+    Args:
+        text: the JSON.
+        path: the file, for messages.
 
     Raises:
-        UnreadableError: it is no JSON, or a name stands twice in it.
+        UnreadableError: it is not JSON, or a mapping has a name twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_once)
+        return json.loads(text, object_pairs_hook=_unique_names)
     except RecursionError as error:
         raise UnreadableError(path, "it is nested too deeply") from error
     except ValueError as error:
         raise UnreadableError(path, first_line(error)) from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -149,17 +153,17 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check(root: yaml.Node | None) -> None:
-    """Refuse aliases that grow beyond measure or lead back to themselves, and names that stand twice.
+    """Refuse aliases that expand too much or contain themselves, and duplicate names.
 
     Raises:
-        ValueError: saying which.
+        ValueError: one of these occurs.
     """
-    sizes: dict[int, int] = {}  # by node: its characters with every alias written out; 0 while it is being measured
+    sizes: dict[int, int] = {}  # node -> characters with aliases expanded; 0 while it is measured
 
     def size(node: yaml.Node) -> int:
         if id(node) in sizes:
             if not sizes[id(node)]:
-                raise ValueError(f"an alias leads back to itself, {_line(node)}")
+                raise ValueError(f"an alias contains itself, {_line(node)}")
             return sizes[id(node)]
         sizes[id(node)] = 0
         if isinstance(node, yaml.MappingNode):
@@ -167,8 +171,8 @@ def _check(root: yaml.Node | None) -> None:
             count = 2 + sum(size(part) for pair in node.value for part in pair)
         else:
             count = 2 + (sum(map(size, node.value)) if isinstance(node, yaml.SequenceNode) else len(node.value))
-        if count > WRITTEN_OUT:
-            raise ValueError(f"with its aliases written out it has more than {WRITTEN_OUT:,} characters, {_line(node)}")
+        if count > EXPANDED:
+            raise ValueError(f"with its aliases expanded it has more than {EXPANDED:,} characters, {_line(node)}")
         sizes[id(node)] = count
         return count
 
@@ -179,7 +183,7 @@ def _check(root: yaml.Node | None) -> None:
 def _refuse_doubles(node: yaml.MappingNode) -> None:
     names = set()
     for key, _ in node.value:
-        if isinstance(key, yaml.ScalarNode) and key.value != "<<":  # of which several may be merged
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":  # merge keys may repeat
             if (key.tag, key.value) in names:
                 raise ValueError(f"{key.value} is there twice, {_line(key)}")
             names.add((key.tag, key.value))

@@ -1,4 +1,4 @@
-"""What lies near a path that leads nowhere."""
+"""Suggest existing paths for a path that does not exist."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from stillroom.files import first_few, shown
 
 
 def near(path: str | Path, fits: Callable[[Path], bool]) -> str:
-    """The end of a message about a path that does not exist: which one may have been meant, or what there is.
+    """Return the end of a message about a missing path: similar paths, or what the folder contains.
 
     Args:
         path: the path.
-        fits: whether another path would serve in its place.
+        fits: whether another path can be suggested.
 
     Returns:
-        As in "; did you mean runs/teacher?", "; runs holds a, b" or "; runs does not exist either".
+        For example "; did you mean runs/teacher?", "; runs holds a, b" or "; runs does not exist either".
     """
     path = Path(path)
     above = next((folder for folder in path.parents if folder.is_dir()), None)

@@ -1,8 +1,8 @@
-"""Which names may be imported or fetched: those the user gave, and those in files only where the user says so.
+"""Trust: which names may be imported or downloaded. Names in files may be only if the user says so.
 
-A name such as ``helper:make`` is a program: importing it runs code. A user who types it wants that. A run folder, a
-recipe or a comparison that came from somewhere else must not decide it. So every name carries its :class:`Origin`, and
-the two doors, :mod:`stillroom.imports` and :mod:`stillroom.models.external`, ask for it.
+Importing a name such as ``helper:make`` runs code. A user who types the name wants that. A run folder, a recipe or a
+comparison from elsewhere must not cause it. So every name has an :class:`Origin`, which :mod:`stillroom.imports` and
+:mod:`stillroom.models.external` check.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ ADVICE = "add --trust (in Python trust=True) if you know where it comes from"
 
 
 class UntrustedError(InputError):
-    """A file names something that would be imported or fetched, and the user did not ask for it."""
+    """A file that is not trusted names something that would be imported or downloaded."""
 
 
 def naming(role: str, error: InputError) -> InputError:
-    """The same problem with the setting that it belongs to before it."""
+    """Return the same error with the name of the setting in front."""
     kind = UntrustedError if isinstance(error, UntrustedError) else InputError
     return kind(f"{role}: {error}")
 
 
 class Origin(NamedTuple):
-    """Where a name comes from and what may be done with it.
+    """Where a name comes from, and what is permitted for it.
 
     Attributes:
-        place: the file or folder that holds it; empty where the user gave it.
+        place: the file or folder that contains it; empty if the user gave it.
         names: whether it may be imported, or looked up on a hub.
-        fetch: whether the published weights of a known model may be fetched.
+        fetch: whether the published weights of a known model may be downloaded.
     """
 
     place: str
@@ -41,20 +41,20 @@ class Origin(NamedTuple):
     fetch: bool
 
 
-TYPED = Origin("", names=True, fetch=True)  # a name in the user's own Python, or on the command line
+TYPED = Origin("", names=True, fetch=True)  # a name from the user's Python code or command line
 UNKNOWN = Origin("a file", names=False, fetch=False)
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What the user permitted in one call; without arguments, nothing.
+    """What the user permits in one call; without arguments, nothing.
 
     Attributes:
         own: the models and methods that the user gave in this call. They may be imported wherever they occur, for
             example in the run folder of a teacher that this call trained.
-        files: whether names that only files give are permitted too.
-        fetch: whether this call asks for published weights.
-        source: the file that holds the names which are not the user's own.
+        files: whether names that occur only in files are permitted too.
+        fetch: whether published weights may be downloaded.
+        source: the file that contains the names that the user did not give.
     """
 
     own: frozenset[str] = frozenset()
@@ -63,12 +63,12 @@ class Trust:
     source: str = ""
 
     def of(self, text: str) -> Origin:
-        """The origin of a model's or a method's text."""
+        """Return the origin of a model or method."""
         place = "" if text in self.own else self.source or "a file"
         return Origin(place, names=self.files or not place, fetch=self.files or self.fetch)
 
     def inside(self, folder: Path) -> Trust:
-        """What is permitted for the names in a run folder: they are never the user's order to fetch anything."""
+        """Return the permissions for names in a run folder, which may never download anything by themselves."""
         return replace(self, source=str(folder / "config.yaml"), fetch=False)
 
 
@@ -76,12 +76,12 @@ NOTHING = Trust()
 
 
 def given(names: Iterable[object], *, files: bool = False, source: str = "") -> Trust:
-    """What a call permits whose models and methods the user gave.
+    """Return the permissions of a call with these models and methods from the user.
 
     Args:
-        names: models and methods; what is no text is left out.
+        names: models and methods; objects other than text are ignored.
         files: whether the user trusts the files that the call reads.
-        source: the file that holds the call's other names.
+        source: the file that contains the other names of the call.
     """
     own = frozenset(name for name in names if isinstance(name, str))
     return Trust(own, files=files, fetch=True, source=source)

@@ -260,7 +260,7 @@ def test_a_lying_safetensors_header_gives_one_error(header, length, tmp_path):
     path = tmp_path / "w.safetensors"
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", length or len(text)) + text + bytes(8))
-    with pytest.raises(InputError, match="damaged or no safetensors file") as caught:
+    with pytest.raises(InputError, match="damaged or not a safetensors file") as caught:
         read_checkpoint(path)
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Fingerprints of what an object computes: equal where it would compute the same, and honest about what is unknown."""
+"""Fingerprints of code and modules: equal only if they compute the same; what cannot be compared is listed."""
 
 from stillroom.fingerprint.code import code_digest
 from stillroom.fingerprint.modules import Parts, copied, held_by, is_users_own, parts_of, tensors_digest

@@ -1,7 +1,6 @@
-"""What functions and classes compute: the code that is loaded, with every constant, global and closure it reads.
+"""Fingerprints of functions and classes: their bytecode, with the constants, globals and closures that it reads.
 
-The code as it was compiled is compared, not its source: a source file may have been edited since it was imported, and
-comments compute nothing.
+Bytecode is compared, not source: a source file may have been edited after the import, and comments do not matter.
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from typing import Any
 
 from stillroom.fingerprint.walk import Visit, Walk
 
-# Their names are enough; what is installed is in a run's environment.json.
+# Packages whose names are enough; their versions are in a run's environment.json.
 TRUSTED = {"builtins", "stillroom", "torch", "torchvision", "timm", "numpy"}
 STDLIB = tuple(f"{folder}{os.sep}" for folder in (Path(os.__file__).parent, sysconfig.get_path("platstdlib")))
-# Of a class: what Python itself puts there, or what only people and type checkers read.
+# Attributes of a class that Python adds, or that only readers and type checkers use.
 UNREAD = {
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__", "__annotate__",
     "__annotate_func__", "__annotations_cache__", "__conditional_annotations__", "__firstlineno__",
     "__static_attributes__", "__abstractmethods__", "_abc_impl", "__parameters__", "__orig_bases__",
     "__dataclass_params__", "__dataclass_fields__", "__match_args__", "__type_params__", "__slotnames__",
     "__protocol_attrs__", "__non_callable_proto_members__",
-    "_backward_cls", "_autograd_function_id",  # torch counts autograd functions in the order of their definition
+    "_backward_cls", "_autograd_function_id",  # numbered by torch in the order of definition
 }  # fmt: skip
-COMPILED = ("_torchdynamo_orig_callable", "py_func")  # where torch.compile and Numba keep what they were given
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # bytecode of another version says nothing
+COMPILED = ("_torchdynamo_orig_callable", "py_func")  # where torch.compile and Numba store the original function
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"  # bytecode differs between versions
 
 
 def is_installed(module: str) -> bool:
@@ -43,16 +42,18 @@ def is_installed(module: str) -> bool:
     top = module.partition(".")[0]
     if top in TRUSTED:
         return True
-    if top == "__main__":  # whatever started it
+    if top == "__main__":  # the user's script
         return False
     file = getattr(sys.modules.get(module), "__file__", None) or ""
-    if top in sys.stdlib_module_names and (not file or file.startswith(STDLIB)):  # a user may call a file profile.py
+    if top in sys.stdlib_module_names and (
+        not file or file.startswith(STDLIB)
+    ):  # a user's file may be called profile.py
         return True
     return any(f"{os.sep}{folder}{os.sep}" in file for folder in ("site-packages", "dist-packages"))
 
 
 def code_digest(made: Callable[..., Any]) -> str:
-    """The version of Python and sixteen hexadecimal digits for the code of a function or class.
+    """Return the version of Python and 16 hexadecimal digits for the code of a function or class.
 
     Args:
         made: a function or class.
@@ -63,7 +64,7 @@ def code_digest(made: Callable[..., Any]) -> str:
 
 
 def visit_function(walk: Walk, function: types.FunctionType, path: str) -> None:
-    """Add a function: its code, where it is the user's, and all that it closes over."""
+    """Add a function: its closure, defaults, and its code if it is the user's."""
     home = str(function.__globals__.get("__name__", ""))
     if _visit_original(walk, function, path):
         return
@@ -97,7 +98,7 @@ def _visit_code(walk: Walk, code: types.CodeType, path: str) -> None:
 
 
 def _visit_globals(walk: Walk, function: types.FunctionType, path: str) -> None:
-    """Add what a function reads of its module; of a module of the user's own only what its code mentions."""
+    """Add the globals that a function reads; of a user's module only the attributes that its code names."""
     codes = list(_nested(function.__code__))
     wanted = {
         step.argval for code in codes for step in dis.get_instructions(code)
@@ -122,7 +123,7 @@ def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def visit_class(walk: Walk, kind: type, path: str) -> None:
-    """Add a class: its name, and where it is the user's all that it defines, with its bases."""
+    """Add a class: its name, and if it is the user's its attributes and bases."""
     walk.put("class", kind.__module__, kind.__qualname__)
     if is_installed(kind.__module__) and _is_there(kind):
         return
@@ -134,7 +135,7 @@ def visit_class(walk: Walk, kind: type, path: str) -> None:
 
 
 def _is_there(kind: type) -> bool:
-    """Whether a class is the one that its name leads to, and not made at run time like a parametrized layer's."""
+    """Whether a class can be imported by its name; a class made at run time (a parametrized layer's) cannot."""
     found: Any = sys.modules.get(kind.__module__)
     for name in kind.__qualname__.split("."):
         found = getattr(found, name, None)
@@ -161,7 +162,7 @@ def _visit_builtin(walk: Walk, function: types.BuiltinFunctionType, path: str) -
 
 
 def _visit_wrapper(walk: Walk, wrapper: Any, path: str) -> None:
-    """Add one of Python's own wrappers, with the functions in it."""
+    """Add one of Python's wrappers (property, classmethod, ...) with the functions in it."""
     held = next(names for kind, names in _WRAPPERS.items() if isinstance(wrapper, kind))
     walk.put("wrapper", type(wrapper).__name__)
     for name in held:
@@ -169,7 +170,7 @@ def _visit_wrapper(walk: Walk, wrapper: Any, path: str) -> None:
 
 
 def _visit_original(walk: Walk, compiled: Any, path: str) -> bool:
-    """Add what was compiled in the place of what became of it; whether it was compiled at all."""
+    """Add the original of a compiled function; return whether there is one."""
     held = next((vars(compiled)[name] for name in COMPILED if name in getattr(compiled, "__dict__", {})), None)
     if not callable(held):
         return False

@@ -1,4 +1,4 @@
-"""Fingerprints of modules, in parts that a person knows: its code, its weights, its layers and each attribute."""
+"""Fingerprints of modules in named parts: code, weights, layers and each attribute."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from torch.fx import GraphModule
 from stillroom.fingerprint.code import CODE_VISITS, PYTHON, is_installed
 from stillroom.fingerprint.walk import PLAIN, Visit, Walk
 
-MACHINERY = set(vars(nn.Module())) - {"training"}  # what torch keeps in every module: weights, layers, hooks
+MACHINERY = set(vars(nn.Module())) - {"training"}  # attributes of every module: weights, layers, hooks
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 WITH_ITS_CODE = {"_graph", "_code", "_tracer_cls", "_lineno_map", "_prologue_start", "_replace_hooks"}
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-SHOWN = 40  # characters of an attribute that are recorded as they are
+SHOWN = 40  # longest attribute that is recorded as it is
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Parts:
     """A fingerprint in parts.
 
     Attributes:
-        parts: what a part is called -> its digest, or its value where that is short.
-        opaque: what could not be compared: where it is and of what type. In the digests only its type counts.
+        parts: name of a part -> its digest, or its value if that is short.
+        opaque: where each object is that cannot be compared, and its type. In the digests only the type counts.
     """
 
     parts: dict[str, str] = field(default_factory=dict)
@@ -39,15 +39,15 @@ def parts_of(module: nn.Module, path: str, *, values: bool = True, modes: bool =
 
     Args:
         module: any.
-        path: what to call it where a part of it cannot be compared.
-        values: whether the contents of its tensors count, or only their shapes; initial weights that are drawn at
-            random may differ in their last bits between processors.
+        path: its name, for listing what cannot be compared.
+        values: whether the values of its tensors count, or only their shapes; random initial weights may differ in
+            their last bits between processors.
         modes: whether training and evaluation mode count.
         trained: whether it counts which weights get a gradient.
 
     Returns:
-        "class", "code", "weights" (what a state dict has), "unsaved buffers", "layers" with hooks and all that lies in
-        them, and every attribute of the module itself under its own name.
+        "class", "code", "weights" (the state dict), "unsaved buffers", "layers" with hooks and everything in them, and
+        every attribute of the module under its name.
     """
     module = _as_written(module)
     tensors = list(_tensors(module))
@@ -81,21 +81,21 @@ def parts_of(module: nn.Module, path: str, *, values: bool = True, modes: bool =
 
 
 def copied(module: ModuleT) -> ModuleT:
-    """A deep copy of a module; it shares with the original what cannot be copied, such as an open file.
+    """Return a deep copy of a module; objects that cannot be copied, such as open files, are shared.
 
     Args:
         module: any.
     """
     try:
         return copy.deepcopy(module)
-    except Exception:  # noqa: BLE001  whatever a stranger's object raises when it is copied
+    except Exception:  # noqa: BLE001  a user's object may raise anything when it is copied
         walk = Walk(_Visits(modes=True, known={}).rules, values=False)
         walk.visit(module, "")
         return copy.deepcopy(module, {id(value): value for value in walk.left})
 
 
 def held_by(module: nn.Module) -> frozenset[int]:
-    """The ``id`` of every object that a module holds and that holds others, tensors among them; also in closures.
+    """Return the ``id`` of every tensor and container in a module, also in closures.
 
     Args:
         module: any.
@@ -106,12 +106,12 @@ def held_by(module: nn.Module) -> frozenset[int]:
 
 
 def is_users_own(module: nn.Module) -> bool:
-    """Whether the class of a module, or of a layer in it, is not Python's, PyTorch's or an installed package's."""
+    """Whether a module or one of its layers is of a class that is the user's, not an installed package's."""
     return any(not is_installed(type(layer).__module__) for layer in module.modules())
 
 
 def tensors_digest(*tensors: Tensor) -> str:
-    """Sixteen hexadecimal digits that change with any value, shape, type or order."""
+    """Return 16 hexadecimal digits that change with any value, shape, type or order."""
     walk = Walk(trained=False)
     for tensor in tensors:
         walk.visit(tensor, "")
@@ -119,25 +119,25 @@ def tensors_digest(*tensors: Tensor) -> str:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor | None, bool]]:
-    """All parameters and buffers under each of their names, and whether a state dict has them."""
+    """Yield all parameters and buffers by each of their names, and whether a state dict has them."""
     for prefix, layer in module.named_modules(remove_duplicate=False):
         for name, value in {**dict(layer._parameters), **dict(layer._buffers)}.items():
             yield f"{prefix}.{name}", value, name not in layer._non_persistent_buffers_set
 
 
 def _as_written(module: nn.Module) -> nn.Module:
-    """The module inside what ``torch.compile`` made of it, which computes the same."""
+    """Return the module that was given to ``torch.compile``, or the module itself."""
     while type(module).__module__.startswith("torch._dynamo") and "_orig_mod" in module._modules:
         module = module.get_submodule("_orig_mod")
     return module
 
 
 class _Visits:
-    """How modules are visited, wherever they are met.
+    """Rules for visiting modules.
 
     Args:
         modes: whether training and evaluation mode count.
-        known: the names of tensors whose contents are compared elsewhere, by their ``id``.
+        known: ``id`` -> name of tensors whose values are compared elsewhere.
     """
 
     def __init__(self, modes: bool, known: Mapping[int, str]) -> None:
@@ -145,20 +145,20 @@ class _Visits:
 
     @property
     def rules(self) -> tuple[tuple[Any, Visit], ...]:
-        """For :class:`Walk`."""
+        """The rules, for :class:`Walk`."""
         operations = (OpOverload, OpOverloadPacket)
         return ((nn.Module, self.visit_module), (operations, _visit_operation), *CODE_VISITS)
 
     def visit_module(self, walk: Walk, module: nn.Module, path: str) -> None:
         """Add everything about a module."""
         walk.put("module", type(module).__module__, type(module).__qualname__)
-        if not isinstance(module, GraphModule):  # its class was made for it alone
+        if not isinstance(module, GraphModule):  # torch.fx makes a class for each graph
             walk.visit(type(module), path)
         walk.attributes(self.attributes(module), path)
         self.visit_layers(walk, module, path)
 
     def attributes(self, module: nn.Module) -> Iterator[tuple[str, Any]]:
-        """What a module holds beside weights, layers and hooks."""
+        """Yield the attributes of a module other than weights, layers and hooks."""
         unread = MACHINERY | (WITH_ITS_CODE if isinstance(module, GraphModule) else set())
         for name, value in vars(module).items():
             if name not in unread and (self.modes or name != "training"):

@@ -1,4 +1,4 @@
-"""A walk through all that an object holds, fed into a hash. What cannot be compared is noted and never guessed."""
+"""Hash everything that an object contains; objects that cannot be compared are listed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Their text is all they are.
+# Types whose repr is their whole value.
 PLAIN = frozenset({bool, int, float, complex, str, bytes, range, type(None), type(Ellipsis), type(NotImplemented)})
 PLAIN |= {torch.dtype, torch.layout, torch.memory_format}
 
@@ -22,20 +22,20 @@ Visit = Callable[["Walk", Any, str], None]
 
 
 class Walk:
-    """One walk through one or more objects.
+    """A walk over one or more objects that computes a hash.
 
-    Objects are told apart by what they hold, never by their address. One that is met again is written as a reference to
-    the first time, so that cycles end, and so that two names for one tensor are not two equal tensors.
+    Objects are compared by their content, never by their address. An object that is met again is written as a reference
+    to the first time, so cycles end, and two names for one tensor differ from two equal tensors.
 
     Args:
-        visits: what to do with functions, classes, modules and other kinds with rules of their own, by type; the first
-            that fits is taken. Everything else is taken apart as ``pickle`` would.
-        values: whether the contents of tensors and arrays count, or only their shapes and types.
+        visits: (type, rule) pairs for functions, classes, modules and other kinds; the first that fits is used. Other
+            objects are taken apart as ``pickle`` does.
+        values: whether the values of tensors and arrays count, or only their shapes and types.
         trained: whether it counts which tensors get a gradient.
 
     Attributes:
-        opaque: what could not be compared: where it is and of what type.
-        left: these objects themselves.
+        opaque: where each object is that cannot be compared, and its type.
+        left: these objects.
     """
 
     def __init__(self, visits: Sequence[tuple[Any, Visit]] = (), *, values: bool = True, trained: bool = True) -> None:
@@ -44,20 +44,20 @@ class Walk:
         self.left: list[object] = []
         self._hash = hashlib.sha256()
         self._seen: dict[int, int] = {}
-        self._kept: list[object] = []  # an address must not be used again while it is remembered
+        self._kept: list[object] = []  # keeps visited objects alive, so that no id is reused
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits for all that was visited so far."""
+        """16 hexadecimal digits for everything visited so far."""
         return self._hash.hexdigest()[:16]
 
     @property
     def met(self) -> frozenset[int]:
-        """The ``id`` of all that was visited and may be met again."""
+        """The ``id`` of every visited object that can be met again."""
         return frozenset(self._seen)
 
     def put(self, *words: object) -> None:
-        """Add words whose text says everything about them."""
+        """Add values whose repr is their whole content."""
         self._hash.update(repr(words).encode() + b"\n")
 
     def put_bytes(self, content: Any) -> None:
@@ -65,7 +65,7 @@ class Walk:
         self._hash.update(content)
 
     def leave(self, value: object, path: str) -> None:
-        """Note something that cannot be compared; only its type counts."""
+        """List an object that cannot be compared; only its type counts."""
         kind = type(value)
         self.opaque.append(f"{path} ({kind.__name__})")
         self.left.append(value)
@@ -76,7 +76,7 @@ class Walk:
 
         Args:
             value: anything.
-            path: how to name it to a person.
+            path: where it is, for readers.
         """
         if type(value) in PLAIN:
             self.put(type(value).__name__, value)
@@ -89,7 +89,7 @@ class Walk:
             self._kept.append(value)
             try:
                 self._first_time(value, path)
-            except Exception:  # noqa: BLE001  a stranger's object may do anything when it is taken apart
+            except Exception:  # noqa: BLE001  a user's object may raise anything when it is taken apart
                 self.leave(value, path)
 
     def _first_time(self, value: Any, path: str) -> None:
@@ -111,7 +111,7 @@ class Walk:
             self.put("enum", kind.__module__, kind.__qualname__, value.name)
             self.visit(value.value, path)
         elif isinstance(value, torch.device):
-            self.put("device")  # where something is computed is not what is computed
+            self.put("device")  # the device does not change what is computed
         elif isinstance(value, weakref.ref):
             self.visit(value(), path)
         else:
@@ -130,7 +130,7 @@ class Walk:
             self.visit(held, f"{path}[{place}]")
 
     def _apart(self, value: Any, path: str) -> str:
-        """The digest of one member of a set, which has no order."""
+        """Return the digest of one member of a set, which has no order."""
         if type(value) in PLAIN:
             return repr((type(value).__name__, value))
         walk = Walk(self.visits, values=self.values, trained=self.trained)
@@ -153,7 +153,7 @@ class Walk:
             self.put_bytes(np.ascontiguousarray(value).tobytes())
 
     def take_apart(self, value: Any, path: str) -> None:
-        """Add an object by the pieces from which ``pickle`` would build it again."""
+        """Add an object by the parts from which ``pickle`` would rebuild it."""
         reduce = copyreg.dispatch_table.get(type(value))
         pieces: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
         if isinstance(pieces, str):

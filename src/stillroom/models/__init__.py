@@ -1,11 +1,8 @@
-"""Classifiers: the CIFAR zoo, and one door for timm, torchvision, own modules and checkpoint files.
+"""Classifiers: the CIFAR model zoo, timm, torchvision, the user's own modules, and checkpoint files.
 
-``build_model`` builds any of them, ``load_weights`` and ``save_weights`` move weights in and out of files
-without running code, and ``Tapped`` turns a model into one that answers with logits and features, without
-changing it.
-
-Nothing here depends on more than ``stillroom.batch`` and ``stillroom.errors``; timm, torchvision and
-safetensors are imported when first needed.
+``build_model`` builds any of them, ``load_weights`` and ``save_weights`` read and write weight files without running
+code, and ``Tapped`` wraps a model so that it returns logits and features. timm, torchvision and safetensors are
+imported when they are needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast a model's batch norms forget: the share of a new batch in their running statistics."""
+"""Momentum of batch norm: the weight of a new batch in the running statistics."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ USUAL_BN_MOMENTUM = 0.1  # PyTorch's default, and nearly every architecture's
 
 
 def set_bn_momentum(model: nn.Module, momentum: float) -> None:
-    """Give all batch norms of a model one momentum, in place.
+    """Set the momentum of all batch norms of a model, in place.
 
     Args:
         model: any module.
-        momentum: share of a new batch in the running mean and variance, above 0 and at most 1.
+        momentum: weight of a new batch in the running mean and variance, above 0 and at most 1.
 
     Raises:
-        InputError: the model has no batch norms that keep running statistics.
+        InputError: the model has no batch norms with running statistics.
     """
     norms = _norms(model)
     if not norms:
@@ -30,15 +30,15 @@ def set_bn_momentum(model: nn.Module, momentum: float) -> None:
 
 
 def bn_momentum_of(model: nn.Module) -> float | None:
-    """The momentum that all batch norms of a model have; None where they differ, have none, or there are none."""
+    """Return the common momentum of a model's batch norms; None if they differ or there is none."""
     found = {norm.momentum for norm in _norms(model)}
     return found.pop() if len(found) == 1 else None
 
 
 def bn_window(model: nn.Module) -> float:
-    """The steps over which the slowest of a model's batch norms averages, 1 / momentum; 0 without batch norms.
+    """Return the largest 1 / momentum of a model's batch norms, the steps they average over; 0 without batch norms.
 
-    One without a momentum averages over all steps alike and does not count.
+    A batch norm without momentum averages over all steps equally and is ignored.
     """
     return max((1.0 / norm.momentum for norm in _norms(model) if norm.momentum), default=0.0)
 

@@ -1,4 +1,4 @@
-"""One door for every classifier: a zoo name, timm, torchvision, the user's own function or module."""
+"""Build a classifier from a zoo name, timm, torchvision, or the user's function or module."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ def build_model(
             ``in_channels=``; or a module, returned as it is.
         num_classes: length of the logits, >= 1.
         in_channels: channels of the images, >= 1.
-        image_size: height and width of the images, one number where they are equal. Transformers are built for
-            it, and the finished model is tried on blank images of that size.
-        pretrained: fetch the published weights of a timm or torchvision model. Their head is replaced by a
-            fresh one where they know another number of classes.
+        image_size: height and width of the images, one number if they are equal. Transformers are built for it, and
+            the model is tested on blank images of that size.
+        pretrained: download the published weights of a timm or torchvision model. A head with another number of classes
+            is replaced by a new one.
         checkpoint: weights to load strictly afterwards; see ``load_weights``.
-        origin: where ``spec`` comes from; by default it is the user's own. A name in a file that is not trusted is
-            neither imported nor looked up on a hub.
+        origin: where ``spec`` comes from; by default from the user. A name in a file that is not trusted is neither
+            imported nor looked up on a hub.
 
     Returns:
         The model in training mode (a module handed in keeps its mode), on the CPU.
 
     Raises:
-        UntrustedError: ``origin`` does not permit what the name asks for.
-        InputError: an unknown name (with close matches), a model that cannot be built so or fails on such
-            images, weights that cannot be fetched or do not fit.
+        UntrustedError: ``origin`` does not permit the import or download that the name requires.
+        InputError: an unknown name (with close matches), a model that cannot be built or fails on such images,
+            weights that cannot be downloaded or do not fit.
     """
     if isinstance(image_size, tuple) and image_size[0] == image_size[1]:
         image_size = image_size[0]
@@ -80,7 +80,7 @@ def _construct(
     pretrained: bool,
     origin: Origin,
 ) -> nn.Module:
-    """The model that ``spec`` names, before any checkpoint."""
+    """Build the model that ``spec`` names, before any checkpoint."""
     if isinstance(spec, str):
         source, colon, name = spec.partition(":")
         if colon and source == "timm":
@@ -102,7 +102,7 @@ def _construct(
 
 
 def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str]]) -> None:
-    """Refuse a name that its library does not have; the list of names is only made where it is needed."""
+    """Refuse a name that its library does not have; the list of names is made only if needed."""
     if not known:
         name = spec.partition(":")[2]
         close = [f"{source}:{match}" for match in get_close_matches(name, names(), n=3)]
@@ -110,7 +110,7 @@ def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str
 
 
 def unknown_name(name: str) -> str:
-    """Return what to say of a bare name outside the zoo: the libraries that know it, or the nearest names."""
+    """Return the message for a bare name that is not in the zoo, with libraries that have it or similar names."""
     zoo = {known.lower(): known for known in ZOO}
     options = [zoo[match] for match in get_close_matches(name.lower(), zoo, n=3, cutoff=0.7)]
     prefixed = []
@@ -118,7 +118,7 @@ def unknown_name(name: str) -> str:
         prefixed.append(f"timm:{name}")
     if name in external.torchvision_names():
         prefixed.append(f"torchvision:{name}")
-    # A name that a library has exactly comes before one of ours that merely looks like it.
+    # An exact name of a library comes before a similar name of the zoo.
     options = prefixed + options
     if not options:
         options = [f"timm:{match}" for match in get_close_matches(name, external.timm_names(), n=3)]

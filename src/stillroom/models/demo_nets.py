@@ -1,6 +1,6 @@
 """Small ResNets that train in seconds on a CPU: teachers and student of ``stillroom demo``.
 
-They are CIFAR ResNets whose stem halves the image, so everything behind it costs a quarter. Give them as
+They are CIFAR ResNets with a stem of stride 2, which reduces the cost to a quarter. Use them as
 ``stillroom.models.demo_nets:large``, ``:medium`` and ``:small``.
 """
 

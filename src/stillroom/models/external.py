@@ -1,4 +1,4 @@
-"""Models of timm and torchvision, built for the user's classes, channels and image size."""
+"""Build models of timm and torchvision for the user's classes, channels and image size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _REMOTE = ("hf_hub:", "hf-hub:", "local-dir:")
 
 
 def is_timm(name: str) -> bool:
-    """Whether timm can build a model of this name, a pretrained tag or a hub address included."""
+    """Whether timm can build a model of this name, which may be a pretrained tag or a hub address."""
     import timm
 
     return name.startswith(_REMOTE) or bool(timm.is_model(name))
@@ -24,7 +24,7 @@ def is_timm(name: str) -> bool:
 
 @cache
 def timm_names() -> tuple[str, ...]:
-    """Every architecture of timm."""
+    """Return all architectures of timm."""
     import timm
 
     return tuple(timm.list_models())
@@ -32,7 +32,7 @@ def timm_names() -> tuple[str, ...]:
 
 @cache
 def torchvision_names() -> tuple[str, ...]:
-    """Every image classifier of torchvision; detectors and the like live in its submodules."""
+    """Return all image classifiers of torchvision; detectors and others are in its submodules."""
     models = _torchvision_models()
     return tuple(models.list_models(module=models))
 
@@ -47,15 +47,15 @@ def from_timm(
         num_classes: length of the logits; timm replaces the head of pretrained weights with another count.
         in_channels: channels of the images; timm adapts the stem of pretrained weights.
         image_size: given as ``img_size`` to the architectures that are built for one size (ViT, Swin …).
-        pretrained: fetch the published weights.
+        pretrained: download the published weights.
         origin: where the name comes from.
 
     Returns:
         The model.
 
     Raises:
-        UntrustedError: a file that is not trusted asks for a hub, a folder or published weights.
-        InputError: timm refuses these arguments, or the weights cannot be fetched.
+        UntrustedError: a file that is not trusted names a hub, a folder or published weights.
+        InputError: timm refuses these arguments, or the weights cannot be downloaded.
     """
     import timm
 
@@ -71,8 +71,7 @@ def from_timm(
                 model: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
                 return model
             except TypeError as error:
-                # The constructor is asked instead of a list: which of timm's models take a size changes by
-                # release.
+                # Try instead of keeping a list: which models of timm accept a size changes by release.
                 if "img_size" not in str(error):
                     raise
         plain: nn.Module = timm.create_model(name, **arguments)
@@ -86,26 +85,25 @@ def from_torchvision(
 ) -> nn.Module:
     """Build a torchvision classifier.
 
-    torchvision fixes three input channels, so for another number the first convolution is replaced by a fresh
-    one. Pretrained weights come with their own classes: for another number every layer that ends in them,
-    auxiliary heads included, is replaced by a fresh one.
+    torchvision models have three input channels; for another number the first convolution is replaced by a new one.
+    Pretrained weights have their own classes; for another number every layer that outputs them, auxiliary heads
+    included, is replaced by a new one.
 
     Args:
         name: as ``torchvision.models.get_model`` takes it.
         num_classes: length of the logits.
         in_channels: channels of the images.
         image_size: the vision transformers are built for it.
-        pretrained: fetch the default weights.
+        pretrained: download the default weights.
         origin: where the name comes from.
 
     Returns:
         The model.
 
     Raises:
-        UntrustedError: a file that is not trusted asks for published weights.
-        InputError: torchvision refuses these arguments, the weights cannot be fetched, or pretrained weights
-            are asked for images that do not have three channels or, with a transformer, another size than
-            they had.
+        UntrustedError: a file that is not trusted requires published weights.
+        InputError: torchvision refuses these arguments, the weights cannot be downloaded, or pretrained weights do not
+            fit the channels of the images or, with a transformer, their size.
     """
     _permit(f"torchvision:{name}", origin, elsewhere=False, pretrained=pretrained)
     models = _torchvision_models()
@@ -135,14 +133,14 @@ def from_torchvision(
 
 
 def replace_heads(model: nn.Module, known: int, num_classes: int) -> None:
-    """Put a fresh layer in the place of every linear layer or 1x1 convolution that ends in ``known`` classes.
+    """Replace every linear layer or 1x1 convolution that outputs ``known`` classes by a new one, in place.
 
-    Changes ``model``. Nothing happens where both numbers agree.
+    Nothing happens if both numbers are equal.
 
     Args:
         model: a classifier.
-        known: the classes it ends in now.
-        num_classes: the classes it shall end in.
+        known: the current number of classes.
+        num_classes: the required number of classes.
     """
     if known == num_classes:
         return
@@ -158,35 +156,35 @@ def replace_heads(model: nn.Module, known: int, num_classes: int) -> None:
 
 
 def _permit(spec: str, origin: Origin, *, elsewhere: bool, pretrained: bool) -> None:
-    """Refuse to go where only a file that is not trusted asks to go.
+    """Refuse to read or download what only an untrusted file names.
 
     Args:
         spec: the model.
         origin: where its name comes from.
-        elsewhere: whether the name is an address: even its architecture is read from a hub or a folder.
-        pretrained: whether published weights are asked for.
+        elsewhere: whether the name is an address, so that even the architecture is read from a hub or a folder.
+        pretrained: whether published weights are required.
     """
     if elsewhere and not origin.names:
         raise UntrustedError(
             f"{shown(origin.place)} names {shown(spec)}: a model's description would be read from that address, and "
-            f"fetched if it is a hub's. Nothing was read; {ADVICE}"
+            f"downloaded if it is a hub's. Nothing was read; {ADVICE}"
         )
     if pretrained and not origin.fetch:
         raise UntrustedError(
-            f"{shown(origin.place)} asks for the published weights of {shown(spec)}, which would be fetched. Nothing "
-            f"was fetched; {ADVICE}"
+            f"{shown(origin.place)} requires the published weights of {shown(spec)}, which would be downloaded. "
+            f"Nothing was downloaded; {ADVICE}"
         )
 
 
 def _torchvision_models() -> Any:
-    """The module ``torchvision.models``, which exports its functions without saying so to type checkers."""
+    """Return the module ``torchvision.models``, typed as Any because its exports are not declared."""
     import torchvision
 
     return torchvision.models
 
 
 def _replace_stem(model: nn.Module, in_channels: int) -> None:
-    """Put a fresh convolution for this many channels in the place of the first one."""
+    """Replace the first convolution by a new one for this many channels."""
     for path, layer in model.named_modules():
         if isinstance(layer, nn.Conv2d):
             fresh = nn.Conv2d(
@@ -202,10 +200,10 @@ def _replace_stem(model: nn.Module, in_channels: int) -> None:
 
 
 def _cannot_build(source: str, name: str, pretrained: bool, error: Exception) -> InputError:
-    """One line for a model that its library did not hand over."""
+    """Return the error for a model that its library cannot build."""
     if pretrained:
         return InputError(
-            f"{source}:{name} with pretrained=True cannot be had: {first_line(error)}; offline, give "
-            "checkpoint=FILE with weights fetched elsewhere, or pretrained=False"
+            f"{source}:{name} with pretrained=True cannot be loaded: {first_line(error)}; offline, give "
+            "checkpoint=FILE with weights downloaded elsewhere, or pretrained=False"
         )
     return InputError(f"{source}:{name} cannot be built: {first_line(error)}")

@@ -1,4 +1,4 @@
-"""Models that a user's own function builds: ``package.module:function``."""
+"""Build a model with a user's function, ``package.module:function``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from stillroom.trust import Origin
 
 
 def from_function(spec: str, num_classes: int, in_channels: int, origin: Origin) -> nn.Module:
-    """Import a function and call it for a model.
+    """Import a function and call it to build a model.
 
     Args:
         spec: ``package.module:function``; the function may also be a class or a dotted name inside the
             module.
         num_classes: given as ``num_classes=``.
-        in_channels: given as ``in_channels=`` where the signature takes it.
+        in_channels: given as ``in_channels=`` if the signature accepts it.
         origin: where the name comes from; one in a file that is not trusted is not imported.
 
     Returns:
-        What the function returned.
+        The model that the function returns.
 
     Raises:
         InputError: the module or the function is missing, fails, or returns something other than a module.

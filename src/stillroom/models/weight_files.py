@@ -1,4 +1,4 @@
-"""Reading checkpoint files without ever running their code."""
+"""Read checkpoint files safely: no code in them is run."""
 
 from __future__ import annotations
 
@@ -22,34 +22,33 @@ from stillroom.reading import UnreadableError, open_file
 
 _NESTS = ("model", "state_dict", "model_state_dict", "net")
 _TORCH_STARTS = (b"PK", b"\x80")
-_BLOWN_UP = 10  # torch stores tensors as they are; nothing honest takes so many times the file
-# The numbers that training scripts keep beside the weights: best accuracy, epoch, learning rate.
+_MAX_GROWTH = 10  # torch stores tensors uncompressed, so content this many times larger than the file is an attack
+# Types of the numbers that training scripts store beside the weights: best accuracy, epoch, learning rate.
 _NUMBERS = (np.float16, np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The state dict in a safetensors or torch file.
+    """Read the state dict of a safetensors or torch file.
 
-    Torch files are unpickled with torch's allow-list (``weights_only``), widened by plain numpy numbers,
-    which cannot run anything; every other object is refused before it is made.
+    Torch files are unpickled with torch's allow-list (``weights_only``) plus numpy numbers, which cannot run code. All
+    other objects are refused before they are created.
 
     Args:
-        path: the file. Its content, not its suffix, says which kind it is.
+        path: the file. Its content, not its suffix, decides which kind it is.
 
     Returns:
         Names to tensors on the CPU: the file's own mapping, or the one under ``model``, ``state_dict``,
         ``model_state_dict`` or ``net``. Names are as stored.
 
     Raises:
-        InputError: the file is missing, damaged, empty of tensors, or holds objects that loading would have
-            to run.
+        InputError: the file is missing, damaged, has no tensors, or contains objects that would run code.
     """
     path = Path(path)
     try:
         if not path.is_file():
             raise InputError(f"there is no checkpoint file {shown(path)}; check the path")
         content = _safetensors_state(path) if _is_safetensors(path) else _torch_state(path)
-    except OSError as error:  # closed, behind a closed folder, or too long a name
+    except OSError as error:  # no permission, or the name is too long
         raise InputError(
             f"the checkpoint {shown(path)} cannot be opened: {error.strerror or first_line(error)}"
         ) from error
@@ -57,7 +56,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """By content: eight bytes of length, then JSON. The suffix decides for a file too short to tell."""
+    """Decide by content: eight bytes of length, then JSON. The suffix decides for very short files."""
     with path.open("rb") as file:
         start = file.read(9)
     return start[8:] == b"{" or (path.suffix == ".safetensors" and not start.startswith(_TORCH_STARTS))
@@ -67,11 +66,11 @@ def _safetensors_state(path: Path) -> dict[str, Tensor]:
     try:
         return read_safetensors(path)[0]
     except UnreadableError as error:
-        raise InputError(f"{path} is damaged or no safetensors file ({error.reason}); download it again") from error
+        raise InputError(f"{path} is damaged or not a safetensors file ({error.reason}); download it again") from error
 
 
 def _torch_state(path: Path) -> Any:
-    """What a torch file holds, with the way out where it is refused."""
+    """Read a torch file; errors say what to do."""
     try:
         return read_torch(path)
     except HoldsCodeError as error:
@@ -81,21 +80,21 @@ def _torch_state(path: Path) -> Any:
         ) from None
     except UnreadableError as error:
         raise InputError(
-            f"{path} is damaged or no checkpoint ({error.reason}); nothing in it was run; download it again"
+            f"{path} is damaged or not a checkpoint ({error.reason}); nothing in it was run; download it again"
         ) from error
 
 
 class HoldsCodeError(UnreadableError):
-    """A file holds more than tensors and plain values: something that would have to be run."""
+    """A file contains objects that would run code when loaded."""
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file and the text in its header; every file from elsewhere comes through here.
+    """Read the tensors of a safetensors file and the text in its header.
 
-    A header that claims more than the file holds, places that overlap and shapes that do not fit are refused.
+    Headers that do not match the file's size, overlapping tensors and wrong shapes are refused.
 
     Raises:
-        OSError: it is missing or closed.
+        OSError: it is missing or may not be read.
         UnreadableError: it is damaged or another kind of file.
     """
     from safetensors import SafetensorError, safe_open
@@ -110,51 +109,51 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_torch(path: Path) -> Any:
-    """What a torch file holds, read with torch's allow-list; every file from elsewhere comes through here.
+    """Read a torch file with torch's allow-list.
 
     Raises:
-        OSError: it is missing or closed.
-        HoldsCodeError: something in it would have to be run; nothing was.
-        UnreadableError: it is damaged, another kind of file, or claims many times its own size.
+        OSError: it is missing or may not be read.
+        HoldsCodeError: it contains objects that would run code; nothing was run.
+        UnreadableError: it is damaged, another kind of file, or expands to many times its size.
     """
-    with open_file(path) as file:  # given the path, torch would go by its suffix
-        _refuse_blown_up(path, file)
+    with open_file(path) as file:  # given a path, torch decides by the suffix
+        _check_unpacked_size(path, file)
         try:
             with torch.serialization.safe_globals(_numpy_numbers()), warnings.catch_warnings():
-                # Torch remarks on other pickle protocols; whether the file can be read is said below.
+                # Torch warns about other pickle protocols; errors below say whether the file can be read.
                 warnings.simplefilter("ignore", UserWarning)
                 content = torch.load(file, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             refused = re.search(r"GLOBAL ([\w.]+)", str(error))
             if refused is None:
-                raise UnreadableError(path, "its content is no pickle of tensors") from None
+                raise UnreadableError(path, "its content is not a pickle of tensors") from None
             raise HoldsCodeError(path, f"it holds the Python object {refused[1]}, not only tensors") from None
-        except Exception as error:  # a damaged file can lead torch to raise anything
+        except Exception as error:  # a damaged file can make torch raise anything
             if "TorchScript" in str(error):
                 raise HoldsCodeError(path, "it is a TorchScript archive, which holds a program") from None
             raise UnreadableError(path, first_line(error)[:120]) from error
-    _refuse_claims(path, content)
+    _check_tensor_sizes(path, content)
     return content
 
 
-def _refuse_blown_up(path: Path, file: IO[bytes]) -> None:
-    """Refuse what would take far more memory than the file has bytes; leaves the file at its beginning."""
+def _check_unpacked_size(path: Path, file: IO[bytes]) -> None:
+    """Refuse archives that unpack to far more bytes than the file has; rewinds the file."""
     size, unpacked = path.stat().st_size, 0
     try:
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, struct.error):
-        pass  # no archive, or a damaged one: torch says so
+        pass  # not an archive, or a damaged one: torch reports it
     file.seek(0)
     free = psutil.virtual_memory().available
-    if unpacked > _BLOWN_UP * size:
+    if unpacked > _MAX_GROWTH * size:
         raise UnreadableError(path, f"its {size / 1e6:.1f} MB unpack to {unpacked / 1e6:.1f} MB")
     if unpacked > free:
         raise UnreadableError(path, f"it unpacks to {unpacked / 1e9:.1f} GB; {free / 1e9:.1f} GB of memory are free")
 
 
-def _refuse_claims(path: Path, content: Any) -> None:
-    """Refuse tensors that are many times as large as the file they came from: a few bytes, claimed over and over."""
+def _check_tensor_sizes(path: Path, content: Any) -> None:
+    """Refuse tensors that are many times larger than their file, such as views that repeat a few bytes."""
     claimed, waiting, seen = 0, [content], set()
     while waiting:
         value = waiting.pop()
@@ -167,12 +166,12 @@ def _refuse_claims(path: Path, content: Any) -> None:
             waiting += value
         elif isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
             claimed += value.numel() * value.element_size()
-    if claimed > _BLOWN_UP * path.stat().st_size:
-        raise UnreadableError(path, f"its tensors claim {claimed / 1e6:,.1f} MB, many times what the file holds")
+    if claimed > _MAX_GROWTH * path.stat().st_size:
+        raise UnreadableError(path, f"its tensors claim {claimed / 1e6:,.1f} MB, many times the size of the file")
 
 
 def _numpy_numbers() -> list[Any]:
-    """What unpickling a numpy scalar calls: its maker under the names of numpy 1 and 2, and the dtypes."""
+    """Return what unpickling a numpy scalar calls: its constructor by the names of numpy 1 and 2, and the dtypes."""
     maker: Any = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(number)) for number in _NUMBERS]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
@@ -180,7 +179,7 @@ def _numpy_numbers() -> list[Any]:
 
 
 def _state_dict_in(content: Any, path: Path) -> dict[str, Any]:
-    """Find the mapping from names to tensors."""
+    """Return the mapping from names to tensors in a checkpoint."""
     if isinstance(content, Mapping):
         for nest in _NESTS:
             if isinstance(content.get(nest), Mapping):

@@ -1,4 +1,4 @@
-"""Weights in and out of files, strictly and all or nothing."""
+"""Load weights into a model, and save them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _SHOWN = 3
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Load a checkpoint into a model, strictly: every tensor has its place and every place its tensor.
+    """Load a checkpoint into a model, strictly: the names of the tensors must match.
 
-    Read are safetensors files and torch files that hold a state dict, bare or under ``model``,
-    ``state_dict``, ``model_state_dict`` or ``net`` (RepDistiller, mdistiller, timm and Lightning write
-    these). A prefix that DataParallel or torch.compile put before every name is dropped. Nothing in the file
-    is executed, and a model whose checkpoint is refused is left as it was.
+    The file is a safetensors file, or a torch file with a state dict, bare or under ``model``, ``state_dict``,
+    ``model_state_dict`` or ``net`` (as RepDistiller, mdistiller, timm and Lightning write them). A prefix of
+    DataParallel or torch.compile is dropped. No code in the file is run, and the model is not changed if the checkpoint
+    is refused.
 
     Args:
-        model: the model the weights are for.
+        model: the model.
         path: the file.
 
     Raises:
-        InputError: the file is missing, damaged, holds code instead of tensors, or does not fit the model.
+        InputError: the file is missing, damaged, contains code instead of tensors, or does not fit the model.
     """
     path = Path(path)
     expected = model.state_dict()
@@ -49,7 +49,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def _strip_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the prefixes of DataParallel and torch.compile, which may lie around each other."""
+    """Drop the prefixes of DataParallel and torch.compile, which may be nested."""
     while state:
         prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
         if prefix is None or any(name.startswith(prefix) for name in expected):
@@ -59,10 +59,10 @@ def _strip_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[
 
 
 def _fill_in(state: dict[str, Any], expected: Mapping[str, Any]) -> None:
-    """Add what a sound checkpoint may leave out: the twins of tied weights, and batch counters.
+    """Add entries that a valid checkpoint may leave out: tied weights, and batch counters of batch norm.
 
-    Writers of safetensors drop all but one of the tensors that share memory; torch before 0.4.1 kept no count
-    of a batch norm's batches, which only matters without momentum.
+    Writers of safetensors keep only one of the tensors that share memory. torch before 0.4.1 had no batch counter,
+    which only matters without momentum.
     """
     present = {_memory(expected[name]): name for name in state if isinstance(expected.get(name), Tensor)}
     for name, value in expected.items():
@@ -76,7 +76,7 @@ def _fill_in(state: dict[str, Any], expected: Mapping[str, Any]) -> None:
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
-    """What two tensors have in common only where they are one. Tensors on the meta device have no memory."""
+    """Return a key that is equal only for tensors that share memory. Tensors on the meta device share none."""
     if tensor.is_meta:
         return (id(tensor),)
     return (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
@@ -98,22 +98,22 @@ def _check_names(state: Mapping[str, Any], expected: Mapping[str, Any], path: Pa
 
 
 def _check_kinds(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
-    """Refuse what torch would only find out about with half of the weights in place."""
+    """Refuse values that would make torch fail when half of the weights are loaded."""
     wrong = [
         f"{shown(name, 80)} is {kind}"
         for name, value in expected.items()
-        if isinstance(value, Tensor) and (kind := _no_weights(state[name], value))
+        if isinstance(value, Tensor) and (kind := _unfit_kind(state[name], value))
     ]
     if wrong:
         more = "; …" if len(wrong) > _SHOWN else ""
         raise InputError(
-            f"{path} does not fit: {len(wrong)} entries are no plain tensors ({'; '.join(wrong[:_SHOWN])}{more}); "
+            f"{path} does not fit: {len(wrong)} entries are not plain tensors ({'; '.join(wrong[:_SHOWN])}{more}); "
             "save model.state_dict() of the model as it was trained"
         )
 
 
-def _no_weights(value: Any, expected: Tensor) -> str:
-    """Say what a value is that cannot be copied into the expected tensor, or nothing."""
+def _unfit_kind(value: Any, expected: Tensor) -> str:
+    """Return what a value is if it cannot be copied into the expected tensor, or an empty string."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
     if value.is_meta and not expected.is_meta:
@@ -130,7 +130,7 @@ def _no_weights(value: Any, expected: Tensor) -> str:
 
 
 def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
-    """Compare shapes, and say so in plain words where only the number of classes differs."""
+    """Refuse other shapes, with a message of its own if only the number of classes differs."""
     wrong = {
         name: (tuple(state[name].shape), tuple(value.shape))
         for name, value in expected.items()
@@ -154,25 +154,24 @@ def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[
 
 
 def _head_of(model: nn.Module) -> str:
-    """The name of the last linear layer or convolution."""
+    """Return the name of the last linear layer or convolution."""
     heads = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
     return heads[-1] if heads else ""
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a model's state dict as safetensors, all or nothing.
+    """Write a model's state dict as safetensors, atomically.
 
-    The file is written aside in the same folder, brought to the disk and renamed, so a crash leaves the old
-    file or the new one. Tensors that share memory (tied weights) are written once each, so the names are the
-    state dict's.
+    After a crash there is the old file or the new one. Tensors that share memory (tied weights) are written under each
+    of their names.
 
     Args:
         model: the model.
-        path: the file; its folder is made where it is missing.
+        path: the file; its folder is created if it is missing.
         metadata: text for the file's header.
 
     Raises:
-        InputError: the state dict holds something other than tensors.
+        InputError: the state dict contains something other than tensors.
         OSError: the file cannot be written, for example because the disk is full.
     """
     from safetensors import SafetensorError
@@ -183,19 +182,19 @@ def save_weights(model: nn.Module, path: str | Path, metadata: dict[str, str] | 
     try:
         write_atomically(Path(path), lambda aside: save_file(tensors, aside, metadata=header))
     except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))  # all that is left of the system's own error
+        number = re.search(r"\(os error (\d+)\)", str(error))  # the system's error number is only in the text
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _separate(state: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors of which no two share memory, as the format demands."""
+    """Return contiguous CPU tensors of which no two share memory, as the format requires."""
     tensors: dict[str, Tensor] = {}
     written: set[int] = set()
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise InputError(f"the model's state {name!r} is a {type(value).__name__}; safetensors holds tensors only")
+            raise InputError(f"the model's state {name!r} is a {type(value).__name__}; safetensors stores tensors only")
         tensor = value.detach().cpu().contiguous()
         memory = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if memory in written else tensor

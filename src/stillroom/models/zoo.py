@@ -1,4 +1,4 @@
-"""The CIFAR model zoo: a table from the names of the literature to the models."""
+"""The CIFAR model zoo: names of the literature and their models."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ZOO: dict[str, Callable[..., nn.Module]] = {
 
 
 class ModelRow(NamedTuple):
-    """One line of the list of models: name, parameters with 100 classes, architecture family."""
+    """One row of ``stillroom list models``: name, parameters with 100 classes, architecture family."""
 
     name: str
     parameters: int
@@ -56,9 +56,9 @@ class ModelRow(NamedTuple):
 
 
 def describe_models() -> list[ModelRow]:
-    """Every model of the zoo with its parameter count for 100 classes, in the zoo's order.
+    """Return every model of the zoo with its parameter count for 100 classes.
 
-    The models are built without memory (on the meta device), so this is quick and leaves random state alone.
+    The models are built on the meta device, so this is fast and does not change random state.
     """
     rows = []
     for name, factory in ZOO.items():

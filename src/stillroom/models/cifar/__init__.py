@@ -1,11 +1,10 @@
-"""The classifiers of the CIFAR distillation literature, one architecture family a file.
+"""The classifiers of the CIFAR distillation literature, one file per architecture family.
 
-Parameter names, their order and the arithmetic are those of the checkpoints the community shares
-(RepDistiller and mdistiller), so published teachers load strictly. Two things differ on purpose: heads pool
-adaptively, so any input size works, and no activation works in place, so a tapped feature is what the module
-really returned.
+Parameter names, their order and the arithmetic are those of the checkpoints of RepDistiller and mdistiller, so
+published teachers load strictly. Two things differ on purpose: heads pool adaptively, so any input size works, and no
+activation works in place, so a captured feature is not overwritten.
 
-Every class carries four facts besides ``forward``:
+Every class has four attributes besides ``forward``:
 
 * ``family``: the name of the architecture.
 * ``stages``: dotted names of the submodules whose outputs are the features of the literature: the stem, each

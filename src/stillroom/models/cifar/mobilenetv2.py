@@ -1,4 +1,4 @@
-"""MobileNetV2 at half width as the CIFAR literature uses it: the stem strides, the head stays whole."""
+"""MobileNetV2 at half width as in the CIFAR literature: stem of stride 2, head of full width."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stillroom.models.cifar.pieces import conv1x1, conv3x3, init_convolutions, i
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Whether the stage expands, its channels at full width, its blocks, its stride.
+# Of each stage: whether it expands, channels at full width, number of blocks, stride.
 STAGES = (
     (False, 16, 1, 1),
     (True, 24, 2, 1),
@@ -25,7 +25,7 @@ HEAD_CHANNELS = 1280
 
 
 class InvertedResidual(nn.Module):
-    """1x1 up, 3x3 depthwise, 1x1 down without activation; a shortcut where input and output agree."""
+    """1x1 up, 3x3 depthwise, 1x1 down without activation; a shortcut if the shapes are equal."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -55,15 +55,15 @@ class MobileNetV2(nn.Module):
         num_classes: length of the logits.
         in_channels: channels of the images.
         multiplier: scales every width except the head's; (0, ...).
-        expansion: how much an inverted residual widens inside, >= 1.
+        expansion: ratio of hidden to input channels of an inverted residual, >= 1.
 
     Source: Sandler et al., MobileNetV2 (CVPR 2018), table 2, with ReLU for ReLU6 and the strides of the
-    checkpoints the distillation literature shares.
+    checkpoints of the distillation literature.
     """
 
     family: ClassVar[str] = "MobileNetV2"
     stages: tuple[str, ...] = ("conv1", "blocks.1", "blocks.2", "blocks.4", "blocks.6", "flatten")
-    # Stages end in a linear bottleneck, so nothing comes before an activation.
+    # Stages end in a linear bottleneck, so there is no activation to leave out.
     preact_stages: tuple[str, ...] = stages
 
     def __init__(self, num_classes: int, in_channels: int = 3, *, multiplier: float = 0.5, expansion: int = 6) -> None:

@@ -27,7 +27,7 @@ class BasicBlock(nn.Module):
             if stride == 1 and in_channels == out_channels
             else nn.Sequential(conv1x1(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels))
         )
-        self.preact = nn.Identity()  # the sum, given a name so that it can be tapped
+        self.preact = nn.Identity()  # gives the sum a name, so that a hook can capture it
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
@@ -41,9 +41,9 @@ class CifarResNet(nn.Module):
     Args:
         num_classes: length of the logits.
         in_channels: channels of the images.
-        depth: 6n + 2 for n blocks a stage.
+        depth: 6n + 2 for n blocks per stage.
         widths: channels of the stem and of the three stages.
-        stem_stride: 1 as published; 2 quarters the work of everything behind the stem.
+        stem_stride: 1 as published; 2 reduces the cost behind the stem to a quarter.
 
     Raises:
         ValueError: ``depth`` is not 6n + 2 with n >= 1.
@@ -92,6 +92,6 @@ class CifarResNet(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int, *, stride: int) -> nn.Sequential:
-    """The first block changes width and size; the others keep both."""
+    """A stage: the first block changes width and size, the others keep them."""
     rest = (BasicBlock(out_channels, out_channels, 1) for _ in range(blocks - 1))
     return nn.Sequential(BasicBlock(in_channels, out_channels, stride), *rest)

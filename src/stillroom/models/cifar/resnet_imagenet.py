@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """Nothing where the shapes agree, else a 1x1 projection."""
+    """The identity if the shapes are equal, else a 1x1 projection."""
     if stride == 1 and in_channels == out_channels:
         return nn.Sequential()
     return nn.Sequential(conv1x1(in_channels, out_channels, stride=stride), nn.BatchNorm2d(out_channels))
@@ -32,7 +32,7 @@ class BasicBlock(nn.Module):
         self.conv2 = conv3x3(width, width)
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut = _shortcut(in_channels, width, stride)
-        self.preact = nn.Identity()  # the sum, given a name so that it can be tapped
+        self.preact = nn.Identity()  # gives the sum a name, so that a hook can capture it
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, width, H / stride, W / stride)."""
@@ -41,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1 down, 3x3 (which strides), 1x1 up to four times the width, around a shortcut."""
+    """1x1 down, 3x3 with the stride, 1x1 up to four times the width, around a shortcut."""
 
     expansion: ClassVar[int] = 4
 
@@ -71,7 +71,7 @@ class ImageNetResNet(nn.Module):
         num_classes: length of the logits.
         in_channels: channels of the images.
         block: BasicBlock or Bottleneck.
-        blocks: how many of them in each of the four stages, each >= 1.
+        blocks: number of blocks in each of the four stages, each >= 1.
 
     Source: He et al., Deep Residual Learning (CVPR 2016), table 1.
     """
@@ -114,6 +114,6 @@ class ImageNetResNet(nn.Module):
 def _stage(
     block: type[BasicBlock] | type[Bottleneck], in_channels: int, width: int, count: int, *, stride: int
 ) -> nn.Sequential:
-    """The first block changes width and size; the others keep both."""
+    """A stage: the first block changes width and size, the others keep them."""
     rest = (block(width * block.expansion, width, 1) for _ in range(count - 1))
     return nn.Sequential(block(in_channels, width, stride), *rest)

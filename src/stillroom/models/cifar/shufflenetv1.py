@@ -17,13 +17,13 @@ STEM_CHANNELS = 24
 
 
 class ShuffleUnit(nn.Module):
-    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; added to its input, or beside it where it strides."""
+    """Grouped 1x1, shuffle, depthwise 3x3, grouped 1x1; added to its input, or concatenated at stride 2."""
 
     def __init__(self, in_channels: int, out_channels: int, groups: int, *, strides: bool) -> None:
         super().__init__()
         made = out_channels - in_channels if strides else out_channels
         hidden = made // 4
-        # The stem's few channels are not worth grouping (section 3.2 of the paper).
+        # The stem has too few channels to be grouped (section 3.2 of the paper).
         self.groups = 1 if in_channels == STEM_CHANNELS else groups
         self.conv1 = conv1x1(in_channels, hidden, groups=self.groups)
         self.bn1 = nn.BatchNorm2d(hidden)
@@ -32,10 +32,10 @@ class ShuffleUnit(nn.Module):
         self.conv3 = conv1x1(hidden, made, groups=groups)
         self.bn3 = nn.BatchNorm2d(made)
         self.shortcut = nn.AvgPool2d(3, stride=2, padding=1) if strides else None
-        self.preact = nn.Identity()  # the joined tensor, given a name so that it can be tapped
+        self.preact = nn.Identity()  # gives the result a name, so that a hook can capture it
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, in, H, W) -> (B, out, H, W), or half that size where it strides."""
+        """(B, in, H, W) -> (B, out, H, W), or half that size at stride 2."""
         hidden = shuffle_channels(F.relu(self.bn1(self.conv1(images))), self.groups)
         hidden = F.relu(self.bn2(self.conv2(hidden)))
         made = self.bn3(self.conv3(hidden))
@@ -54,9 +54,8 @@ class ShuffleNetV1(nn.Module):
         widths: channels of the three stages.
         blocks: units in the three stages, each >= 1.
 
-    Source: Zhang et al., ShuffleNet (CVPR 2018), table 1; the stem is a 1x1 convolution and nothing pools
-    before the head, and an activation follows the depthwise convolution, as in the checkpoints the literature
-    shares.
+    Source: Zhang et al., ShuffleNet (CVPR 2018), table 1; the stem is a 1x1 convolution and there is no pooling
+    before the head, and an activation follows the depthwise convolution, as in the checkpoints of the literature.
     """
 
     family: ClassVar[str] = "ShuffleNet V1"
@@ -94,6 +93,6 @@ class ShuffleNetV1(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, blocks: int, groups: int) -> nn.Sequential:
-    """The first unit strides and widens; the others keep both."""
+    """A stage: the first unit has stride 2 and changes the width, the others keep both."""
     rest = (ShuffleUnit(out_channels, out_channels, groups, strides=False) for _ in range(blocks - 1))
     return nn.Sequential(ShuffleUnit(in_channels, out_channels, groups, strides=True), *rest)

@@ -17,7 +17,7 @@ STEM_CHANNELS = 24
 
 
 class SplitUnit(nn.Module):
-    """Half the channels pass untouched, the others go through 1x1, depthwise 3x3, 1x1; then a shuffle."""
+    """Half of the channels are kept, the others go through 1x1, depthwise 3x3, 1x1; then a channel shuffle."""
 
     def __init__(self, channels: int, *, last: bool) -> None:
         super().__init__()
@@ -28,8 +28,7 @@ class SplitUnit(nn.Module):
         self.bn2 = nn.BatchNorm2d(half)
         self.conv3 = conv1x1(half, half)
         self.bn3 = nn.BatchNorm2d(half)
-        # Gives both halves before activation and shuffle a name to tap; joining them is only worth it at a
-        # stage's end.
+        # Gives both halves before activation and shuffle a name for a hook, only at the end of a stage.
         self.preact = nn.Identity() if last else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -43,7 +42,7 @@ class SplitUnit(nn.Module):
 
 
 class DownUnit(nn.Module):
-    """Both branches stride; side by side they make the new width; then a shuffle."""
+    """Two branches of stride 2, concatenated to the new width; then a channel shuffle."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -74,10 +73,10 @@ class ShuffleNetV2(nn.Module):
         num_classes: length of the logits.
         in_channels: channels of the images.
         widths: channels of the three stages, even, and of the head.
-        blocks: split units after the striding one in the three stages, each >= 1.
+        blocks: number of split units after the first unit of the three stages, each >= 1.
 
-    Source: Ma et al., ShuffleNet V2 (ECCV 2018), table 5; the stem is a 1x1 convolution and nothing pools
-    before the head, as in the checkpoints the literature shares.
+    Source: Ma et al., ShuffleNet V2 (ECCV 2018), table 5; the stem is a 1x1 convolution and there is no pooling
+    before the head, as in the checkpoints of the literature.
     """
 
     family: ClassVar[str] = "ShuffleNet V2"
@@ -104,7 +103,7 @@ class ShuffleNetV2(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.linear = nn.Linear(self.width, num_classes)
-        # The striding unit stands first, so the last split unit's place is the number of split units.
+        # The down unit is first, so the index of the last split unit is the number of split units.
         joins = (f"layer{i}.{count}.preact" for i, count in enumerate(blocks, start=1))
         self.preact_stages = ("relu", *joins, "flatten")
 
@@ -118,6 +117,6 @@ class ShuffleNetV2(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, splits: int) -> nn.Sequential:
-    """One unit that strides and widens, then units that keep both."""
+    """A stage: a down unit, then split units."""
     rest = (SplitUnit(out_channels, last=i == splits - 1) for i in range(splits))
     return nn.Sequential(DownUnit(in_channels, out_channels), *rest)

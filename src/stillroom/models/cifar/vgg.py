@@ -17,13 +17,13 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGG(nn.Module):
     """Five blocks of 3x3 convolutions of 64-128-256-512-512 channels, average pooling, one linear layer.
 
-    Max-pooling follows the first three blocks, and the fourth as well where images have 64 rows or more:
-    the published Tiny-ImageNet teachers were trained so at 64, and larger images need it more.
+    Max-pooling follows the first three blocks, and the fourth if images have 64 rows or more, as in the published
+    Tiny-ImageNet teachers.
 
     Args:
         num_classes: length of the logits.
         in_channels: channels of the images.
-        convolutions: how many in each of the five blocks, each >= 1.
+        convolutions: number of convolutions in each of the five blocks, each >= 1.
 
     Source: Simonyan and Zisserman, Very Deep Convolutional Networks (ICLR 2015), table 1.
     """
@@ -46,7 +46,7 @@ class VGG(nn.Module):
         self.block2 = _block(WIDTHS[1], WIDTHS[2], convolutions[2])
         self.block3 = _block(WIDTHS[2], WIDTHS[3], convolutions[3])
         self.block4 = _block(WIDTHS[3], WIDTHS[4], convolutions[4])
-        # One activation a block, outside it: its output is the tapped feature, the block's the one before.
+        # The last activation of a block is outside it: hooks capture features after it, and the block's before it.
         self.relu0, self.relu1, self.relu2 = nn.ReLU(), nn.ReLU(), nn.ReLU()
         self.relu3, self.relu4 = nn.ReLU(), nn.ReLU()
         self.maxpool = nn.MaxPool2d(2)
@@ -70,7 +70,7 @@ class VGG(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int, convolutions: int) -> nn.Sequential:
-    """Convolution and norm, repeated with an activation in between but none at the end."""
+    """Convolutions with batch norm, with activations between them but none at the end."""
     layers: list[nn.Module] = []
     for i in range(convolutions):
         if i:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class PreactBlock(nn.Module):
-    """Norm and activation come before each convolution; the shortcut is bare.
+    """Batch norm and activation before each convolution; no activation on the shortcut.
 
-    Where the width changes, the shortcut projects the activated input; elsewhere it carries the raw input.
-    That is how the published checkpoints were trained.
+    If the width changes, the shortcut projects the activated input; otherwise it is the raw input, as in the published
+    checkpoints.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -36,7 +36,7 @@ class PreactBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """A run of blocks under the name ``layer``, as the checkpoints have it."""
+    """A stage of blocks, named ``layer`` as in the published checkpoints."""
 
     def __init__(self, in_channels: int, out_channels: int, blocks: int, *, stride: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class WideResNet(nn.Module):
     Args:
         num_classes: length of the logits.
         in_channels: channels of the images.
-        depth: 6n + 4 for n blocks a stage.
+        depth: 6n + 4 for n blocks per stage.
         widen: the stages have 16, 32 and 64 times this many channels.
 
     Raises:
