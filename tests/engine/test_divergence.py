@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
-from stillroom.engine.divergence import Health
+from stillroom.engine.divergence import DivergenceCheck
 from tests.conftest import tiny_model
 
 
@@ -16,11 +18,11 @@ def made():
     optimizer = torch.optim.AdamW([*student.parameters(), *method.parameters()])
     student(torch.zeros(2, 3, 8, 8)).sum().backward()
     optimizer.step()
-    return student, method, optimizer, Health(student, method, optimizer)
+    return student, method, optimizer, DivergenceCheck(SimpleNamespace(student=student, method=method), optimizer, 5)
 
 
 def test_a_mask_that_is_infinite_from_the_start_is_no_trouble(made):
-    assert made[-1].trouble() == ""
+    assert made[-1].not_finite() == ""
 
 
 @pytest.mark.parametrize(
@@ -38,4 +40,4 @@ def test_a_mask_that_is_infinite_from_the_start_is_no_trouble(made):
 def test_what_is_no_number_is_named(made, spoil, words):
     student, method, optimizer, health = made
     spoil(student, method, optimizer)
-    assert health.trouble() == words
+    assert health.not_finite() == words

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from stillroom.engine import polling
-from stillroom.engine.polling import Looks
+from stillroom.engine.polling import Polling
+from stillroom.runtime.device import Machine
+from stillroom.runtime.distributed import Group
+
+ALONE = Group(Machine(torch.device("cpu"), "32"))
 
 
 def steps_looked_at(monkeypatch, seconds_a_step, steps, every_step=False):
     """Two processes of which only the first tells how fast it is; where each looks, and when."""
     now = [0.0]
     monkeypatch.setattr(polling.time, "monotonic", lambda: now[0])
-    first, other = Looks(every_step=every_step), Looks(every_step=every_step)
+    first, other = Polling(ALONE, every_step=every_step), Polling(ALONE, every_step=every_step)
     seen, told = [], 0.0
     for _ in range(steps):
         now[0] += seconds_a_step
@@ -19,7 +24,7 @@ def steps_looked_at(monkeypatch, seconds_a_step, steps, every_step=False):
         if dues[0]:
             seen.append(now[0])
             for each in (first, other):
-                each.looked(told)
+                each.plan(told)
     return seen
 
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from stillroom.runtime import signals
-from stillroom.runtime.signals import handlers_kept, listen
+from stillroom.runtime.signals import handlers_kept, stop_requests
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -31,7 +31,7 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_repeated_signal_is_the_same_request_and_a_later_one_acts_as_usual(number, heard, clock):
-    with listen() as request:
+    with stop_requests() as request:
         signal.raise_signal(number)
         assert request.signal_number == number
         clock[0] += 4
@@ -44,7 +44,7 @@ def test_a_repeated_signal_is_the_same_request_and_a_later_one_acts_as_usual(num
 
 
 def test_a_repetition_that_comes_when_the_run_has_ended_is_ignored_too(heard, clock):
-    with listen():
+    with stop_requests():
         signal.raise_signal(signal.SIGTERM)
     clock[0] += 2
     signal.raise_signal(signal.SIGTERM)
@@ -56,7 +56,7 @@ def test_a_repetition_that_comes_when_the_run_has_ended_is_ignored_too(heard, cl
 
 
 def test_without_a_request_the_handlers_are_given_back(heard):
-    with listen() as request:
+    with stop_requests() as request:
         pass
     signal.raise_signal(signal.SIGTERM)
     assert heard == [signal.SIGTERM]
@@ -65,21 +65,21 @@ def test_without_a_request_the_handlers_are_given_back(heard):
 
 def test_under_nohup_a_closed_terminal_is_no_request(heard):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with listen() as request:
+    with stop_requests() as request:
         signal.raise_signal(signal.SIGHUP)
         assert request.signal_number == 0
 
 
 def test_who_listens_inside_somebody_who_does_hears_what_came_before(heard):
-    with listen() as outer:
+    with stop_requests() as outer:
         signal.raise_signal(signal.SIGTERM)
-        with listen() as inner:
+        with stop_requests() as inner:
             assert inner is outer
             assert inner.signal_number == signal.SIGTERM
 
 
 def test_a_library_that_takes_signals_for_itself_does_not_keep_them(heard):
-    with listen() as request:
+    with stop_requests() as request:
         with handlers_kept():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)

@@ -25,7 +25,7 @@ from stillroom.formatting import counted
 from stillroom.report.aggregate import Comparison, read_comparison
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.runtime.folder_lock import locked
-from stillroom.runtime.signals import StopRequest, listen
+from stillroom.runtime.signals import StopRequest, stop_requests
 from stillroom.trust import Trust, given
 
 BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of images and two small models
@@ -76,7 +76,7 @@ def compare(
     count = min(len(todo), options.jobs or jobs_here())
     notes = check(grid, todo, copies=count if options.ray in (None, "local") else 1)
     failed: dict[str, str] = {}
-    with _alone_in(grid.folder), listen() as stop:
+    with _alone_in(grid.folder), stop_requests() as stop:
         record = joined_record(grid)  # another process may have written it since
         if todo:
             workers = _workers(options, count)  # before anything is written, for this may fail

@@ -25,7 +25,7 @@ from stillroom.prepare.load_dataset import load_dataset
 from stillroom.prepare.run_identity import contents
 from stillroom.report.predictions import answers
 from stillroom.runtime.reporters import Lines
-from stillroom.runtime.signals import StopRequest, listen
+from stillroom.runtime.signals import StopRequest, stop_requests
 
 SECONDS_TO_SAVE = 30  # what a run that is told to stop has for its step and its checkpoint
 
@@ -59,7 +59,7 @@ def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
     torch.set_num_threads(threads)
     # As torchrun tells a process which of the machine's GPUs is its own.
     os.environ["LOCAL_RANK"] = str(slot % max(1, torch.cuda.device_count()))
-    with listen() as stop, _printing_to(log):  # all the while, so that a request reaches the run when it begins
+    with stop_requests() as stop, _printing_to(log):  # all the while, so that a request reaches the run when it begins
         try:
             answers(_run(cell, stop))
         except Stopped as stopped:

@@ -1,4 +1,4 @@
-"""Whether what is about to be saved consists of numbers."""
+"""Divergence: NaN or infinite values in the losses, or in the state that is about to be saved."""
 
 from __future__ import annotations
 
@@ -8,25 +8,65 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from stillroom.engine.training_job import Job
+from stillroom.engine.training_state import Progress
+from stillroom.errors import Diverged
 
-class Health:
+
+class DivergenceCheck:
     """Looks for NaN and infinite values in all that training changes.
 
-    What holds such values from the start, as a mask may, is left alone.
+    Values that are not finite from the start, as in a mask, are left alone.
 
     Args:
-        student: its parameters and buffers.
-        method: those of connectors and memories.
-        optimizer: its state of each parameter.
+        job: its student and method are checked.
+        optimizer: its state of each parameter is checked.
+        steps: in one epoch, for messages.
     """
 
-    def __init__(self, student: nn.Module, method: nn.Module, optimizer: Optimizer) -> None:
-        self._modules = {"student": student, "method": method}
-        self._optimizer = optimizer
+    def __init__(self, job: Job, optimizer: Optimizer, steps: int) -> None:
+        self._job, self._optimizer, self._steps = job, optimizer, steps
+        self._modules: dict[str, nn.Module] = {"student": job.student, "method": job.method}
         self._from_start = {name for name, value in self._state() if not bool(value.isfinite().all())}
 
-    def trouble(self) -> str:
-        """The first value that is not finite, in words; nothing where all are."""
+    def check_losses(self, now: Progress, since: int) -> None:
+        """Raise before a bad loss of this epoch reaches a checkpoint.
+
+        Args:
+            now: with the losses of the epoch.
+            since: the first step to check.
+
+        Raises:
+            Diverged: a loss is not finite.
+        """
+        recent = now.losses[since : now.step]
+        if bool(recent.isfinite().all()):
+            return
+        step, term = (int(i) for i in (~recent.isfinite()).nonzero()[0])
+        name = self._job.method.term_names[term]
+        raise self.error(f"loss term {name!r} became {float(recent[step, term])}", now, since + step + 1)
+
+    def check_state(self, now: Progress) -> None:
+        """Raise before weights that an update spoiled are measured or saved as good.
+
+        Raises:
+            Diverged: a loss of this epoch, a weight, or a value of the optimizer's state is not finite.
+        """
+        self.check_losses(now, 0)  # a stop request may come between two looks
+        if trouble := self.not_finite():
+            raise self.error(trouble, now, now.step)
+
+    def error(self, what: str, now: Progress, step: int) -> Diverged:
+        """The exception for something that is not finite after a step of this epoch."""
+        last = self._job.run.last
+        kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
+        return Diverged(
+            f"{what} in epoch {now.epoch}, step {step} of {self._steps}; {kept}. Lower lr or the weight of "
+            "a term, or use precision=32"
+        )
+
+    def not_finite(self) -> str:
+        """The first value of the state that is not finite, in words; empty where all are finite."""
         found = [(name, value) for name, value in self._state() if name not in self._from_start]
         finite = [value.isfinite().all() for _, value in found]
         if not finite or bool(torch.stack(finite).all()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from stillroom.runtime import distributed
+from stillroom.runtime.distributed import Group
 
 HARDLY = 0.06  # of what guessing leaves; students that had diverged ended between 0.01 and 0.05 of it
 
@@ -17,8 +17,8 @@ class Evaluation:
     """Numbers of one pass over a set.
 
     Attributes:
-        top1: share of images whose label has the largest logit, in percent.
-        top5: share of images whose label is among the five largest logits, in percent.
+        top1: fraction of images whose label has the largest logit, in percent.
+        top5: fraction of images whose label is among the five largest logits, in percent.
         loss: mean cross-entropy.
         count: images seen.
     """
@@ -36,19 +36,19 @@ def score(logits: Tensor, labels: Tensor) -> Evaluation:
     return Evaluation(top1, top5, float(F.cross_entropy(logits, labels)), len(labels))
 
 
-def over_all_processes(part: Evaluation) -> Evaluation:
-    """The numbers over all processes' images; each process has to call this.
+def over_all_processes(part: Evaluation, group: Group) -> Evaluation:
+    """The numbers over all processes' images; every process has to call this.
 
     Args:
         part: over the images of this process.
+        group: the processes.
     """
-    counts = distributed.from_all(part.count)
-    means = {f: distributed.mean_of_shares(getattr(part, f), part.count) for f in ("top1", "top5", "loss")}
-    return Evaluation(**means, count=sum(counts))
+    means = {f: group.mean(getattr(part, f), part.count) for f in ("top1", "top5", "loss")}
+    return Evaluation(**means, count=sum(group.from_all(part.count)))
 
 
 def agreement(logits: Tensor, others: Tensor) -> float:
-    """Share of images on which two models name the same class, in percent; both logits are (N, C)."""
+    """Fraction of images on which two models name the same class, in percent; both logits are (N, C)."""
     return 100 * float((logits.argmax(1) == others.argmax(1)).double().mean())
 
 

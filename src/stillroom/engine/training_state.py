@@ -13,7 +13,7 @@ from stillroom.engine import best_weights, checkpoint
 from stillroom.engine.training_job import Job
 from stillroom.errors import InputError, first_line
 from stillroom.formatting import counted
-from stillroom.runtime import distributed
+from stillroom.runtime.distributed import Group
 from stillroom.runtime.reporters import Reporter
 
 FORMAT = 2  # of the state; another one is another version's
@@ -61,10 +61,9 @@ def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
         InputError: if it cannot be written; what was saved before stays.
     """
     progress = {name: getattr(now, name) for name in now.__dataclass_fields__}
-    random = [checkpoint.random_state()]
-    if job.machine.world_size > 1:
-        progress["correct"] = distributed.total(now.correct)
-        random = distributed.from_all(random[0])
+    group = Group(job.machine)
+    progress["correct"] = group.total(now.correct)
+    random = group.from_all(checkpoint.random_state())
     if not job.machine.first:
         return
     state = {

@@ -6,7 +6,7 @@ from stillroom.fingerprint import is_users_own, parts_of
 from stillroom.methods import Method
 
 
-class Unsaved:
+class UnsavedState:
     """Attributes of losses of one's own, as they were before training.
 
     Args:

@@ -32,32 +32,32 @@ class StopRequest:
         self.signal_number, self._since = number, time.monotonic()
 
 
-_listening: list[StopRequest] = []
+_open_requests: list[StopRequest] = []
 
 
 @contextmanager
-def listen() -> Iterator[StopRequest]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a request.
+def stop_requests() -> Iterator[StopRequest]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP inside the block into a request to stop.
 
-    What comes within five seconds of it is taken for the same request; a later signal acts as usual. Who listens inside
-    somebody who listens already shares that request. A SIGHUP that is ignored, as under nohup, stays ignored.
+    A signal within five seconds of it is the same request; a later signal acts as usual. Nested blocks share one
+    request. A SIGHUP that is ignored, as under nohup, stays ignored.
 
-    Outside the main thread Python gives no signals: there the request simply never comes.
+    Python delivers signals to the main thread only: in another thread the request never comes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield StopRequest()
         return
-    if _listening:
-        yield _listening[-1]
+    if _open_requests:
+        yield _open_requests[-1]
         return
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     before = {number: was for number, was in before.items() if was is not signal.SIG_IGN or number.name != "SIGHUP"}
 
-    def hear(number: int, _: FrameType | None) -> None:
+    def on_signal(number: int, _: FrameType | None) -> None:
         if request.repeats():
             return
-        if request.signal_number or not _listening:
+        if request.signal_number or not _open_requests:
             give_back(signal.Signals(number))
             signal.raise_signal(number)
         else:
@@ -68,16 +68,15 @@ def listen() -> Iterator[StopRequest]:
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     for number in before:
-        signal.signal(number, hear)
-    _listening.append(request)
+        signal.signal(number, on_signal)
+    _open_requests.append(request)
     try:
         yield request
     finally:
-        _listening.pop()
+        _open_requests.pop()
         for number in before:
-            # After a request, its repetitions still have to be told from a new one: whoever asked is not killed before
-            # it could say what it did.
-            if not request.repeats() and signal.getsignal(number) is hear:
+            # After a request its repetitions are still ignored, so that the process can report before it ends.
+            if not request.repeats() and signal.getsignal(number) is on_signal:
                 give_back(number)
 
 

@@ -1,4 +1,4 @@
-"""What models say about batches: the student's answer, and the teacher's, live or from its bank."""
+"""Torch teachers: a frozen network whose predictions are computed, or read from its bank."""
 
 from __future__ import annotations
 
@@ -15,46 +15,47 @@ from stillroom.models.fusion import fused_copy
 from stillroom.models.predict import predict, predict_batch
 from stillroom.models.probe import Anatomy
 from stillroom.models.watch import Watch
-from stillroom.runtime import distributed
 from stillroom.runtime.device import Machine
+from stillroom.runtime.distributed import Group, shard
 from stillroom.runtime.reporters import Reporter
 from stillroom.teachers.bank import TeacherBank, View, positions_of
 from stillroom.teachers.bank_key import BankKey
 
 
-class Teaching:
-    """A frozen teacher that answers for a batch, or looks up what it once answered.
+class TorchTeacher:
+    """A frozen teacher that predicts, or reads what it predicted before.
 
     Args:
-        model: the teacher, in evaluation mode and in its place.
+        model: the teacher, in evaluation mode and on its device.
         watch: reads its features; None for logits only.
-        bank: where its logits are stored; None to ask it every time.
+        bank: where its logits are stored; None to compute them every time.
         machine: where this process computes.
-        sharded: whether the processes compute its answers together.
+        sharded: whether the processes compute its predictions together.
 
     Attributes:
-        filling: seconds in which answers about training images were computed for the bank. They are the bank's cost,
-            not the student's: whoever comes next reads them.
+        bank_seconds: seconds in which predictions on training images were computed for the bank. They are the bank's
+            cost, not the student's: later runs read them.
     """
 
     def __init__(
         self, model: nn.Module, watch: Watch | None, bank: TeacherBank | None, machine: Machine, *, sharded: bool
     ) -> None:
         self.model, self.watch, self.bank, self.machine, self.sharded = model, watch, bank, machine, sharded
-        self.filling = 0.0
+        self.group = Group(machine)
+        self.bank_seconds = 0.0
 
-    def about(self, batch: Batch, epoch: int, start: int) -> Output:
-        """What the teacher says about a training batch.
+    def predict(self, batch: Batch, epoch: int, start: int) -> Output:
+        """The teacher's output for a training batch.
 
         Args:
-            batch: this process's share.
+            batch: this process's part of it.
             epoch: counted from 1.
             start: place of the batch's first image among this process's images of the epoch.
         """
         bank = self.bank
         if bank is None:
-            return self._ask(batch)
-        if batch.stand_in:  # it has no position in the bank, and what is said about it does not count
+            return self._compute(batch)
+        if batch.stand_in:  # it has no position in the bank, and its logits do not count
             nothing = batch.images.new_zeros(len(batch.labels), bank.key.classes)
             found: dict[str, Tensor] | None = dict.fromkeys(bank.training_views, nothing)
         else:
@@ -63,16 +64,16 @@ class Teaching:
             found = {view: logits.to(batch.images.device) for view, logits in found.items()}
         else:
             begin = self.machine.clock()
-            output = self._ask(batch)
-            said = {"logits": output.logits, **output.parts}
+            output = self._compute(batch)
+            computed = {"logits": output.logits, **output.parts}
             # Rounded as they will be read, so that the run that fills the bank and those that read it are the same.
-            found = {view: bank.rounded(said[view]) for view in bank.training_views}
+            found = {view: bank.rounded(computed[view]) for view in bank.training_views}
             for view, logits in {} if batch.stand_in else found.items():
                 bank.write(view, epoch, start, logits)
-            self.filling += self.machine.clock() - begin
+            self.bank_seconds += self.machine.clock() - begin
         return Output(found.pop("logits"), found)
 
-    def about_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:
+    def predict_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:
         """Logits and labels of this process's validation images."""
         labels = val.images.labels[self.machine.rank :: self.machine.world_size].to(self.machine.device)
         stored = None if self.bank is None else self.bank.read("val", 0, 0, len(labels))
@@ -84,16 +85,18 @@ class Teaching:
             self.bank.write("val", 0, 0, logits)
         return logits, labels
 
-    def _ask(self, batch: Batch) -> Output:
+    def close(self) -> None:
+        """Remove the hooks from the teacher."""
+        if self.watch is not None:
+            self.watch.close()
+
+    def _compute(self, batch: Batch) -> Output:
         with torch.no_grad(), self.machine.autocast():
             return predict_batch(self.model, self.watch, batch)
 
     def _everywhere(self, here: bool) -> bool:
-        """Whether something holds in every process; asked only where they compute the teacher's answers together."""
-        if not self.sharded:
-            return here
-        missing = torch.tensor(0 if here else 1, device=self.machine.device)
-        return int(distributed.total(missing)) == 0
+        """Whether something holds in every process; asked only where they compute the predictions together."""
+        return self.group.all(here) if self.sharded else here
 
 
 def place_teacher(
@@ -105,8 +108,8 @@ def place_teacher(
     *,
     layout: torch.memory_format,
     sharded: bool,
-) -> Teaching:
-    """Put a teacher on its device, in evaluation mode, and make it ready to predict.
+) -> TorchTeacher:
+    """Move a teacher to its device, in evaluation mode, and make it ready to predict.
 
     Args:
         teacher: the model; it moves.
@@ -119,12 +122,12 @@ def place_teacher(
     """
     teacher.eval()
     if sharded:
-        distributed.shard(teacher, machine)
+        shard(teacher, machine)
     else:
         teacher.to(device=machine.device).to(memory_format=layout)
     if hooks is None and not sharded and machine.device.type == "cpu":
         teacher = fused_copy(teacher, next(val.epoch(0)).images[:2])
-    return Teaching(teacher, hooks, bank, machine, sharded=sharded)
+    return TorchTeacher(teacher, hooks, bank, machine, sharded=sharded)
 
 
 def open_bank(
