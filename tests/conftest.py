@@ -16,6 +16,7 @@ from stillroom.runtime import device
 torch.set_num_threads(1)
 # A test that names no precision computes in float32, whatever the processor could do, and so do the processes that
 # import this file. A test of bf16 says precision="bf16", which every processor can.
+native_bf16 = device.has_native_bf16
 device.has_native_bf16 = lambda _kind: False
 
 

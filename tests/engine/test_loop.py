@@ -24,8 +24,6 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.methods import Method, Term
 from stillroom.prepare.fitting import Inputs
-from stillroom.runtime import device
-from stillroom.runtime.device import make_machine
 from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_model
 
@@ -409,12 +407,6 @@ def test_compiling_the_student_changes_nothing_that_is_saved(tmp_path, tiny_data
         run(tmp_path, tiny_data, name="compiled", epochs=1, compile=True, reporter=stop)
     compiled, _ = run(tmp_path, tiny_data, name="compiled", epochs=1, compile=True)
     assert plain.state_dict().keys() == compiled.state_dict().keys()
-
-
-@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "32")])
-def test_automatic_precision_follows_the_processor(monkeypatch, native, precision):
-    monkeypatch.setattr(device, "has_native_bf16", lambda kind: native)
-    assert make_machine("cpu", "auto").precision == precision
 
 
 def test_the_callers_random_numbers_are_untouched(tmp_path, tiny_data):

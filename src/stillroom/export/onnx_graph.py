@@ -15,7 +15,7 @@ from stillroom.export.onnx_session import INPUT, OUTPUT, quiet
 from stillroom.models import logits_of
 
 OPSET = 18  # quantisation a channel needs 13; 18 is what PyTorch's exporter writes without conversion
-TOLERANCE = 1e-4  # largest difference of two logits, as a share of the largest logit
+TOLERANCE = 1e-4  # largest difference of two logits, as a fraction of the largest logit
 LEAST = 1e-5  # tolerance where all logits are next to nothing, as with random weights
 
 

@@ -95,7 +95,7 @@ def _teachers(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
 
 
 def short_nats(divergence: float) -> str:
-    """A divergence in three decimals; that of a student gone astray, which knows no bound, as 5.2e+12."""
+    """A divergence in three decimals; a very large one, of a diverged student, as 5.2e+12."""
     return f"{divergence:.3f}" if divergence < 1000 else f"{divergence:.1e}"
 
 

@@ -69,7 +69,7 @@ class FT(nn.Module):
     translator, three convolutions with batch normalisation and LeakyReLU(0.1), learns with the student.
 
     Args:
-        rate: channels of the factor as a share of the teacher's channels, above 0.
+        rate: channels of the factor as a fraction of the teacher's channels, above 0.
         initial_epochs: epochs for the paraphraser; at 0 it stays a random projection.
         power: as in :func:`ft`.
         norm: as in :func:`ft`.

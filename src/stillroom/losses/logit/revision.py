@@ -40,7 +40,7 @@ def revision_terms(
         student_logits: (B, C), any floating dtype; computed in float32 at least.
         teacher_logits: (B, C); no gradient reaches it.
         target: (B,) int64 labels in [0, C).
-        eta: share of the teacher in the revised label, above 0 and below 1.
+        eta: weight of the teacher in the revised label, above 0 and below 1.
 
     Returns:
         Three scalars, float32 (float64 if an input is).
@@ -90,7 +90,7 @@ def revision(
         target: (B,) int64 labels in [0, C).
         lambda1: weight of the logit part.
         lambda2: weight of the revised part.
-        eta: share of the teacher in the revised label, above 0 and below 1.
+        eta: weight of the teacher in the revised label, above 0 and below 1.
 
     Returns:
         A scalar, float32 (float64 if an input is).
@@ -119,7 +119,7 @@ class REVISION(nn.Module):
     Args:
         lambda1: weight of the logit part.
         lambda2: weight of the revised part.
-        eta: share of the teacher in the revised label, above 0 and below 1.
+        eta: weight of the teacher in the revised label, above 0 and below 1.
 
     Raises:
         ValueError: a weight is not finite, or eta is not between 0 and 1.
