@@ -227,7 +227,7 @@ def _gram_terms(student: Tensor, teacher: Tensor, temperature: float) -> tuple[T
 
 
 def _share_up_to_median(values: Tensor) -> Tensor:
-    """Return the fraction of the values at most their median, 1/2 for an even number of different ones, up to 1 if tied.
+    """Return the fraction of values up to the median, 1/2 for an even number of different ones, up to 1 if tied.
 
     The lower of two middle values separates as their mean does, and needs no rounding.
     """
