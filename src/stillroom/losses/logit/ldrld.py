@@ -76,7 +76,7 @@ class LDRLDSettings:
 def adaptive_decay_weights(depth: int, settings: LDRLDSettings | None = None) -> Tensor:
     """Tabulate the weight of each pair of ranks.
 
-    Omega(i, j) = IRW * ERD = 1 / (|i - j| + epsilon) * delta * exp(-decay * (i + j)), ranks from 1.
+    ``Omega(i, j) = IRW * ERD = 1 / (|i - j| + epsilon) * delta * exp(-decay * (i + j))``, ranks from 1.
 
     Args:
         depth: number of ranks d, at least 2.
