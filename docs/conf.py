@@ -45,6 +45,7 @@ suppress_warnings: list[str] = []
 html_theme = "furo"
 html_title = f"Stillroom {version}"
 html_copy_source = False
+html_show_search_summary = False  # a page that is opened from a file cannot fetch another one
 html_show_sourcelink = False
 html_extra_path = ["_root"]  # a start page at the top that leads to docs/index.html
 html_static_path = ["_static"]
