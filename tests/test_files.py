@@ -7,7 +7,7 @@ from threading import Barrier, Thread
 
 import pytest
 
-from stillroom.files import is_aside, remove_half_written, shown, write_atomically, write_text
+from stillroom.files import is_temporary, remove_temporary_files, shown, write_atomically, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path):
@@ -43,12 +43,12 @@ def test_what_a_killed_writer_leaves_is_known_by_its_name_and_removed_when_it_is
     others = [tmp_path / name for name in ("file", ".file", "file.tmp", ".file.tmp", "file.0123abcd.tmp")]
     for path in (*asides, *others):
         path.write_text("half")
-        assert is_aside(path.name) == (path in asides)
+        assert is_temporary(path.name) == (path in asides)
     for path in (asides[0], *others):
         os.utime(path, (0, 0))
-    remove_half_written(tmp_path.iterdir())
+    remove_temporary_files(tmp_path.iterdir())
     assert sorted(tmp_path.iterdir()) == sorted([asides[1], *others])
-    remove_half_written(tmp_path.iterdir(), older_than=None)
+    remove_temporary_files(tmp_path.iterdir(), older_than=None)
     assert sorted(tmp_path.iterdir()) == sorted(others)
 
 
@@ -120,7 +120,7 @@ def test_a_new_file_and_the_names_that_lead_to_it_are_brought_to_the_disk(tmp_pa
         path = Path(f"/proc/self/fd/{descriptor}").readlink()
         # Windows syncs only what is open for writing.
         assert path.is_dir() or fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_RDWR
-        synced.append("aside" if is_aside(path.name) else path.name)
+        synced.append("aside" if is_temporary(path.name) else path.name)
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(tmp_path / "runs" / "run" / "config.yaml", "a: 1\n")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stillroom.suggestions import near
+from stillroom.suggestions import suggest_path
 
 
 def is_run(path):
@@ -15,8 +15,8 @@ def test_what_lies_near_a_path_is_said(tmp_path):
         (runs / name).mkdir(parents=True)
         (runs / name / "config.yaml").touch()
     (runs / "notes").mkdir()
-    assert near(runs / "teachr", is_run) == f"; did you mean {runs / 'teacher'}?"
-    assert near(runs / "zzz", is_run) == f"; {runs} holds student, teacher"
-    assert near(tmp_path / "rns" / "teacher", is_run) == f"; did you mean {runs / 'teacher'}?"
-    assert near(tmp_path / "zzz" / "teacher", is_run) == f"; {tmp_path / 'zzz'} does not exist either"
-    assert near(runs / "notes" / "x", is_run) == f"; {runs / 'notes'} holds none"
+    assert suggest_path(runs / "teachr", is_run) == f"; did you mean {runs / 'teacher'}?"
+    assert suggest_path(runs / "zzz", is_run) == f"; {runs} holds student, teacher"
+    assert suggest_path(tmp_path / "rns" / "teacher", is_run) == f"; did you mean {runs / 'teacher'}?"
+    assert suggest_path(tmp_path / "zzz" / "teacher", is_run) == f"; {tmp_path / 'zzz'} does not exist either"
+    assert suggest_path(runs / "notes" / "x", is_run) == f"; {runs / 'notes'} holds none"

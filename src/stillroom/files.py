@@ -61,12 +61,12 @@ def make_folder(path: Path) -> None:
         _sync_folder(folder.parent)
 
 
-def is_aside(name: str) -> bool:
+def is_temporary(name: str) -> bool:
     """Whether a file name is that of a temporary file of :func:`write_atomically`."""
     return _ASIDE.fullmatch(name) is not None
 
 
-def remove_half_written(files: Iterable[Path], older_than: float | None = ABANDONED_SECONDS) -> None:
+def remove_temporary_files(files: Iterable[Path], older_than: float | None = ABANDONED_SECONDS) -> None:
     """Remove temporary files that killed processes left, and no other file.
 
     Args:
@@ -74,7 +74,7 @@ def remove_half_written(files: Iterable[Path], older_than: float | None = ABANDO
         older_than: seconds since the last write; None if no other process can be writing.
     """
     for file in files:
-        if not is_aside(file.name):
+        if not is_temporary(file.name):
             continue
         with suppress(OSError):
             if older_than is None or time.time() - file.stat().st_mtime > older_than:
@@ -136,7 +136,7 @@ def first_few(names: Sequence[str]) -> str:
     return ", ".join(shown(name) for name in names[:_SHOWN]) + more
 
 
-def unwritten(path: Path, error: OSError, needed: int) -> InputError:
+def write_failure(path: Path, error: OSError, needed: int) -> InputError:
     """Return the error for a file of a run that could not be written.
 
     Args:

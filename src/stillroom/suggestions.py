@@ -11,7 +11,7 @@ from stillroom.errors import did_you_mean
 from stillroom.files import first_few, shown
 
 
-def near(path: str | Path, fits: Callable[[Path], bool]) -> str:
+def suggest_path(path: str | Path, fits: Callable[[Path], bool]) -> str:
     """Return the end of a message about a missing path: similar paths, or what the folder contains.
 
     Args:

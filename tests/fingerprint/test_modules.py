@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from stillroom.fingerprint import copied, is_users_own, parts_of, tensors_digest
+from stillroom.fingerprint import deep_copy, is_users_own, parts_of, tensors_digest
 from stillroom.models import build_model
 
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_compared_is_named_once_with_its_place_and_a_copy_shares_
     net = Net()
     net.layers[0].lock = net.lock = threading.Lock()
     assert parts_of(net, "student").opaque == ("student.layers.0.lock (lock)", "student.lock (lock)")
-    twin = copied(net)
+    twin = deep_copy(net)
     assert twin.lock is net.lock
     assert twin.stem is not net.stem
     assert torch.equal(twin.stem.weight, net.stem.weight)

@@ -19,7 +19,7 @@ from stillroom.data.parquet import find_parquet, list_parquet
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import shown
-from stillroom.suggestions import near
+from stillroom.suggestions import suggest_path
 
 
 def load_data(
@@ -113,7 +113,7 @@ def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"data is {given}, which cannot be opened ({reason}); give a folder") from None
     options = get_close_matches(str(name_or_path), NAMED_SETS, n=1)
-    hint = did_you_mean(options) or near(folder, Path.is_dir)
+    hint = did_you_mean(options) or suggest_path(folder, Path.is_dir)
     raise InputError(f"data is {given}, which is neither a folder nor one of {', '.join(NAMED_SETS)}{hint}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from stillroom.errors import InputError, first_line
-from stillroom.files import unwritten, write_atomically
+from stillroom.files import write_atomically, write_failure
 from stillroom.models.weight_files import read_torch
 from stillroom.reading import UnreadableError
 
@@ -36,7 +36,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
             raise
         measure = _Size()
         torch.save(state, measure)
-        raise unwritten(path, cause, measure.size) from error
+        raise write_failure(path, cause, measure.size) from error
 
 
 class _Size(io.BytesIO):

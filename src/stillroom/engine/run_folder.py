@@ -22,7 +22,14 @@ from torch import nn
 from stillroom.engine.resume_check import refuse_other
 from stillroom.engine.run_schema import config_of, environment_of, joined, row_of, summary_of
 from stillroom.errors import InputError, first_line
-from stillroom.files import ABANDONED_SECONDS, is_aside, make_folder, remove_half_written, unwritten, write_text
+from stillroom.files import (
+    ABANDONED_SECONDS,
+    is_temporary,
+    make_folder,
+    remove_temporary_files,
+    write_failure,
+    write_text,
+)
 from stillroom.formatting import size_in_words
 from stillroom.models import save_weights
 from stillroom.reading import read_json, read_json_lines, read_yaml
@@ -134,7 +141,7 @@ class RunFolder:
         with locked(self.path / ".lock") as alone:
             for folder in (self.path, self.path / "checkpoint"):
                 with suppress(OSError):  # not there yet
-                    remove_half_written(folder.iterdir(), None if alone else ABANDONED_SECONDS)
+                    remove_temporary_files(folder.iterdir(), None if alone else ABANDONED_SECONDS)
             yield
 
 
@@ -200,7 +207,7 @@ def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], nee
 def _is_ours_to_begin(path: Path) -> bool:
     """Whether a folder is empty but for what a start of ours left that did not get as far as ``config.yaml``."""
     names = {entry.name for entry in path.iterdir()}
-    names = {name for name in names if name != ".lock" and not is_aside(name)}
+    names = {name for name in names if name != ".lock" and not is_temporary(name)}
     if "checkpoint" in names and (path / "checkpoint").is_dir() and not any((path / "checkpoint").iterdir()):
         names.remove("checkpoint")
     if not names or "config.yaml" in names:  # by another process, just now
@@ -249,7 +256,7 @@ def _write(path: Path, text: str) -> None:
     try:
         write_text(path, text)
     except OSError as error:
-        raise unwritten(path, error, len(text.encode())) from error
+        raise write_failure(path, error, len(text.encode())) from error
 
 
 def _write_weights(path: Path, model: nn.Module, header: dict[str, str]) -> None:
@@ -259,7 +266,7 @@ def _write_weights(path: Path, model: nn.Module, header: dict[str, str]) -> None
         weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
         # Beside each tensor its name, type and place, about 100 bytes.
         needed = weights + 100 * len(model.state_dict()) + len(str(header).encode())
-        raise unwritten(path, error, needed) from error
+        raise write_failure(path, error, needed) from error
 
 
 def _read_mapping(path: Path, read: Callable[[Path], Any] = read_json) -> dict[str, Any]:

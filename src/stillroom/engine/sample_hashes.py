@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError, first_line
-from stillroom.files import unwritten, write_atomically
+from stillroom.files import write_atomically, write_failure
 from stillroom.models.weight_files import read_safetensors
 from stillroom.reading import UnreadableError
 
@@ -42,7 +42,7 @@ def write_samples(run: RunFolder, data: DataSet, earlier: Iterable[RunFolder]) -
     try:
         write_atomically(path, lambda aside: aside.write_bytes(content))
     except OSError as error:
-        raise unwritten(path, error, len(content)) from error
+        raise write_failure(path, error, len(content)) from error
 
 
 def samples_bytes(data: DataSet) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stillroom.errors import InputError
 from stillroom.export.exported_model import read_config
-from stillroom.files import is_aside, write_atomically
+from stillroom.files import is_temporary, write_atomically
 
 # In this order: from config.json on, the folder is known as ours; the card, which tells of all, comes last.
 NAMES = ("config.json", "model.safetensors", "model.onnx", "model-int8.onnx", "latency.json", "README.md")
@@ -30,7 +30,7 @@ def refuse_foreign(folder: Path, weights: str | None = None) -> None:
         raise InputError(f"out={folder} is a file; give a folder")
     config = read_config(folder)
     if config is None:
-        others = [entry.name for entry in folder.iterdir() if not is_aside(entry.name)]
+        others = [entry.name for entry in folder.iterdir() if not is_temporary(entry.name)]
         if others:
             raise InputError(
                 f"out={folder} holds other files ({', '.join(sorted(others)[:3])}); nothing is overwritten, give a new "

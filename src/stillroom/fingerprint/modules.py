@@ -80,7 +80,7 @@ def parts_of(module: nn.Module, path: str, *, values: bool = True, modes: bool =
     return Parts(parts, tuple(dict.fromkeys(opaque)))
 
 
-def copied(module: ModuleT) -> ModuleT:
+def deep_copy(module: ModuleT) -> ModuleT:
     """Return a deep copy of a module; objects that cannot be copied, such as open files, are shared.
 
     Args:

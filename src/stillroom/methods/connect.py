@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
 from stillroom.errors import InputError, first_line
-from stillroom.fingerprint import copied
+from stillroom.fingerprint import deep_copy
 from stillroom.methods.method import Method, named
 from stillroom.models.output import evaluating, logits_of
 from stillroom.models.probe import Anatomy, examine, pair_levels
@@ -115,7 +115,7 @@ def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> 
 
 def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
     """One pass on a copy, so that what a loss refuses shows now; a copy, because a pass may change its memory."""
-    trial = copied(method)
+    trial = deep_copy(method)
     for epoch in (1, method.initial_epochs + 1):
         with _naming(method, "a loss"), torch.no_grad():
             trial(outputs["student"], outputs.get("teacher"), examples.labels, epoch, examples.ids)

@@ -13,7 +13,7 @@ from stillroom.batch import Batch
 from stillroom.config import DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.errors import InputError
-from stillroom.fingerprint import Parts, copied
+from stillroom.fingerprint import Parts, deep_copy
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
@@ -129,7 +129,7 @@ def fit(recipe: Recipe, inputs: Inputs, data: DataSet) -> Fitted:
     losses = method_parts(method, given=inputs.method is not None)
     data = replace(data, train=data.train.hashed(), val=data.val.hashed())
     data = as_asked(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
-    copied(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may remember what it was asked about
+    deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may remember what it was asked about
     torch.manual_seed(recipe.run.seed)
     if isinstance(models, TrainModel):
         name, checkpoint = models.model, models.checkpoint

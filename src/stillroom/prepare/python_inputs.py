@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from stillroom.config import DataOptions
 from stillroom.data import DataSet
 from stillroom.errors import InputError, first_line
-from stillroom.fingerprint import copied, held_by
+from stillroom.fingerprint import deep_copy, held_by
 from stillroom.methods import Method
 
 LOADING = ("image_size", "class_depth", "first_classes", "per_class", "val_fraction", "skip_broken")
@@ -70,7 +70,7 @@ def own_copy(method: Method, student: nn.Module | None) -> Method:
             trains.
     """
     try:
-        copy = copied(method)
+        copy = deep_copy(method)
     except Exception as error:
         raise InputError(
             f"method={method.text!r} cannot be copied for the run ({first_line(error)}); keep numbers, text, or "

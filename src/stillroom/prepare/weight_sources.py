@@ -14,7 +14,7 @@ from stillroom.errors import InputError
 from stillroom.models import ZOO
 from stillroom.models.build import unknown_name
 from stillroom.resolve import ModelLike, is_run
-from stillroom.suggestions import near
+from stillroom.suggestions import suggest_path
 
 
 def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
@@ -33,7 +33,9 @@ def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained
     if isinstance(model, str):
         _check_name(role, model)
     if checkpoint is not None and not Path(checkpoint).is_file():
-        raise InputError(f"{prefix}checkpoint={checkpoint}: there is no such file{near(checkpoint, Path.is_file)}")
+        raise InputError(
+            f"{prefix}checkpoint={checkpoint}: there is no such file{suggest_path(checkpoint, Path.is_file)}"
+        )
     if not pretrained:
         return
     if checkpoint is not None:
@@ -81,7 +83,7 @@ def check_run(name: str, path: Path) -> None:
     if path.is_dir() and not is_run(path):
         raise InputError(f"{name}{path}: this folder is no run, it holds no config.yaml; give the folder of a run")
     if not is_run(path):
-        raise InputError(f"{name}{path}: there is no such run folder{near(path, is_run)}")
+        raise InputError(f"{name}{path}: there is no such run folder{suggest_path(path, is_run)}")
 
 
 def _check_name(role: str, model: str) -> None:

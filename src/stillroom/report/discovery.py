@@ -15,7 +15,7 @@ from stillroom.errors import InputError
 from stillroom.report.comparison_file import Description, read_description
 from stillroom.report.predictions import teacher_run_of
 from stillroom.resolve import is_run
-from stillroom.suggestions import near
+from stillroom.suggestions import suggest_path
 from stillroom.trust import Trust
 
 LABELS_ONLY = "labels only"  # how the method "ce" is called
@@ -37,7 +37,7 @@ def run_folders(paths: Sequence[Path], trust: Trust) -> list[RunFolder]:
         if path.is_file():
             raise InputError(f"{path} is a file; give run folders, or folders that hold them")
         if not path.is_dir():
-            raise InputError(f"{path}: there is no such folder{near(path, _holds_runs)}")
+            raise InputError(f"{path}: there is no such folder{suggest_path(path, _holds_runs)}")
         inside = [path] if is_run(path) else sorted(child for child in path.iterdir() if is_run(child))
         if not inside:
             raise InputError(f"{path} holds no run folders; give the folder of a run or of a comparison")

@@ -16,7 +16,7 @@ import safetensors.torch
 from torch import Tensor
 
 from stillroom.errors import InputError, first_line
-from stillroom.files import remove_half_written, write_atomically, write_text
+from stillroom.files import remove_temporary_files, write_atomically, write_text
 from stillroom.models.weight_files import read_safetensors
 from stillroom.reading import UnreadableError, read_json
 from stillroom.teachers.bank_key import BankKey
@@ -142,7 +142,7 @@ class BlockFiles:
                 f"teacher bank {self.path} holds the logits of another teacher ({words}); give another bank= folder, "
                 "or leave bank= out"
             )
-        remove_half_written(map(Path, _files(self.folder)))
+        remove_temporary_files(map(Path, _files(self.folder)))
 
     def _refuse_other(self, there: dict[str, Any]) -> None:
         now = self.key.plain()

@@ -53,7 +53,7 @@ def init_convolutions(model: nn.Module) -> None:
 
 
 def init_small_head(head: nn.Linear) -> None:
-    """Initialise a classifier head from N(0, 0.01²) zero bias: initial predictions are near uniform."""
+    """Initialise a classifier head from N(0, 0.01²) with zero bias: predictions start near uniform."""
     if not head.weight.is_meta:
         nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)
