@@ -1,7 +1,7 @@
-"""Distillation losses: tensors in, tensor out, usable without anything else of Stillroom.
+"""Distillation losses: tensors in, scalar out. They need torch only and work without the rest of Stillroom.
 
-Each loss is a pure function and a thin module of the same name in capitals that holds its settings, and, where the two
-networks' shapes matter, connectors that its ``connect`` builds.
+Each loss is a pure function, such as ``kd``, and a module that holds its settings, such as ``KD``. Where a loss has
+trainable connectors, the module's ``connect`` builds them. ``stillroom.losses.protocol`` says what a module declares.
 """
 
 from stillroom.losses.feature.ab import AB, ab

@@ -1,10 +1,10 @@
-"""What every loss checks at its door: shapes, dtypes, devices, ranges, and on a CPU the values themselves.
+"""Argument checks of the losses: shapes, dtypes, devices, ranges, and on the CPU the values themselves.
 
-Nothing here reads the data of a tensor on an accelerator, so a check costs no device synchronisation; all compile away.
+No check reads the data of a tensor on an accelerator, so none costs a device synchronisation; all compile away.
 
-One rule for logits of more than two dimensions, such as the (B, T, V) of a language model: a loss that is a mean over
-samples takes any leading dimensions and counts every position as a sample, which is the same as flattening them. A loss
-that relates the samples of a batch to each other refuses them, because which samples those are is its user's to decide.
+For logits of more than two dimensions, such as the (B, T, V) of a language model, there is one rule. A loss that is a
+mean over samples takes any leading dimensions; every position is a sample, as if they were flattened. A loss that
+relates the samples of a batch to each other refuses them, because the user must decide what a sample is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def check_logits(student_logits: Tensor, teacher_logits: Tensor, *, leading: boo
     Args:
         student_logits: expected (B, C), floating, B >= 1, C >= 2; with ``leading`` (..., C).
         teacher_logits: expected the same shape and device; its floating dtype may differ.
-        leading: whether the loss is a mean over samples, which any number of leading dimensions may count.
+        leading: whether any number of leading dimensions is allowed, as for a mean over samples.
 
     Raises:
         ValueError: an argument is no tensor, not two-dimensional (or more, with ``leading``), not floating, empty, has
@@ -84,8 +84,8 @@ def check_target(target: Tensor, student_logits: Tensor) -> None:
 
     Raises:
         ValueError: ``target`` is no tensor; its shape, dtype or device does not fit; or a label is outside [0, C),
-            which is looked at on the CPU and outside compiled code only: elsewhere it would wait for the device, and
-            the indexing kernel refuses such a label in words of its own.
+            which is checked on the CPU outside compiled code only: elsewhere the check would need a synchronisation,
+            and the indexing kernel raises an error of its own.
 
     Example:
         >>> check_target(torch.zeros(3), torch.zeros(3, 10))

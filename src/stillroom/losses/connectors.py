@@ -1,4 +1,4 @@
-"""What the feature losses with trainable parts share: small layers, equal sizes, equal dtypes, and the usual errors."""
+"""Connectors of feature losses: small trainable layers, and what brings maps to one size and dtype."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def place(module: AnyModule, example: Tensor) -> AnyModule:
 def cast_for(module: nn.Module, feature: Tensor) -> Tensor:
     """Bring a feature to the dtype that a connector computes in.
 
-    That is the dtype of its parameters. Under autocast, which narrows parameters and inputs by itself, only float64
-    is changed: autocast leaves it alone.
+    That is the dtype of its parameters. Under autocast, which casts parameters and inputs itself, only float64 is
+    changed, because autocast does not cast it.
 
-    Batch normalisation makes zeros of a feature whose squares overflow, and keeps the infinite variance: that is
-    refused here, on the CPU (see :mod:`stillroom.losses.finite`).
+    Batch normalisation turns a feature whose squares overflow into zeros, and its running variance into infinity: such
+    a feature is refused here, on the CPU (see :mod:`stillroom.losses.finite`).
 
     Args:
         module: has at least one parameter.
@@ -114,7 +114,7 @@ def smaller_size(one: Tensor, other: Tensor) -> tuple[int, int]:
 
 
 def halved_upwards(terms: Sequence[Tensor]) -> Tensor:
-    """Sum the levels' terms, shallow to deep: the deepest counts once, each one above it half as much.
+    """Sum the levels' terms, shallow to deep, with weight 1 for the deepest and half as much for each one above it.
 
     Example:
         >>> halved_upwards([torch.tensor(4.0), torch.tensor(2.0), torch.tensor(1.0)])

@@ -1,13 +1,13 @@
-"""NaN and infinity: refused where looking is free, passed on where it is not.
+"""NaN and infinity: refused where looking at the values costs nothing, passed on elsewhere.
 
-On a CPU, outside compiled code, every loss looks at its input, and where the definition squares numbers without a scale
-also at the result. On an accelerator a tensor's values are known only after waiting for the device, and compiled code
-has none to look at: there a NaN in the input comes out in the loss, which the training loop looks at now and then, and
-so does an infinity unless the definition has a meaning for it, as for a teacher's logit of -inf, a probability of 0.
+On a CPU, outside compiled code, every loss checks its input. Where its definition squares numbers without a scale it
+checks the result too. On an accelerator the values are known only after a synchronisation, and compiled code has no
+values to check. There a NaN in the input gives a NaN loss, which the training loop checks from time to time. So does
+an infinity, unless the definition gives it a meaning: a teacher's logit of -inf is a probability of 0.
 
 Finite input of magnitudes up to 1e30 gives a finite loss and, in the dtype the loss computes in, a finite gradient, or
-the error. A gradient that autograd then narrows to the student's float16 may leave that dtype's range, as infinity and
-never as NaN; loss scaling watches for it.
+the error. A gradient that autograd then narrows to the student's float16 may overflow to infinity, never to NaN; loss
+scaling handles that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class NotFinite(ValueError):  # noqa: N818  names what the values are
+class NotFinite(ValueError):  # noqa: N818  describes the values
     """An input holds NaN or infinite values, or values so large that the loss is beyond its dtype."""
 
 
@@ -42,7 +42,7 @@ def check_values(name: str, values: Tensor) -> None:
         ...
         stillroom.losses.finite.NotFinite: student_logits holds 1 NaN and 1 infinite values of 3: ...
     """
-    # A sum of finite values may overflow, so it only says where a closer look is needed.
+    # A sum of finite values may overflow: it only shows whether the values must be counted.
     if not can_look_at(values) or _is_finite(values.detach().sum()):
         return
     nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
@@ -55,7 +55,7 @@ def check_result(loss: Tensor, **inputs: Tensor | Sequence[Tensor]) -> Tensor:
 
     Args:
         loss: a scalar.
-        **inputs: what it was computed from, tensors or their levels, already checked to be finite, by argument name.
+        **inputs: the loss's tensors or lists of tensors by argument name, already checked to be finite.
 
     Returns:
         The loss.
@@ -79,7 +79,7 @@ def check_result(loss: Tensor, **inputs: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def can_look_at(values: Tensor) -> bool:
-    """Whether values are at hand without waiting for a device: on the CPU and not in compiled code."""
+    """Whether values can be read without a synchronisation: on the CPU and not in compiled code."""
     return values.is_cpu and not torch.compiler.is_compiling()
 
 

@@ -1,4 +1,4 @@
-"""Numbers that stay numbers: the dtype losses compute in, and masks that are exact."""
+"""Numerically safe operations: the dtype of a loss, exact masks, divergences and unit vectors."""
 
 from __future__ import annotations
 
@@ -163,9 +163,9 @@ def or_one(scale: Tensor) -> Tensor:
 
 
 def negligible(dtype: torch.dtype) -> float:
-    """The scale up to which all counts as zero: a gradient divided by it would leave the dtype's range.
+    """The scale up to which values are treated as zero: a gradient divided by it would overflow.
 
-    Six powers of ten above the smallest normal number, which are left to what the gradient is multiplied by.
+    It is 1e6 times the smallest normal number, which leaves room for what the gradient is multiplied by.
 
     Example:
         >>> f"{negligible(torch.float32):.0e}"

@@ -1,4 +1,4 @@
-"""One clear error for what is no tensor: a model's whole output, a list, an array, or nothing."""
+"""Checks that an argument is a tensor, with an error that says where the tensor is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def check_tensor(name: str, value: Any) -> None:
-    """Refuse everything but a tensor, and say what to pass in its place.
+    """Refuse everything but a tensor, with an error that says what to pass instead.
 
     Args:
         name: the argument's name.

@@ -1,4 +1,4 @@
-"""What the loop runs: a weighted sum of named losses, written in one line, and what these need from two models."""
+"""Methods: weighted sums of losses, their one-line text form, and what they need from two models."""
 
 from stillroom.methods.grammar import parse_method
 from stillroom.methods.method import Method, Term

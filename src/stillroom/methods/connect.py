@@ -1,4 +1,4 @@
-"""Joins a method to two models: finds what its losses ask for, and lets them build their connectors."""
+"""Connects a method to two models: checks that they offer what its losses need, and builds the connectors."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Joint:
     """A method joined to two models.
 
     Attributes:
-        student: in the form it is trained in, which is the one given unless a loss reuses the teacher's classifier.
-        student_view: what to read out of it beside the logits; None for nothing.
+        student: the module that is trained: the given one, unless a loss reuses the teacher's classifier.
+        student_view: where its parts are found; None where only logits are read.
         teacher_view: the same for the teacher.
     """
 
@@ -38,13 +38,13 @@ class Joint:
 def connect(
     method: Method, student: nn.Module, teacher: nn.Module | None, examples: Batch, train_labels: Tensor
 ) -> Joint:
-    """Check that both models offer what the method asks for, and build its connectors.
+    """Check that both models offer what the method needs, and build its connectors.
 
     Args:
         method: its losses get their connectors, on the CPU.
-        student: as its user built it.
+        student: the user's module.
         teacher: or None for methods without one.
-        examples: a few training images, at least two, on the CPU; with a strong view if the method asks for one.
+        examples: a few training images, at least two, on the CPU; with a strong view if the method needs one.
         train_labels: (N,) int64, the label of each sample id, -1 for ids that do not occur.
 
     Raises:
@@ -72,7 +72,7 @@ def connect(
 
 
 def _check(method: Method, views: dict[str, Anatomy]) -> None:
-    """One clear error for a part that a model does not have, naming the loss that wants it."""
+    """Refuse a model without a part that a loss needs, with an error that names the loss."""
     for side, anatomy in views.items():
         for part in method.parts_of(side):
             reason = anatomy.lacks(part)
@@ -86,7 +86,7 @@ def _check(method: Method, views: dict[str, Anatomy]) -> None:
 
 
 def _look(model: nn.Module, anatomy: Anatomy | None, parts: tuple[str, ...], examples: Batch) -> Output:
-    """What a model says about the examples, without gradients, in evaluation mode."""
+    """A model's output for the examples, without gradients, in evaluation mode."""
     with evaluating(model), torch.no_grad():
         if anatomy is None:
             found: dict[str, Any] = {}
@@ -114,7 +114,7 @@ def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> 
 
 
 def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
-    """One pass on a copy, so that what a loss refuses shows now; a copy, because a pass may change its memory."""
+    """Compute the losses once, so that errors show before training; on a copy, because a pass may change memories."""
     trial = deep_copy(method)
     for epoch in (1, method.initial_epochs + 1):
         with _naming(method, "a loss"), torch.no_grad():
@@ -123,7 +123,7 @@ def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
 
 @contextmanager
 def _naming(method: Method, who: str) -> Iterator[None]:
-    """Turns what a loss complains about into an error that names the method."""
+    """Turn the error of a loss into one that names the method."""
     try:
         yield
     except (ValueError, RuntimeError) as error:

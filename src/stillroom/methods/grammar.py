@@ -7,9 +7,9 @@
     0.1*ce + 0.9*kd(temperature=4)          every weight written out
     kd + dkd(beta=2, warmup=20)             two losses, the second with a 20-epoch linear warm-up
     0.1*ce + 9*standardized(kd(temperature=2))   a wrapper around a loss
-    ce + 2*mine.Cosine(margin=0.1)          a loss of one's own: class Cosine in the module mine
+    ce + 2*mine.Cosine(margin=0.1)          a user's own loss: class Cosine in the module mine
 
-The text is parsed, never executed; a dotted name imports that module, if it may be imported.
+The text is parsed, never executed. A dotted name imports that module, if the text's origin permits it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def parse_method(text: str, origin: Origin = TYPED) -> Method:
     Args:
         text: a sum of ``ce`` and names from :data:`stillroom.methods.PRESETS`, each with an optional number before it
             and optional keyword arguments (numbers, strings, tuples, true or false) behind it. Where ``ce`` is not
-            written, the default cross-entropy weight of the first loss holds.
-        origin: where the text comes from; by default it is the user's own. A module that only a file names is not
-            imported unless the file is trusted.
+            written, it has the default weight of the first loss.
+        origin: where the text comes from; by default the user typed it. A module that only a file names is not imported
+            unless the file is trusted.
 
     Raises:
-        UntrustedError: ``origin`` does not permit an import that the text asks for.
-        InputError: if the text is no such sum, a name or a parameter is unknown, or a value is impossible.
+        UntrustedError: ``origin`` does not permit an import that the text needs.
+        InputError: the text is no such sum, a name or a parameter is unknown, or a value is impossible.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
@@ -151,7 +151,7 @@ def _weight(node: ast.expr, text: str) -> tuple[float | None, ast.expr]:
 
 
 def _name_of(node: ast.expr) -> str:
-    """The name called, dotted for a class in a module of one's own; empty if it is something else."""
+    """The name called, dotted for a class in the user's own module; empty for anything else."""
     called = node.func if isinstance(node, ast.Call) else node
     parts = []
     while isinstance(called, ast.Attribute):

@@ -199,9 +199,9 @@ class Method(nn.Module):
         Raises:
             InputError: a loss did not return a floating scalar.
         """
-        at_hand = {"target": target, "epoch": epoch, "ids": ids, **named("student", student)}
+        available = {"target": target, "epoch": epoch, "ids": ids, **named("student", student)}
         if teacher is not None:
-            at_hand |= named("teacher", teacher)
+            available |= named("teacher", teacher)
         terms: dict[str, Tensor] = {}
         nothing = student.logits.new_zeros((), dtype=torch.float32)
         if self.ce:
@@ -212,7 +212,7 @@ class Method(nn.Module):
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
             if weight:
-                value = term.loss(**{name: at_hand[name] for name in term.needs})
+                value = term.loss(**{name: available[name] for name in term.needs})
                 terms[term.name] = weight * _scalar(term.loss, value)
             else:
                 terms[term.name] = nothing

@@ -1,4 +1,4 @@
-"""The losses by their names, with the weights they have when none are written."""
+"""The named losses and wrappers, with their default weights and sources."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from stillroom import losses
 class Preset:
     """A loss by its name.
 
-    The weights are the paper's or its public code's for one of its pairs where they give them, and a plain start
-    elsewhere: weights are worth tuning for a pair of one's own.
+    The weights are those of the paper or its public code for one of its pairs, where they give any, and otherwise a
+    plain start. Tune the weights for your own pair.
 
     Attributes:
         loss: the module class; its signature is the list of parameters a recipe may set.
@@ -38,7 +38,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Wrapper:
-    """Something that goes around a loss.
+    """A module that wraps another loss.
 
     Attributes:
         loss: the module class, whose first parameter is the loss inside.

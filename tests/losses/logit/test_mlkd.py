@@ -154,14 +154,14 @@ def test_unsure_and_sure_samples_count_alike_but_ties_at_the_top_raise_the_weigh
     torch.testing.assert_close(tied.batch.double(), 2 * exact.batch, rtol=1e-5, atol=0)
 
 
-def test_the_share_up_to_the_median() -> None:
-    def share(*values: float) -> float:
-        return float(mlkd_module._share_up_to_median(torch.tensor(values, dtype=torch.float32)))
+def test_the_fraction_up_to_the_median() -> None:
+    def fraction(*values: float) -> float:
+        return float(mlkd_module._fraction_up_to_median(torch.tensor(values, dtype=torch.float32)))
 
-    assert share(3, 1, 2, 4) == 0.5
-    assert share(3, 1, 2) == pytest.approx(2 / 3)
-    assert share(1, 1, 1, 0) == 1
-    assert share(5) == 1
+    assert fraction(3, 1, 2, 4) == 0.5
+    assert fraction(3, 1, 2) == pytest.approx(2 / 3)
+    assert fraction(1, 1, 1, 0) == 1
+    assert fraction(5) == 1
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

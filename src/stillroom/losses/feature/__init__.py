@@ -1,1 +1,1 @@
-"""Losses on what lies below the logits: feature maps, embeddings, and relations between samples."""
+"""Losses on features: feature maps, embeddings, and relations between samples."""

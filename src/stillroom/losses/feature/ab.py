@@ -1,4 +1,4 @@
-"""AB: the student's neurons come to fire where the teacher's do, before any of the real training."""
+"""AB, activation boundaries: the student learns which of the teacher's neurons fire, in a stage before training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stillroom.losses.protocol import settings_repr
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# 1/1000 keeps a sum over all elements in the range of other losses; the 3 is public code's.
+# 1/1000 keeps a sum over all elements in the range of other losses; the 3 is the public code's.
 SCALE = 3 / 1000
 
 
@@ -82,8 +82,7 @@ class AB(nn.Module):
 
     Args:
         margin: as in :func:`ab`.
-        initial_epochs: length of the stage, at least 1. After it the loss is not called any more
-            (``final_epoch``).
+        initial_epochs: length of the stage, at least 1. After it the loss is not computed (``final_epoch``).
 
     Raises:
         ValueError: margin is not finite and above 0, or initial_epochs is not a whole number of at least 1.

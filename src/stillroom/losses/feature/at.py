@@ -1,4 +1,4 @@
-"""AT: the student looks where the teacher looks."""
+"""AT, attention transfer: the student's spatial attention maps learn the teacher's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def at(student_map: Tensor, teacher_map: Tensor, *, power: float = 2.0) -> Tenso
     Args:
         student_map: (B, C, H, W), any floating dtype; computed in float32 at least.
         teacher_map: (B, C', H', W'); no gradient reaches it.
-        power: p, above 0; the higher, the more the strongest channels count. Below 1 the true gradient at an
+        power: p, above 0; the higher, the larger the weight of the strongest channels. Below 1 the true gradient at an
             activation of exactly 0 is infinite: 0 is used.
 
     Returns:
@@ -88,8 +88,8 @@ class AT(nn.Module):
 
 def _attention(x: Tensor, power: float) -> Tensor:
     """Return the (B, H W) attention maps of length 1."""
-    # The result does not change with the map's scale: powers of numbers up to 1 do not overflow. A map of next to
-    # nothing becomes zeros, as a power below 1 would lift it out of nothing with a slope beyond float32.
+    # The result does not depend on the map's scale, and powers of numbers up to 1 do not overflow. A negligible map
+    # becomes zeros, because the slope of a power below 1 would overflow there.
     scale = x.detach().abs().amax((1, 2, 3), keepdim=True)
     x = x / torch.where(scale > negligible(x.dtype), scale, torch.inf)
     return unit_rows(_magnitude(x, power).mean(1).flatten(1))

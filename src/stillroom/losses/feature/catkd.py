@@ -1,4 +1,4 @@
-"""CAT-KD: where in the image the student sees each class, compared with where the teacher does."""
+"""CAT-KD, class attention transfer: the student's class activation maps learn the teacher's."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from stillroom.losses.protocol import settings_repr
 
 
 def cams(final_map: Tensor, weight: Tensor) -> Tensor:
-    """Compute class activation maps: what each place of the final map adds to each class's logit.
+    """Compute class activation maps: the contribution of each place of the final map to each class's logit.
 
     A linear head on the global average of a map f is the average over places of ``CAM[c] = sum_d weight[c, d] f[d]``,
-    plus the bias, which belongs to no place.
+    plus the bias, which is not part of the map.
 
     Args:
         final_map: (B, D, H, W), any floating dtype; computed in float32 at least.
@@ -59,7 +59,7 @@ def catkd(student_cam: Tensor, teacher_cam: Tensor, *, size: int = 2, normalize:
         student_cam: (B, C, H, W), any floating dtype; computed in float32 at least.
         teacher_cam: (B, C, H', W'); no gradient reaches it.
         size: height and width compared, at least 1.
-        normalize: scale each class's map to length 1; without it, the maps' strength counts too.
+        normalize: scale each class's map to length 1; without it, the magnitude of the maps is compared too.
 
     Returns:
         A scalar, float32 (float64 if an input is).

@@ -1,4 +1,4 @@
-"""CC: what the student misses in one sample does not line up with what it misses in the next."""
+"""CC, correlation congruence: errors of consecutive samples must not occur in the same embedding entries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_embeddings, check_same_shape
-from stillroom.losses.connectors import check_whole
+from stillroom.losses.connectors import check_whole, not_connected
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 from stillroom.losses.protocol import settings_repr
@@ -19,8 +19,8 @@ def cc(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
 
     With ``delta_b = |s_b - t_b|``, entry by entry, the loss is the mean over the B - 1 consecutive pairs of samples
     of ``<delta_b, delta_{b+1}>``; >= 0, and 0 where the embeddings agree. One sample has no successor: 0. The value
-    depends on the order of the batch, which shuffling makes random. This is not the paper's kernel correlation
-    matrix; it is what the published CIFAR numbers were made with.
+    depends on the order of the batch, which shuffling makes random. This is not the paper's kernel correlation matrix,
+    but the loss behind the published CIFAR results.
 
     Args:
         student_embedding: (B, D), any floating dtype; computed in float32 at least.
@@ -88,10 +88,7 @@ class CC(nn.Module):
             RuntimeError: nothing is connected yet.
         """
         if self.student_embed is None or self.teacher_embed is None:
-            raise RuntimeError(
-                "CC has no embeddings yet: call connect(student_embedding, teacher_embedding) with example features "
-                "first"
-            )
+            raise not_connected(self, "student_embedding, teacher_embedding")
         check_embeddings(student_embedding, teacher_embedding)
         student = self.student_embed(student_embedding.to(self.student_embed.weight.dtype))
         teacher = self.teacher_embed(teacher_embedding.detach().to(self.teacher_embed.weight.dtype))

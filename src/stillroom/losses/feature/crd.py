@@ -115,7 +115,7 @@ def update_memory(memory: Tensor, ids: Tensor, unit: Tensor, *, momentum: float 
 
     Args:
         memory: (N, D); row i becomes ``momentum * row + (1 - momentum) * new``, scaled to length 1.
-        ids: (B,) int64 rows to change. Of an id that occurs twice, the last one counts, on every device.
+        ids: (B,) int64 rows to change. Where an id occurs twice, its last occurrence is used, on every device.
         unit: (B, D) new embeddings; detached.
         momentum: weight of the old embedding, in [0, 1].
 
@@ -221,7 +221,7 @@ class CRD(nn.Module):
     def forward(self, student_embedding: Tensor, teacher_embedding: Tensor, ids: Tensor) -> Tensor:
         """Return the loss of (B, D) and (B, E) embeddings of the samples ``ids`` (B,).
 
-        An id outside the training set is an error of the indexing itself.
+        An id outside the training set raises the indexing's own error.
         """
         if self.student_layer is None or self.teacher_layer is None:
             raise not_connected(self, "student_embedding, teacher_embedding, train_labels")

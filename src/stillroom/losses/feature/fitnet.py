@@ -1,4 +1,4 @@
-"""FitNet: a regressor predicts one of the teacher's feature maps from the student's."""
+"""FitNet, hints: a regressor predicts one of the teacher's feature maps from the student's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def fitnet(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     """Compute the hint loss of FitNets.
 
-    The mean over all elements of (s - t)^2, where s is what the regressor makes of the student's map. It is 0 only
+    The mean over all elements of (s - t)^2, where s is the regressor's output for the student's map. It is 0 only
     where the two agree.
 
     Args:
@@ -54,9 +54,9 @@ class FitNet(nn.Module):
     """:func:`fitnet` at one level, with the regressor that brings the student's map to the teacher's shape.
 
     The regressor is a convolution and batch normalisation, then a ReLU where the teacher's example map has no
-    negative value: where it has some, a ReLU could never reach them. The convolution is 1x1, or, as published, 3x3
+    negative value, because a ReLU cannot produce negative values. The convolution is 1x1, or, as published, 3x3
     with stride 2 where the student's map is exactly twice as high and wide, and a transposed 4x4 with stride 2
-    where it is half. Any difference in size that is left is averaged away.
+    where it is half. Any remaining difference in size is removed by average pooling.
 
     Args:
         layer: the level to compare, from 1 (shallowest); -1 is the deepest.

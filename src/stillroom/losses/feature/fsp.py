@@ -1,4 +1,4 @@
-"""FSP: the student turns one level's channels into the next level's as the teacher does."""
+"""FSP, flow of solution procedure: Gram matrices between consecutive levels learn the teacher's."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class FSP(nn.Module):
 
     Args:
         initial_epochs: 0 trains the term beside the label loss throughout. The published method has two stages
-            instead: this term alone for so many epochs (30 in the usual CIFAR benchmark), then never again.
+            instead: this term alone for so many epochs (30 in the usual CIFAR benchmark), then the labels alone.
 
     Raises:
         ValueError: initial_epochs is not a whole number from 0.

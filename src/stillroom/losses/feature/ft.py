@@ -1,4 +1,4 @@
-"""FT: the student's factor follows the factor that an autoencoder finds in the teacher's last map."""
+"""FT, factor transfer: the student's factor learns the one that an autoencoder finds in the teacher's last map."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class FT(nn.Module):
 
     The paraphraser is an autoencoder: three 3x3 convolutions with LeakyReLU(0.1) down to the factor, three
     transposed ones back. In the epochs 1 to ``initial_epochs`` only it learns, by the mean squared error of its
-    reconstruction, which the loop takes with weight 1 while everything else rests. Afterwards it is frozen and the
+    reconstruction, with weight 1 and without any other term. Afterwards it is frozen and the
     translator, three convolutions with batch normalisation and LeakyReLU(0.1), learns with the student.
 
     Args:
@@ -143,7 +143,7 @@ class FT(nn.Module):
 
 
 class _Paraphraser(nn.Module):
-    """An autoencoder on maps; its code is the factor. Without batch normalisation, so frozen needs no mode."""
+    """An autoencoder on maps; its code is the factor. It has no batch normalisation, so freezing needs no mode."""
 
     def __init__(self, channels: int, factor: int) -> None:
         super().__init__()

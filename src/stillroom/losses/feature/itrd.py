@@ -1,4 +1,4 @@
-"""ITRD: each unit follows its teacher unit over the batch, and the batch keeps the teacher's similarities."""
+"""ITRD, information-theoretic representation distillation: units correlate, and sample similarities agree."""
 
 from __future__ import annotations
 

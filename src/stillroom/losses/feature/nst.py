@@ -1,4 +1,4 @@
-"""NST: the student's channels respond to the same places as the teacher's, whichever channel it is."""
+"""NST, neuron selectivity transfer: the spatial patterns of the student's channels learn the teacher's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def nst(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     Every channel of a sample, as a vector over its N = H * W places, is scaled to length 1. The loss is the squared
     maximum mean discrepancy between the student's set of channels and the teacher's under the kernel
     ``k(a, b) = <a, b>^2``: the batch mean of ``mean k(t, t) + mean k(s, s) - 2 mean k(s, t)``, each a mean over all
-    pairs of channels. It lies in [0, 2] and ignores the order, sign and scale of channels; the teacher's own part,
+    pairs of channels. It lies in [0, 2] and ignores the order, sign and scale of channels. The teacher's own part,
     a constant to the student, is included, so that equal maps give 0. Where the sizes differ, the larger map is
     average-pooled to the smaller.
 

@@ -1,4 +1,4 @@
-"""OFD: the student follows the teacher's positive responses, and of the negative ones only that they are negative."""
+"""OFD, overhaul of feature distillation: the student learns the positive responses and that others are negative."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stillroom.losses.numerics import widen
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Below this share of negative responses public code takes -3 standard deviations for their mean.
+# Up to this fraction of negative responses, public code uses -3 standard deviations in place of their mean.
 RARE = 0.001
 
 
@@ -24,8 +24,9 @@ def ofd(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:
     """Compute the overhaul's distance for one level.
 
     The teacher's map goes through a margin ReLU, t' = max(t, m_c), with one m_c <= 0 per channel. The partial L2
-    distance is 1/B times the sum over all elements of (s - t')^2, leaving out those where t <= 0 and s <= t': a
-    neuron that should rest may rest as deeply as it likes. The loss is 0 where every other s equals t'.
+    distance is 1/B times the sum over all elements of (s - t')^2, without those where t <= 0 and s <= t':
+    where the teacher's neuron does not fire, any sufficiently negative s is correct. The loss is 0 where every other s
+    equals t'.
 
     Args:
         student_map: s, (B, C, H, W) before the activation; any floating dtype, computed in float32 at least.
@@ -62,7 +63,7 @@ def ofd(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:
     student, teacher = widen(student_map, teacher_map)
     goal = torch.maximum(teacher, margin.detach().to(student.dtype).reshape(1, -1, 1, 1))
     gap = student - goal
-    # relu and not a product with a mask: it passes a NaN on, and an overflow in what does not count stays out.
+    # relu, not a product with a mask: it passes a NaN on and keeps an overflow of excluded elements out.
     counted = torch.where(teacher > 0, gap, gap.relu())
     loss = counted.square().sum() / student.shape[0]
     return check_result(loss, student_map=student_map, teacher_map=teacher_map)
@@ -72,8 +73,8 @@ class OFD(nn.Module):
     """:func:`ofd` over the levels, with a connector and a margin per channel for each.
 
     A connector is a 1x1 convolution with batch normalisation to the teacher's channels. The teacher's map is averaged
-    to the student's size. Level l of L has the weight 2^(l - L). The margins are measured on the examples that
-    :meth:`connect` gets, the mean of each channel's negative responses, and then stay as they are.
+    to the student's size. Level l of L has the weight 2^(l - L). The margins are the mean of each
+    channel's negative responses over the examples given to :meth:`connect`, and then fixed.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""PKT: each sample has the same neighbours, with the same probabilities, in both embeddings."""
+"""PKT, probabilistic knowledge transfer: neighbour probabilities in the embedding learn the teacher's."""
 
 from __future__ import annotations
 

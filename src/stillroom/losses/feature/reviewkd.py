@@ -1,4 +1,4 @@
-"""ReviewKD: each of the teacher's levels teaches that level of the student and all deeper ones."""
+"""ReviewKD, knowledge review: each of the teacher's levels teaches the same and all deeper levels of the student."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class ReviewKD(nn.Module):
     """:func:`reviewkd` after fusing the student's levels from deep to shallow with attention.
 
     The deepest level is the embedding, as a 1x1 map. A fusion block narrows its level by a 1x1 convolution, adds the
-    stretched result of the next deeper block, both weighted place by place by a learned attention, and passes the
-    sum on; a 3x3 convolution turns it into a prediction of the teacher's map at that level. Every convolution has
+    resized result of the next deeper block, both weighted place by place by a learned attention, and passes the sum
+    on. A 3x3 convolution turns the sum into a prediction of the teacher's map at that level. Every convolution has
     batch normalisation. The sum takes the teacher's size by nearest neighbours, so any two networks fit, also those
     whose maps all have one size.
 
@@ -87,7 +87,7 @@ class ReviewKD(nn.Module):
         super().__init__()
         check_whole(1, mid_channels=mid_channels)
         self.mid_channels = mid_channels
-        self.fusions = nn.ModuleList()  # deep to shallow, the order they run in
+        self.fusions = nn.ModuleList()  # deep to shallow, in the order of the computation
 
     def connect(
         self,
@@ -146,7 +146,7 @@ class ReviewKD(nn.Module):
 
 
 class _Fusion(nn.Module):
-    """One level: its own map and what the deeper level passed on become a prediction and what is passed on."""
+    """One level: fuses its map with the deeper level's output into a prediction and an output for the next level."""
 
     def __init__(self, channels: int, middle: int, wanted: int, *, deepest: bool) -> None:
         super().__init__()

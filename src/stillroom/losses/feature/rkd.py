@@ -1,4 +1,4 @@
-"""RKD: the batch has the same shape, in distances and in angles, in both embeddings."""
+"""RKD, relational knowledge distillation: distances and angles between embeddings learn the teacher's."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor) -> RKDTerms:
     products, so a cosine is off by about the rounding unit times the ratio of the distances in its triangle, and
     not by the (much larger) ratio of an embedding's length to the distance.
 
-    Samples closer than the rounding unit times the largest entry count as the same point: distance 0, and cosine 0
-    and gradient 0 in the angles that need a direction between them.
+    Samples closer than the rounding unit times the largest entry are treated as one point: distance 0, and cosine 0 and
+    gradient 0 in the angles that need a direction between them.
 
     Args:
         student_embedding: (B, ...), any floating dtype, flattened to (B, D); computed in float32 at least.
@@ -131,15 +131,15 @@ class RKD(nn.Module):
 
 def _squared_distances(x: Tensor) -> Tensor:
     """Return the (B, B) squared distances at a scale where the largest centred entry is 1; 0 for the same point."""
-    # Neither part changes when all samples move or grow together.
+    # Neither part changes when all samples are shifted or scaled together.
     x = x - x.mean(0)
     x = x / or_one(x.detach().abs().amax())
     lengths = x.square().sum(1)
     with torch.autocast(x.device.type, enabled=False):
         products = x @ x.t()
     squares = lengths[:, None] + lengths[None, :] - 2 * products
-    # The value of sums of squared differences, which do not cancel, with the gradient of the products, which need
-    # no B x B x D tensor.
+    # The value comes from sums of squared differences, which have no cancellation; the gradient from the products,
+    # which need no B x B x D tensor.
     still = x.detach()
     exact = torch.cdist(still, still, compute_mode="donot_use_mm_for_euclid_dist").square()
     squares = squares + (exact - squares).detach()

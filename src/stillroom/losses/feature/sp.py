@@ -1,4 +1,4 @@
-"""SP: images that look alike to the teacher look alike to the student."""
+"""SP, similarity preserving: similarities between the samples of a batch learn the teacher's."""
 
 from __future__ import annotations
 

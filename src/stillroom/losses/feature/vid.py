@@ -1,4 +1,4 @@
-"""VID: the student predicts the teacher's maps as Gaussians whose variances are learned too."""
+"""VID, variational information distillation: the student predicts the teacher's maps as Gaussians."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """LDRLD as one compiled function, for the CPU: a row's selection, loss and gradient while it is in the cache.
 
-Its mathematics is that of :mod:`stillroom.losses.kernels.ldrld`; what differs is that nothing is paid per operation.
-Numba compiles it at the first call, in a few seconds, and keeps the machine code on disk for later processes. One
+The formulas are those of :mod:`stillroom.losses.kernels.ldrld`, without the overhead of separate tensor operations.
+Numba compiles the function at the first call, in a few seconds, and caches the machine code on disk. It runs in one
 thread. Importing this module imports Numba.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 Ints: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
-# All that lets sums and polynomials run on whole vectors; infinities keep their meaning: they mark what is left out.
+# The flags that let sums and polynomials be vectorised. Infinities keep their meaning: they mark excluded classes.
 FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
 LOWEST = np.float32(-np.inf)
@@ -83,7 +83,7 @@ def _log1p(e: np.float32) -> np.float32:
 
 @njit(fastmath=FAST)
 def _select(logits: Floats, values: Floats, classes: Ints) -> None:
-    """The largest logits and their classes, in order; of equal ones the lower class goes first."""
+    """The largest logits and their classes, in order; of equal logits the lower class comes first."""
     last = len(values) - 1
     values[:] = LOWEST
     for c in range(len(logits)):
@@ -100,7 +100,7 @@ def _select(logits: Floats, values: Floats, classes: Ints) -> None:
 def _pairs(
     student: Floats, teacher: Floats, weights: Floats, inverse: np.float32, x: Floats, y: Floats, gradient: Floats
 ) -> np.float32:
-    """The weighted sum of the KLs of all two-way softmaxes; x and y are room for a value per pair."""
+    """The weighted sum of the KLs of all two-way softmaxes; x and y are buffers with one value per pair."""
     depth = len(student)
     pair = 0
     for i in range(depth):
@@ -109,7 +109,7 @@ def _pairs(
             pair += 1
     loss = ZERO
     for pair in range(len(x)):
-        # The student's gap is never negative, the teacher's may be: then the two outcomes change places.
+        # The student's gap is never negative. Where the teacher's is, its two outcomes are exchanged.
         gap_q, gap_p = x[pair], y[pair]
         small_q, small_p = _exp(-gap_q), _exp(-abs(gap_p))
         q, p = ONE / (ONE + small_q), ONE / (ONE + small_p)
@@ -130,7 +130,7 @@ def _pairs(
 
 @njit(fastmath=FAST)
 def _whole(student: Floats, teacher: Floats, weight: np.float32, inverse: np.float32) -> np.float32:
-    """The weighted KL of two softmaxes; -inf in both leaves a class out. ``student`` becomes the gradient."""
+    """The weighted KL of two softmaxes; -inf in both excludes a class. ``student`` is overwritten by the gradient."""
     largest_q, largest_p = _largest(student), _largest(teacher)
     sum_q, sum_p, gaps = ZERO, ZERO, ZERO
     for c in range(len(student)):
@@ -140,7 +140,7 @@ def _whole(student: Floats, teacher: Floats, weight: np.float32, inverse: np.flo
         sum_p += power_p
         gaps += power_p * (z_p - z_q if power_p > ZERO else ZERO)
         student[c], teacher[c] = power_q, power_p
-    # So written, and not as a difference of two quotients, it is exactly 0 where the networks agree.
+    # Unlike a difference of two quotients, this is exactly 0 where the networks agree.
     scale, ratio = weight / sum_q, sum_q / sum_p
     for c in range(len(student)):
         student[c] = (student[c] - teacher[c] * ratio) * scale
@@ -166,12 +166,15 @@ def _rows(
     inverse: np.float32,
     scale: np.float32,
 ) -> None:
-    """Fill in the losses of the rows, or their sum where there is room for one, and the gradient.
+    """Write the losses of the rows, or their sum into a ``loss`` of length 1, and the gradient.
 
     ``inverse`` is 1 / T, ``scale`` T^2, over the batch size for a mean.
     """
     (batch, classes), depth = student.shape, len(weights)
-    top, local = np.zeros(depth, np.int64), np.empty((3, depth), np.float32)  # zeros: a class, whatever the logits are
+    top, local = (
+        np.zeros(depth, np.int64),
+        np.empty((3, depth), np.float32),
+    )  # zeros: valid classes, whatever the logits are
     local_student, local_teacher, local_gradient = local[0], local[1], local[2]
     pairs = np.empty((3, depth * (depth - 1) // 2), np.float32)
     x, y, pair_weights = pairs[0], pairs[1], pairs[2]

@@ -1,4 +1,4 @@
-"""CTKD: knowledge distillation whose temperature is learned against the student, ever more strongly."""
+"""CTKD, curriculum temperature: KD whose temperature is learned to make the task harder from epoch to epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DIST: the student's probabilities correlate with the teacher's, along each sample and along each class."""
+"""DIST, distillation from a stronger teacher: predictions correlate, over the classes and over the samples."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dist_terms(student_logits: Tensor, teacher_logits: Tensor, *, temperature: f
     samples of ``1 - rho(P[b, :], Q[b, :])`` and intra T^2 times the mean over classes of
     ``1 - rho(P[:, c], Q[:, c])``, where rho is Pearson's correlation ``<x, y> / (|x| |y| + 1e-8)`` of the centred
     vectors. Each lies in [0, 2 T^2]. A constant vector correlates with nothing (rho = 0): with B = 1 intra is T^2
-    with gradient 0, and a class neither network ever considers costs its full share even where the two agree.
+    with gradient 0, and a class with constant probabilities adds its full part even where the two agree.
 
     Args:
         student_logits: (B, C), any floating dtype; computed in float32 at least.
@@ -68,8 +68,8 @@ def dist(
     """Compute DIST's loss: relations instead of values.
 
     DIST = beta * inter + gamma * intra, see :func:`dist_terms`. Correlation ignores scale and shift, so a strong
-    teacher's sharpness need not be copied. Unlike other logit losses it is no mean over samples: columns need the
-    batch. The cross-entropy with the labels is not included.
+    teacher's sharpness need not be copied. Unlike other logit losses it is not a mean over samples: the columns need
+    the batch. The cross-entropy with the labels is not included.
 
     Args:
         student_logits: (B, C), any floating dtype; computed in float32 at least.

@@ -1,4 +1,4 @@
-"""DKD: the target class and the other classes are matched apart, each with its own weight."""
+"""DKD, decoupled knowledge distillation: target class and other classes are matched with a weight each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KD: the student matches the teacher's softened class probabilities."""
+"""KD, knowledge distillation: the student matches the teacher's softened class probabilities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def kd(
     Args:
         student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
         teacher_logits: the same shape; no gradient reaches it.
-        temperature: T, above 0; the higher, the more the small probabilities count. A floating tensor with one
+        temperature: T, above 0; the higher, the larger the weight of small probabilities. A floating tensor with one
             element gets a gradient, through both networks' softmaxes and the T^2; its value is not checked, that
             would wait for the device.
         reduction: "mean" over the batch, or "none" for one loss per sample.
@@ -59,7 +59,7 @@ def kd(
     if isinstance(temperature, Tensor):
         _check_learned_temperature(temperature, student)
         temperature = temperature.to(student.dtype).reshape(())
-        # The temperature's gradient multiplies by the logits themselves: a row's own offset would only add rounding.
+        # The temperature's gradient is a product with the logits: a row's offset would only add rounding errors.
         student, teacher = (logits - logits.detach().amax(1, keepdim=True) for logits in (student, teacher))
     else:
         check_temperature(temperature)
@@ -68,7 +68,7 @@ def kd(
 
 
 def _check_learned_temperature(temperature: Tensor, logits: Tensor) -> None:
-    """Refuse a tensor that cannot be one temperature; its value stays unread."""
+    """Refuse a tensor that cannot be one temperature, without reading its value."""
     if temperature.numel() != 1 or not temperature.is_floating_point():
         raise ValueError(
             f"temperature has shape {tuple(temperature.shape)} and dtype {temperature.dtype}: "

@@ -25,7 +25,7 @@ class LDRLDTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class LDRLDSettings:
-    """The settings of :func:`ldrld`, which says what they mean; checked when they are made.
+    """The settings of :func:`ldrld`, which documents them. They are checked when they are created.
 
     Raises:
         ValueError: a setting is out of range (a depth above C shows only with the logits).

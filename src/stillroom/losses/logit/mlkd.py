@@ -1,4 +1,4 @@
-"""MLKD: predictions agree sample by sample, in how samples resemble each other, and in how classes do."""
+"""MLKD, multi-level logit distillation: predictions, sample similarities and class similarities are matched."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def mlkd_published_terms(
     strong = widen(student_logits_strong, teacher_logits_strong)
     temperatures = (temperature, *BOTH_VIEWS, *WEAK_ONLY)
 
-    # The public code masks the surer half of the samples and of the classes, but only after the mean over them was
-    # taken: nothing is selected, the masks' means just scale the weak view's terms.
+    # The public code masks the more confident half of the samples and of the classes, but only after their mean was
+    # taken: nothing is selected, and the masks' means only scale the weak view's terms.
     confidence = weak[1].softmax(1)
-    samples, classes = _share_up_to_median(confidence.amax(1)), _share_up_to_median(confidence.sum(0))
+    samples, classes = _fraction_up_to_median(confidence.amax(1)), _fraction_up_to_median(confidence.sum(0))
 
-    # Standardising concerns the instance level alone; the Grams always come from the raw logits.
+    # Only the instance level is standardised; the Gram matrices are those of the raw logits.
     seen_weak, seen_strong = ([standardize(z) for z in view] if standardized else view for view in (weak, strong))
     weak_kd = {t: kd(*seen_weak, temperature=t) for t in set(temperatures)}
     instance = samples * sum(weak_kd[t] for t in temperatures)
     instance = instance + sum(kd(*seen_strong, temperature=t) for t in (temperature, *BOTH_VIEWS))
-    # At temperatures 2 and 6 the public code's strong view is the weak one once more, unscaled.
+    # At temperatures 2 and 6 the public code uses the weak view in place of the strong one, unscaled.
     instance = instance + sum(weak_kd[t] for t in WEAK_ONLY)
 
     # No T^2 on the Grams, and the strong view's Grams, which the public code computes and drops, are not computed.
@@ -112,14 +112,14 @@ def mlkd(
     """Compute multi-level logit distillation's loss in its published composition.
 
     With I, G and H the instance, batch and class level of :func:`mlkd_terms`, w the weak and s the strong view,
-    m the share of samples whose teacher probability of its first choice (weak view, temperature 1) is at most the
-    batch's median, n the share of classes whose summed teacher probability is at most the classes' median, and
+    m the fraction of samples whose largest teacher probability (weak view, temperature 1) is at most the batch's
+    median, n the fraction of classes whose summed teacher probability is at most the classes' median, and
     K = {temperature, 3, 5, 2, 6} with repetition:
 
         MLKD = sum_{T in K} (m I_w(T) + m G_w(T) + n H_w(T)) + sum_{T in temperature, 3, 5} I_s(T) + I_w(2) + I_w(6)
 
-    This is what the public code trains, accidents included, at weight 1; they are named in the source and in
-    docs/methods/mlkd.md. m and n are 1/2 for even B and C without ties. Neither cross-entropy, which the paper takes
+    This is what the public code trains at weight 1, with its mistakes, which the source and docs/methods/mlkd.md
+    name. m and n are 1/2 for even B and C without ties. Neither cross-entropy, which the paper takes
     over both views, nor a weight is included.
 
     Args:
@@ -128,7 +128,7 @@ def mlkd(
         student_logits_strong: (B, C), the same images in a strongly augmented view.
         teacher_logits_strong: (B, C); no gradient reaches it.
         temperature: the first of the temperatures, above 0.
-        standardized: whether the instance level sees z-scores, see :func:`standardize` (LSKD; published with
+        standardized: whether the instance level compares z-scores, see :func:`standardize` (LSKD; published with
             temperature 2).
 
     Returns:
@@ -164,7 +164,7 @@ class MLKD(nn.Module):
 
     Args:
         temperature: the first of the temperatures, above 0.
-        standardized: whether the instance level sees z-scores.
+        standardized: whether the instance level compares z-scores.
 
     Raises:
         ValueError: the temperature is not finite and above 0.
@@ -226,8 +226,8 @@ def _gram_terms(student: Tensor, teacher: Tensor, temperature: float) -> tuple[T
     return batch, class_
 
 
-def _share_up_to_median(values: Tensor) -> Tensor:
-    """Return the fraction of values up to the median, 1/2 for an even number of different ones, up to 1 if tied.
+def _fraction_up_to_median(values: Tensor) -> Tensor:
+    """The fraction of the values at most their median: 1/2 for an even number of different ones, up to 1 with ties.
 
     The lower of two middle values separates as their mean does, and needs no rounding.
     """

@@ -1,4 +1,4 @@
-"""NKD: the teacher's probability of the target, and the distribution over the other classes made to sum to 1."""
+"""NKD, normalised knowledge distillation: target and normalised non-target probabilities are matched apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RC: the student learns from its own logits with the label's raised."""
+"""RC, self-correction: the student learns from its own logits with the label's logit raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REVISION: the teacher's logits where it is right, and its probabilities revised by the label where it is wrong."""
+"""REVISION, label revision: the teacher's logits where it is correct, its revised probabilities elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RevisionTerms(NamedTuple):
 def revision_terms(
     student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, eta: float = 0.8
 ) -> RevisionTerms:
-    """Compute the cross-entropy and logit parts of the samples the teacher gets right, and the part of the others.
+    """Compute two parts over the samples that the teacher classifies correctly, and one over the others.
 
     With y the label and p, q the softmaxes of teacher and student at temperature 1:
 
@@ -60,14 +60,16 @@ def revision_terms(
     _check_eta(eta)
     student, teacher = widen(student_logits, teacher_logits)
     label = target.unsqueeze(1)
-    right = teacher.argmax(1) == target
+    correct = teacher.argmax(1) == target
     cross_entropy = functional.cross_entropy(student, target, reduction="none")
     logits = (student - teacher).square().mean(1)
     p = teacher.softmax(1)
     beta = eta / (p.amax(1, keepdim=True) - p.gather(1, label) + 1.0)
     revised_label = (beta * p).scatter_add(1, label, 1.0 - beta)
     revised = (student.softmax(1) - revised_label).square().mean(1)
-    return RevisionTerms(_mean_where(right, cross_entropy), _mean_where(right, logits), _mean_where(~right, revised))
+    return RevisionTerms(
+        _mean_where(correct, cross_entropy), _mean_where(correct, logits), _mean_where(~correct, revised)
+    )
 
 
 def revision(
@@ -82,7 +84,7 @@ def revision(
     """Compute the loss of label revision.
 
     REVISION = cross-entropy part + lambda1 * logit part + lambda2 * revised part, see :func:`revision_terms`. The
-    cross-entropy with the labels is INCLUDED, for the samples that the teacher gets right: give it no other.
+    cross-entropy with the labels is INCLUDED, for the samples that the teacher classifies correctly: add no other.
 
     Args:
         student_logits: (B, C), any floating dtype; computed in float32 at least.
@@ -147,7 +149,7 @@ class REVISION(nn.Module):
 
 
 def _check_eta(eta: float) -> None:
-    """Refuse a share with which the label need not come first, or that leaves the teacher out."""
+    """Refuse a weight with which the label need not be the largest class, or without a teacher."""
     if not 0.0 < eta < 1.0:
         raise ValueError(f"eta is {eta}: it must be above 0 and below 1, so that the label is the revised label's top")
 

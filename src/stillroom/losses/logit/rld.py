@@ -1,4 +1,4 @@
-"""RLD: the teacher's confidence is handed to the target, and only classes it ranks below the target are matched."""
+"""RLD, refined logit distillation: the label gets the teacher's confidence; classes below it are matched."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def rld(
     """Compute refined logit distillation's loss.
 
     RLD = alpha * SCD + beta * MCD, see :func:`rld_terms`. Where the teacher's largest class is the label, it is
-    DKD (with one temperature). Elsewhere nothing in it asks the student to prefer a wrong class, so it is 0 where
+    DKD (with one temperature). Elsewhere it never makes the student prefer a wrong class, so it is 0 where
     the networks agree only if they agree with the labels. Neither cross-entropy with the labels nor the published
     warm-up (min(epoch / 20, 1)) is included.
 
@@ -178,6 +178,6 @@ class RLD(nn.Module):
 
 def _log_softmax_within(logits: Tensor, kept: Tensor) -> Tensor:
     """Log-softmax over each row's kept classes, any number of them, with 0 written at the others."""
-    # A row that keeps nothing is masked with 0: a softmax over -inf alone would be NaN, and all of it is dropped.
+    # A row without kept classes is masked with 0, because a softmax over -inf alone is NaN; its values are dropped.
     floor = torch.where(kept.any(1, keepdim=True), -torch.inf, 0.0).to(logits.dtype)
     return torch.where(kept, logits, floor).log_softmax(1).masked_fill(~kept, 0.0)

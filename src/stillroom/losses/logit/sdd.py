@@ -34,7 +34,7 @@ def region_logits(
         (B, C, N), float32 (float64 if an input is): the grids in order, each row by row; region 0 is the whole map.
 
     Raises:
-        ValueError: the map is not (B, D, H, W) floating, the layer does not fit its channels or lies on another
+        ValueError: the map is not (B, D, H, W) floating, the layer does not fit its channels or is on another
             device, or the grids are not growing whole numbers from 1.
 
     Example:
@@ -167,8 +167,8 @@ class SDD(nn.Module):
     ) -> Tensor:
         """Return :func:`sdd` of two (B, D, H, W) maps, whose D, H and W may differ, and (B,) labels.
 
-        The heads' weights are used directly, so no hook on a head sees these calls. The gradient reaches the
-        student's map and head, nothing of the teacher.
+        The heads' weights are used directly, so no hook on a head is called. The gradient reaches the student's map
+        and head, not the teacher's.
 
         Raises:
             ValueError: a map does not fit its head, the heads differ in classes, or as :func:`sdd` and the inner loss.

@@ -122,5 +122,5 @@ class Standardized(nn.Module):
         """What the inner loss takes besides logits."""
         if "target" in self.needs and target is None:
             raise ValueError(f"target is None: {type(self.loss).__name__} needs the labels, give (B,) int64")
-        at_hand = {"target": target, "epoch": epoch}
-        return {name: at_hand[name] for name in self.needs[2:]}
+        extras = {"target": target, "epoch": epoch}
+        return {name: extras[name] for name in self.needs[2:]}

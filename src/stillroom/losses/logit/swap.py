@@ -1,4 +1,4 @@
-"""SWAP: KD from a teacher whose largest logit is handed to the label."""
+"""SWAP, probability shift: KD from a teacher whose largest logit is swapped with the label's."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def swap(
 
         SWAP = T^2 / B * sum_b KL(softmax(t'_b / T) || softmax(s_b / T)) >= 0.
 
-    Where the teacher is right this is KD. Elsewhere the label gets the teacher's highest probability, and the class
-    the teacher took for it gets the label's. The cross-entropy with the labels is not included.
+    Where the teacher is correct this is KD. Elsewhere the label gets the teacher's highest probability, and the class
+    predicted in its place gets the label's. The cross-entropy with the labels is not included.
 
     Args:
         student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
@@ -48,15 +48,15 @@ def swap(
 
     Example:
         >>> import torch
-        >>> wrong, right = torch.tensor([[1.0, 5.0, 2.0]]), torch.tensor([[5.0, 1.0, 2.0]])
-        >>> swap(right, wrong, torch.tensor([0]))
+        >>> wrong, correct = torch.tensor([[1.0, 5.0, 2.0]]), torch.tensor([[5.0, 1.0, 2.0]])
+        >>> swap(correct, wrong, torch.tensor([0]))
         tensor(0.)
     """
     check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     label = target.unsqueeze(-1)
     largest, top = teacher_logits.max(-1, keepdim=True)
-    # The label last: where it is the largest itself, both writes hit one class and must leave it alone.
+    # The label is written last: where it is the largest class itself, both writes must leave it unchanged.
     swapped = teacher_logits.scatter(-1, top, teacher_logits.gather(-1, label)).scatter(-1, label, largest)
     return kd(student_logits, swapped, temperature=temperature, reduction=reduction)
 

@@ -1,4 +1,4 @@
-"""TTM and WTTM: only the teacher is softened, by a power of its probabilities."""
+"""TTM and WTTM, transformed teacher matching: only the teacher is softened, by a power of its probabilities."""
 
 from __future__ import annotations
 

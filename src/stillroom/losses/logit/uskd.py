@@ -1,4 +1,4 @@
-"""USKD: soft labels without a teacher, from the student's own probability and from ranks that a weak head sees."""
+"""USKD, universal self-knowledge distillation: soft labels from the student and a weak head, without a teacher."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def uskd_terms(student_logits: Tensor, weak_logits: Tensor, target: Tensor) -> U
     square = (2.0 * own.detach()).exp()
     target_part = -((square + 1.0 - square.mean()) * own).mean()
     weak_part = -((1.0 - SMOOTHING) * log_w.gather(1, label).squeeze(1) + SMOOTHING * log_w.mean(1)).mean()
-    shares = _zipf_shares(log_q.detach(), log_w.detach(), label)
-    return USKDTerms(target_part, -(shares * log_softmax_outside(student, label)).sum(1).mean(), weak_part)
+    weights = _zipf_weights(log_q.detach(), log_w.detach(), label)
+    return USKDTerms(target_part, -(weights * log_softmax_outside(student, label)).sum(1).mean(), weak_part)
 
 
 def uskd(
@@ -94,8 +94,8 @@ def uskd(
     """Compute universal self-knowledge distillation's loss.
 
     USKD = alpha * target part + beta * non-target part + mu * weak part, see :func:`uskd_terms`. There is no
-    teacher. The cross-entropy of the student with the labels is not included. Not a mean over samples: the target
-    part compares each with the batch.
+    teacher. The cross-entropy of the student with the labels is not included. It is not a mean over samples: the
+    target part compares each sample with the batch.
 
     Args:
         student_logits: (B, C), any floating dtype; computed in float32 at least.
@@ -129,7 +129,7 @@ class USKD(nn.Module):
     """:func:`uskd` with its weights and its weak head: a linear layer on one of the student's maps, pooled.
 
     Args:
-        layer: the level the weak head sees, from 1 (shallowest) or from -1 (deepest); published: the last but one.
+        layer: the level that the weak head classifies, from 1 (shallowest) or from -1 (deepest); published: -2.
         alpha: weight of the target part.
         beta: weight of the non-target part.
         mu: weight of the weak part.
@@ -202,11 +202,11 @@ class USKD(nn.Module):
     extra_repr = settings_repr
 
 
-def _zipf_shares(log_q: Tensor, log_w: Tensor, label: Tensor) -> Tensor:
+def _zipf_weights(log_q: Tensor, log_w: Tensor, label: Tensor) -> Tensor:
     """1 / rank of each class, 0 for the label's, made to sum to 1 over each row."""
     own_q, own_w = log_q.gather(1, label), log_w.gather(1, label)
     score = log_w.exp() / (1.0 - own_w.exp() + EPSILON) + log_q / (1.0 - own_q + EPSILON)
     order = score.argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(1) + 1
-    shares = rank.to(log_q.dtype).reciprocal().scatter(1, label, 0.0)
-    return shares / shares.sum(1, keepdim=True)
+    weights = rank.to(log_q.dtype).reciprocal().scatter(1, label, 0.0)
+    return weights / weights.sum(1, keepdim=True)

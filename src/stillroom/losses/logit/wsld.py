@@ -1,4 +1,4 @@
-"""WSLD: each sample's soft labels weigh as much as the student has still to learn from them."""
+"""WSLD, weighted soft labels: KD with a weight per sample that compares student and teacher on the label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stillroom.losses.checks import check_logits, check_target, check_temperatur
 from stillroom.losses.numerics import as_rows, class_gap
 from stillroom.losses.protocol import settings_repr
 
-EPSILON = 1e-7  # the published guard against a teacher without any loss
+EPSILON = 1e-7  # the published guard against a teacher whose cross-entropy is 0
 
 
 def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 2.0) -> Tensor:
