@@ -28,7 +28,7 @@ SETTINGS = {
     "accelerator": "cpu", "teacher": "t", "student": "s",
 }  # fmt: skip
 METHODS = {
-    "per-sample": "kd + 10*fitnet(layer=1)",
+    "per-sample": "ctkd + rld(warmup=0) + 10*fitnet(layer=1)",
     "batch": "0.1*dist + 10*sp + 0.1*crd(dim=8, negatives=5)",
     "stages": "ab(initial_epochs=1)",
     "views": "0.1*mlkd",
