@@ -10,8 +10,8 @@ from stillroom.errors import InputError
 from stillroom.methods import PRESETS, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.models import build_model
+from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import logits_of
-from stillroom.models.watch import Watch
 
 CLASSES = 10
 LABELS = torch.arange(40) % CLASSES
@@ -42,8 +42,8 @@ def train(method, student, teacher, epochs=(1, 2)):
     examples = batch()
     joint = connect(method, student, teacher, examples, LABELS)
     student, views = joint.student, (joint.student_view, joint.teacher_view)
-    watches = [
-        None if view is None else Watch(net, view, method.parts_of(side))
+    readers = [
+        None if view is None else PartsReader(net, view, method.parts_of(side))
         for net, view, side in zip((student, teacher), views, ("student", "teacher"), strict=True)
     ]
     trained = [*student.parameters(), *method.parameters()]
@@ -53,10 +53,10 @@ def train(method, student, teacher, epochs=(1, 2)):
     for epoch in epochs:
         for _ in range(16 if "crd" in method.text else 4):  # CRD's memories are random at first
             outputs = []
-            for net, watch in zip((student, teacher), watches, strict=True):
+            for net, reader in zip((student, teacher), readers, strict=True):
                 with torch.set_grad_enabled(net is student):
                     logits = logits_of(net(examples.images))
-                    parts = {} if watch is None else watch.read()
+                    parts = {} if reader is None else reader.read()
                     if method.needs_strong:
                         parts["logits_strong"] = logits_of(net(examples.strong))
                 outputs.append(Output(logits, parts))

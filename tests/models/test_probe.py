@@ -12,14 +12,14 @@ from torch.nn import functional as F
 from stillroom.errors import InputError
 from stillroom.models import ZOO, FeatureTap, build_model
 from stillroom.models.hooks import Point
-from stillroom.models.probe import PARTS, examine, pair_levels
-from stillroom.models.watch import Watch
+from stillroom.models.model_parts import PARTS, PartsReader
+from stillroom.models.probe import pair_levels, probe_model
 
 IMAGES = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def sides(anatomy):
-    return [place.size for place in anatomy.stages]
+def sides(offers):
+    return [place.size for place in offers.stages]
 
 
 @pytest.fixture
@@ -34,10 +34,10 @@ def build():
 @pytest.mark.parametrize("name", ["resnet20", "wrn_16_2", "vgg8", "MobileNetV2", "ShuffleV1", "ShuffleV2", "ResNet50"])
 def test_the_zoos_stages_are_the_literatures_without_stem_and_vector(name, build):
     model = build(name)
-    anatomy = examine(model, IMAGES)
-    assert [place.point for place in anatomy.stages] == [Point(stage) for stage in model.stages[1:-1]]
-    assert [place.point for place in anatomy.preact] == [Point(stage) for stage in model.preact_stages[1:-1]]
-    assert not any(anatomy.lacks(part) for part in PARTS)
+    offers = probe_model(model, IMAGES)
+    assert [place.point for place in offers.stages] == [Point(stage) for stage in model.stages[1:-1]]
+    assert [place.point for place in offers.preact] == [Point(stage) for stage in model.preact_stages[1:-1]]
+    assert not any(offers.lacks(part) for part in PARTS)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_the_zoos_stages_are_the_literatures_without_stem_and_vector(name, build
 def test_final_map_embedding_and_head_belong_together(name, build):
     model = build(name, 64)
     images = torch.randn(3, 3, 64, 64)
-    watch = Watch(model, examine(model, images), ("final_map", "embedding", "head"))
+    reader = PartsReader(model, probe_model(model, images), ("final_map", "embedding", "head"))
     with torch.no_grad():
         logits = model(images)
-    parts = watch.read()
+    parts = reader.read()
     torch.testing.assert_close(parts["final_map"].mean((2, 3)), parts["embedding"])
     torch.testing.assert_close(parts["head"](parts["embedding"]), logits)
     assert parts["final_map"].shape[2] > 1
@@ -71,28 +71,28 @@ def test_final_map_embedding_and_head_belong_together(name, build):
 def test_other_models_give_the_last_map_of_each_size(name, sizes, build):
     model = build(name, 64)
     images = torch.randn(2, 3, 64, 64)
-    anatomy = examine(model, images)
-    assert sides(anatomy) == [(side, side) for side in sizes]
-    watch = Watch(model, anatomy, ("maps",))
+    offers = probe_model(model, images)
+    assert sides(offers) == [(side, side) for side in sizes]
+    reader = PartsReader(model, offers, ("maps",))
     with torch.no_grad():
         model(images)
-    assert [tuple(found.shape[2:]) for found in watch.read()["maps"]] == sides(anatomy)
+    assert [tuple(found.shape[2:]) for found in reader.read()["maps"]] == sides(offers)
 
 
 def test_a_strided_block_is_read_at_its_end_not_inside(build):
     model = build("torchvision:mobilenet_v2", 64)
-    names = [place.point.module for place in examine(model, torch.randn(2, 3, 64, 64)).stages]
+    names = [place.point.module for place in probe_model(model, torch.randn(2, 3, 64, 64)).stages]
     assert names == ["features.1", "features.3", "features.6", "features.13", "features"]
 
 
 def test_a_vision_transformers_tokens_become_the_maps_timm_makes_of_them(build):
     model = build("timm:vit_tiny_patch16_224", 64)
     images = torch.randn(2, 3, 64, 64)
-    watch = Watch(model, examine(model, images), ("maps", "features", "embedding"))
+    reader = PartsReader(model, probe_model(model, images), ("maps", "features", "embedding"))
     with torch.no_grad():
         logits = model(images)
         expected = model.forward_intermediates(images, intermediates_only=True, norm=False)
-    parts = watch.read()
+    parts = reader.read()
     for ours, theirs in zip(parts["maps"], expected, strict=True):
         torch.testing.assert_close(ours, theirs)
     assert parts["features"][0].shape == (2, 17, 192)
@@ -102,11 +102,11 @@ def test_a_vision_transformers_tokens_become_the_maps_timm_makes_of_them(build):
 def test_channels_last_maps_come_channels_first(build):
     model = build("timm:swin_tiny_patch4_window7_224", 64)
     images = torch.randn(2, 3, 64, 64)
-    watch = Watch(model, examine(model, images), ("maps",))
+    reader = PartsReader(model, probe_model(model, images), ("maps",))
     with torch.no_grad():
         model(images)
         expected = model.forward_intermediates(images, intermediates_only=True, norm=False)
-    for ours, theirs in zip(watch.read()["maps"], expected, strict=True):
+    for ours, theirs in zip(reader.read()["maps"], expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -121,7 +121,7 @@ def test_channels_last_maps_come_channels_first(build):
     ],
 )
 def test_what_a_model_lacks_is_said_in_words(name, part, why, build):
-    assert why in examine(build(name, 64), torch.randn(2, 3, 64, 64)).lacks(part)
+    assert why in probe_model(build(name, 64), torch.randn(2, 3, 64, 64)).lacks(part)
 
 
 class Own(nn.Module):
@@ -142,17 +142,17 @@ class Own(nn.Module):
 def test_an_own_model_needs_no_preparation():
     model = Own().train()
     before = copy.deepcopy(model.state_dict())
-    anatomy = examine(model, IMAGES)
-    assert [place.point.module for place in anatomy.stages] == ["first", "second"]
-    assert anatomy.head == "out"
-    assert anatomy.final_map == Point("second")
+    offers = probe_model(model, IMAGES)
+    assert [place.point.module for place in offers.stages] == ["first", "second"]
+    assert offers.head == "out"
+    assert offers.final_map == Point("second")
     assert model.training
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     torch.testing.assert_close(model.state_dict(), before)
 
 
 def test_an_own_list_of_stages_is_taken_as_it_is():
-    assert [p.point.module for p in examine(Own(stages=("second",)), IMAGES).stages] == ["second"]
+    assert [p.point.module for p in probe_model(Own(stages=("second",)), IMAGES).stages] == ["second"]
 
 
 @pytest.mark.parametrize("attribute", ["stages", "preact_stages"])
@@ -170,21 +170,21 @@ def test_a_name_of_an_own_list_that_cannot_be_read_is_refused(attribute, names, 
     model.unused = torch.nn.ReLU()
     setattr(model, attribute, names)
     with pytest.raises(InputError, match=message.format(attribute)):
-        examine(model, IMAGES)
+        probe_model(model, IMAGES)
 
 
 def test_stages_before_and_after_their_activation_are_equally_many():
     model = Own(stages=("first", "second"))
     model.preact_stages = ("first",)
     with pytest.raises(InputError, match=r"Own\.preact_stages names 1 levels and there are 2 stages"):
-        examine(model, IMAGES)
+        probe_model(model, IMAGES)
 
 
 def test_the_gradient_flows_through_every_part():
     model = ZOO["resnet8"](4)
-    watch = Watch(model, examine(model, IMAGES), PARTS)
+    reader = PartsReader(model, probe_model(model, IMAGES), PARTS)
     model(IMAGES)
-    parts = watch.read()
+    parts = reader.read()
     tensors = [*parts["features"], *parts["maps"], *parts["preact_maps"], parts["embedding"], parts["final_map"]]
     for tensor in tensors:
         (gradient,) = torch.autograd.grad(tensor.square().sum(), model.conv1.weight, retain_graph=True)
@@ -192,12 +192,12 @@ def test_the_gradient_flows_through_every_part():
 
 
 def test_levels_of_two_models_face_each_other(build):
-    three, five = examine(build("resnet20"), IMAGES), examine(build("torchvision:resnet18"), IMAGES)
+    three, five = probe_model(build("resnet20"), IMAGES), probe_model(build("torchvision:resnet18"), IMAGES)
     short, cut = pair_levels(three, five)
     assert short == three
     assert [p.point.module for p in cut.stages] == [p.point.module for p in five.stages[-3:]]
     images = torch.randn(2, 3, 64, 64)
-    transformer = examine(build("timm:vit_tiny_patch16_224", 64), images)
+    transformer = probe_model(build("timm:vit_tiny_patch16_224", 64), images)
     spread, _ = pair_levels(transformer, three)
     assert [p.point.module for p in spread.stages] == ["blocks.3", "blocks.7", "blocks.11"]
 
@@ -214,12 +214,12 @@ def test_a_tap_may_read_what_a_module_is_given():
 
 def test_a_compiled_model_is_read_as_an_eager_one():
     model = ZOO["resnet8"](4).eval()
-    anatomy = examine(model, IMAGES)
-    watch = Watch(model, anatomy, PARTS)
+    offers = probe_model(model, IMAGES)
+    reader = PartsReader(model, offers, PARTS)
     model(IMAGES)
-    eager = watch.read()
+    eager = reader.read()
     torch.compile(model, backend="aot_eager")(IMAGES)
-    compiled = watch.read()
+    compiled = reader.read()
     for part in ("maps", "preact_maps", "features"):
         torch.testing.assert_close(compiled[part], eager[part])
     torch.testing.assert_close(compiled["final_map"], eager["final_map"])

@@ -14,9 +14,9 @@ from stillroom.errors import InputError
 from stillroom.losses.feature.simkd import simkd
 from stillroom.models import ZOO
 from stillroom.models.hooks import Point
-from stillroom.models.probe import examine
+from stillroom.models.model_parts import PartsReader
+from stillroom.models.probe import probe_model
 from stillroom.models.reused_classifier import ReusedHead
-from stillroom.models.watch import Watch
 
 IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -52,15 +52,15 @@ def test_logits_are_the_teachers_classifier_on_the_projected_average() -> None:
 
 def test_the_rest_of_the_program_finds_map_and_head() -> None:
     reused, teacher = pair()
-    anatomy = examine(reused, IMAGES)
-    assert anatomy.head == "head"
-    watch = Watch(reused, anatomy, ("final_map", "head"))
+    offers = probe_model(reused, IMAGES)
+    assert offers.head == "head"
+    reader = PartsReader(reused, offers, ("final_map", "head"))
     reused(IMAGES)
-    parts = watch.read()
+    parts = reader.read()
     assert parts["final_map"].shape == (4, 256, 8, 8)
     assert parts["head"] is reused.head
-    watch.close()
-    assert examine(teacher, IMAGES).final_map is not None
+    reader.close()
+    assert probe_model(teacher, IMAGES).final_map is not None
 
 
 def test_training_moves_student_and_projector_towards_the_teacher_and_no_head() -> None:

@@ -32,7 +32,7 @@ from stillroom.runtime.global_batch_norm import SharedNorms
 from stillroom.runtime.peak_memory import PeakMemory, naming_memory
 from stillroom.runtime.reporters import Reporter
 from stillroom.runtime.signals import StopRequest, stop_requests
-from stillroom.teachers.torch_teacher import TorchTeacher, open_bank, place_teacher, watch
+from stillroom.teachers.torch_teacher import TorchTeacher, open_bank, parts_reader, place_teacher
 
 
 class Loop:
@@ -61,7 +61,7 @@ class Loop:
         self.train_loader, self.val_loader = make_loaders(
             job.data, job.recipe, job.machine, strong=job.method.needs_strong
         )
-        self.student_watch = watch(job.student, job.student_view, job.method, "student")
+        self.student_reader = parts_reader(job.student, job.student_view, job.method, "student")
         self.teacher = self._place_teacher(layout)
         self.steps = len(self.train_loader)
         self.names = job.method.term_names
@@ -77,7 +77,7 @@ class Loop:
             return None
         loaders = (self.train_loader, self.val_loader)
         bank = open_bank(job.bank_key, self.options, job.machine, loaders, self.reporter)
-        hooks = watch(job.teacher, job.teacher_view, job.method, "teacher")
+        hooks = parts_reader(job.teacher, job.teacher_view, job.method, "teacher")
         sharded = self.group.many and self.options.shard_teacher
         return place_teacher(job.teacher, hooks, bank, job.machine, self.val_loader, layout=layout, sharded=sharded)
 
@@ -113,7 +113,7 @@ class Loop:
                     self._stop_if(self._stop_requested(stop), stop)
         finally:
             self.reporter.close()
-            for hooks in (self.student_watch, self.teacher):
+            for hooks in (self.student_reader, self.teacher):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
         return finish(self.job, self.progress, teacher, self.memory, self.reporter)
@@ -131,7 +131,7 @@ class Loop:
             self.norms.stand_in = batch.stand_in
             teacher = self._teacher_output(batch)
             with self._autocast():
-                student = predict_batch(self.runner, self.student_watch, batch)
+                student = predict_batch(self.runner, self.student_reader, batch)
             count = loader.images_in(now.step)
             values = self._losses(student, teacher, batch, count)
             values.sum().backward()  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ from stillroom.config import Recipe
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.methods import Method
-from stillroom.models.probe import Anatomy
+from stillroom.models.model_parts import ModelParts
 from stillroom.runtime.device import Machine
 from stillroom.teachers.bank_key import BankKey
 
@@ -39,6 +39,6 @@ class Job:
     recipe: Recipe
     run: RunFolder
     machine: Machine
-    student_view: Anatomy | None = None
-    teacher_view: Anatomy | None = None
+    student_view: ModelParts | None = None
+    teacher_view: ModelParts | None = None
     bank_key: BankKey | None = None

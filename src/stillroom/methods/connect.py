@@ -14,10 +14,10 @@ from stillroom.batch import Batch, Output
 from stillroom.errors import InputError, first_line
 from stillroom.fingerprint import deep_copy
 from stillroom.methods.method import Method, named
+from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.models.output import evaluating, logits_of
-from stillroom.models.probe import Anatomy, examine, pair_levels
+from stillroom.models.probe import pair_levels, probe_model
 from stillroom.models.reused_classifier import reuse_head
-from stillroom.models.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Joint:
     """
 
     student: nn.Module
-    student_view: Anatomy | None
-    teacher_view: Anatomy | None
+    student_view: ModelParts | None
+    teacher_view: ModelParts | None
 
 
 def connect(
@@ -53,11 +53,11 @@ def connect(
     if method.projector_factor is not None and teacher is not None:
         with _naming(method, "it"):
             student = reuse_head(student, teacher, examples.images, factor=method.projector_factor)
-    views: dict[str, Anatomy] = {}
+    views: dict[str, ModelParts] = {}
     models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
     for side, model in models.items():
         if method.parts_of(side):
-            views[side] = examine(model, examples.images)
+            views[side] = probe_model(model, examples.images)
     if len(views) == 2:
         views["student"], views["teacher"] = pair_levels(views["student"], views["teacher"])
     _check(method, views)
@@ -71,11 +71,11 @@ def connect(
     return Joint(student, views.get("student"), views.get("teacher"))
 
 
-def _check(method: Method, views: dict[str, Anatomy]) -> None:
+def _check(method: Method, views: dict[str, ModelParts]) -> None:
     """Refuse a model without a part that a loss needs, with an error that names the loss."""
-    for side, anatomy in views.items():
+    for side, offers in views.items():
         for part in method.parts_of(side):
-            reason = anatomy.lacks(part)
+            reason = offers.lacks(part)
             if reason:
                 name = f"{side}_{part}"
                 term = next(t for t in method.terms if name in {*t.needs, *t.connect_needs})
@@ -85,18 +85,18 @@ def _check(method: Method, views: dict[str, Anatomy]) -> None:
                 )
 
 
-def _look(model: nn.Module, anatomy: Anatomy | None, parts: tuple[str, ...], examples: Batch) -> Output:
+def _look(model: nn.Module, offers: ModelParts | None, parts: tuple[str, ...], examples: Batch) -> Output:
     """A model's output for the examples, without gradients, in evaluation mode."""
     with evaluating(model), torch.no_grad():
-        if anatomy is None:
+        if offers is None:
             found: dict[str, Any] = {}
             logits = logits_of(model(examples.images)).float()
         else:
-            watch = Watch(model, anatomy, parts)
+            reader = PartsReader(model, offers, parts)
             try:
-                logits, found = logits_of(model(examples.images)).float(), watch.read()
+                logits, found = logits_of(model(examples.images)).float(), reader.read()
             finally:
-                watch.close()
+                reader.close()
         if examples.strong is not None:
             found["logits_strong"] = logits_of(model(examples.strong)).float()
     return Output(logits, found)

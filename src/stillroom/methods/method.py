@@ -15,7 +15,7 @@ from stillroom.batch import Output
 from stillroom.errors import InputError
 from stillroom.formatting import counted
 from stillroom.losses.protocol import LossProperties, connect_needs_of, needs_of, properties_of
-from stillroom.models.probe import PARTS
+from stillroom.models.model_parts import PARTS
 
 # What forward may take; connect may take train_labels too. A name means the same for every loss.
 SIDES = ("student", "teacher")

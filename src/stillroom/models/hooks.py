@@ -1,8 +1,8 @@
-"""Reading the outputs of named submodules while a model runs, without changing the model."""
+"""Forward hooks: record tensors from a model's own forward pass, without changing the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import TracebackType
@@ -16,6 +16,7 @@ from stillroom.models.output import logits_of
 
 # What DistributedDataParallel, torch.compile and Lightning Fabric call the model inside them.
 _WRAPPERS = ("module", "_orig_mod", "_forward_module")
+SIDES: tuple[Literal["input"], Literal["output"]] = ("input", "output")
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
 
@@ -36,17 +37,19 @@ class Point:
 
 
 class FeatureTap:
-    """Holds the outputs (or inputs) of named submodules from the latest forward pass.
+    """Records the outputs (or inputs) of named submodules in each forward pass.
 
-    The tap only listens: it changes no module, and ``close`` (or leaving the ``with``) takes every trace of
-    it away. Outputs that a later layer could overwrite in place are copied; those a model names in its own
-    ``stages`` are not, for it vouches for them. The (B, C, 1, 1) output of a pooling layer comes as (B, C).
+    It changes no module, and ``close`` (or leaving the ``with``) removes every hook. A deep copy of the model, such as
+    a moving average, carries the hooks along; they ignore it. Outputs that a later layer could overwrite in place are
+    copied, but not those that a model names in its own ``stages``. The (B, C, 1, 1) output of a
+    pooling layer comes as (B, C).
 
     Args:
         model: any module. Names may leave out the prefix that DistributedDataParallel, torch.compile or
             Lightning Fabric add.
         names: dotted names of submodules as ``model.named_modules()`` lists them, or a :class:`Point` each. One may
             stand twice.
+        read: is called with every tensor as it comes, uncopied, and nothing is kept; other values are passed over.
 
     Raises:
         InputError: the model has no submodule of a name; the message lists the nearest ones.
@@ -61,26 +64,32 @@ class FeatureTap:
         [(2, 16, 32, 32), (2, 64)]
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str | Point]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        names: Sequence[str | Point],
+        *,
+        read: Callable[[Point, Tensor], None] | None = None,
+    ) -> None:
         self.names = tuple(names)
         self._points = tuple(Point(name) if isinstance(name, str) else name for name in self.names)
         self._latest: dict[Point, Tensor] = {}
         self._handles: list[Any] = []
-        modules = {point: _find(model, point.module) for point in dict.fromkeys(self._points)}
-        inner = inside(model)
-        vouched = (*_names_in(inner, "stages"), *_names_in(inner, "preact_stages"))
-        if modules:
+        found = _find(model, dict.fromkeys(point.module for point in self._points))
+        if found:
             # A pass that skips a module must not leave the last pass's output behind.
             self._handles.append(model.register_forward_pre_hook(self._clearing(model)))
-        for point, module in modules.items():
-            if point.side == "input":
-                self._handles.append(module.register_forward_pre_hook(self._keeping_input(point, module)))
-            else:
-                keep = self._keeping(point, module, copies=point.module not in vouched)
-                self._handles.append(module.register_forward_hook(keep))
+        inner = inside(model)
+        uncopied = {*_names_in(inner, "stages"), *_names_in(inner, "preact_stages")}
+        for point in dict.fromkeys(self._points):
+            module = found[point.module]
+            copies = point.side == "input" or point.module not in uncopied
+            hook = self._keeping(point, module, copies=copies) if read is None else _reading(point, module, read)
+            add = module.register_forward_pre_hook if point.side == "input" else module.register_forward_hook
+            self._handles.append(add(hook))
 
     def features(self) -> tuple[Tensor, ...]:
-        """The outputs of the latest forward pass, in the order of ``names``, attached to its graph.
+        """The tensors of the latest forward pass, in the order of ``names``, attached to its graph.
 
         Raises:
             InputError: the model has not run since the tap was opened, or its pass left a named module out.
@@ -91,11 +100,11 @@ class FeatureTap:
         return tuple(self._latest[point] for point in self._points)
 
     def release(self) -> None:
-        """Let the tensors go, and the graph they hold, before the next pass does."""
+        """Drop the tensors, and the graph they hold, before the next pass does."""
         self._latest.clear()
 
     def close(self) -> None:
-        """Remove the hooks and let the tensors go. Closing twice is harmless."""
+        """Remove the hooks and drop the tensors. Closing twice is harmless."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -109,41 +118,64 @@ class FeatureTap:
     ) -> None:
         self.close()
 
-    def _clearing(self, watched: nn.Module) -> Callable[..., None]:
+    def _clearing(self, tapped: nn.Module) -> Callable[..., None]:
         latest = self._latest
 
         def clear(module: nn.Module, _inputs: Any) -> None:
-            if module is watched:
+            if module is tapped:
                 latest.clear()
 
         return clear
 
-    def _keeping_input(self, point: Point, watched: nn.Module) -> Callable[..., None]:
+    def _keeping(self, point: Point, tapped: nn.Module, *, copies: bool) -> Callable[..., None]:
         latest = self._latest
 
-        def keep(module: nn.Module, inputs: Any) -> None:
-            if module is watched:
-                latest[point] = _tensor_in(inputs, str(point)).clone()  # the module may work in place
+        def keep(module: nn.Module, *values: Any) -> None:
+            if module is not tapped:
+                return
+            tensor = first_tensor(values[-1])
+            if tensor is None:
+                kind = type(values[-1]).__name__
+                raise InputError(f"the submodule {point} returned a {kind} and no tensor; tap another one")
+            tensor = tensor.clone() if copies else tensor
+            pooled = point.side == "output" and isinstance(module, _POOLS)
+            pooled = pooled and tensor.dim() == 4 and tensor.shape[2:] == (1, 1)
+            latest[point] = tensor.flatten(1) if pooled else tensor
 
         return keep
 
-    def _keeping(self, point: Point, watched: nn.Module, *, copies: bool) -> Callable[..., None]:
-        latest = self._latest
 
-        def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
-            # A deep copy of the model (a moving average, say) carries this hook along; it must not speak for
-            # it.
-            if module is watched:
-                tensor = _tensor_in(output, point.module)
-                tensor = tensor.clone() if copies else tensor
-                pooled = isinstance(module, _POOLS) and tensor.dim() == 4 and tensor.shape[2:] == (1, 1)
-                latest[point] = tensor.flatten(1) if pooled else tensor
+def _reading(point: Point, tapped: nn.Module, read: Callable[[Point, Tensor], None]) -> Callable[..., None]:
+    def hook(module: nn.Module, *values: Any) -> None:
+        tensor = first_tensor(values[-1])
+        if module is tapped and tensor is not None:
+            read(point, tensor)
 
-        return keep
+    return hook
+
+
+class Capture:
+    """A hook that belongs to a module and is copied with it: it keeps a copy of a submodule's first input or output."""
+
+    def __init__(self) -> None:
+        self.tensor: Tensor | None = None
+
+    def __call__(self, _module: nn.Module, *values: Any) -> None:
+        """Keep the first input (as a pre-hook) or the first output."""
+        tensor = first_tensor(values[-1])
+        self.tensor = None if tensor is None else tensor.clone()  # a later layer may overwrite the original
+
+    def take(self) -> Tensor | None:
+        """Return the captured tensor and forget it."""
+        tensor, self.tensor = self.tensor, None
+        return tensor
+
+    def __reduce__(self) -> tuple[type[Capture], tuple[()]]:
+        return Capture, ()  # drop the captured tensor, and its graph, when copying
 
 
 class Tapped:
-    """A model that answers with an ``Output``: logits, and the features asked for.
+    """A model that returns an ``Output``: logits, and the features of the named submodules.
 
     Args:
         model: any classifier whose output ``logits_of`` understands.
@@ -170,7 +202,7 @@ class Tapped:
         return Output(logits=logits, parts={"features": features})
 
     def close(self) -> None:
-        """Take the hooks away; the model itself stays usable."""
+        """Remove the hooks; the model itself stays usable."""
         self._tap.close()
 
 
@@ -221,12 +253,10 @@ def _names_in(model: nn.Module, attribute: str) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) and all(isinstance(name, str) for name in value) else ()
 
 
-def _tensor_in(output: Any, name: str) -> Tensor:
-    """A submodule's output, or the first of several."""
-    first = output[0] if isinstance(output, (tuple, list)) and output else output
-    if not isinstance(first, Tensor):
-        raise InputError(f"the submodule {name} returned a {type(output).__name__} and no tensor; tap another one")
-    return first
+def first_tensor(value: Any) -> Tensor | None:
+    """A submodule's output or inputs, or the first of several; None where that is no tensor."""
+    first = value[0] if isinstance(value, (tuple, list)) and value else value
+    return first if isinstance(first, Tensor) else None
 
 
 def inside(model: nn.Module) -> nn.Module:
@@ -238,12 +268,21 @@ def inside(model: nn.Module) -> nn.Module:
     return model
 
 
-def _find(model: nn.Module, name: str) -> nn.Module:
-    """The submodule of this name, looked for in the model and then inside its wrappers."""
-    for root in (model, inside(model)):
-        modules: dict[str, nn.Module] = dict(root.named_modules())
-        if name and name in modules:
-            return modules[name]
-    names = [known for known in modules if known]
-    hint = did_you_mean(get_close_matches(name, names) or names[:3], "; did you mean another model?")
-    raise InputError(f"the model {type(inside(model)).__name__} has no submodule {name!r}{hint}")
+def submodule(model: nn.Module, name: str) -> nn.Module:
+    """The submodule of a name, looked for in the model and then inside its wrappers.
+
+    Raises:
+        InputError: there is none; the message lists the nearest names.
+    """
+    return _find(model, [name])[name]
+
+
+def _find(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
+    """The submodules of some names, looked for in the model and then inside its wrappers."""
+    modules = {**dict(inside(model).named_modules()), **dict(model.named_modules())}
+    for name in names:
+        if not name or name not in modules:
+            known = [each for each, _ in inside(model).named_modules() if each]
+            hint = did_you_mean(get_close_matches(name, known) or known[:3], "; did you mean another model?")
+            raise InputError(f"the model {type(inside(model)).__name__} has no submodule {name!r}{hint}")
+    return {name: modules[name] for name in names}

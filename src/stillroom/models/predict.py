@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
+from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import evaluating, logits_of
-from stillroom.models.watch import Watch
 
 
 def predict(
@@ -31,15 +31,15 @@ def predict(
         return torch.cat(logits), torch.cat(labels)
 
 
-def predict_batch(model: nn.Module, watch: Watch | None, batch: Batch) -> Output:
+def predict_batch(model: nn.Module, reader: PartsReader | None, batch: Batch) -> Output:
     """What a model says about a batch, and about its strong view if it has one.
 
     Logits and features are float32 whatever the pass computes in, so that losses and their layers are.
     """
     logits = logits_of(model(batch.images)).float()
-    parts = {} if watch is None else watch.read()
+    parts = {} if reader is None else reader.read()
     if batch.strong is not None:
         parts["logits_strong"] = logits_of(model(batch.strong)).float()
-        if watch is not None:
-            watch.release()
+        if reader is not None:
+            reader.release()
     return Output(logits, parts)

@@ -1,104 +1,29 @@
-"""Where a classifier keeps what losses compare: its stages, its final map, its embedding and its head.
+"""Probing a classifier: find its stages, its final map, its embedding and its head by running it.
 
 Nothing is assumed about a model. Two passes over a few images show which linear layer makes the logits and which map
-has the embedding as its global average; the stages are the model's own list, timm's, or the last map of each size.
+has the embedding as its global average. The stages are the model's own list, timm's, or the last map of each size.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.errors import InputError
-from stillroom.models.hooks import Point, inside, own_stages, stages_of
+from stillroom.models.hooks import SIDES, FeatureTap, Point, inside, own_stages, stages_of
+from stillroom.models.model_parts import ModelParts, Place
 from stillroom.models.output import evaluating, logits_of
 
 _Shapes = dict[Point, tuple[int, ...]]
 _Inputs = dict[str, tuple[int, ...]]
 
-PARTS = ("features", "maps", "preact_maps", "embedding", "final_map", "head")
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A tapped tensor and how to see it as a map.
-
-    Attributes:
-        point: where it is read.
-        shape: of one sample, as the model makes it.
-        layout: channels first, channels last, tokens on a known grid, or anything else.
-        grid: height and width of the tokens.
-        prefix: tokens before those of the grid, such as the class token.
-    """
-
-    point: Point
-    shape: tuple[int, ...]
-    layout: Literal["map", "channels_last", "tokens", "other"]
-    grid: tuple[int, int] = (0, 0)
-    prefix: int = 0
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width, if there are any."""
-        if self.layout == "tokens":
-            return self.grid
-        if self.layout == "other":
-            return None
-        height, width = self.shape[1:] if self.layout == "map" else self.shape[:2]
-        return height, width
-
-    def as_map(self, tensor: Tensor) -> Tensor:
-        """The tensor as (B, C, H, W)."""
-        if self.layout == "tokens":
-            batch, _, channels = tensor.shape
-            return tensor[:, self.prefix :].transpose(1, 2).reshape(batch, channels, *self.grid)
-        return tensor.permute(0, 3, 1, 2) if self.layout == "channels_last" else tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Anatomy:
-    """What a model offers to losses.
-
-    Attributes:
-        model: its class name, for messages.
-        stages: the outputs of its stages, shallow to deep, without stem and pooled vector.
-        preact: the same before their last activation; the stages themselves where the model does not name these.
-        head: name of the linear layer that makes the logits; empty if there is none.
-        final_map: where to read the map whose global average goes into the head; None if there is none.
-    """
-
-    model: str
-    stages: tuple[Place, ...]
-    preact: tuple[Place, ...]
-    head: str
-    final_map: Point | None
-
-    def lacks(self, part: str) -> str:
-        """Why a part of :data:`PARTS` cannot be read, in words; empty if it can."""
-        if part == "features" and not self.stages:
-            return f"{self.model} names no stages: give it an attribute stages, a tuple of submodule names"
-        if part in ("maps", "preact_maps"):
-            places = self.stages if part == "maps" else self.preact
-            odd = next((place for place in places if place.size is None), None)
-            if odd is not None:
-                return f"{self.model} gives {list(odd.shape)} a sample at {odd.point}, which is no map (C, H, W)"
-            if not places:
-                return f"{self.model} has no spatial maps that can be found: give it an attribute stages"
-        if part in ("embedding", "head") and not self.head:
-            return f"{self.model} does not end in one linear layer"
-        if part == "final_map" and self.final_map is None:
-            return f"{self.model} does not end in the global average of a map (more than 1 x 1) and one linear layer"
-        return ""
-
-
-def examine(model: nn.Module, images: Tensor) -> Anatomy:
+def probe_model(model: nn.Module, images: Tensor) -> ModelParts:
     """Find a model's stages, head and final map by running it twice.
 
     In evaluation mode without gradients; the model stays as it was.
@@ -135,10 +60,10 @@ def examine(model: nn.Module, images: Tensor) -> Anatomy:
             f"{type(inner).__name__}.preact_stages names {len(preact)} levels and there are {len(stages)} stages; "
             "name the same levels in stages and preact_stages"
         )
-    return Anatomy(type(inner).__name__, stages, preact, head, trace.final_map)
+    return ModelParts(type(inner).__name__, stages, preact, head, trace.final_map)
 
 
-def pair_levels(first: Anatomy, second: Anatomy) -> tuple[Anatomy, Anatomy]:
+def pair_levels(first: ModelParts, second: ModelParts) -> tuple[ModelParts, ModelParts]:
     """Bring two models to the same number of levels, level i of one facing level i of the other.
 
     The deepest ones are kept. A model whose maps all have one size, such as a plain vision transformer, gives evenly
@@ -148,39 +73,38 @@ def pair_levels(first: Anatomy, second: Anatomy) -> tuple[Anatomy, Anatomy]:
     return _keep_levels(first, count), _keep_levels(second, count)
 
 
-def _keep_levels(anatomy: Anatomy, count: int) -> Anatomy:
-    total = len(anatomy.stages)
-    isotropic = len({place.size for place in anatomy.stages}) == 1
+def _keep_levels(offers: ModelParts, count: int) -> ModelParts:
+    total = len(offers.stages)
+    isotropic = len({place.size for place in offers.stages}) == 1
     chosen = [(i + 1) * total // count - 1 for i in range(count)] if isotropic else list(range(total - count, total))
     return dataclasses.replace(
-        anatomy,
-        stages=tuple(anatomy.stages[i] for i in chosen),
-        preact=tuple(anatomy.preact[i] for i in chosen),
+        offers,
+        stages=tuple(offers.stages[i] for i in chosen),
+        preact=tuple(offers.preact[i] for i in chosen),
     )
 
 
 def _find_head(model: nn.Module, images: Tensor) -> tuple[str, Tensor | None]:
-    """The linear layer whose output is the logits, and what it is given."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    """The linear layer whose output is the logits, and its input."""
+    linear = [name for name, module in inside(model).named_modules() if name and isinstance(module, nn.Linear)]
+    seen: dict[Point, Tensor] = {}
 
-    def remember(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
-            seen[name] = (inputs[0].clone(), output.clone())
+    def remember(point: Point, tensor: Tensor) -> None:
+        seen.pop(point, None)  # a layer that runs twice counts at its last place
+        seen[point] = tensor.clone()
 
-        return hook
-
-    linear = {name: module for name, module in inside(model).named_modules() if isinstance(module, nn.Linear)}
-    with _hooks(module.register_forward_hook(remember(name)) for name, module in linear.items()):
+    with FeatureTap(model, [Point(name, side) for name in linear for side in SIDES], read=remember):
         logits = logits_of(model(images))
-    for name, (given, made) in reversed(seen.items()):
-        if made.shape == logits.shape and torch.equal(made, logits):
-            return name, given
+    for point, made in reversed(seen.items()):
+        given = seen.get(Point(point.module, "input"))
+        if point.side == "output" and given is not None and made.shape == logits.shape and torch.equal(made, logits):
+            return point.module, given
     return "", None
 
 
 @dataclass
 class _Trace:
-    """What every submodule took and gave, in the order of the pass, and the last map that averages to the embedding."""
+    """The shape of each submodule's input and output in the order of the pass, and the map that gives the embedding."""
 
     shapes: _Shapes
     final_map: Point | None = None
@@ -189,27 +113,16 @@ class _Trace:
 def _trace(model: nn.Module, images: Tensor, embedding: Tensor | None) -> _Trace:
     trace = _Trace({})
 
-    def look(point: Point, value: Any) -> None:
-        first = value[0] if isinstance(value, (tuple, list)) and value else value
-        if not isinstance(first, Tensor) or first.dim() < 2:
+    def look(point: Point, tensor: Tensor) -> None:
+        if tensor.dim() < 2:
             return
         trace.shapes.pop(point, None)  # a module that runs twice counts at its last place
-        trace.shapes[point] = tuple(first.shape)
-        if embedding is not None and _averages_to(first, embedding):
+        trace.shapes[point] = tuple(tensor.shape)
+        if embedding is not None and _averages_to(tensor, embedding):
             trace.final_map = point
 
-    def before(name: str) -> Callable[..., None]:
-        return lambda _module, inputs: look(Point(name, "input"), inputs)
-
-    def after(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, output: look(Point(name), output)
-
-    handles = []
-    for name, module in inside(model).named_modules():
-        if name:
-            handles.append(module.register_forward_pre_hook(before(name)))
-            handles.append(module.register_forward_hook(after(name)))
-    with _hooks(handles):
+    names = [name for name, _ in inside(model).named_modules() if name]
+    with FeatureTap(model, [Point(name, side) for name in names for side in SIDES], read=look):
         model(images)
     return trace
 
@@ -284,14 +197,3 @@ def _grid_of(model: nn.Module) -> tuple[tuple[int, int] | None, int]:
     if not isinstance(grid, Sequence) or len(grid) != 2:
         return None, 0
     return (int(grid[0]), int(grid[1])), int(getattr(model, "num_prefix_tokens", 0))
-
-
-@contextmanager
-def _hooks(handles: Iterable[Any]) -> Any:
-    """Hooks inside, none after."""
-    held = list(handles)
-    try:
-        yield
-    finally:
-        for handle in held:
-            handle.remove()

@@ -11,10 +11,10 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from stillroom.errors import InputError
-from stillroom.models.hooks import FeatureTap, Point, inside
+from stillroom.models.hooks import Capture, Point, submodule
+from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import evaluating
-from stillroom.models.probe import examine
-from stillroom.models.watch import Watch
+from stillroom.models.probe import probe_model
 
 MAX_WEIGHTS = 2**31  # of a projector and a head that a file may describe; 8192 channels stay below it
 
@@ -71,7 +71,7 @@ class ReusedHead(nn.Module):
             raise InputError(f"student_channels is {student_channels} and size {size}: both must be at least 1")
         self.student = student
         self.final_map = Point(final_map) if isinstance(final_map, str) else final_map
-        self._capture = _Capture()
+        self._capture = Capture()
         # A permanent hook, so that torch.compile sees the same module in every pass.
         self._permanent = True
         self._add_hook()
@@ -100,14 +100,14 @@ class ReusedHead(nn.Module):
 
     def remove_hook(self) -> None:
         """Remove the permanent hook from the student. From now on each pass adds and removes its own."""
-        source = _submodule(self.student, self.final_map.module)
+        source = submodule(self.student, self.final_map.module)
         for hooks in (source._forward_hooks, source._forward_pre_hooks):
             for key in [key for key, hook in hooks.items() if hook is self._capture]:
                 del hooks[key]
         self._permanent = False
 
     def _add_hook(self) -> RemovableHandle:
-        source = _submodule(self.student, self.final_map.module)
+        source = submodule(self.student, self.final_map.module)
         if self.final_map.side == "input":
             return source.register_forward_pre_hook(self._capture)
         return source.register_forward_hook(self._capture)
@@ -157,16 +157,16 @@ def reuse_head(student: nn.Module, teacher: nn.Module, images: Tensor, *, factor
     """
     places, parts = [], []
     for side, model in (("student", student), ("teacher", teacher)):
-        anatomy = examine(model, images)
-        reason = anatomy.lacks("final_map")
-        if reason or anatomy.final_map is None:
+        offers = probe_model(model, images)
+        reason = offers.lacks("final_map")
+        if reason or offers.final_map is None:
             raise InputError(f"the {side} cannot share a classifier: {reason}")
-        watch = Watch(model, anatomy, ("final_map", "head"))
+        reader = PartsReader(model, offers, ("final_map", "head"))
         with evaluating(model), torch.no_grad():
             model(images)
-        places.append(anatomy.final_map)
-        parts.append(watch.read())
-        watch.close()
+        places.append(offers.final_map)
+        parts.append(reader.read())
+        reader.close()
     channels = parts[0]["final_map"].shape[1]
     height, width = parts[1]["final_map"].shape[2:]
     return ReusedHead(student, places[0], channels, parts[1]["head"], factor=factor, size=(height, width))
@@ -198,35 +198,6 @@ def from_plan(student: nn.Module, plan: dict[str, Any], num_classes: int) -> Reu
         factor=plan["factor"],
         size=None if size is None else (size[0], size[1]),
     )
-
-
-class _Capture:
-    """A hook that keeps a copy of a submodule's input or output."""
-
-    def __init__(self) -> None:
-        self.tensor: Tensor | None = None
-
-    def __call__(self, _module: nn.Module, *arguments: Any) -> None:
-        """Keep the first input (as a pre-hook) or the first output."""
-        value = arguments[-1]
-        value = value[0] if isinstance(value, (tuple, list)) and value else value
-        # A copy, because a later layer may overwrite the original.
-        self.tensor = value.clone() if isinstance(value, Tensor) else None
-
-    def take(self) -> Tensor | None:
-        """Return the captured tensor and forget it."""
-        tensor, self.tensor = self.tensor, None
-        return tensor
-
-    def __reduce__(self) -> tuple[type[_Capture], tuple[()]]:
-        return _Capture, ()  # drop the captured tensor, and its graph, when copying
-
-
-def _submodule(model: nn.Module, name: str) -> nn.Module:
-    """The submodule of this name, in the model or inside its wrappers."""
-    FeatureTap(model, [name]).close()  # raises for an unknown name
-    modules: dict[str, nn.Module] = {**dict(inside(model).named_modules()), **dict(model.named_modules())}
-    return modules[name]
 
 
 def _projector(in_channels: int, out_channels: int, width: int) -> nn.Sequential:

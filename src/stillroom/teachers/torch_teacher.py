@@ -12,9 +12,8 @@ from stillroom.config import RunOptions
 from stillroom.data import MemoryLoader
 from stillroom.methods import Method
 from stillroom.models.fusion import fused_copy
+from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.models.predict import predict, predict_batch
-from stillroom.models.probe import Anatomy
-from stillroom.models.watch import Watch
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import Group, shard
 from stillroom.runtime.reporters import Reporter
@@ -27,7 +26,7 @@ class TorchTeacher:
 
     Args:
         model: the teacher, in evaluation mode and on its device.
-        watch: reads its features; None for logits only.
+        reader: reads its features; None for logits only.
         bank: where its logits are stored; None to compute them every time.
         machine: where this process computes.
         sharded: whether the processes compute its predictions together.
@@ -38,9 +37,9 @@ class TorchTeacher:
     """
 
     def __init__(
-        self, model: nn.Module, watch: Watch | None, bank: TeacherBank | None, machine: Machine, *, sharded: bool
+        self, model: nn.Module, reader: PartsReader | None, bank: TeacherBank | None, machine: Machine, *, sharded: bool
     ) -> None:
-        self.model, self.watch, self.bank, self.machine, self.sharded = model, watch, bank, machine, sharded
+        self.model, self.reader, self.bank, self.machine, self.sharded = model, reader, bank, machine, sharded
         self.group = Group(machine)
         self.bank_seconds = 0.0
 
@@ -86,13 +85,13 @@ class TorchTeacher:
         return logits, labels
 
     def close(self) -> None:
-        """Remove the hooks from the teacher."""
-        if self.watch is not None:
-            self.watch.close()
+        """Remove the reader from the teacher."""
+        if self.reader is not None:
+            self.reader.close()
 
     def _compute(self, batch: Batch) -> Output:
         with torch.no_grad(), self.machine.autocast():
-            return predict_batch(self.model, self.watch, batch)
+            return predict_batch(self.model, self.reader, batch)
 
     def _everywhere(self, here: bool) -> bool:
         """Whether something holds in every process; asked only where they compute the predictions together."""
@@ -101,7 +100,7 @@ class TorchTeacher:
 
 def place_teacher(
     teacher: nn.Module,
-    hooks: Watch | None,
+    reader: PartsReader | None,
     bank: TeacherBank | None,
     machine: Machine,
     val: MemoryLoader,
@@ -113,7 +112,7 @@ def place_teacher(
 
     Args:
         teacher: the model; it moves.
-        hooks: read its features; None for logits only.
+        reader: read its features; None for logits only.
         bank: where its logits are stored; None to compute them every time.
         machine: where this process computes.
         val: loader of the validation images.
@@ -125,9 +124,9 @@ def place_teacher(
         shard(teacher, machine)
     else:
         teacher.to(device=machine.device).to(memory_format=layout)
-    if hooks is None and not sharded and machine.device.type == "cpu":
+    if reader is None and not sharded and machine.device.type == "cpu":
         teacher = fused_copy(teacher, next(val.epoch(0)).images[:2])
-    return TorchTeacher(teacher, hooks, bank, machine, sharded=sharded)
+    return TorchTeacher(teacher, reader, bank, machine, sharded=sharded)
 
 
 def open_bank(
@@ -162,6 +161,6 @@ def open_bank(
     )
 
 
-def watch(model: nn.Module | None, view: Anatomy | None, method: Method, side: str) -> Watch | None:
+def parts_reader(model: nn.Module | None, view: ModelParts | None, method: Method, side: str) -> PartsReader | None:
     """Hooks for what a method reads out of a model; None for nothing."""
-    return None if model is None or view is None else Watch(model, view, method.parts_of(side))
+    return None if model is None or view is None else PartsReader(model, view, method.parts_of(side))

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from stillroom.models import logits_of
 from stillroom.models.hooks import Point, inside
+from stillroom.models.model_parts import ModelParts
 from stillroom.models.output import evaluating
-from stillroom.models.probe import Anatomy, examine
+from stillroom.models.probe import probe_model
 
 BATCH = 16
 
@@ -28,18 +29,18 @@ def activation_maps(model: nn.Module, images: Tensor, classes: Tensor) -> tuple[
     Reference:
         Selvaraju et al., "Grad-CAM", ICCV 2017, arXiv 1610.02391.
     """
-    anatomy = examine(model, images[:2])
-    point = last_map(anatomy)
+    offers = probe_model(model, images[:2])
+    point = last_map(offers)
     if point is None:
-        return None, f"{anatomy.model} has no spatial map (C, H, W) of more than one pixel: it shows no places"
+        return None, f"{offers.model} has no spatial map (C, H, W) of more than one pixel: it shows no places"
     return _grad_cam(model, point, images, classes), ""
 
 
-def last_map(anatomy: Anatomy) -> Point | None:
+def last_map(offers: ModelParts) -> Point | None:
     """The map before the classifier, or the last stage that is a map of more than one pixel; None without one."""
-    if anatomy.final_map is not None:
-        return anatomy.final_map
-    maps = [place for place in anatomy.stages if place.layout == "map" and place.size not in (None, (1, 1))]
+    if offers.final_map is not None:
+        return offers.final_map
+    maps = [place for place in offers.stages if place.layout == "map" and place.size not in (None, (1, 1))]
     return maps[-1].point if maps else None
 
 

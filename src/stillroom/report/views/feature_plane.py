@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import evaluating
-from stillroom.models.probe import examine
-from stillroom.models.watch import Watch
+from stillroom.models.probe import probe_model
 from stillroom.report.aggregate import Pair
 from stillroom.report.views.class_relations import confusion_mass
 from stillroom.report.views.view_models import (
@@ -144,19 +144,19 @@ def embeddings(network: Network, places: Tensor) -> tuple[Tensor | None, str]:
     """What a network hands to its last linear layer, (n, features), and an empty word; or None and a word why not."""
     images, _ = normalised(network.data, places.tolist())
     model: nn.Module = network.model
-    anatomy = examine(model, images[:2])
-    note = anatomy.lacks("embedding")
+    offers = probe_model(model, images[:2])
+    note = offers.lacks("embedding")
     if note:
         return None, note
-    watch = Watch(model, anatomy, ["embedding"])
+    reader = PartsReader(model, offers, ["embedding"])
     found = []
     try:
         with evaluating(model), torch.no_grad():
             for few in torch.split(images, BATCH):
                 model(few)
-                found.append(watch.read()["embedding"].flatten(1).float())
+                found.append(reader.read()["embedding"].flatten(1).float())
     finally:
-        watch.close()
+        reader.close()
     return torch.cat(found), ""
 
 
