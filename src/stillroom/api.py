@@ -203,7 +203,7 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
 def _run(recipe: Recipe, reporter: Reporter, inputs: Inputs, machine: Machine) -> Job:
     with processes_joined(machine):
         job = prepare(recipe, inputs, reporter, machine)
-        if job.run.finished:
+        if job.run.complete or (job.run.finished and not job.run.last.exists()):
             reporter.say(f"{job.run.path} is finished already; its record is used")
             if machine.first:
                 with suppress(InUse), job.run.held():

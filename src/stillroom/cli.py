@@ -157,13 +157,15 @@ def _compare(asked: Arguments) -> int:
     from stillroom.compare.run import compare
 
     result = compare(chosen, settings, trust=trust)
+    from stillroom.report.comparison_table import comparison_table
     from stillroom.report.page import write_report
-    from stillroom.report.summary import summarize, summary_table, verdict
+    from stillroom.report.summary import summarize
+    from stillroom.report.verdict import verdict
 
     with _status() as say:
         pairs = summarize(result.comparison, say)
     for pair in pairs:
-        _print(summary_table(pair, result.comparison.reference))
+        _print(comparison_table(pair, result.comparison.reference))
         for line in verdict(pair, result.comparison.reference):
             _print(line)
     if chosen.page:

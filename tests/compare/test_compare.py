@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from stillroom.cli import main
-from stillroom.compare.dry_run import check
+from stillroom.compare.dry_run import check_cells
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions
 from stillroom.engine.run_folder import RunFolder
@@ -122,7 +122,7 @@ def test_the_check_says_whose_batch_norms_lag_behind(photos, tmp_path):
     for momentum, lagging in ((None, ["mobilenet_v3_small"]), (0.1, [])):
         settings = {"data": str(photos), "runs": str(tmp_path), "batch_size": 8, "bn_momentum": momentum}
         grid = make_grid(options, settings)
-        notes = check(grid, [cell for cell in grid.cells if cell.command == "distill"])
+        notes = check_cells(grid, [cell for cell in grid.cells if cell.command == "distill"])
         assert [note.split(": ")[1] for note in notes] == lagging
         assert all("average over some 100 steps" in note for note in notes)
 

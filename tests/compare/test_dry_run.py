@@ -6,11 +6,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from stillroom.compare.dry_run import check
+from stillroom.compare.dry_run import check_cells
 from stillroom.compare.grid import make_grid
 from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.options import CompareOptions
-from stillroom.compare.run_cell import work
+from stillroom.compare.run_cell import train_cell
 from stillroom.errors import InputError
 from tests.conftest import colour_folder
 
@@ -29,7 +29,7 @@ def test_images_that_are_left_out_are_named(tmp_path):
     for number in range(12):
         next(photos.rglob("*.png")).with_name(f"broken{number}.png").write_bytes(b"")
     grid = grid_of(photos, tmp_path, skip_broken=0.9)
-    found = [note for note in check(grid, grid.cells) if note.startswith("left out: ")]
+    found = [note for note in check_cells(grid, grid.cells) if note.startswith("left out: ")]
     assert len(found) == 11
     assert "broken0.png" in found[0]
     assert found[-1] == "left out: 2 more that cannot be read"
@@ -45,7 +45,7 @@ def worked(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOCAL_RANK", "0")
         for cell in grid.cells:
-            assert not work(cell, top / "log.txt", 1, 0).problem
+            assert not train_cell(cell, top / "log.txt", 1, 0).problem
     return top
 
 
@@ -56,7 +56,7 @@ def copy(worked, tmp_path):
 
 def asked(grid, todo="dkd"):
     joined_record(grid)
-    return check(grid, [cell for cell in grid.cells if todo in cell.name])
+    return check_cells(grid, [cell for cell in grid.cells if todo in cell.name])
 
 
 def test_images_may_lie_elsewhere_but_not_be_others(copy, tmp_path):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from stillroom.cli import main
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions
-from stillroom.compare.run_cell import work
+from stillroom.compare.run_cell import train_cell
 from stillroom.engine.run_folder import RunFolder
 from tests.compare.test_compare import arguments, begin, epochs_of_students, photos, wait_until  # noqa: F401
 from tests.durability.whole import differences
@@ -64,7 +64,7 @@ def test_after_a_worker_and_then_ray_were_killed_the_same_command_ends_as_if_not
     monkeypatch.setenv("LOCAL_RANK", "0")
     grid = make_grid(options, {**settings, "runs": str(tmp_path / "whole"), "name": "c"})
     for cell in grid.cells:
-        assert not work(cell, tmp_path / "log.txt", 1, 0).problem
+        assert not train_cell(cell, tmp_path / "log.txt", 1, 0).problem
         one, other = (RunFolder(folder / cell.name) for folder in (killed, grid.folder))
         weights, wanted = load_file(one.student), load_file(other.student)
         assert all((weights[key] == wanted[key]).all() for key in wanted), cell.name

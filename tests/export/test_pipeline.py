@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 import stillroom
+from stillroom.engine.predictions import predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export import export, load, onnx_session, pipeline
 from stillroom.export import export_folder as folder_module
-from stillroom.report.predictions import answers, dataset_of, student_of
 from stillroom.resolve import fingerprint
+from stillroom.restore import dataset_of, student_of
 from stillroom.trust import Trust
 from tests.conftest import tiny_model
 from tests.export.conftest import FAST
@@ -98,7 +99,7 @@ def test_the_snippets_of_the_card_name_the_class_that_the_model_names(
     for snippet in snippets:
         exec(snippet, {})
     place = int((dataset_of(run).val.labels == 3).nonzero()[-1])
-    expected = run.config()["classes"][int(answers(run).logits[place].argmax())]
+    expected = run.config()["classes"][int(predictions_of(run).logits[place].argmax())]
     assert capsys.readouterr().out.splitlines() == [expected, expected]
 
 

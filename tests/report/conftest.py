@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from PIL import Image
 
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
+from stillroom.engine.run_folder import RunFolder
+from stillroom.report import summary
+from stillroom.report.aggregate import Cell, Comparison, Pair
+from stillroom.report.metrics import Measures
 from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_set
 
@@ -51,3 +56,48 @@ def trained_comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(trained_comparison: Path, tmp_path: Path) -> Path:
     """A copy of the comparison's folder, with the images and the teacher it names where they were."""
     return Path(shutil.copytree(trained_comparison, tmp_path / "runs"))
+
+
+# Accuracy after the last epoch by method and seed.
+LASTS = {
+    "kd": {0: 70.0, 1: 71.0, 2: 70.5, 3: 70.3},
+    "up": {0: 72.0, 1: 73.1, 2: 72.4, 3: 72.3},
+    "same": {0: 70.3, 1: 70.6, 2: 70.9, 3: 70.4},
+    "down": {0: 68.0, 1: 69.2, 2: 68.4, 3: 68.2},
+}
+
+
+def measures(last, **changes):
+    known = {
+        "last": last, "best": last + 0.5, "best_epoch": 3, "ece": 5.0, "agreement": 80.0, "kl_to_teacher": 0.25,
+        "val_loss": 1.0, "per_class": (last - 10, last + 10), "parameters": 10, "macs": 20, "seconds": 65.0,
+        "images_per_second": 9.0, "peak_memory": None,
+    }  # fmt: skip
+    return Measures(**{**known, **changes})
+
+
+@pytest.fixture
+def compared(tmp_path, monkeypatch):
+    """Summaries of made-up accuracies; the runs are folders that hold their settings only."""
+
+    def make(lasts, reference="kd", published=None, exported="last", **changes):
+        cells, by_path = [], {}
+        for method, by_seed in lasts.items():
+            for seed, last in by_seed.items():
+                run = RunFolder(tmp_path / f"{method}-{seed}")
+                run.path.mkdir(exist_ok=True)
+                (run.path / "config.yaml").write_text("{}")
+                (run.path / "inputs.json").write_text("{}")
+                (run.path / "summary.json").write_text(json.dumps({"exported": exported}))
+                cells.append(Cell(run, method, seed))
+                by_path[run.path] = measures(last, **changes)
+        pair = Pair("resnet56", "resnet20", None, tuple(cells), published or {})
+        monkeypatch.setattr(summary, "measure", lambda run: by_path[run.path])
+        (got,) = summary.summarize(Comparison("t", (pair,), reference, ()))
+        return got
+
+    return make
+
+
+def method_of(summary, name):
+    return next(method for method in summary.methods if method.method == name)

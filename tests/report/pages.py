@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 import yaml
 
+from stillroom.engine.predictions import Predictions
 from stillroom.engine.run_folder import RunFolder
-from stillroom.report import confusions, page, summary
+from stillroom.report import confusions, page, summary, verdict
 from stillroom.report.aggregate import Cell, Comparison, Pair
 from stillroom.report.metrics import Measures
-from stillroom.report.predictions import Answers
 from stillroom.report.views.class_alignment import align
 from stillroom.report.views.class_relations import relate
 from stillroom.report.views.data_uris import cam_uri, image_uri
@@ -56,10 +56,12 @@ def made_comparison(tmp_path: Path, monkeypatch, classes, methods, seeds=2, pair
     def number(run: RunFolder) -> int:
         return int(run.path.name.split("-")[1])
 
-    def says(run: RunFolder) -> Answers:
+    def says(run: RunFolder) -> Predictions:
         labels = torch.arange(PER_CLASS * len(classes)) % len(classes)
         noise = torch.randn(len(labels), len(classes), generator=torch.Generator().manual_seed(number(run)))
-        return Answers(noise + 2 * torch.nn.functional.one_hot(labels, len(classes)), labels)
+        return Predictions(
+            noise + 2 * torch.nn.functional.one_hot(labels, len(classes)), labels, torch.arange(len(labels))
+        )
 
     def measured(run: RunFolder) -> Measures:
         last = float(run.epochs()[-1]["val_top1"])
@@ -71,9 +73,9 @@ def made_comparison(tmp_path: Path, monkeypatch, classes, methods, seeds=2, pair
         )  # fmt: skip
 
     monkeypatch.setattr(summary, "measure", measured)
-    monkeypatch.setattr(summary, "answers", says)
-    monkeypatch.setattr(summary, "teacher_trouble", lambda run: "")
-    monkeypatch.setattr(confusions, "answers", says)
+    monkeypatch.setattr(summary, "predictions_of", says)
+    monkeypatch.setattr(verdict, "teacher_trouble", lambda run: "")
+    monkeypatch.setattr(confusions, "predictions_of", says)
     found = []
     for p in range(pairs):
         cells = []

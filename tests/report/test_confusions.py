@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import torch
 
+from stillroom.engine.predictions import Predictions
 from stillroom.report.confusions import Change, confusions, largest_changes
-from stillroom.report.predictions import Answers
 
 
-def test_confusions_count_images_and_leave_right_answers_out():
+def test_confusions_count_images_and_leave_correct_predictions_out():
     logits = torch.eye(3)[torch.tensor([0, 1, 1, 2])]
-    counts = confusions(Answers(logits, torch.tensor([0, 0, 1, 0])))
+    counts = confusions(Predictions(logits, torch.tensor([0, 0, 1, 0]), torch.arange(4)))
     assert counts.tolist() == [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
 
 

@@ -1,4 +1,4 @@
-"""Every combination of a comparison is tried before any is trained."""
+"""The dry run of a comparison: every combination is built once before any is trained."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from stillroom.prepare.run_identity import contents
 from stillroom.resolve import build, fingerprint, is_run
 
 
-def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
-    """Build each pair with each method once, on the real images, so that a mistake shows before time is spent.
+def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
+    """Build each pair with each method once, on the real images, so that mistakes show before training time is spent.
 
-    Teachers that are not trained yet stand in with random weights.
+    Teachers that are not trained yet get random weights.
 
     Args:
         grid: the comparison.
-        cells: those that are still to do.
-        copies: how many processes of this machine are to hold the images at the same time.
+        cells: those that are not finished.
+        copies: how many processes of this machine will hold the images at the same time.
 
     Returns:
-        What is good to know of the images and of each student before training begins, each a line.
+        Notes on the images and on each student, a line each.
 
     Raises:
         InputError: naming the run that cannot work and what to change.
@@ -57,7 +57,7 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
     with torch.random.fork_rng():
         for cell in kinds.values():
             teacher, recipe = None, recipes[cell.name]
-            if data is None or options != recipe.data:  # teachers from runs may have seen other sizes
+            if data is None or options != recipe.data:  # teachers from runs may bring another image size
                 options = recipe.data
                 data = load_dataset(options, copies)
                 _refuse_other_images(grid, data, begun)
@@ -76,7 +76,7 @@ def check(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
 
 
 def _begun(grid: Grid) -> dict[str, dict[str, Any]]:
-    """What the runs that lie in a comparison's folder record, by name; those that cannot be read fail by themselves."""
+    """The settings and inputs of the runs in a comparison's folder, by name; unreadable ones fail when they run."""
     found = {}
     for path in sorted(grid.folder.iterdir()) if grid.folder.is_dir() else ():
         with suppress(InputError):
@@ -86,19 +86,19 @@ def _begun(grid: Grid) -> dict[str, dict[str, Any]]:
 
 
 def _refuse_other_settings(cell: Cell, there: Mapping[str, Any]) -> None:
-    """Refuse to go on with a cell that was begun with other settings; what it was fed with is compared when it runs."""
+    """Refuse to continue a cell that was begun with other settings; its inputs are compared when it runs."""
     asked = {key: value for key, value in cell.recipe.flat().items() if key in there and value not in (None, "auto")}
     fed = {key: there.get(key) for key in ("teacher_weights", "identity")}
     changed = differing({key: there[key] for key in asked} | fed, asked | fed)
     if changed:
         raise InputError(
             f"{cell.name} was begun with other settings ({'; '.join(changed[:3])}); nothing is overwritten: give "
-            "another name=, or the same settings to go on with it"
+            "another name=, or the same settings to continue it"
         )
 
 
 def _refuse_other_images(grid: Grid, data: DataSet, begun: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse images and labels that are not those of the runs that are there, wherever they lie now."""
+    """Refuse images and labels that differ from those of the runs that are there, wherever their files are now."""
     shape = list(data.train.images.shape[1:])
     recorded = {name: known for name, there in begun.items() if (known := _recorded(there, shape)) is not None}
     now = contents(data) if recorded else {}
@@ -111,7 +111,7 @@ def _refuse_other_images(grid: Grid, data: DataSet, begun: Mapping[str, Mapping[
 
 
 def _recorded(there: Mapping[str, Any], shape: list[int]) -> dict[str, str] | None:
-    # A teacher that came from a run may have brought another size with it.
+    # A teacher from a run may have brought another image size.
     return contents_of(there) if there.get("image_shape") == shape else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from stillroom.compare.dry_run import check
+from stillroom.compare.dry_run import check_cells
 from stillroom.compare.grid import Grid, make_grid
 from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.live_board import Board, make_board
@@ -74,7 +74,7 @@ def compare(
         refuse_foreign(grid.folder / "index.html", PAGE, "name=")
     todo = [cell for cell in grid.cells if not is_done(grid, cell)]
     count = min(len(todo), options.jobs or jobs_here())
-    notes = check(grid, todo, copies=count if options.ray in (None, "local") else 1)
+    notes = check_cells(grid, todo, copies=count if options.ray in (None, "local") else 1)
     failed: dict[str, str] = {}
     with _alone_in(grid.folder), stop_requests() as stop:
         record = joined_record(grid)  # another process may have written it since

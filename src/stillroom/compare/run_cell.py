@@ -1,4 +1,4 @@
-"""What a worker does: one cell, from its settings to a run folder with the answers that reports read."""
+"""The work of one process of a comparison: training one cell after another, with images that are loaded once."""
 
 from __future__ import annotations
 
@@ -23,22 +23,21 @@ from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
 from stillroom.prepare.fitting import Inputs
 from stillroom.prepare.load_dataset import load_dataset
 from stillroom.prepare.run_identity import contents
-from stillroom.report.predictions import answers
 from stillroom.runtime.reporters import Lines
 from stillroom.runtime.signals import StopRequest, stop_requests
 
 SECONDS_TO_SAVE = 30  # what a run that is told to stop has for its step and its checkpoint
 
-_latest: list[tuple[DataOptions, Inputs]] = []  # the images of the latest cell; the cells of a comparison share them
+_latest: list[tuple[DataOptions, Inputs]] = []  # the images of the latest cell, for the next ones
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call of :func:`work` ended.
+    """The result of :func:`train_cell`.
 
     Attributes:
-        problem: what went wrong, in one line; nothing when the run is finished.
-        again: whether another try can help: it goes on from the run's last checkpoint.
+        problem: what went wrong, in one line; empty when the run is finished.
+        again: whether another try can help, which continues from the run's last checkpoint.
         stopped: whether it was asked to stop, and everything is saved.
     """
 
@@ -47,70 +46,70 @@ class Outcome:
     stopped: bool = False
 
 
-def work(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
-    """Train one cell, or go on with it, and keep its answers about the validation images.
+def train_cell(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
+    """Train one cell, or continue its run.
 
     Args:
         cell: what to run.
-        log: receives everything the run prints, and the traceback of what went wrong.
-        threads: of the processor that this run may use.
-        slot: which of the machine's GPUs to take, modulo their number.
+        log: receives everything the run prints, and the traceback of an error.
+        threads: processor threads that this run may use.
+        slot: which of the machine's GPUs to use, modulo their number.
     """
     torch.set_num_threads(threads)
-    # As torchrun tells a process which of the machine's GPUs is its own.
+    # The variable by which torchrun, too, assigns a GPU to a process.
     os.environ["LOCAL_RANK"] = str(slot % max(1, torch.cuda.device_count()))
-    with stop_requests() as stop, _printing_to(log):  # all the while, so that a request reaches the run when it begins
+    with stop_requests() as stop, _printing_to(log):  # around everything, so that no request to stop is missed
         try:
-            answers(_run(cell, stop))
+            _run(cell, stop)
         except Stopped as stopped:
             print(stopped)
             return Outcome(str(stopped), again=True, stopped=True)
-        except Exception as error:  # noqa: BLE001  whatever it is, the other cells go on
+        except Exception as error:  # noqa: BLE001  the other cells continue whatever it is
             traceback.print_exc()
             return Outcome(first_line(error), again=not isinstance(error, (InputError, Diverged)))
     return Outcome()
 
 
 def _run(cell: Cell, stop: StopRequest) -> RunFolder:
-    """Train with images that are loaded once for all cells of this process."""
+    """Train with the images that this process holds; wait for an orphan that still has the run."""
     recipe = cell.recipe
     inputs = _inputs(recipe.data)
     patience = time.monotonic() + SECONDS_TO_SAVE
     while True:
         try:
             return run_recipe(recipe, Lines(), replace(inputs, trust=cell.trust)).record
-        except InUse:  # by an orphan of a comparison that was killed, which saves itself and ends
+        except InUse:  # by an orphan of a killed comparison, which saves its run and ends
             if time.monotonic() > patience or stop.signal_number:
                 raise
             time.sleep(1)
 
 
 def _inputs(options: DataOptions) -> Inputs:
-    """Images with their fingerprints, loaded and read once for all cells that want the same."""
+    """Images with their fingerprints, loaded and hashed once for all cells that use the same."""
     for known, inputs in _latest:
         assert inputs.data is not None
         height, width = inputs.data.train.images.shape[2:]
-        # A teacher that is trained here settles for its students the size that its images have anyway.
+        # The run of a teacher that was trained here fixes image_size for its students, to the size the images have.
         as_they_are = known.image_size is None and height == width == options.image_size
         if known == options or (as_they_are and replace(known, image_size=options.image_size) == options):
             return inputs
     _latest.clear()  # two sets may be more than the memory holds
-    data = load_dataset(options, copies=1)  # all at once: check() has counted them
+    data = load_dataset(options, copies=1)  # check_cells() has counted the copies of all processes
     _latest[:] = [(options, Inputs(data=data, contents=contents(data)))]
     return _latest[0][1]
 
 
 def end_with(parent: int) -> None:
-    """See to it that this process does not outlive its parent, however that one ends.
+    """End this process soon after its parent ends, for whatever reason that is.
 
     Args:
-        parent: its process id.
+        parent: process id of the parent.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
-        os.kill(os.getpid(), signal.SIGTERM)  # a run that is going on saves itself and stops
+        os.kill(os.getpid(), signal.SIGTERM)  # an active run saves its state and stops
         time.sleep(SECONDS_TO_SAVE)
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -119,9 +118,9 @@ def end_with(parent: int) -> None:
 
 @contextmanager
 def _printing_to(log: Path) -> Iterator[None]:
-    """Send this process's output to a file, that of compiled libraries too."""
+    """Redirect this process's output to a file, including that of compiled libraries."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    if log.is_symlink():  # which in a folder from elsewhere may lead to any file of the user's
+    if log.is_symlink():  # in a folder from elsewhere it may point at any file of the user's
         log.unlink()
     sys.stdout.flush()
     sys.stderr.flush()

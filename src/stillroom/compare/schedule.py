@@ -9,10 +9,9 @@ from typing import Any
 
 from stillroom.compare.grid import Cell, Grid
 from stillroom.compare.live_board import Board
-from stillroom.compare.run_cell import Outcome, work
+from stillroom.compare.run_cell import Outcome, train_cell
 from stillroom.compare.workers import Workers
 from stillroom.errors import first_line
-from stillroom.report.predictions import STORED
 from stillroom.runtime.signals import StopRequest
 
 LOOK_SECONDS = 0.5
@@ -65,7 +64,7 @@ class Schedule:
         self.waiting.remove(cell)
         slot = self.free.pop()
         self.tries[cell.name] = self.tries.get(cell.name, 0) + 1
-        future = self.workers.submit(work, cell, self.log(cell), self.threads, slot)
+        future = self.workers.submit(train_cell, cell, self.log(cell), self.threads, slot)
         self.running[future] = cell, slot
 
     def _end(self, future: Future[Outcome]) -> None:
@@ -110,6 +109,5 @@ def _ended_well(future: Future[Outcome]) -> bool:
 
 
 def is_done(grid: Grid, cell: Cell) -> bool:
-    """Whether a cell's run is finished and its predictions are stored."""
-    run = grid.run(cell)
-    return run.finished and (run.path / STORED).exists()
+    """Whether a cell's run is finished, with its predictions."""
+    return grid.run(cell).complete

@@ -1,4 +1,4 @@
-"""Where cells are worked on: processes of this machine, or a Ray cluster. Both give futures."""
+"""The workers of a comparison: processes of this machine, or a Ray cluster. Both return futures."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from stillroom.compare.run_cell import SECONDS_TO_SAVE, end_with
 from stillroom.errors import InputError, first_line
 from stillroom.runtime.signals import handlers_kept
 
-SECONDS_TO_CONNECT = 10  # what a cluster has to take a connection
+SECONDS_TO_CONNECT = 10  # after this a cluster counts as unreachable
 
 
 def in_folder(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in the folder that relative paths were given from; a cluster's own is another.
+    """Call a function in the working directory of the comparison, for relative paths; a cluster has another one.
 
     Args:
-        folder: where the comparison was started; a machine that lacks it is left where it is.
+        folder: where the comparison was started; ignored on a machine that lacks it.
         function: to call.
         arguments: of it.
     """
@@ -33,13 +33,13 @@ def in_folder(folder: str, function: Callable[..., Any], *arguments: Any) -> Any
 
 
 class Workers(Protocol):
-    """Somebody who calls functions elsewhere."""
+    """Runs functions in other processes."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Begin a call; its future holds what it returns or raises, or that its process died."""
+        """Begin a call; its future holds its result or error, or that its process died."""
 
     def finish_saving(self) -> None:
-        """Ask the runs that are going on to save themselves, and wait until they have, as long as is reasonable.
+        """Ask the active runs to save their state, and wait for them, with a limit.
 
         Their futures say which of them did.
         """
@@ -49,10 +49,10 @@ class Workers(Protocol):
 
 
 class Processes:
-    """Processes of this machine that live for many cells; one that dies costs only the cell it was at.
+    """Processes of this machine that train many cells each; one that dies loses only its current cell.
 
     Args:
-        count: how many work at the same time.
+        count: how many run at the same time.
     """
 
     def __init__(self, count: int) -> None:
@@ -67,22 +67,22 @@ class Processes:
     def _make(self) -> Any:
         from pebble import ProcessPool
 
-        # Spawned, for a process that used CUDA or threads must not be forked.
+        # Spawned, because a process that used CUDA or threads must not be forked.
         context = multiprocessing.get_context("spawn")
         return ProcessPool(max_workers=self._count, initializer=end_with, initargs=[os.getpid()], context=context)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Begin a call in the next free process."""
-        if not self._pool.active:  # it gives up when idle processes die
+        if not self._pool.active:  # the pool becomes inactive when idle processes die
             self._pool = self._make()
         future: Future[Any] = self._pool.schedule(function, args=arguments)
         self._calls = [call for call in self._calls if not call.done()] + [future]
         return future
 
     def finish_saving(self) -> None:
-        """Send every process SIGTERM, and wait for what the calls return.
+        """Send every process SIGTERM, and wait for the results of the calls.
 
-        Not by the pool, which would hang up before it says SIGTERM, so that nobody could tell who has saved.
+        Not through the pool, which would close the connections first, so that the results would be lost.
         """
         from pebble import CONSTS
 
@@ -90,7 +90,7 @@ class Processes:
             if process.pid not in self._others:
                 process.terminate()
         wait(self._calls, timeout=SECONDS_TO_SAVE)
-        CONSTS.term_timeout = 1  # who has not saved by now will not
+        CONSTS.term_timeout = 1  # a run that has not saved by now will not
 
     def stop(self) -> None:
         """Tell the processes to stop, and wait for them."""
@@ -99,19 +99,19 @@ class Processes:
 
 
 class Cluster:
-    """A Ray cluster, whose machines see the run folders under the same path.
+    """A Ray cluster, whose machines have the run folders under the same path.
 
     Args:
         address: "local" to start one on this machine, "auto" for the one that is running, or an address.
         count: processes of a cluster of our own.
-        threads: processor cores a cell takes.
+        threads: processor cores of each cell.
 
     Raises:
         InputError: if Ray is not installed or cannot be reached.
     """
 
     def __init__(self, address: str, count: int, threads: int) -> None:
-        # Ray would otherwise pack this folder and start `uv run` on every worker.
+        # Otherwise Ray would upload this folder and start `uv run` on every worker.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         try:
             import ray
@@ -131,7 +131,7 @@ class Cluster:
         self._needs = {"num_cpus": threads, "num_gpus": 1 if torch.cuda.is_available() else 0, "max_retries": 0}
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Begin a call on whichever machine has room."""
+        """Begin a call on any machine with free cores."""
         begin = self._ray.remote(in_folder).options(**self._needs)
         reference = begin.remote(str(Path.cwd()), function, *arguments)
         future: Future[Any] = reference.future()
@@ -139,25 +139,25 @@ class Cluster:
         return future
 
     def finish_saving(self) -> None:
-        """Interrupt every call, as Ctrl-C would, and wait for what they return; Ray's own end leaves them no time."""
+        """Interrupt every call as Ctrl-C would, and wait for the results; Ray's own shutdown leaves no time."""
         for reference in self._calls.values():
             self._ray.cancel(reference)
         wait(self._calls, timeout=SECONDS_TO_SAVE)
 
     def stop(self) -> None:
-        """Let go of the cluster, which ends what this process began on it."""
+        """Disconnect from the cluster, which ends everything that this process began on it."""
         self._ray.shutdown()
 
 
 def _refuse_silent(address: str) -> None:
-    """Refuse an address at which nobody listens; Ray itself would ask again and again without end.
+    """Refuse an address that accepts no connection; Ray itself would retry for ever.
 
     Raises:
         InputError: for HOST:PORT or ray://HOST:PORT that takes no connection.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdecimal():
-        return  # local, auto and what Ray alone understands
+        return  # local, auto, and other forms that Ray knows
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT):
             pass

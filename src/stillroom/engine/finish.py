@@ -1,23 +1,31 @@
-"""The end of a run: the student's weights and the numbers, in their files."""
+"""The end of a run: the student's weights, its predictions and the summary, in their files."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+import torch
+from torch import nn
+
+from stillroom.data import MemoryLoader
 from stillroom.engine.evaluate import Evaluation, hardly_learned, what_to_try
+from stillroom.engine.predictions import keep_predictions
 from stillroom.engine.training_job import Job
 from stillroom.engine.training_state import Progress
 from stillroom.models import load_weights
-from stillroom.runtime import distributed
+from stillroom.models.macs import count_macs
+from stillroom.models.predict import predict
+from stillroom.runtime.distributed import Group
 from stillroom.runtime.peak_memory import PeakMemory
 from stillroom.runtime.reporters import Reporter
 
 
 def finish(
-    job: Job, now: Progress, teacher: Evaluation | None, memory: PeakMemory, reporter: Reporter
+    job: Job, now: Progress, teacher: Evaluation | None, memory: PeakMemory, reporter: Reporter, val: MemoryLoader
 ) -> dict[str, Any]:
-    """Write the student, then the summary, whose presence marks the run as finished.
+    """Write the student, its predictions, and last the summary, whose presence marks the run as finished.
 
     Args:
         job: whose last epoch is done and saved; every process has to call this.
@@ -25,6 +33,7 @@ def finish(
         teacher: the teacher's numbers, if there is one.
         memory: since the run was begun or taken up again.
         reporter: warned of a student that learned nothing.
+        val: loader of the validation images.
 
     Returns:
         The summary.
@@ -32,17 +41,19 @@ def finish(
     Raises:
         InputError: a file cannot be written.
     """
-    many, rows = job.machine.world_size > 1, now.rows
+    group, rows = Group(job.machine), now.rows
     if job.recipe.run.export == "best":
-        if many:
-            distributed.wait_for_all()  # process 0 may still be writing them
+        group.wait()  # process 0 may still be writing them
         load_weights(job.student, job.run.best)
     job.student.eval()
-    peak = memory.bytes()
-    peaks = distributed.from_all(peak) if many else [peak]
+    peaks = group.from_all(memory.bytes())
+    if job.machine.first:
+        job.run.write_student(job.student)
+    # Computed with the weights as they are exported, so that a run that was killed here ends alike.
+    keep_predictions(job, predict(job.student, val.epoch(0), job.machine.autocast())[0])
     summary = {
-        "parameters": sum(p.numel() for p in job.student.parameters()),
-        "teacher_parameters": None if job.teacher is None else sum(p.numel() for p in job.teacher.parameters()),
+        **_cost("", job.student, job),
+        **_cost("teacher_", job.teacher, job),
         "teacher": None if teacher is None else asdict(teacher),
         "last": rows[-1],
         "best": now.best(),
@@ -54,7 +65,6 @@ def finish(
         "processes": job.machine.world_size,
     }
     if job.machine.first:
-        job.run.write_student(job.student)
         job.run.write_summary(summary)
     # The one falls behind in a short run, the other where batch norms average over a long one.
     accuracy = max(rows[-1]["train_top1"], rows[-1]["val_top1"])
@@ -62,3 +72,14 @@ def finish(
         fix = what_to_try(rows[0]["loss"], rows[-1]["loss"], job.recipe.optim.lr or 0.0)
         reporter.say(f"warning: accuracy ended at {words}; {fix}")
     return summary
+
+
+def _cost(role: str, model: nn.Module | None, job: Job) -> dict[str, int | None]:
+    """Parameters of a model, and its multiply-accumulate operations for one image where they can be counted."""
+    if model is None:
+        return {f"{role}parameters": None, f"{role}macs": None}
+    macs = None
+    if not (role and job.recipe.run.shard_teacher and job.machine.world_size > 1):  # only all processes can run it
+        with suppress(Exception):  # a model of the user's own may take no single image, which is no reason to fail
+            macs = count_macs(model, torch.zeros(1, *job.data.val.images.shape[1:], device=job.machine.device))
+    return {f"{role}parameters": sum(p.numel() for p in model.parameters()), f"{role}macs": macs}

@@ -20,6 +20,7 @@ from stillroom.engine.finish import finish
 from stillroom.engine.loaders import make_loaders
 from stillroom.engine.optimizer import build_optimizer, lr_at
 from stillroom.engine.polling import Polling
+from stillroom.engine.predictions import keep_teacher_predictions
 from stillroom.engine.run_banner import opening
 from stillroom.engine.training_job import Job
 from stillroom.engine.training_state import Progress, restore_progress, save_progress
@@ -116,7 +117,7 @@ class Loop:
             for hooks in (self.student_reader, self.teacher):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
-        return finish(self.job, self.progress, teacher, self.memory, self.reporter)
+        return finish(self.job, self.progress, teacher, self.memory, self.reporter, self.val_loader)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The hot path: no checks, no waiting for the device beyond a look about once a second."""
@@ -237,6 +238,7 @@ class Loop:
         if self.teacher is None:
             return None
         self.teacher_logits, labels = self.teacher.predict_all(self.val_loader)
+        keep_teacher_predictions(self.job, self.teacher_logits)
         result = over_all_processes(score(self.teacher_logits, labels), self.group)
         if words := hardly_learned(result.top1, self.teacher_logits.shape[1]):
             self.reporter.say(

@@ -1,4 +1,4 @@
-"""A run folder is the record of a run; everything downstream reads only it."""
+"""The run folder: the record of a run, and all that reports, comparisons and exports read."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The full state after the latest saved step, to go on from."""
+        """The full state after the latest saved step, from which a run continues."""
         return self.path / "checkpoint" / "last.pt"
 
     @property
     def best(self) -> Path:
-        """The student's weights at its best epoch, of those that the checkpoint knows."""
+        """The student's weights at the best of the epochs that the checkpoint covers."""
         return self.path / "checkpoint" / "best.safetensors"
 
     @property
     def candidate(self) -> Path:
-        """The student's weights at a better epoch, until the checkpoint that knows of it is whole."""
+        """The student's weights at a better epoch, until a checkpoint covers it."""
         return self.path / "checkpoint" / "candidate.safetensors"
 
     @property
@@ -70,17 +70,22 @@ class RunFolder:
         """The finished student's weights."""
         return self.path / "student.safetensors"
 
+    @property
+    def predictions(self) -> Path:
+        """The finished student's predictions on the validation images."""
+        return self.path / "predictions.safetensors"
+
     def config(self) -> dict[str, Any]:
-        """The resolved settings and what the run was fed with: images, classes, the teacher's fingerprint.
+        """The resolved settings and the run's inputs: images, classes, the teacher's fingerprint.
 
         Raises:
-            InputError: a file is missing or damaged, or a value is of a kind that no run of ours has; so for others.
+            InputError: a file is missing or damaged, or a value is of the wrong kind; the same for other files.
         """
         files = ((self.path / "config.yaml", read_yaml), (self.path / "inputs.json", read_json))
         return joined(self.path, *(config_of(path, _read_mapping(path, read)) for path, read in files))
 
     def summary(self) -> dict[str, Any]:
-        """The finished run in numbers.
+        """The numbers of the finished run.
 
         Raises:
             InputError: if the run is not finished.
@@ -89,7 +94,7 @@ class RunFolder:
         return summary_of(path, _read_mapping(path))
 
     def environment(self) -> dict[str, Any]:
-        """Versions, machine and code state of its first start; nothing where they cannot be read."""
+        """Versions, machine and code state at its first start; empty where they cannot be read."""
         with suppress(OSError, InputError):
             return environment_of(read_json(self.path / "environment.json"))
         return {}
@@ -105,14 +110,19 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run is finished."""
         return (self.path / "summary.json").exists()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run is finished and has its predictions, which runs of earlier versions lack."""
+        return self.finished and self.predictions.exists()
 
     def write_epochs(self, rows: list[dict[str, Any]]) -> None:
         """Write the rows of all epochs so far; after a resume no row is lost or doubled.
 
         Raises:
-            InputError: if it cannot be written, as on a full disk; so with all that is written here.
+            InputError: if it cannot be written, as on a full disk; the same for other files.
         """
         _write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -125,18 +135,17 @@ class RunFolder:
         _write_weights(self.student, student, {key: str(value) for key, value in self.config().items()})
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write the last file of a run: its presence says that the run is finished."""
+        """Write the last file of a run, whose presence marks the run as finished."""
         _write(self.path / "summary.json", json.dumps(summary, indent=2) + "\n")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes from working on this run, and remove what killed ones left half-written.
+        """Lock the folder against other processes, and remove half-written files of killed ones.
 
-        The system lets go of the folder when this process ends, however it ends. On disks without locks nothing is
-        kept away.
+        The lock ends with this process, however it ends. On disks without locks there is none.
 
         Raises:
-            InputError: another process is at work on it.
+            InputError: another process has the lock.
         """
         with locked(self.path / ".lock") as alone:
             for folder in (self.path, self.path / "checkpoint"):
@@ -146,7 +155,7 @@ class RunFolder:
 
 
 def trained_model(config: Mapping[str, Any]) -> str:
-    """The model that a run trains, as it was given: the model of a training run, else the student.
+    """The name of the model that a run trains: the model of a training run, else the student.
 
     Args:
         config: from :meth:`RunFolder.config`.
@@ -157,14 +166,14 @@ def trained_model(config: Mapping[str, Any]) -> str:
 def open_run(
     path: Path, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int, *, first: bool = True
 ) -> RunFolder:
-    """Make a run folder, or come back to one whose configuration is the same.
+    """Make a run folder, or open one with the same configuration.
 
     Args:
         path: the folder.
         settings: the resolved recipe, plain values; ``config.yaml`` can be handed to ``--config`` again.
         inputs: what else decides the result, plain values.
-        needed_bytes: what checkpoints and student will take.
-        first: whether this process writes the folder; what others were handed in is not compared.
+        needed_bytes: size of checkpoints and student.
+        first: whether this process writes the folder; modules handed to other processes are not compared.
 
     Raises:
         InputError: if the folder holds another run, one that cannot be compared, or foreign files, cannot be written,
@@ -193,7 +202,7 @@ def open_run(
 
 
 def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], needed_bytes: int) -> bool:
-    """Write what a run is; ``config.yaml`` comes last and makes the folder one. Whether it was this process."""
+    """Write settings, inputs and environment, ``config.yaml`` last; return whether this process did it."""
     if (run.path / "config.yaml").exists():
         return False
     _check_room(run, needed_bytes)
@@ -205,7 +214,7 @@ def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], nee
 
 
 def _is_ours_to_begin(path: Path) -> bool:
-    """Whether a folder is empty but for what a start of ours left that did not get as far as ``config.yaml``."""
+    """Whether a folder is empty, but for files of an earlier start that did not get as far as ``config.yaml``."""
     names = {entry.name for entry in path.iterdir()}
     names = {name for name in names if name != ".lock" and not is_temporary(name)}
     if "checkpoint" in names and (path / "checkpoint").is_dir() and not any((path / "checkpoint").iterdir()):
@@ -230,7 +239,7 @@ def _check_room(run: RunFolder, needed_bytes: int) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and code state, for whoever reads the numbers later."""
+    """Versions, machine and code state, for readers of the numbers."""
     packages = ("stillroom", "torch", "torchvision", "timm", "numpy")
     versions = {}
     for package in packages:
@@ -272,7 +281,7 @@ def _write_weights(path: Path, model: nn.Module, header: dict[str, str]) -> None
 def _read_mapping(path: Path, read: Callable[[Path], Any] = read_json) -> dict[str, Any]:
     content = _read(path, read)
     if not isinstance(content, dict):
-        raise InputError(f"{path} cannot be read (it holds a {type(content).__name__} and no names with values)")
+        raise InputError(f"{path} cannot be read (it holds a {type(content).__name__} and not names with values)")
     return content
 
 

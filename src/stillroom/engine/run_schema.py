@@ -1,7 +1,6 @@
-"""What the files of a run folder may hold; a folder from elsewhere may hold anything.
+"""The schema of a run folder's files: which values each may hold.
 
-Every value that is read later is looked at once, where the file is read, so that no other part meets text in the place
-of a number.
+A folder from elsewhere may hold anything. Every value is checked once, where its file is read.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Check = Callable[[Any], bool]
 
 
 class Record(dict[str, Any]):
-    """The names and values of a file; a name that is asked for and is not there is said with the file.
+    """The names and values of a file; a missing name is an error that names the file.
 
     Attributes:
         path: the file.
@@ -35,7 +34,7 @@ class Record(dict[str, Any]):
     path: Path = Path()
 
     def __missing__(self, name: str) -> Any:
-        """Say what is missing.
+        """Name what is missing.
 
         Raises:
             InputError: always.
@@ -44,7 +43,7 @@ class Record(dict[str, Any]):
 
 
 def _number(value: Any) -> bool:
-    """Numbers that are not finite are those of a run that diverged."""
+    """A number, which is not finite in a run that diverged."""
     return isinstance(value, float) or _count(value) or (isinstance(value, int) and -LARGEST < value < 0)
 
 
@@ -53,7 +52,7 @@ def _count(value: Any) -> bool:
 
 
 def _amount(value: Any) -> bool:
-    """Seconds, or images a second; those are written as a time, which a number that is not finite cannot be."""
+    """Seconds, or images a second, which must be finite to be written as a time."""
     return _number(value) and 0 <= value < MOST
 
 
@@ -99,7 +98,8 @@ ROW: dict[str, Check] = {
 }  # fmt: skip
 TEACHER: dict[str, Check] = {"top1": _percent, "top5": _percent, "loss": _number, "count": _count}
 SUMMARY: dict[str, Check] = {
-    "parameters": _count, "teacher_parameters": _or_none(_count), "last": _row, "best": _row,
+    "parameters": _count, "teacher_parameters": _or_none(_count), "macs": _or_none(_count),
+    "teacher_macs": _or_none(_count), "last": _row, "best": _row,
     "teacher": _or_none(lambda value: _mapping(value) and not _wrong(value, TEACHER)),
     "exported": lambda value: value in ("last", "best"), "seconds": _amount, "bank_seconds": _amount,
     "peak_memory_bytes": _or_none(_count), "processes": _size, "device": _text,
@@ -125,18 +125,18 @@ def config_of(path: Path, content: Mapping[str, Any]) -> Record:
                 as_kind(name, record[name], kind)
             except InputError as error:
                 raise UnreadableError(path, shown(str(error))) from error
-            except ValueError as error:  # a whole number that Python does not write out
+            except ValueError as error:  # a whole number that Python refuses to print
                 raise UnreadableError(path, f"{name} cannot be {_in_words(record[name])}") from error
     return record
 
 
 def joined(path: Path, *parts: Mapping[str, Any]) -> Record:
-    """Several files of one folder as one; of a name that stands twice the last value counts."""
+    """Several files of one folder as one; the last value of a name counts."""
     return _made(path, {name: value for part in parts for name, value in part.items()})
 
 
 def summary_of(path: Path, content: Mapping[str, Any]) -> Record:
-    """A finished run in numbers, each of its kind.
+    """The numbers of a finished run, each of its kind.
 
     Raises:
         InputError: naming the value that is not.
@@ -149,7 +149,7 @@ def row_of(path: Path, content: Any) -> Record:
     """The numbers of one epoch.
 
     Raises:
-        InputError: naming the value that is none.
+        InputError: naming the value that is not a number.
     """
     if not isinstance(content, dict):
         raise UnreadableError(path, "a line holds no names with values")
@@ -157,7 +157,7 @@ def row_of(path: Path, content: Any) -> Record:
 
 
 def environment_of(content: Any) -> dict[str, Any]:
-    """What decides nothing and is only shown; a value of another kind is left out."""
+    """Values that are only shown; those of another kind are left out."""
     if not isinstance(content, dict):
         return {}
     kinds = {"versions": dict, "command": list, "threads": int}
@@ -175,7 +175,7 @@ def _checked(
 def _in_words(value: object) -> str:
     try:
         return shown(str(value), SHOWN)
-    except ValueError:  # Python does not write out such whole numbers
+    except ValueError:  # Python refuses to print such whole numbers
         return f"a {type(value).__name__} that is too long to be shown"
 
 

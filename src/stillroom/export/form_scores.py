@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stillroom.engine.evaluate import agreement, score
-
-BINS = 15
+from stillroom.report.metrics import calibration_error
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,9 @@ class Scores:
 
 def scores(logits: Tensor, labels: Tensor, reference: Tensor) -> Scores:
     """Measure logits (N, C) against labels (N,) and against PyTorch's logits (N, C)."""
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
     found = score(logits, labels)
-    ece = multiclass_calibration_error(logits.softmax(1), labels, num_classes=logits.shape[1], n_bins=BINS, norm="l1")
+    ece = calibration_error(logits, labels)
     same = agreement(logits, reference)
     # As users take it: where classes are equal, argmax names the first of them and topk any.
     top1 = 100 * float((logits.argmax(1) == labels).double().mean())
-    return Scores(top1, found.top5, found.loss, 100 * float(ece), same, found.count)
+    return Scores(top1, found.top5, found.loss, ece, same, found.count)

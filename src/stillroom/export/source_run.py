@@ -12,8 +12,8 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights
 from stillroom.models.student_wrapper import rewrapped
-from stillroom.report.predictions import dataset_of, student_of, teacher_of
 from stillroom.resolve import fingerprint, followed, was_handed_in
+from stillroom.restore import dataset_of, student_of, teacher_of
 
 BATCH = 64
 

@@ -9,15 +9,14 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
+from typing import TYPE_CHECKING, Any
 
 from stillroom.report.runs_table import signed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLOURS = 10  # --c1 ... --c10 in page.css; --c0 is the teacher's
 MARKERS = "osD^vP*Xph"
@@ -82,6 +81,8 @@ def has_bands(curves: Sequence[Curve]) -> bool:
 
 def line_chart(curves: Sequence[Curve], label: str) -> str:
     """Draw curves over the epochs, each with a band from the lowest to the highest seed where there are few."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
     with _figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
         lines, bands = {}, has_bands(curves)
         epochs = {epoch for curve in curves for epoch in curve.epochs}
@@ -99,7 +100,9 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
 
 
 def cost_chart(points: Sequence[Point], label: str, *, logarithmic: bool = False) -> str:
-    """Draw accuracy against cost, with a line through the points that nothing beats in both."""
+    """Draw accuracy against cost, with a line through the points of the Pareto front."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     with _figure(6.4, 3.7 + _legend_height(points)) as (figure, axes, out):
         best = front(points)
         axes.plot([p.cost for p in best], [p.accuracy for p in best], color=INK, linewidth=1, linestyle=(0, (1, 2)))
@@ -197,6 +200,9 @@ def _style(place: int) -> dict[str, Any]:
 @contextmanager
 def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.StringIO]]:
     """A figure with one pair of axes, which is written as SVG when the block is left."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     out = io.StringIO()
     with rc_context(SETTINGS), warnings.catch_warnings():
         # Letters that the font for measuring lacks are drawn by the browser's own fonts.

@@ -1,4 +1,4 @@
-"""Which classes are taken for which other ones, and how that changed against a reference."""
+"""Confusions: which classes are predicted as which other ones, and how that differs from a reference."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stillroom.engine.predictions import Predictions, predictions_of
 from stillroom.report.aggregate import Pair
-from stillroom.report.predictions import Answers, answers
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Change:
 
     Attributes:
         label: the true class.
-        named: the class it is taken for.
+        named: the predicted class.
         before: images under the reference, mean over the common seeds.
         after: images under the method.
     """
@@ -47,22 +47,22 @@ def confusion_changes(pair: Pair, reference: str, each: int = 6) -> dict[str, Ch
 
     Args:
         pair: of the comparison.
-        reference: label of the method that the others are held against.
+        reference: label of the method that the others are compared with.
         each: confusions to name, at most, either way.
     """
     classes = [str(name) for name in pair.cells[0].run.config()["classes"]]
-    theirs = {cell.seed: confusions(answers(cell.run)) for cell in pair.runs(reference)}
+    theirs = {cell.seed: confusions(predictions_of(cell.run)) for cell in pair.runs(reference)}
     found = {}
     for method in pair.methods:
         cells = [cell for cell in pair.runs(method) if cell.seed in theirs]
         if method != reference and cells:
-            ours = {cell.seed: confusions(answers(cell.run)) for cell in cells}
+            ours = {cell.seed: confusions(predictions_of(cell.run)) for cell in cells}
             found[method] = largest_changes(ours, theirs, classes, each)
     return found
 
 
-def confusions(given: Answers) -> Tensor:
-    """How many images of each class (row) are taken for each other class (column), (C, C) int64, diagonal 0."""
+def confusions(given: Predictions) -> Tensor:
+    """How many images of each class (row) are predicted as each other class (column), (C, C) int64, diagonal 0."""
     classes = given.logits.shape[1]
     places = given.labels * classes + given.logits.argmax(1)
     return torch.bincount(places, minlength=classes**2).reshape(classes, classes).fill_diagonal_(0)

@@ -1,4 +1,4 @@
-"""Run folders as they are found, and what each says of its place in a comparison."""
+"""Finding run folders, and the place of each in a comparison."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import Description, read_description
-from stillroom.report.predictions import teacher_run_of
 from stillroom.resolve import is_run
+from stillroom.restore import teacher_run_of
 from stillroom.suggestions import suggest_path
 from stillroom.trust import Trust
 
-LABELS_ONLY = "labels only"  # how the method "ce" is called
+LABELS_ONLY = "labels only"  # the label of the method "ce"
 NO_TEACHER = "no teacher"
 
 
@@ -52,7 +52,7 @@ def _holds_runs(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class FoundRun:
-    """A run folder and what its place in a comparison follows from.
+    """A run folder, with what decides its place in a comparison.
 
     Attributes:
         run: the folder.
@@ -67,7 +67,7 @@ class FoundRun:
 
     @cached_property
     def description(self) -> Description:
-        """What the folder around it says."""
+        """The ``comparison.yaml`` beside it."""
         return read_description(self.run.path.parent)
 
     @cached_property
@@ -127,7 +127,7 @@ class FoundRun:
 
     @property
     def teacher_names(self) -> tuple[str, ...]:
-        """What the teacher may be called, from short to distinct."""
+        """Names for the teacher, from short to distinct."""
         given = str(self.config.get("teacher") or "")
         place = None if self.teacher_run is None else self.teacher_run.path
         own = self.description.teacher_label(given, place, self.run.path.parent)
@@ -136,12 +136,12 @@ class FoundRun:
 
     @property
     def student_names(self) -> tuple[str, ...]:
-        """What the student may be called, from short to distinct."""
+        """Names for the student, from short to distinct."""
         return (self.description.student_label(self.student) or short_name(self.student), self.student)
 
     @property
     def start(self) -> tuple[object, object]:
-        """What the student's weights began from."""
+        """Where the student's initial weights came from: a checkpoint, and whether they are published ones."""
         prefix = "" if "model" in self.config else "student_"
         return self.config.get(f"{prefix}checkpoint"), bool(self.config.get(f"{prefix}pretrained"))
 

@@ -1,4 +1,4 @@
-"""What recipes report, beside runs that were made as the recipe says and on the same images, and beside no others."""
+"""Published accuracies, for runs that follow a recipe exactly and use the same images, and for no others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stillroom.methods import parse_method
 from stillroom.models.batch_norm import USUAL_BN_MOMENTUM
 from stillroom.recipes import PublishedRecipe, load_published, recipes_folder
 from stillroom.report.discovery import FoundRun, short_name
-from stillroom.report.predictions import named_set_of
+from stillroom.restore import named_set_of
 from stillroom.trust import UNKNOWN
 
 # Training and validation images of the sets that have a name and published accuracies.
@@ -40,7 +40,7 @@ def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
         for run in runs
         if recipe.top1 is not None and _is_made_by(run.config, recipe)
     ]
-    whole = named_set_of(first.run) if fitting else None  # which reads all images
+    whole = named_set_of(first.run) if fitting else None  # this loads the images
     if whole is None:
         return {}
     return {

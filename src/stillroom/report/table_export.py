@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.errors import InputError
+from stillroom.extras import require
 from stillroom.files import write_text
+from stillroom.report.comparison_table import comparison_rows
 from stillroom.report.metrics import Measures
 from stillroom.report.own_files import TABLES, refuse_foreign
 from stillroom.report.runs_table import plain
-from stillroom.report.summary import PairSummary, summary_rows, verdict
+from stillroom.report.summary import PairSummary
+from stillroom.report.verdict import verdict
 
 
 def check_table(path: Path) -> None:
@@ -31,8 +34,8 @@ def check_table(path: Path) -> None:
 def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) -> None:
     """Write the pairs' tables to a file.
 
-    ``.md`` and ``.tex`` hold for each pair what :func:`stillroom.report.summary.summary_table` shows, and the verdict;
-    ``.csv`` holds one row a run with every number unrounded, but for those of single classes.
+    ``.md`` and ``.tex`` hold, for each pair, the table of :mod:`stillroom.report.comparison_table` and the verdict.
+    ``.csv`` holds one row a run, with unrounded numbers and without those of single classes.
 
     Args:
         path: what stood there stays whole until the new file is.
@@ -43,13 +46,14 @@ def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) ->
         InputError: as for :func:`check_table`.
     """
     check_table(path)
+    require("--table", "report", ("tabulate",))
     write_text(path, MAKERS[path.suffix](summaries, reference))
 
 
 def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
     parts = [TABLES[".md"]]
     for summary in summaries:
-        rows = [[*map(plain, row)] for row in summary_rows(summary, reference)]
+        rows = [[*map(plain, row)] for row in comparison_rows(summary, reference)]
         lines = map(plain, verdict(summary, reference))
         parts += [f"**{plain(_headline(summary))}**", _tabulated(rows, "pipe"), *lines]
     return "\n\n".join(parts) + "\n"
@@ -59,7 +63,7 @@ def _latex(summaries: Sequence[PairSummary], reference: str) -> str:
     parts = [TABLES[".tex"]]
     for summary in summaries:
         remarks = [f"% {' '.join(line.split())}" for line in (_headline(summary), *verdict(summary, reference))]
-        parts.append("\n".join([*remarks, _tabulated(summary_rows(summary, reference), "latex_booktabs")]))
+        parts.append("\n".join([*remarks, _tabulated(comparison_rows(summary, reference), "latex_booktabs")]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -155,6 +155,10 @@ class Group:
         labels, ids = (_gathered(value, count, first) for value in (batch.labels, batch.ids))
         return whole(student), None if teacher is None else whole(teacher), labels, ids
 
+    def gather_set(self, rows: Tensor, count: int) -> Tensor:
+        """The rows of a whole set of ``count`` images, in its order, from those of this process's images."""
+        return _gathered(rows, count, 0) if self.many else rows
+
 
 @contextmanager
 def first_process_first(machine: Machine) -> Iterator[None]:

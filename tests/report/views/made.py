@@ -11,8 +11,8 @@ from torch import nn
 from stillroom.data.augment import Augment
 from stillroom.data.dataset import DataSet
 from stillroom.data.image_set import ImageSet
+from stillroom.engine.predictions import Predictions
 from stillroom.report.aggregate import Cell, Pair
-from stillroom.report.predictions import Answers
 from stillroom.report.views import view_models
 from stillroom.trust import NOTHING, Trust
 
@@ -66,14 +66,13 @@ def made_pair(monkeypatch, methods, logits, teacher=None, models=None, teacher_m
     models = models or {}
 
     def says(run):
-        return Answers(logits[run.name], data.val.labels)
+        return Predictions(logits[run.name], data.val.labels, data.val.ids)
 
-    monkeypatch.setattr(view_models, "answers", says)
+    monkeypatch.setattr(view_models, "predictions_of", says)
     monkeypatch.setattr(view_models, "dataset_of", lambda run: data)
     monkeypatch.setattr(view_models, "student_of", lambda run, data: models.get(run.name, Looker()))
-    monkeypatch.setattr(
-        view_models, "teacher_answers", lambda run: None if teacher is None else Answers(teacher, data.val.labels)
-    )
+    taught = None if teacher is None else Predictions(teacher, data.val.labels, data.val.ids)
+    monkeypatch.setattr(view_models, "teacher_predictions_of", lambda run: taught)
     monkeypatch.setattr(view_models, "teacher_of", lambda run, data: teacher_model)
     cells = tuple(Cell(MadeRun(label, text), label, 0) for label, text in methods.items())
     return Pair("t", "s", None, cells, {})

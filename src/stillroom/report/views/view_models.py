@@ -1,9 +1,8 @@
-"""A pair's networks and what they answered, one at a time, so that many methods fit into memory."""
+"""A pair's networks and their predictions, one at a time, so that many methods fit into memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +10,11 @@ from torch import Tensor, nn
 
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.data.image_set import ImageSet
+from stillroom.engine.predictions import predictions_of, teacher_predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.aggregate import Pair
-from stillroom.report.predictions import answers, dataset_of, student_of, teacher_answers, teacher_of
+from stillroom.restore import dataset_of, student_of, teacher_of
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Network:
 
 
 class StudentLogits(Mapping[str, Tensor]):
-    """Method label -> logits (N, C) of its student on the validation images, read anew at every look.
+    """Method label -> logits (N, C) of its student on the validation images, read anew at every access.
 
     Args:
-        pair: its methods keep their order; of each the first seed's run answers.
+        pair: its methods keep their order; of each method the run of its first seed counts.
     """
 
     def __init__(self, pair: Pair) -> None:
@@ -42,7 +42,7 @@ class StudentLogits(Mapping[str, Tensor]):
 
     def __getitem__(self, method: str) -> Tensor:
         """Read one method's logits."""
-        return answers(self._runs[method]).logits
+        return predictions_of(self._runs[method]).logits
 
     def __iter__(self) -> Iterator[str]:
         """The methods in the pair's order."""
@@ -65,7 +65,7 @@ def classes_of(pair: Pair) -> tuple[str, ...]:
 
 def labels_of(pair: Pair) -> Tensor:
     """The labels of the validation images, (N,)."""
-    return answers(pair.cells[0].run).labels
+    return predictions_of(pair.cells[0].run).labels
 
 
 def val_images(pair: Pair) -> Tensor:
@@ -74,23 +74,36 @@ def val_images(pair: Pair) -> Tensor:
 
 
 def teacher_logits(pair: Pair) -> Tensor | None:
-    """The teacher's logits (N, C) on the validation images; None if no run had one or it cannot be brought back."""
-    for cell in pair.cells:
-        found = teacher_answers(cell.run)
-        if found is not None:
-            return found.logits
-    return None
+    """The teacher's logits (N, C) on the validation images; None if no run has them."""
+    found = (teacher_predictions_of(cell.run) for cell in pair.cells)
+    return next((predictions.logits for predictions in found if predictions is not None), None)
 
 
 def teacher_network(pair: Pair) -> Network | None:
-    """The teacher; None if no run had one or it cannot be brought back."""
+    """The teacher; None if no run had one or it cannot be built again: :func:`missing_teacher` says why."""
+    found = _teacher(pair)
+    return None if isinstance(found, str) else found
+
+
+def missing_teacher(pair: Pair) -> str:
+    """Why the teacher's network cannot be built again; empty where it can, or where no run had a teacher."""
+    found = _teacher(pair)
+    return found if isinstance(found, str) else ""
+
+
+def _teacher(pair: Pair) -> Network | str:
+    why = ""
     for cell in pair.cells:
-        data = dataset_of(cell.run)
-        with suppress(InputError):  # teacher_trouble tells the page why
+        if not cell.run.config().get("teacher"):
+            continue
+        try:
+            data = dataset_of(cell.run)
             model = teacher_of(cell.run, data)
-            if model is not None:
-                return Network(model, data)
-    return None
+        except InputError as error:
+            why = why or str(error)
+        else:
+            return why if model is None else Network(model, data)
+    return why
 
 
 def student_networks(pair: Pair) -> Iterator[tuple[str, Network]]:

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from stillroom.report.aggregate import read_comparison
+from stillroom.report.summary import summarize
+from stillroom.report.verdict import verdict
+from tests.report.conftest import LASTS, method_of
+
+
+def test_the_verdict_in_words_names_every_method_once_and_how_it_was_reached(compared):
+    lines = verdict(compared(LASTS), "kd")
+    text = "\n".join(lines)
+    assert "up has the highest mean accuracy after the last epoch, 72.45 ± 0.47 % (4 seeds)" in lines[0]
+    assert next(line for line in lines if line.startswith("Better than kd")).startswith(
+        "Better than kd: up (+2.00 points"
+    )
+    assert sum(line.startswith("Worse than kd: down (−2.00 points") for line in lines) == 1
+    assert sum(line.startswith("Not distinguishable from kd: same (+0.10 points") for line in lines) == 1
+    assert "paired t-test" in text
+    assert "with 4 seeds its p is at least 0.125" in text
+    assert "corrected for the 3 comparisons of this pair (Benjamini-Hochberg)" in text
+    assert "best epoch is selected on the validation set" in text
+    assert "McNemar" not in text
+
+
+def test_a_best_epoch_without_last_weights_leaves_one_seed_untested(compared):
+    got = compared({"kd": {0: 50.0}, "x": {0: 90.0}}, exported="best")
+    assert method_of(got, "x").difference.p is None
+    text = "\n".join(verdict(got, "kd"))
+    assert "x (+40.00 points, no test, 1 seed)" in text
+    assert "there is nothing to test" in text
+    assert "t-test" not in text
+
+
+def test_methods_that_ran_with_other_settings_are_named(compared):
+    got = compared(LASTS)
+    assert "same settings" not in "\n".join(verdict(got, "kd"))
+    for cell in got.pair.runs("up"):
+        (cell.run.path / "config.yaml").write_text("lr: 0.01")
+    for cell in got.pair.cells:
+        if cell.method != "up":
+            (cell.run.path / "config.yaml").write_text("lr: 0.05")
+    assert "Not all methods ran with the same settings: lr is 0.05, but 0.01 for “up”." in verdict(got, "kd")
+
+
+def test_one_method_alone_is_not_called_the_best(compared):
+    line = verdict(compared({"labels only": {3: 70.0}}, "labels only"), "labels only")[0]
+    assert line == (
+        "resnet56 → resnet20: labels only reaches 70.00 % after the last epoch (seed 3). "
+        "There is no other method to compare it with."
+    )
+    assert "70.50 ± 0.71 % (2 seeds)" in verdict(compared({"kd": {0: 70.0, 1: 71.0}}), "kd")[0]
+
+
+def test_a_teacher_whose_predictions_are_gone_is_named(runs):
+    next(runs.glob("teacher-*.safetensors")).unlink()
+    (got,) = summarize(read_comparison([runs / "kd-s0"]))
+    (line,) = [
+        line for line in verdict(got, "kd") if line.startswith("The students' KL divergence from the teacher is")
+    ]
+    assert "are not beside the run kd-s0" in line
