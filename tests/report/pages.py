@@ -16,7 +16,7 @@ from stillroom.report.metrics import Measures
 from stillroom.report.views.class_alignment import align
 from stillroom.report.views.class_relations import relate
 from stillroom.report.views.data_uris import cam_uri, image_uri
-from stillroom.report.views.example_images import Answer, Group, Sample, Samples
+from stillroom.report.views.example_images import Group, ImagePrediction, Sample, Samples
 from stillroom.report.views.feature_plane import Layout, Plane
 from stillroom.report.views.ranking import ranking_of
 
@@ -97,15 +97,15 @@ def made_views(classes, methods, samples=24, side=96) -> page.Views:
 
     teacher, students = logits(), {method: logits() for method in methods}
 
-    def answer(right: bool) -> Answer:
+    def prediction(correct: bool) -> ImagePrediction:
         depth = min(7, len(classes))
         top = tuple((classes[i], round(1 / (i + 2), 4)) for i in range(depth))
-        return Answer(top, right, 0.5, cam_uri(torch.rand(8, 8, generator=generator)))
+        return ImagePrediction(top, correct, 0.5, cam_uri(torch.rand(8, 8, generator=generator)))
 
     def sample(place: int) -> Sample:
         image = torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8)
-        says = {method: answer(bool(i % 2)) for i, method in enumerate(methods)}
-        return Sample(place, image_uri(image), classes[place % len(classes)], answer(True), says)
+        says = {method: prediction(bool(i % 2)) for i, method in enumerate(methods)}
+        return Sample(place, image_uri(image), classes[place % len(classes)], prediction(True), says)
 
     def layout(name: str) -> Layout:
         points = 2 * torch.rand(600, 2, generator=generator) - 1

@@ -216,7 +216,7 @@ def test_the_contents_of_a_set_decide_and_not_what_its_folder_is_called(tmp_path
     (pair,) = read_comparison([tmp_path]).pairs
     assert cells(pair) == [("kd", 0, "a"), ("dkd", 0, "b")]
     assert "c with seed 0" not in pair.left_out[0].sentence
-    assert "rkd with seed 0 (c) is left out of every number: it cannot be compared with a" in pair.left_out[0].sentence
+    assert "rkd with seed 0 (c) is left out of all numbers: it cannot be compared with a" in pair.left_out[0].sentence
 
 
 @pytest.mark.parametrize(("file", "text", "why"), [

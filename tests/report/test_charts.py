@@ -5,7 +5,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from stillroom.report.charts import Curve, Point, cost_chart, front, gains_chart, line_chart, plane_chart, shortened
+from stillroom.report.charts import (
+    Curve,
+    Point,
+    cost_chart,
+    gains_chart,
+    line_chart,
+    pareto_front,
+    plane_chart,
+    shortened,
+)
 
 NAMES = ("_hidden", "$x_1$", "<b>&", "永字八法", "kd")
 CURVES = [Curve(name, place, (1, 2), (1.0, 2.0), (0.5, 1.5), (1.5, 2.5)) for place, name in enumerate(NAMES)]
@@ -77,7 +86,7 @@ def test_the_front_holds_what_nothing_beats_in_both():
         Point("cheap", 1, 1.0, 50.0), Point("good", 2, 2.0, 70.0), Point("dear", 3, 3.0, 70.0),
         Point("bad", 4, 2.5, 40.0), Point("tie", 5, 1.0, 45.0),
     )  # fmt: skip
-    assert front([dear, bad, good, tie, cheap]) == [cheap, good]
+    assert pareto_front([dear, bad, good, tie, cheap]) == [cheap, good]
 
 
 def test_points_in_the_plane_are_all_drawn_and_every_second_class_is_hollow():

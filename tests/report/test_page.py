@@ -4,10 +4,13 @@ import html.parser
 import json
 import re
 
+import stillroom
 from stillroom.report import page
 from stillroom.report.aggregate import read_comparison
 from stillroom.report.page import write_report
-from stillroom.report.summary import summarize, verdict
+from stillroom.report.summary import summarize
+from stillroom.report.verdict import verdict
+from tests.conftest import tiny_model
 from tests.report.pages import made_comparison, made_views
 
 METHODS = ("kd", "dkd", "ldrld")
@@ -53,7 +56,7 @@ def written(tmp_path, monkeypatch, classes=("a", "b", "c"), methods=METHODS, vie
     return checked(tmp_path / "page.html")
 
 
-def test_the_page_of_trained_runs_tells_result_views_and_making(runs, tmp_path):
+def test_the_page_of_trained_runs_tells_result_views_and_provenance(runs, tmp_path):
     comparison = read_comparison([runs], title="Tiny")
     said = []
     summaries = summarize(comparison)
@@ -66,7 +69,7 @@ def test_the_page_of_trained_runs_tells_result_views_and_making(runs, tmp_path):
     for heading in (
         "Learning curves", "Accuracy against cost", "Classes that gained and lost", "Confusions that changed",
         "Alignment with the teacher", "Relation explorer", "Chosen images", "Features in the plane",
-        "How it was made",
+        "How the runs were made",
     ):  # fmt: skip
         assert f"<h3>{heading}</h3>" in text
     assert any("plane" in line for line in said)
@@ -99,6 +102,24 @@ def test_without_views_the_rest_is_there(tmp_path, monkeypatch):
 def test_a_view_that_cannot_be_made_is_named_with_its_reason(tmp_path, monkeypatch):
     text = written(tmp_path, monkeypatch, views=page.Views(notes=("plane cannot be shown: images are gone",)))
     assert "plane cannot be shown: images are gone" in text
+
+
+def test_students_that_were_handed_in_are_reported_without_the_views_that_need_a_network(tmp_path, tiny_data):
+    fast = {"data": tiny_data, "runs": str(tmp_path), "epochs": 1, "batch_size": 16, "lr": 0.1, "accelerator": "cpu"}
+    teacher = tiny_model(width=16)
+    for method in ("kd", "ce"):
+        stillroom.distill(teacher=teacher, student=tiny_model(), method=method, name=method, **fast)
+    comparison = read_comparison([tmp_path])
+    (summary,) = summaries = summarize(comparison)
+    write_report(tmp_path / "page.html", comparison, summaries)
+    text = checked(tmp_path / "page.html")
+    for method in summary.methods:
+        assert f"{method.last_mean:.2f}" in text
+        assert method.measures[0].macs == 64 * 27 * 8 + 8 * 4
+    assert "Alignment with the teacher" in text
+    assert "Relation explorer" in text
+    assert text.count("Not shown: ") == 1
+    assert "Not shown: chosen images and features in the plane, because " in text
 
 
 def test_every_pair_has_a_section_and_all_are_seen_at_a_glance(tmp_path, monkeypatch):

@@ -132,7 +132,7 @@ def test_the_test_over_images_agrees_with_one_written_out(gained, lost):
     assert (back.mean, back.low, back.high) == pytest.approx((-got.mean, -got.high, -got.low))
 
 
-def test_students_that_name_the_same_images_rightly_do_not_differ():
+def test_students_that_classify_the_same_images_correctly_do_not_differ():
     right = torch.tensor([True, False, True])
     got = image_difference(right, right)
     assert (got.mean, got.low, got.high, got.p, got.verdict) == (0.0, 0.0, 0.0, 1.0, "not distinguishable")

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from stillroom.errors import InputError
-from stillroom.report.summary import summarize, verdict
+from stillroom.report.summary import summarize
 from stillroom.report.table_export import write_table
+from stillroom.report.verdict import verdict
 from tests.report.pages import made_comparison
 
 METHODS = ("kd", "0.1*ce + a_b(c=1)")

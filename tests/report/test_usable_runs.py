@@ -7,21 +7,21 @@ import pytest
 from stillroom.engine.run_folder import RunFolder
 from stillroom.report.page import write_report
 from stillroom.report.summary import left_out, summarize
-from stillroom.report.usable_runs import accuracy_of, trouble
+from stillroom.report.usable_runs import accuracy_of, unusable_reason
 from tests.report.pages import made_comparison, made_run
 from tests.report.test_page import checked
 
 
 def test_a_sound_run_has_no_trouble(tmp_path):
     run = made_run(tmp_path, "a", ["x", "y"], last=60.0)
-    assert (trouble(run), accuracy_of(run)) == ("", 60.0)
+    assert (unusable_reason(run), accuracy_of(run)) == ("", 60.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
 def test_a_run_whose_last_loss_is_no_number_diverged(tmp_path, value):
     run = made_run(tmp_path, "a", ["x", "y"])
     run.write_epochs([*run.epochs(), {"epoch": 13, "val_loss": value, "val_top1": 50.0}])
-    assert trouble(run).startswith(f"it diverged (val_loss is {value}")
+    assert unusable_reason(run).startswith(f"it diverged (val_loss is {value}")
 
 
 def test_a_bad_epoch_on_the_way_is_a_gap_in_the_curve_and_the_left_out_are_on_the_page(tmp_path, monkeypatch):
@@ -30,7 +30,7 @@ def test_a_bad_epoch_on_the_way_is_a_gap_in_the_curve_and_the_left_out_are_on_th
     rows = run.epochs()
     rows[3] |= {"val_top1": float("nan"), "agreement": None}
     run.write_epochs(rows)
-    assert trouble(run) == ""
+    assert unusable_reason(run) == ""
     comparison = type(comparison)(
         comparison.title, comparison.pairs, "kd", (), (*left_out_of(tmp_path / "bad" / "kd-s9"),)
     )

@@ -20,7 +20,7 @@ from stillroom.export.source_run import Subject
 from stillroom.export.speed import Speed
 from stillroom.files import write_text
 from stillroom.formatting import counted
-from stillroom.report.runs_table import plain
+from stillroom.report.runs_table import escape_markdown
 from stillroom.report.statistics import Difference
 
 SHOWN_CLASSES = 20
@@ -66,7 +66,7 @@ def write_card(folder: Path, facts: Facts) -> None:
 
     # Markdown, not HTML: what users wrote goes through the filters code and plain.
     markdown = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
-    markdown.filters |= {"code": code, "plain": plain, "ms": milliseconds, "sentence": _sentence}
+    markdown.filters |= {"code": code, "plain": escape_markdown, "ms": milliseconds, "sentence": _sentence}
     template = markdown.from_string((resources.files("stillroom.export") / "card.md").read_text("utf-8"))
     config, subject = facts.config, facts.subject
     trained = _trained(subject)
@@ -183,7 +183,7 @@ def _recipe(training: Mapping[str, Any]) -> str:
         f"{training['optimizer']} with learning rate {training['lr']:g}, {training['schedule']} schedule{falls}",
         f"weight decay {training['weight_decay']:g}",
         f"precision {training['precision']}",
-        f"begun from {plain(training['started_from'])}",
+        f"begun from {escape_markdown(training['started_from'])}",
     ]
     return "; ".join(parts) + "."
 
@@ -205,4 +205,4 @@ def _onnx_versions() -> dict[str, str]:
 
 
 def _versions(versions: Mapping[str, str]) -> str:
-    return plain(", ".join(f"{name} {number}" for name, number in versions.items())) or "unknown"
+    return escape_markdown(", ".join(f"{name} {number}" for name, number in versions.items())) or "unknown"

@@ -1,4 +1,4 @@
-"""From folders to a comparison: runs sorted by teacher, student, method and seed."""
+"""Aggregating runs: folders become pairs of teacher and student, with runs by method and seed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.discovery import LABELS_ONLY, FoundRun, run_folders
 from stillroom.report.published import published_accuracies
-from stillroom.report.usable_runs import LeftOut, accuracy_of, trouble
+from stillroom.report.usable_runs import LeftOut, accuracy_of, unusable_reason
 from stillroom.trust import NOTHING, Trust
 
-# What the runs of one pair have in common, or their accuracies could not be compared.
+# Settings that have to be equal for accuracies to be comparable.
 ALIKE = ("classes", "train_images", "val_images", "image_shape", "epochs")
 
 
@@ -174,7 +174,7 @@ def _sound(runs: Sequence[FoundRun]) -> tuple[list[FoundRun], list[LeftOut]]:
     kept: list[FoundRun] = []
     left_out = []
     for run in runs:
-        why = trouble(run.run)
+        why = unusable_reason(run.run)
         if why:
             left_out.append(_left_out(run, why))
         else:

@@ -1,4 +1,4 @@
-"""Charts as SVG text that a page can hold: colours are the page's own, so that they fit light and dark paper."""
+"""Charts as SVG text for the page. Their colours are CSS variables of the page, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 COLOURS = 10  # --c1 ... --c10 in page.css; --c0 is the teacher's
 MARKERS = "osD^vP*Xph"
 DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
-# Matplotlib writes these into the SVG, where they give way to the page's variables.
+# Placeholder colours, which the page's variables replace in the SVG.
 INK, LINE, GOOD, BAD = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
 VARIABLES = {INK: "var(--soft)", LINE: "var(--line)", GOOD: "var(--good)", BAD: "var(--bad)"} | {
     f"#0a0c{place:02x}": f"var(--c{place})" for place in range(COLOURS + 1)
 }
 LONGEST_NAME = 24
-MOST_BANDS = 8  # curves; more bands would only hide each other
+MOST_BANDS = 8  # curves; more bands would hide each other
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "stillroom",
@@ -59,7 +59,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Point:
-    """What one method costs and what it reaches.
+    """Cost and accuracy of one method.
 
     Attributes:
         name: of the method.
@@ -86,7 +86,7 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
     with _figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
         lines, bands = {}, has_bands(curves)
         epochs = {epoch for curve in curves for epoch in curve.epochs}
-        alone = len(epochs) == 1  # a line through one point is not to be seen
+        alone = len(epochs) == 1  # a line through one point is invisible
         for curve in curves:
             style = _style(curve.place)
             size = 3.5 if 2 < len(curve.epochs) <= 20 or alone else 0
@@ -104,7 +104,7 @@ def cost_chart(points: Sequence[Point], label: str, *, logarithmic: bool = False
     from matplotlib.ticker import LogLocator, NullLocator
 
     with _figure(6.4, 3.7 + _legend_height(points)) as (figure, axes, out):
-        best = front(points)
+        best = pareto_front(points)
         axes.plot([p.cost for p in best], [p.accuracy for p in best], color=INK, linewidth=1, linestyle=(0, (1, 2)))
         marks = {}
         for point in points:
@@ -121,8 +121,8 @@ def cost_chart(points: Sequence[Point], label: str, *, logarithmic: bool = False
     return _svg(out)
 
 
-def front(points: Sequence[Point]) -> list[Point]:
-    """The Pareto front, cheapest first: the points that no other beats in cost without losing accuracy."""
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """The Pareto front, cheapest first: points for which no cheaper or equal one is as accurate."""
     found: list[Point] = []
     for point in sorted(points, key=lambda p: (p.cost, -p.accuracy)):
         if not found or point.accuracy > found[-1].accuracy:
@@ -131,11 +131,11 @@ def front(points: Sequence[Point]) -> list[Point]:
 
 
 def gains_chart(gains: Sequence[tuple[str, float]], reach: float) -> str:
-    """Draw what each class gained or lost.
+    """Draw the gain or loss of each class.
 
     Args:
         gains: class names with points gained, from the top of the chart downward.
-        reach: end of the axis on both sides, the same for charts that stand side by side.
+        reach: end of the axis on both sides, equal for charts side by side.
     """
     with _figure(4.2, 0.75 + 0.24 * len(gains)) as (_, axes, out):
         values = [value for _, value in gains]
@@ -205,7 +205,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.Stri
 
     out = io.StringIO()
     with rc_context(SETTINGS), warnings.catch_warnings():
-        # Letters that the font for measuring lacks are drawn by the browser's own fonts.
+        # The browser has fonts for letters that the measuring font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
@@ -226,7 +226,7 @@ def _legend_columns(names: Sequence[str]) -> int:
 
 
 def _legend_height(shown: Sequence[Curve | Point]) -> float:
-    """What the legend takes of a figure, in inches, so that it is not taken from the drawing."""
+    """The height of the legend in inches, which is added to the figure."""
     return 0.2 * math.ceil(len(shown) / _legend_columns([one.name for one in shown]))
 
 
@@ -238,15 +238,15 @@ def _legend(figure: Figure, lines: Mapping[str, Line2D]) -> None:
         handlelength=2.4, labelcolor=INK,
     )  # fmt: skip
     for text, name in zip(legend.get_texts(), names, strict=True):
-        text.set_text(name)  # given as a label, a name that begins with an underscore would be left out
+        text.set_text(name)  # as a label, a name with a leading underscore would be left out
 
 
 def _svg(out: io.StringIO) -> str:
     text = out.getvalue()
-    # The XML prologue does not belong inside HTML, and the metadata block only names vocabularies on the web.
+    # HTML takes no XML prologue, and the metadata block only names vocabularies on the web.
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
-    # Its style sheet would hold for the whole page.
+    # Its style sheet would apply to the whole page.
     text = re.sub(r"<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", text, count=1, flags=re.DOTALL)
     text = text.replace("<svg ", '<svg stroke-linejoin="round" ', 1)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every chart, where a page may have each once
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # ids have to be unique in a page
     return re.sub(r"#0a0[bc][0-9a-f]{2}", lambda found: VARIABLES[found[0]], text)

@@ -1,4 +1,4 @@
-"""What a comparison's folder says of itself: ``comparison.yaml``."""
+"""The file ``comparison.yaml`` in a comparison's folder: title, order and names."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NAME = "comparison.yaml"
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """What the label of a method stands for.
+    """A method of a comparison: its text and its own settings.
 
     Attributes:
         text: as for ``stillroom distill --method``.
-        settings: in which its runs differ from those of the other methods, such as ``{"lr": 0.01}``.
+        settings: those in which its runs differ from the others, such as ``{"lr": 0.01}``.
     """
 
     text: str
@@ -31,7 +31,7 @@ class NamedMethod:
 
     @property
     def content(self) -> str | dict[str, Any]:
-        """As it stands in ``comparison.yaml``, where :func:`named_method` reads it."""
+        """The entry in ``comparison.yaml`` that :func:`named_method` reads."""
         return {"method": self.text, **self.settings} if self.settings else self.text
 
     def is_of(self, config: Mapping[str, Any]) -> bool:
@@ -57,7 +57,7 @@ def named_method(content: object) -> NamedMethod:
 
 @dataclass(frozen=True)
 class Description:
-    """Names and order for what lies in a folder; all of it may be missing.
+    """Title, names and order for the runs in a folder; each may be missing.
 
     Attributes:
         title: in words.
@@ -74,7 +74,7 @@ class Description:
     students: Mapping[str, str] = field(default_factory=dict)
 
     def method_label(self, config: Mapping[str, Any]) -> str | None:
-        """The label of a run's method, if it has one: of several the one that says most about the run's settings."""
+        """The label of a run's method, if it has one; of several, the one with most settings."""
         fitting = [label for label, method in self.methods.items() if method.is_of(config)]
         return max(fitting, key=lambda label: len(self.methods[label].settings), default=None)
 
@@ -102,7 +102,7 @@ def write_description(folder: Path, content: Mapping[str, Any]) -> None:
 
     Args:
         folder: made where it is missing.
-        content: the fields of :class:`Description`, and whatever else its writer wants to find again.
+        content: the fields of :class:`Description`, and other entries of the writer's own.
 
     Raises:
         OSError: it cannot be written.
@@ -111,7 +111,7 @@ def write_description(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_description(folder: Path) -> Description:
-    """Read a folder's ``comparison.yaml``; without one, nothing is described.
+    """Read a folder's ``comparison.yaml``; without one, the description is empty.
 
     Raises:
         InputError: it cannot be read, or a value is of the wrong kind.
@@ -129,10 +129,10 @@ def read_description(folder: Path) -> Description:
 def _read(path: Path, changed: int) -> Description:  # noqa: ARG001  the time of the last change is part of the key
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} is no description of a comparison: write title, reference, methods as name: value")
+        raise InputError(f"{path} does not describe a comparison: write title, reference, methods as name: value")
     for name in ("title", "reference"):
         if not isinstance(content.get(name, ""), str):
-            raise InputError(f"{path}: {name}={content[name]!r} is no text")
+            raise InputError(f"{path}: {name}={content[name]!r} is not text")
     axes: dict[str, Any] = {}
     for name in ("methods", "teachers", "students"):
         named = content.get(name, {})

@@ -14,7 +14,7 @@ from stillroom.engine.predictions import Predictions, predictions_of, teacher_pr
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.runs_table import read_row
-from stillroom.report.usable_runs import trouble
+from stillroom.report.usable_runs import unusable_reason
 
 BINS = 15
 
@@ -99,7 +99,7 @@ def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | 
         return None
     predictions = teacher_predictions_of(run)
     spent: dict[str, Any] = {}
-    if own is not None and not trouble(own):
+    if own is not None and not unusable_reason(own):
         spent = {
             "seconds": own.summary()["seconds"] - own.summary().get("bank_seconds", 0.0),
             "images_per_second": statistics.median(map(_speed, own.epochs())),

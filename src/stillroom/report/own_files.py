@@ -1,4 +1,4 @@
-"""The mark by which a page or a table is known as ours, so that none that somebody else wrote is replaced."""
+"""Marks in pages and tables written by Stillroom: files without one are never replaced."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from stillroom.errors import InputError
 from stillroom.reading import UnreadableError, open_file
 
 PAGE = '<meta name="generator" content="Stillroom">'
-# A table of numbers has no room for remarks; its first columns are mark enough.
+# A CSV file has no comments; its first columns are the mark.
 TABLES = {".md": "<!-- made by Stillroom -->", ".tex": "% made by Stillroom", ".csv": "teacher,student,method,seed,"}
 HEAD_BYTES = 4096
 
 
 def refuse_foreign(path: Path, mark: str, option: str) -> None:
-    """Refuse to replace a file that does not carry our mark near its beginning; an empty or missing one is free.
+    """Refuse to replace a file without our mark near its beginning, unless it is empty.
 
     Args:
         path: of the file that would be written.
-        mark: what ours hold.
+        mark: the text in files of ours.
         option: the setting that names another place, as in "--out".
 
     Raises:
@@ -27,7 +27,7 @@ def refuse_foreign(path: Path, mark: str, option: str) -> None:
     try:
         with open_file(path) as file:
             head = file.read(HEAD_BYTES)
-    except (FileNotFoundError, NotADirectoryError):  # what is wrong with its folder shows when it is written
+    except (FileNotFoundError, NotADirectoryError):  # a wrong folder is reported when the file is written
         return
     except (OSError, UnreadableError) as error:
         why = error.reason if isinstance(error, UnreadableError) else error.strerror

@@ -5,7 +5,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   heads.forEach((head, place) => head.firstChild.addEventListener("click", () => sort(table, heads, place)));
 }
 
-// The first click brings the largest number, or the first name, to the top; cells without a value stay at the end.
+// The first click sorts numbers from the largest and names from the first; cells without a value stay at the end.
 function sort(table, heads, place) {
   const body = table.tBodies[0];
   const value = (row) => row.cells[place].dataset.order;
@@ -28,7 +28,7 @@ for (const explorer of document.querySelectorAll(".explorer")) {
   const data = JSON.parse(explorer.querySelector(".relations-data").textContent);
   const choice = explorer.querySelector(".choice");
   choice.addEventListener("change", () => show(explorer, data, Number(choice.value)));
-  show(explorer, data, Number(choice.value)); // a browser may have kept an earlier choice
+  show(explorer, data, Number(choice.value)); // a browser may restore an earlier choice
 }
 
 function show(explorer, data, chosen) {
@@ -47,14 +47,14 @@ function fill(cell, data, chosen, place) {
   if (part === "students") bar(cell, data.students[method][chosen][place]);
   if (part === "weights") {
     const weight = data.weights[method][chosen][place];
-    const share = document.createElement("small");
-    share.textContent = percent(data.among[method][chosen][place]);
-    cell.replaceChildren(`${weight === null ? "–" : weight.toFixed(3)} `, share);
+    const often = document.createElement("small");
+    often.textContent = percent(data.among[method][chosen][place]);
+    cell.replaceChildren(`${weight === null ? "–" : weight.toFixed(3)} `, often);
   }
 }
 
-function percent(share) {
-  return share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`;
+function percent(fraction) {
+  return fraction > 0 && fraction < 0.01 ? "< 1 %" : `${Math.round(100 * fraction)} %`;
 }
 
 function bar(cell, value) {
@@ -66,7 +66,7 @@ function shortened(name) {
   return name.length <= 24 ? name : `${name.slice(0, 23).trimEnd()}…`;
 }
 
-// Paper has nothing to click on: all is open in print, and as it was afterwards.
+// In print, all details are open.
 let closed = [];
 addEventListener("beforeprint", () => {
   closed = [...document.querySelectorAll("details:not([open])")];

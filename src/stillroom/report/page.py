@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything inside, readable without a network."""
+"""The page: one self-contained HTML file, readable offline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.page_charts import Chart, accuracy_curves, cost_charts, gain_charts
 from stillroom.report.page_tables import PageTable, tables_of
-from stillroom.report.provenance import Making, making_of
+from stillroom.report.provenance import Provenance, provenance_of
 from stillroom.report.runs_table import signed
 from stillroom.report.summary import PairSummary, left_out
 from stillroom.report.verdict import verdict
@@ -48,11 +48,11 @@ class Views:
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page says of one pair.
+    """The page's section on one pair.
 
     Attributes:
         name: of the pair.
-        places: the number of each method among all of the page, which decides its colour; the teacher's is 0.
+        places: the number of each method on the page, which decides its colour; the teacher's is 0.
         verdict: sentences.
         tables: that can be sorted.
         curves: over the epochs.
@@ -60,7 +60,7 @@ class Section:
         gains: of each class, by method.
         confusions: how they changed, by method.
         views: what helps to understand the students.
-        making: how the runs were made.
+        provenance: how the runs were made.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Section:
     gains: dict[str, Chart]
     confusions: dict[str, Changes]
     views: Views
-    making: Making
+    provenance: Provenance
 
 
 def write_report(
@@ -86,11 +86,11 @@ def write_report(
     """Write the page of a comparison.
 
     Args:
-        path: the HTML file; what stood there stays whole until the new one is.
+        path: the HTML file, replaced in one step.
         comparison: from :func:`stillroom.report.aggregate.read_comparison`.
         summaries: of its pairs, from :func:`stillroom.report.summary.summarize`.
         views: whether to show alignment, relations, example images and feature planes, which runs every student again.
-        say: told what is being done, a line at a time.
+        say: told the progress, a line at a time.
 
     Raises:
         InputError: a run has no predictions, a package is missing, or the file was not written by Stillroom.
@@ -148,12 +148,12 @@ def _section(
         gains=gain_charts(summary, reference),
         confusions=confusion_changes(pair, reference),
         views=_views(pair, reference, say) if views else Views(),
-        making=making_of(pair),
+        provenance=provenance_of(pair),
     )
 
 
 def _overview(summaries: Sequence[PairSummary]) -> dict[str, list[str]]:
-    """Last accuracy of every method (row) with every pair, to be seen at once; empty for one pair."""
+    """Accuracy after the last epoch of every method (row) with every pair (column); empty for one pair."""
     if len(summaries) < 2:
         return {}
     labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)

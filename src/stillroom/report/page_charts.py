@@ -8,7 +8,7 @@ from statistics import fmean
 
 from stillroom.engine.run_folder import RunFolder
 from stillroom.formatting import duration
-from stillroom.report.charts import Curve, Point, cost_chart, front, gains_chart, has_bands, line_chart
+from stillroom.report.charts import Curve, Point, cost_chart, gains_chart, has_bands, line_chart, pareto_front
 from stillroom.report.page_tables import short_count
 from stillroom.report.runs_table import signed
 from stillroom.report.summary import PairSummary
@@ -108,7 +108,7 @@ def cost_charts(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
 
 
 def _cost(points: Sequence[Point], label: str, caption: str, *, logarithmic: bool = False) -> Chart:
-    best = ", ".join(point.name for point in front(points))
+    best = ", ".join(point.name for point in pareto_front(points))
     caption += f". Dotted line, the Pareto front: {best}."
     each = "; ".join(f"{point.name} {point.cost:.3g} and {point.accuracy:.1f} %" for point in points)
     return Chart(cost_chart(points, label, logarithmic=logarithmic), f"{caption} {label}: {each}.", caption)

@@ -1,4 +1,4 @@
-"""The page's tables: which columns there are, and what stands in them."""
+"""The page's tables: their columns, rows and cells."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Entry:
     """One cell.
 
     Attributes:
-        text: as it is read.
-        order: what the column is sorted by; None comes last.
-        note: shown on pointing at it.
+        text: as shown.
+        order: the sort key of the column; None comes last.
+        note: tooltip.
         kind: "good", "bad", "words" (may take two lines) or nothing.
     """
 
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """What one row is about.
+    """The subject of one row.
 
     Attributes:
         name: of the method, or "teacher".
@@ -84,7 +84,7 @@ class PageTable:
 
     Attributes:
         caption: what it shows.
-        columns: after the first; those nothing is known for are left out.
+        columns: after the first; empty ones are left out.
         rows: the teacher first, then the methods in order.
     """
 
@@ -94,7 +94,7 @@ class PageTable:
 
 
 def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
-    """The two tables of a pair: what every method reached, and how near to the teacher and at what cost."""
+    """The two tables of a pair: accuracy, and closeness to the teacher with cost."""
     lines = [] if summary.teacher is None else [Line("teacher", (summary.teacher,), None)]
     lines += [Line(method.method, method.measures, method) for method in summary.methods]
     results, costs = _results(reference), COSTS
@@ -119,18 +119,18 @@ def _table(caption: str, columns: Sequence[Column], lines: Sequence[Line], refer
 def _results(reference: str) -> tuple[Column, ...]:
     return (
         Column("last %", "accuracy after the last epoch, mean ± standard deviation over seeds", _last),
-        Column("verdict", "from the adjusted p at 0.05", _verdict(reference)),
+        Column("verdict", "from the adjusted p, at significance level 0.05", _verdict(reference)),
         Column(
             f"points over {shortened(reference)}",
             "difference of the last epoch over common seeds, with its 95 % interval",
             _of_difference(_points),
         ),
-        Column("p adjusted", "Benjamini-Hochberg over this pair's comparisons", _of_difference(_adjusted)),
+        Column("p adjusted", "p corrected for this pair's comparisons (Benjamini-Hochberg)", _of_difference(_adjusted)),
         Column("p permutation", "exact permutation test over seeds, not corrected", _of_difference(_permutation)),
         Column("effect", "Cohen's d_z: mean over standard deviation of the differences", _of_difference(_effect)),
-        Column("best %", "the same of each run's best epoch, which these very images chose", _best),
-        Column("seeds", "how many runs", _seeds),
-        Column("published %", "what the recipe's source reports", _published),
+        Column("best %", "accuracy at the best epoch, which is selected on these images: optimistically biased", _best),
+        Column("seeds", "number of runs", _seeds),
+        Column("published %", "as reported by the source of the recipe", _published),
     )
 
 
@@ -148,7 +148,7 @@ def _last(line: Line) -> Entry:
 
 def _best(line: Line) -> Entry:
     if line.method is None:
-        return Entry()  # of the teacher only the weights that taught are known on these images
+        return Entry()  # on these images, only the weights that taught are known
     note = "epoch " + ", ".join(str(one.best_epoch) for one in line.method.measures)
     return _spread([one.best for one in line.method.measures], line.method.best_sd, note)
 
@@ -233,12 +233,12 @@ def short_count(count: float) -> str:
 COSTS = (
     Column(
         "agreement %",
-        "share of images on which the student names the teacher's class",
+        "fraction of images on which student and teacher predict the same class",
         lambda line: _mean((one.agreement for one in line.measures), "{:.2f}".format),
     ),
     Column(
         "KL to teacher",
-        "mean divergence of the student's probabilities from the teacher's, in nats",
+        "mean Kullback-Leibler divergence of the student's probabilities from the teacher's, in nats",
         lambda line: _mean((one.kl_to_teacher for one in line.measures), short_nats),
     ),
     Column(
@@ -251,22 +251,22 @@ COSTS = (
     ),
     Column(
         "MACs",
-        "multiplications with additions for one image",
+        "multiply-accumulate operations for one image",
         lambda line: _mean((m.macs for m in line.measures), short_count),
     ),
     Column(
         "training time",
-        "steps only, mean over seeds; with the teacher's answers, unless they came from its bank or went into it",
+        "training steps only, mean over seeds; includes computing teacher logits, unless a bank stores them",
         lambda line: _mean((m.seconds for m in line.measures), duration),
     ),
     Column(
         "images/s",
-        "training images in a second of this time, median over the epochs",
+        "training images per second of this time, median over the epochs",
         lambda line: _mean((m.images_per_second for m in line.measures), "{:,.0f}".format),
     ),
     Column(
         "peak memory",
-        "largest memory of training, where it was recorded",
+        "largest memory use of training, where it was recorded",
         lambda line: _mean((m.peak_memory for m in line.measures), lambda size: size_in_words(int(size))),
     ),
 )

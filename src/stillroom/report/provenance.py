@@ -1,4 +1,4 @@
-"""How a comparison was made: settings, machine, versions, commands."""
+"""Provenance of a comparison: settings, machine, versions, commands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ELSEWHERE = AXES | MAY_CHANGE | INPUTS.keys() - SETTINGS.keys() - {"device"}
 
 
 @dataclass(frozen=True)
-class Making:
+class Provenance:
     """How the runs of one pair were made.
 
     Attributes:
@@ -27,8 +27,8 @@ class Making:
         models: teacher and student as the runs name them.
         schedule: in a sentence.
         methods: the text of each method by its label.
-        common: settings that all runs share.
-        differing: settings that they do not share, with each value and the methods or runs that have it.
+        common: settings that are the same in all runs.
+        differing: the other settings, with each value and the methods or runs that have it.
         machines: device and system of the runs.
         versions: of the packages.
         commands: that made the runs.
@@ -45,14 +45,14 @@ class Making:
     commands: list[str]
 
 
-def making_of(pair: Pair) -> Making:
+def provenance_of(pair: Pair) -> Provenance:
     """Gather from the run folders of a pair, and its teacher's, how they were made."""
     runs = [*([pair.teacher_run] if pair.teacher_run else []), *(cell.run for cell in pair.cells)]
     environments = [run.environment() for run in runs]
     configs = {cell.run.path.name: cell.run.config() for cell in pair.cells}
     common, differing = _compared(pair, configs)
     first = configs[pair.cells[0].run.path.name]
-    return Making(
+    return Provenance(
         data=(
             f"{first['data']}: {counted(len(first['classes']), 'class')}, {first['train_images']:,} training and "
             f"{first['val_images']:,} validation images"
@@ -60,7 +60,7 @@ def making_of(pair: Pair) -> Making:
         models=_models(pair),
         schedule=(
             f"{counted(first['epochs'], 'epoch')} of batch {first['batch_size']}, {_all(configs, 'optimizer')}, "
-            f"peak rate {_all(configs, 'lr')}, {_all(configs, 'schedule')}, "
+            f"peak learning rate {_all(configs, 'lr')}, {_all(configs, 'schedule')}, "
             f"weight decay {_all(configs, 'weight_decay')}, seeds "
             + ", ".join(map(str, sorted({cell.seed for cell in pair.cells})))
         ),
@@ -73,7 +73,7 @@ def making_of(pair: Pair) -> Making:
     )
 
 
-def apart(pair: Pair) -> list[str]:
+def differing_settings(pair: Pair) -> list[str]:
     """Settings of the optimizer in which the methods of a pair differ, as in "lr is 0.05, but 0.01 for “slow”"."""
     configs = {method: [cell.run.config() for cell in pair.runs(method)] for method in pair.methods}
     found = []
@@ -90,7 +90,7 @@ def apart(pair: Pair) -> list[str]:
 
 
 def _models(pair: Pair) -> dict[str, str]:
-    """The names by which the runs call their models; a teacher that was a run folder by its own model."""
+    """The models as the runs name them; for a teacher that was a run folder, the model of that run."""
     config = next((c for c in (cell.run.config() for cell in pair.cells) if c.get("teacher")), {})
     student = pair.cells[0].run.config()
     models = {}
@@ -106,7 +106,7 @@ def _all(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
 
 
 def _compared(pair: Pair, configs: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], dict[str, str]]:
-    """Settings that all runs share, and those they do not, each value with the methods or the runs that have it."""
+    """Settings that are the same in all runs, and the others with each value and the methods or runs that have it."""
     names = [
         name for name in dict.fromkeys(key for config in configs.values() for key in config) if name not in ELSEWHERE
     ]
@@ -131,7 +131,7 @@ def _whose(pair: Pair, runs: Collection[str]) -> str:
 
 
 def _text(value: object) -> str:
-    """A setting as one would say it."""
+    """The value of a setting in words."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
@@ -163,7 +163,7 @@ def _command(found: Mapping[str, Any]) -> str:
     command = [str(word) for word in found.get("command") or []]
     if not command:
         return ""
-    # However it was started, from the shell it is this.
+    # However it was started, this is the command for the shell.
     ours = Path(command[0]).stem in ("cli", "stillroom", "__main__")
     return shlex.join(["stillroom", *command[1:]] if ours else command)
 

@@ -1,4 +1,4 @@
-"""The table of runs: one row a run, the same numbers on the terminal and on the page."""
+"""The table of runs that the terminal shows: one row a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row:
         parameters: of the trained model.
         best: highest validation accuracy of any epoch, in percent.
         last: validation accuracy after the last epoch, in percent.
-        agreement: share of validation images on which the student names the teacher's class, in percent.
+        agreement: fraction of validation images on which student and teacher predict the same class, in percent.
         seconds: spent in training steps.
         speed: training images a second, median over the epochs.
     """
@@ -95,7 +95,7 @@ def _teachers(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
 
 
 def short_nats(divergence: float) -> str:
-    """A divergence in three decimals; a very large one, of a diverged student, as 5.2e+12."""
+    """A divergence with three decimals; a large one, of a student that diverged, as 5.2e+12."""
     return f"{divergence:.3f}" if divergence < 1000 else f"{divergence:.1e}"
 
 
@@ -104,6 +104,6 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "−")
 
 
-def plain(text: object) -> str:
-    """Text that Markdown shows as it is."""
+def escape_markdown(text: object) -> str:
+    """Text with its Markdown characters escaped, in one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))

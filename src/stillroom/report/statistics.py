@@ -1,4 +1,4 @@
-"""Whether a difference is more than chance: paired tests over seeds, or over images where there is one seed."""
+"""Significance tests: paired over seeds, or over images where there is one seed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 LEVEL = 0.05
-EXACT_SEEDS = 14  # up to here every exchange of sides is tried, 2^14 of them; beyond, as many drawn ones
-NO_SPREAD = 1e-9  # points; differences closer than this are the same but for rounding
+EXACT_SEEDS = 14  # up to here all exchanges of sides are tried, 2^14; beyond, as many are drawn at random
+NO_SPREAD = 1e-9  # points; smaller spreads are rounding errors
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better one side is than a reference, and how sure that is.
+    """The difference of one side from a reference, with its uncertainty.
 
     Attributes:
         mean: ours minus the reference's, in points of accuracy; None where nothing is paired.
@@ -81,7 +81,7 @@ def paired_difference(ours: Mapping[int, float], reference: Mapping[int, float])
 
 
 def _without_spread(mean: float, seeds: int, p_permutation: float) -> Difference:
-    """No difference at all is no difference; the same one at every seed leaves a t-test nothing to measure it by."""
+    """Where all differences are equal, a t-test is not defined."""
     if abs(mean) < NO_SPREAD:
         return Difference(0.0, 0.0, 0.0, 1.0, 0.0, seeds, "seeds", p_permutation)
     return _judged(Difference(mean, None, None, p_permutation, None, seeds, "seeds", p_permutation))
@@ -102,14 +102,14 @@ def _permutation(left: np.ndarray, right: np.ndarray) -> float:
 
 
 def image_difference(ours: Tensor, reference: Tensor) -> Difference:
-    """Compare two students over images with McNemar's exact test; it says nothing about other seeds.
+    """Compare two students over images with McNemar's exact test, which does not generalise to other seeds.
 
     Args:
-        ours: whether each image was named rightly, (N,), bool.
+        ours: whether each image was classified correctly, (N,), bool.
         reference: the same of the other student, (N,), bool.
 
     Raises:
-        ValueError: they are not about the same number of images, or about none.
+        ValueError: the numbers of images differ or are 0.
     """
     if ours.shape != reference.shape or ours.dim() != 1 or len(ours) == 0:
         raise ValueError(f"ours is {tuple(ours.shape)}, reference {tuple(reference.shape)}; give one value an image")
@@ -121,13 +121,15 @@ def image_difference(ours: Tensor, reference: Tensor) -> Difference:
         return Difference(0.0, 0.0, 0.0, 1.0, None, 1, "images")
     test = stats.binomtest(gained, differ, 0.5)
     interval = test.proportion_ci(0.95, method="exact")
-    points = 100 * differ / len(ours)  # what it would be if all that differ were gained
-    low, mean, high = (float((2 * share - 1) * points) for share in (interval.low, gained / differ, interval.high))
+    points = 100 * differ / len(ours)  # the difference if all that differ were gained
+    low, mean, high = (
+        float((2 * fraction - 1) * points) for fraction in (interval.low, gained / differ, interval.high)
+    )
     return _judged(Difference(mean, low, high, float(test.pvalue), None, 1, "images"))
 
 
 def adjusted(differences: Sequence[Difference], level: float = LEVEL) -> list[Difference]:
-    """Correct for many comparisons after Benjamini and Hochberg, and set the verdicts from what comes out.
+    """Correct for multiple comparisons after Benjamini and Hochberg, and set the verdicts accordingly.
 
     Args:
         differences: all comparisons of one pair; those without a test do not count.

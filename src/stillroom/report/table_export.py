@@ -1,4 +1,4 @@
-"""The result as a file for papers, notes and spreadsheets: Markdown, LaTeX or CSV."""
+"""The result as a table in a file: Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stillroom.files import write_text
 from stillroom.report.comparison_table import comparison_rows
 from stillroom.report.metrics import Measures
 from stillroom.report.own_files import TABLES, refuse_foreign
-from stillroom.report.runs_table import plain
+from stillroom.report.runs_table import escape_markdown
 from stillroom.report.summary import PairSummary
 from stillroom.report.verdict import verdict
 
@@ -53,9 +53,9 @@ def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) ->
 def _markdown(summaries: Sequence[PairSummary], reference: str) -> str:
     parts = [TABLES[".md"]]
     for summary in summaries:
-        rows = [[*map(plain, row)] for row in comparison_rows(summary, reference)]
-        lines = map(plain, verdict(summary, reference))
-        parts += [f"**{plain(_headline(summary))}**", _tabulated(rows, "pipe"), *lines]
+        rows = [[*map(escape_markdown, row)] for row in comparison_rows(summary, reference)]
+        lines = map(escape_markdown, verdict(summary, reference))
+        parts += [f"**{escape_markdown(_headline(summary))}**", _tabulated(rows, "pipe"), *lines]
     return "\n\n".join(parts) + "\n"
 
 

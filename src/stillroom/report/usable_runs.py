@@ -1,4 +1,4 @@
-"""Whether the numbers of a finished run can be used, and what is said of runs whose numbers cannot."""
+"""Runs whose numbers cannot be used: how they are recognised and named."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 
-DECISIVE = ("loss", "val_loss", "val_top1")  # in these a run that diverged shows
+DECISIVE = ("loss", "val_loss", "val_top1")  # not finite in a run that diverged
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that was found and takes part in no number.
+    """A finished run that no number includes.
 
     Attributes:
         name: of its folder.
@@ -33,12 +33,12 @@ class LeftOut:
 
     @property
     def sentence(self) -> str:
-        """As in "kd with seed 1 (kd-s1) is left out of every number: it diverged"."""
+        """As in "kd with seed 1 (kd-s1) is left out of all numbers: it diverged"."""
         whose = f"{self.method} with seed {self.seed} ({self.name})" if self.method else self.name
-        return f"{whose} is left out of every number: {self.why}"
+        return f"{whose} is left out of all numbers: {self.why}"
 
 
-def trouble(run: RunFolder) -> str:
+def unusable_reason(run: RunFolder) -> str:
     """Why the numbers of a finished run cannot be used; empty where they can."""
     try:
         summary, rows = run.summary(), run.epochs()
@@ -71,7 +71,7 @@ def _at(summary: Mapping[str, Any], where: str, name: str) -> Any:
 
 
 def _not_finite(row: Mapping[str, Any]) -> str:
-    """The first decisive number that is there and is none, in words."""
+    """The first decisive number that is not finite, in words."""
     return next((f"{name} is {row[name]}" for name in DECISIVE if name in row and not is_finite(row[name])), "")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from stillroom.engine.predictions import teacher_trouble
 from stillroom.formatting import counted
-from stillroom.report.provenance import apart
+from stillroom.report.provenance import differing_settings
 from stillroom.report.runs_table import signed
 from stillroom.report.statistics import LEVEL, Difference
 from stillroom.report.summary import MethodSummary, PairSummary
@@ -33,7 +33,7 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
     lines += [f"{one.sentence}." for one in summary.pair.left_out]
     if reference not in summary.pair.methods:
         lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
-    if differing := apart(summary.pair):
+    if differing := differing_settings(summary.pair):
         lines.append(f"Not all methods ran with the same settings: {'; '.join(differing)}.")
     lines += _basis([difference for _, difference in compared])
     if trouble := _teacher_trouble(summary):

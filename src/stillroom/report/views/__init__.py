@@ -1,6 +1,6 @@
-"""What the page shows beyond its tables: plain numbers and small images, made from finished runs; no HTML.
+"""The page's views beyond tables and charts, as plain numbers and small images; no HTML.
 
-``alignment`` compares how classes correlate, ``relations`` what networks think of confusable pairs, ``samples`` what
-they say about chosen images and where they look, ``plane`` how they arrange images. Each file has pure functions of
-tensors and one that takes a ``Pair``; of each method the run of its first seed is shown.
+``class_alignment`` compares the class correlations of student and teacher, ``class_relations`` the probabilities of
+confusable pairs, ``example_images`` the predictions and activation maps of some images, ``feature_plane`` embeddings.
+Each file has pure functions of tensors and one that takes a ``Pair``; the run of each method's first seed is shown.
 """

@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM on its last spatial map, through captum."""
+"""Class-activation maps: Grad-CAM on a network's last spatial map, through captum."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def activation_maps(model: nn.Module, images: Tensor, classes: Tensor) -> tuple[
         classes: (N,), what to explain.
 
     Returns:
-        Maps (N, h, w) from 0 to 1, each divided by its own maximum (all 0 where nothing speaks for the class), and an
-        empty word; or None and a word that says why there is none.
+        Maps (N, h, w) from 0 to 1, each divided by its own maximum (all 0 where nothing supports the class), and an
+        empty text; or None and the reason why there is none.
 
     Reference:
         Selvaraju et al., "Grad-CAM", ICCV 2017, arXiv 1610.02391.
@@ -32,7 +32,7 @@ def activation_maps(model: nn.Module, images: Tensor, classes: Tensor) -> tuple[
     offers = probe_model(model, images[:2])
     point = last_map(offers)
     if point is None:
-        return None, f"{offers.model} has no spatial map (C, H, W) of more than one pixel: it shows no places"
+        return None, f"{offers.model} has no spatial map (C, H, W) of more than one pixel"
     return _grad_cam(model, point, images, classes), ""
 
 

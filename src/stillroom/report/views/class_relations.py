@@ -1,4 +1,4 @@
-"""What networks think of confusable pairs of classes: the data of the relation explorer.
+"""Relations of confusable classes in each network: the data of the relation explorer.
 
 All numbers are means over the validation images of one class c, at the end of training.
 
@@ -7,8 +7,8 @@ All numbers are means over the validation images of one class c, at the end of t
 - The *two-way probability* of c against j is p_c / (p_c + p_j) = sigmoid((z_c - z_j) / T), averaged over the images,
   where T is the temperature of the first LDRLD among the methods, else LDRLD's default; one T for all networks.
 - The *weight* of (c, j) under a method is the mean of LDRLD's Omega(rank of c, rank of j) over the images where both
-  are among the student's d largest logits, and *among* is the share of such images. A method with an LDRLD in it uses
-  its own settings; for any other the published ones say what LDRLD would give to such a student.
+  are among the student's d largest logits, and *among* is the fraction of such images. A method with an LDRLD uses its
+  own settings, any other the published ones.
 """
 
 from __future__ import annotations
@@ -42,21 +42,21 @@ def relate(
     students: Mapping[str, Tensor],
     rankings: Mapping[str, Ranking],
 ) -> dict[str, Any]:
-    """Gather what every network thinks of every class and its most confused partners.
+    """Relate every class to its most confused partners, in every network.
 
     Args:
         labels: (N,) of the validation images.
         classes: C names.
         teacher: logits (N, C); None where there is no teacher.
         students: method label -> logits (N, C), one or more.
-        rankings: method label -> the LDRLD to hold against it.
+        rankings: method label -> the LDRLD that weights its pairs.
 
     Returns:
         Plain lists and numbers, ready for JSON. S classes are shown, in the classes' order: all that have an image, or
         the 200 most confused of them. P = min(8, C - 1) partners stand in falling order of confusion.
 
         - ``classes``: C names; everything else names classes by their place here.
-        - ``shown``: S places; ``images``: S counts; ``confused``: S shares of probability on other classes.
+        - ``shown``: S places; ``images``: S counts; ``confused``: S fractions of probability on other classes.
         - ``partners``: S x P places; ``confusion``: S x P.
         - ``temperature``: T of the two-way probabilities.
         - ``methods``: M labels; ``depths``: M; ``own``: M, whether the method trained with that LDRLD.
@@ -130,7 +130,7 @@ def pair_weights(logits: Tensor, place: int, partners: Tensor, ranking: Ranking)
 
     Returns:
         Two float64 tensors (P,): the mean weight over the images where both are among the student's top d, NaN where
-        there is none, and the share of such images, in [0, 1].
+        there is none, and the fraction of such images, in [0, 1].
     """
     top = logits.topk(ranking.depth, dim=1).indices
     ranks = torch.full(logits.shape, -1).scatter_(1, top, torch.arange(ranking.depth).expand_as(top))
@@ -167,7 +167,7 @@ def _two_way(logits: Tensor, entries: Sequence[_Entry], temperature: float) -> _
 
 
 def _seen_by(logits: Tensor, entries: Sequence[_Entry], ranking: Ranking, temperature: float) -> tuple[_Rows, ...]:
-    """One student's two-way probabilities, weights and shares, a row an entry."""
+    """One student's two-way probabilities, weights and fractions, a row an entry."""
     pairs = [pair_weights(logits[rows], c, others, ranking) for c, rows, others in entries]
     weights, among = ([_plain(pair[part]) for pair in pairs] for part in (0, 1))
     return _two_way(logits, entries, temperature), weights, among

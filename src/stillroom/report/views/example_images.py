@@ -1,4 +1,4 @@
-"""Chosen validation images: what teacher and students take them for, and where they look."""
+"""Example images: the predictions of teacher and students on some validation images, with activation maps."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from stillroom.report.views.view_models import (
 )
 
 EACH = 6  # images in a group
-MOST_LISTED = 9  # classes of an answer
+MOST_LISTED = 9  # classes of a prediction
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What one network says about one image.
+class ImagePrediction:
+    """One network's prediction on one image.
 
     Attributes:
         top: the classes with the largest probabilities (temperature 1), and these.
-        right: whether the first of them is the label.
+        correct: whether the first of them is the label.
         label_probability: in [0, 1].
-        cam: where it sees the true class, a see-through PNG data URI to be stretched over the image; empty where the
-            network has no map.
+        cam: the activation map of the true class, a transparent PNG data URI to be stretched over the image; empty
+            without one.
     """
 
     top: tuple[tuple[str, float], ...]
-    right: bool
+    correct: bool
     label_probability: float
     cam: str
 
@@ -54,15 +54,15 @@ class Sample:
         place: in the validation set, from 0.
         image: PNG data URI, at most 96 pixels a side.
         label: the true class.
-        teacher: its answer; None where there is no teacher.
-        students: method label -> answer.
+        teacher: its prediction; None without a teacher.
+        students: method label -> prediction.
     """
 
     place: int
     image: str
     label: str
-    teacher: Answer | None
-    students: dict[str, Answer]
+    teacher: ImagePrediction | None
+    students: dict[str, ImagePrediction]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Samples:
     Attributes:
         groups: those that any image falls into; an image comes only once.
         images: in the validation set.
-        depth: classes listed for each answer.
+        depth: classes listed for each prediction.
         notes: why a network has no class-activation maps, a sentence each.
     """
 
@@ -99,7 +99,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Choice:
-    """A group before its networks are asked.
+    """A group before its networks are run.
 
     Attributes:
         heading: the reason.
@@ -113,28 +113,28 @@ class Choice:
 
 
 def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
-    """Choose images of a pair and gather what its networks say.
+    """Choose images of a pair and gather the predictions of its networks.
 
     Args:
         pair: of the comparison.
-        reference: label of the method that the most accurate other one is held against; the first one where the pair
-            lacks it.
+        reference: label of the method that the most accurate other one is compared with; the first one where the
+            pair lacks it.
         each: images in a group, at most.
     """
     labels, teacher, students = labels_of(pair), teacher_logits(pair), StudentLogits(pair)
-    right = {method: logits.argmax(1) == labels for method, logits in students.items()}
-    teacher_right = None if teacher is None else teacher.argmax(1) == labels
-    choices = choose(teacher_right, right, reference if reference in right else next(iter(right)), each)
+    correct = {method: logits.argmax(1) == labels for method, logits in students.items()}
+    teacher_correct = None if teacher is None else teacher.argmax(1) == labels
+    choices = choose(teacher_correct, correct, reference if reference in correct else next(iter(correct)), each)
     places = [place for choice in choices for place in choice.places]
     depth = min(shown_ranking(rankings_of(pair)).depth, MOST_LISTED)
     classes = classes_of(pair)
     notes: list[str] = []
 
-    def told(name: str, logits: Tensor, network: Network | None) -> dict[int, Answer]:
+    def told(name: str, logits: Tensor, network: Network | None) -> dict[int, ImagePrediction]:
         cams, note = _cams(network, places)
         notes.extend([f"{name}: {note}"] if note else [])
         return {
-            place: answer(logits[place], int(labels[place]), classes, depth, cam)
+            place: image_prediction(logits[place], int(labels[place]), classes, depth, cam)
             for place, cam in zip(places, cams, strict=True)
         }
 
@@ -150,7 +150,7 @@ def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
             image=image_uri(images[place]),
             label=classes[int(labels[place])],
             teacher=from_teacher.get(place),
-            students={method: answers[place] for method, answers in from_students.items()},
+            students={method: found[place] for method, found in from_students.items()},
         )
         for place in places
     }
@@ -161,28 +161,28 @@ def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
 
 
 def choose(teacher: Tensor | None, students: Mapping[str, Tensor], reference: str, each: int) -> list[Choice]:
-    """Choose images on which networks differ, and some that nobody gets right.
+    """Choose images on which networks differ, and some on which all are wrong.
 
     Args:
-        teacher: whether it is right, (N,) bool; None without a teacher.
-        students: method label -> whether its student is right, (N,) bool.
-        reference: one of the labels. The most accurate other method is held against it.
+        teacher: whether it is correct, (N,) bool; None without a teacher.
+        students: method label -> whether its student is correct, (N,) bool.
+        reference: one of the labels. The most accurate other method is compared with it.
         each: images a group, at most; evenly spread, none in two groups.
 
     Returns:
         The groups that hold for any image not yet chosen.
     """
-    any_right = torch.stack(list(students.values())).any(0)
+    any_correct = torch.stack(list(students.values())).any(0)
     masks: dict[str, Tensor] = {}
     others = [method for method in students if method != reference]
     if others:
         best = max(others, key=lambda method: int(students[method].sum()))
-        masks[f"“{best}” is right, “{reference}” is wrong"] = students[best] & ~students[reference]
-        masks[f"“{best}” is wrong, “{reference}” is right"] = ~students[best] & students[reference]
+        masks[f"“{best}” is correct, “{reference}” is wrong"] = students[best] & ~students[reference]
+        masks[f"“{best}” is wrong, “{reference}” is correct"] = ~students[best] & students[reference]
     if teacher is not None:
-        masks["the teacher is wrong, a student is right"] = ~teacher & any_right
-    masks["everyone is wrong"] = ~any_right if teacher is None else ~(any_right | teacher)
-    taken = torch.zeros_like(any_right)
+        masks["the teacher is wrong, a student is correct"] = ~teacher & any_correct
+    masks["all are wrong"] = ~any_correct if teacher is None else ~(any_correct | teacher)
+    taken = torch.zeros_like(any_correct)
     choices = []
     for heading, mask in masks.items():
         free = (mask & ~taken).nonzero().flatten()
@@ -193,18 +193,18 @@ def choose(teacher: Tensor | None, students: Mapping[str, Tensor], reference: st
     return choices
 
 
-def answer(logits: Tensor, label: int, classes: Sequence[str], depth: int, cam: str) -> Answer:
-    """Put one network's logits (C,) of one image into words and numbers."""
+def image_prediction(logits: Tensor, label: int, classes: Sequence[str], depth: int, cam: str) -> ImagePrediction:
+    """The prediction in one network's logits (C,) for one image."""
     probabilities = logits.double().softmax(0)
     values, places = probabilities.topk(min(depth, len(classes)))
     top = tuple((classes[int(i)], round(float(p), 4)) for p, i in zip(values, places, strict=True))
-    return Answer(top, int(logits.argmax()) == label, round(float(probabilities[label]), 4), cam)
+    return ImagePrediction(top, int(logits.argmax()) == label, round(float(probabilities[label]), 4), cam)
 
 
 def _cams(network: Network | None, places: list[int]) -> tuple[list[str], str]:
-    """An image's overlay each, empty with a word why where there is none."""
+    """The overlay of each image; empty ones and the reason where there are none."""
     if network is None:
-        return [""] * len(places), "cannot be brought back, only its answers were kept"
+        return [""] * len(places), "no activation maps, because its network cannot be built again"
     images, labels = normalised(network.data, places)
     maps, note = activation_maps(network.model, images, labels)
     return ([""] * len(places) if maps is None else [cam_uri(each) for each in maps]), note

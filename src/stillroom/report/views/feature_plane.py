@@ -1,8 +1,7 @@
-"""Images as points in the plane: what each network makes of them just before its classifier, laid out by t-SNE.
+"""Features in the plane: each network's embedding of the same images, laid out by t-SNE.
 
-The ten classes shown are couples that the teacher confuses most, for what a network does with those is what sets it
-apart. All networks get the same images, and each layout is turned to lie as the first one's does: t-SNE does not care
-how its plane is turned.
+The ten classes shown are the couples that the teacher confuses most, where networks differ most. All networks get the
+same images. Each layout is rotated to match the first one, because t-SNE leaves the rotation open.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Layout:
 
     Attributes:
         points: (x, y) of each image, from -1 to 1 around their mean; empty where there is no embedding.
-        neighbours: share of an image's ten nearest ones in the embedding itself that are of its class, averaged over
+        neighbours: fraction of an image's ten nearest ones in the embedding that are of its class, averaged over
             the images, in [0, 1]; None where there is no embedding.
         text: the same in words, or why there are no points.
     """
@@ -55,7 +54,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Plane:
-    """The same images as every network arranges them.
+    """The same images in every network's layout.
 
     Attributes:
         classes: names of those shown.
@@ -86,11 +85,11 @@ def plane_of(pair: Pair) -> Plane:
             return Layout((), None, f"{name}: {note}.")
         points = in_the_plane(found, towards)
         towards = points if towards is None else towards
-        share = same_class_neighbours(found, of)
+        near = same_class_neighbours(found, of)
         return Layout(
             points=tuple((round(x, 3), round(y, 3)) for x, y in points.tolist()),
-            neighbours=round(share, 4),
-            text=f"{name}: of an image's ten nearest in the embedding, {100 * share:.0f} % are of its own class.",
+            neighbours=round(near, 4),
+            text=f"{name}: of an image's ten nearest in the embedding, {100 * near:.0f} % are of its own class.",
         )
 
     teacher = teacher_network(pair)
@@ -141,7 +140,7 @@ def pick(labels: Tensor, classes: Sequence[int], most: int = MOST_IMAGES) -> Ten
 
 
 def embeddings(network: Network, places: Tensor) -> tuple[Tensor | None, str]:
-    """What a network hands to its last linear layer, (n, features), and an empty word; or None and a word why not."""
+    """The input of a network's last linear layer, (n, features), and an empty text; or None and the reason."""
     images, _ = normalised(network.data, places.tolist())
     model: nn.Module = network.model
     offers = probe_model(model, images[:2])
@@ -194,7 +193,7 @@ def in_the_plane(embedding: Tensor, towards: Tensor | None = None) -> Tensor:
 
 
 def same_class_neighbours(embedding: Tensor, labels: Tensor, neighbours: int = NEIGHBOURS) -> float:
-    """The mean share of each point's nearest ones that have its label, in [0, 1].
+    """The mean fraction of each point's nearest ones that have its label, in [0, 1].
 
     Args:
         embedding: (n, features), n >= 2.

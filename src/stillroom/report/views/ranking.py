@@ -1,4 +1,4 @@
-"""The LDRLD whose ranks and weights a view shows for a method: the method's own, or the published one."""
+"""The ranks and weights of LDRLD that a view shows for a method: its own, or the published ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Ranking:
     Attributes:
         depth: how many of the student's largest logits are paired, 2 <= depth <= C.
         temperature: of the two-way softmaxes.
-        own: whether the method trained with it; False where it is LDRLD as published, held against another method.
+        own: whether the method trained with it; False for the published settings beside another method.
         weights: (depth, depth) float64, Omega by ranks; 0 on the diagonal.
     """
 

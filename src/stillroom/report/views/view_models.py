@@ -94,15 +94,14 @@ def missing_teacher(pair: Pair) -> str:
 def _teacher(pair: Pair) -> Network | str:
     why = ""
     for cell in pair.cells:
-        if not cell.run.config().get("teacher"):
-            continue
         try:
             data = dataset_of(cell.run)
             model = teacher_of(cell.run, data)
         except InputError as error:
             why = why or str(error)
-        else:
-            return why if model is None else Network(model, data)
+            continue
+        if model is not None:
+            return Network(model, data)
     return why
 
 
