@@ -8,6 +8,8 @@ from PIL import Image
 
 import stillroom
 from stillroom.engine.run_folder import RunFolder
+from stillroom.export import export
+from stillroom.restore import dataset_of
 
 CLASSES, PER_CLASS, SIZE = 4, 18, 32
 FAST = {"epochs": 1, "batch_size": 16, "lr": 0.01, "accelerator": "cpu", "precision": "32", "image_size": SIZE}
@@ -50,3 +52,39 @@ def make_run(images, tmp_path_factory):
         return made[f"{student} {method}"]
 
     return make
+
+
+# The zoo, the demo's student, one model each of timm and torchvision, and the teacher's classifier in a student.
+STUDENTS = {
+    "resnet8": "kd",
+    "stillroom.models.demo_nets:small": "kd",
+    "timm:test_vit": "kd",
+    "torchvision:shufflenet_v2_x0_5": "kd",
+    "resnet14": "simkd",
+}
+
+
+def silent(_line):
+    pass
+
+
+@pytest.fixture(scope="session")
+def made(make_run, tmp_path_factory):
+    """An export of each student, without speed, made once."""
+    results = {}
+
+    def make(student):
+        if student not in results:
+            run = make_run(student, STUDENTS[student])
+            out = tmp_path_factory.mktemp("exports") / "out"
+            results[student] = (run, export(run, out, latency=False, say=silent))
+        return results[student]
+
+    return make
+
+
+def validation_images(run, count):
+    data = dataset_of(run)
+    images = data.val.images[torch.arange(count) % len(data.val)].float() / 255
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
+    return (images - mean) / std

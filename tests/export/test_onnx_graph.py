@@ -6,21 +6,21 @@ import torch
 from torch import nn
 
 from stillroom.errors import InputError
-from stillroom.export.onnx_graph import compare, write_graph
+from stillroom.export.onnx_graph import check_parity, write_graph
 
 
 def test_ties_within_the_tolerance_are_counted_and_not_refused():
     ours = torch.tensor([[1.0, 1.0 + 1e-6], [3.0, 0.0]])
     theirs = torch.tensor([[1.0 + 2e-6, 1.0], [3.0, 0.0]])
-    parity = compare(ours, theirs)
+    parity = check_parity(ours, theirs)
     assert (parity.images, parity.ties) == (2, 1)
 
 
 @pytest.mark.parametrize("wrong", [5.0, float("nan"), float("inf")])
 def test_a_logit_that_is_wrong_or_not_finite_is_refused(wrong):
     ours = torch.tensor([[1.0, 2.0]])
-    with pytest.raises(InputError, match="does not answer as PyTorch"):
-        compare(ours, torch.tensor([[1.0, wrong]]))
+    with pytest.raises(InputError, match="differs from PyTorch"):
+        check_parity(ours, torch.tensor([[1.0, wrong]]))
 
 
 class Rich(nn.Module):

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from stillroom.engine.loaders import val_batch
+from stillroom.engine.predictions import predictions_of, teacher_predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError, Stopped
 from stillroom.runtime.device import Machine
@@ -63,6 +64,12 @@ def assert_same_rows(record, other):
             assert found[name] == wanted, (name, row["epoch"])
 
 
+def assert_same_predictions(one, other):
+    assert torch.equal(other.labels, one.labels)
+    assert torch.equal(other.ids, one.ids)
+    assert torch.allclose(other.logits, one.logits, rtol=5e-3, atol=5e-3)
+
+
 @pytest.mark.parametrize("scenario", ALIKE)
 def test_three_processes_end_with_the_weights_and_metrics_of_one(folder, tmp_path, scenario):
     student, record = processes.distil(tmp_path, scenario)
@@ -71,6 +78,9 @@ def test_three_processes_end_with_the_weights_and_metrics_of_one(folder, tmp_pat
     assert three.summary()["processes"] == 3
     if scenario != "mixed":
         assert_same_rows(record, three)
+        assert_same_predictions(predictions_of(record), predictions_of(three))
+        if scenario != "labels":
+            assert_same_predictions(teacher_predictions_of(record), teacher_predictions_of(three))
 
 
 def test_a_run_stopped_under_three_processes_goes_on_under_one(folder, tmp_path):

@@ -1,4 +1,4 @@
-"""The lines of Python that load an exported student, as its card shows them."""
+"""The Python snippets of a model card, which load the exported student."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ print(config["classes"][logits[0].argmax()])"""
 _FUNCTIONS = {"timm": "create_model", "torchvision": "models.get_model"}
 
 
-def snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
+def code_snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
     """Snippets that name the class of ``image.png``, run in the folder of the export.
 
     Args:
-        home: where the architecture is known.
+        home: the library of the architecture.
         config: the export's ``config.json``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The ``config.json`` of an export: everything that is needed to use the student, and where it comes from."""
+"""The ``config.json`` of an export: all that is needed to use the student, and its provenance."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from stillroom.config import MAY_CHANGE, OptimOptions, RunOptions
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.export.exported_model import FORMAT, Architecture
-from stillroom.export.source_run import Subject, architecture_name
+from stillroom.export.source_run import SourceRun, architecture_name
 from stillroom.resolve import is_run
 
 
-def describe(subject: Subject, home: Architecture) -> dict[str, Any]:
-    """Plain values for ``config.json``."""
-    channels, height, width = subject.shape
+def export_config(source: SourceRun, home: Architecture) -> dict[str, Any]:
+    """The content of ``config.json``, plain values."""
+    channels, height, width = source.shape
     return {
         "format": FORMAT,
         "library": home.library,
         "architecture": home.name,
         "arguments": home.arguments,
-        "model": subject.model,
-        "reused_head": subject.config.get("reused_head"),
-        "parameters": sum(p.numel() for p in subject.student.parameters()),
-        "weights": subject.weights,
-        "made_from": subject.run.path.name,
+        "model": source.model,
+        "reused_head": source.config.get("reused_head"),
+        "parameters": sum(p.numel() for p in source.student.parameters()),
+        "weights": source.weights,
+        "made_from": source.run.path.name,
         "input": {"name": "images", "channels": channels, "height": height, "width": width, "range": [0, 1]},
-        "mean": [float(value) for value in subject.data.mean],
-        "std": [float(value) for value in subject.data.std],
+        "mean": [float(value) for value in source.data.mean],
+        "std": [float(value) for value in source.data.std],
         "output": {"name": "logits"},
-        "classes": list(subject.data.train.classes),
-        "training": training(subject),
+        "classes": list(source.data.train.classes),
+        "training": training_record(source),
     }
 
 
-def training(subject: Subject) -> dict[str, Any]:
-    """How the student was trained; files and folders by their last name, for others have other disks."""
-    config = subject.config
+def training_record(source: SourceRun) -> dict[str, Any]:
+    """How the student was trained; files and folders by their last name only."""
+    config = source.config
     recipe = [field.name for group in (OptimOptions, RunOptions) for field in fields(group)]
     shown: dict[str, Any] = {
         "data": Path(config["data"]).name or config["data"],
@@ -49,13 +49,13 @@ def training(subject: Subject) -> dict[str, Any]:
         "per_class": config.get("per_class"),
     }
     taught = bool(config.get("teacher"))
-    shown |= {"method": config["method"] if taught else None, "teacher": teacher_name(subject) if taught else None}
-    shown["started_from"] = _beginning(config)
+    shown |= {"method": config["method"] if taught else None, "teacher": teacher_name(source) if taught else None}
+    shown["started_from"] = _initial_weights(config)
     return shown | {name: config[name] for name in recipe if name in config and name not in MAY_CHANGE}
 
 
-def _beginning(config: dict[str, Any]) -> str:
-    """Which weights training began from."""
+def _initial_weights(config: dict[str, Any]) -> str:
+    """The weights that training began from, in words."""
     name = trained_model(config)
     if is_run(name):
         return f"the student of the run {Path(name).name}"
@@ -66,13 +66,13 @@ def _beginning(config: dict[str, Any]) -> str:
     return "published weights" if pretrained else "random weights"
 
 
-def teacher_name(subject: Subject) -> str:
-    """The teacher's architecture, or what the run called it where its folder is gone."""
-    name = str(subject.config["teacher"])
-    for folder in (Path(name), subject.run.path.parent / Path(name).name):
+def teacher_name(source: SourceRun) -> str:
+    """The teacher's architecture, or its name in the run where its folder is gone."""
+    name = str(source.config["teacher"])
+    for folder in (Path(name), source.run.path.parent / Path(name).name):
         if is_run(folder):
             try:
-                return architecture_name(RunFolder(folder, subject.run.trust))
+                return architecture_name(RunFolder(folder, source.run.trust))
             except (InputError, KeyError):
                 break
     return name if ":" in name else Path(name).name

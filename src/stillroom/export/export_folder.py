@@ -1,4 +1,4 @@
-"""The folder of an export: made where there was none, renewed where it is the same student's, never another's."""
+"""The folder of an export. Only an earlier export of the same student is ever replaced."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from stillroom.errors import InputError
 from stillroom.export.exported_model import read_config
 from stillroom.files import is_temporary, write_atomically
 
-# In this order: from config.json on, the folder is known as ours; the card, which tells of all, comes last.
+# In this order: config.json marks the folder as ours; the card, which describes all files, comes last.
 NAMES = ("config.json", "model.safetensors", "model.onnx", "model-int8.onnx", "latency.json", "README.md")
 
 
-def refuse_foreign(folder: Path, weights: str | None = None) -> None:
+def refuse_other_files(folder: Path, weights: str | None = None) -> None:
     """Refuse a folder that holds anything but an export of the same student.
 
     Args:
         folder: where the export goes.
-        weights: which student it is; None leaves that open.
+        weights: those of the student; None accepts any.
 
     Raises:
         InputError: nothing is overwritten.
@@ -43,8 +43,8 @@ def refuse_foreign(folder: Path, weights: str | None = None) -> None:
         )
 
 
-def place(made: Path, folder: Path) -> tuple[Path, ...]:
-    """Bring finished files to their folder, each in one step; what an earlier export left of others goes.
+def put_in_place(made: Path, folder: Path) -> tuple[Path, ...]:
+    """Move finished files to their folder, each in one step; other files of an earlier export are removed.
 
     Where the folder is new and something fails, nothing stays.
 

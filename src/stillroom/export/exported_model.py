@@ -1,4 +1,4 @@
-"""What an export says about its model, and how the model comes back from it."""
+"""The model of an export: how its architecture is recorded, and how it is loaded again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from stillroom.errors import InputError, first_line
-from stillroom.export.source_run import Subject
+from stillroom.export.source_run import SourceRun
 from stillroom.models import build_model, load_weights
 from stillroom.models.student_wrapper import rewrapped
 from stillroom.reading import read_json
@@ -21,12 +21,12 @@ KINDS: dict[str, Any] = {"library": str, "architecture": str, "model": str, "cla
 
 
 class Architecture(NamedTuple):
-    """A model's name where it is at home.
+    """A model's library, and its name there.
 
     Attributes:
         library: stillroom (the zoo), timm, torchvision, function (package.module:function) or module (handed in).
         name: as the library calls it.
-        arguments: with which timm or torchvision alone build it; None where only stillroom can.
+        arguments: those with which timm or torchvision build it alone; None where only stillroom can.
     """
 
     library: str
@@ -34,24 +34,24 @@ class Architecture(NamedTuple):
     arguments: dict[str, Any] | None
 
 
-def architecture(subject: Subject) -> Architecture:
-    """Find out who else can build the student."""
-    source, colon, name = subject.model.partition(":")
-    if subject.given:
-        return Architecture("module", subject.model, None)
+def architecture(source: SourceRun) -> Architecture:
+    """Find the library that can build the student alone."""
+    library, colon, name = source.model.partition(":")
+    if source.given:
+        return Architecture("module", source.model, None)
     if not colon:
-        return Architecture("stillroom", subject.model, None)
-    if source not in ("timm", "torchvision"):
-        return Architecture("function", subject.model, None)
-    channels, height, width = subject.shape
-    counts: dict[str, Any] = {"num_classes": len(subject.data.train.classes)}
-    if source == "timm":
+        return Architecture("stillroom", source.model, None)
+    if library not in ("timm", "torchvision"):
+        return Architecture("function", source.model, None)
+    channels, height, width = source.shape
+    counts: dict[str, Any] = {"num_classes": len(source.data.train.classes)}
+    if library == "timm":
         counts["in_chans"] = channels
     sizes = {"timm": "img_size", "torchvision": "image_size"}
-    for arguments in ({**counts, sizes[source]: width if height == width else (height, width)}, counts):
-        if _builds_alone(source, name, arguments, subject.student):
-            return Architecture(source, name, arguments)
-    return Architecture(source, name, None)
+    for arguments in ({**counts, sizes[library]: width if height == width else (height, width)}, counts):
+        if _builds_alone(library, name, arguments, source.student):
+            return Architecture(library, name, arguments)
+    return Architecture(library, name, None)
 
 
 def _builds_alone(library: str, name: str, arguments: dict[str, Any], student: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""How good a student is in one of its forms, over all validation images."""
+"""Scores of one exported form of a student, over all validation images."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from stillroom.report.metrics import calibration_error
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Numbers of one form of a student.
+class FormScores:
+    """Scores of one form.
 
     Attributes:
         top1: in percent.
         top5: in percent.
         loss: mean cross-entropy.
-        ece: expected calibration error, 15 bins, in percent points.
-        same: images with the same first class as PyTorch's answer, in percent.
-        images: looked at.
+        ece: expected calibration error over 15 bins, in percent.
+        same: images for which the class is the one that PyTorch predicts, in percent.
+        images: their number.
     """
 
     top1: float
@@ -31,11 +31,11 @@ class Scores:
     images: int
 
 
-def scores(logits: Tensor, labels: Tensor, reference: Tensor) -> Scores:
+def form_scores(logits: Tensor, labels: Tensor, reference: Tensor) -> FormScores:
     """Measure logits (N, C) against labels (N,) and against PyTorch's logits (N, C)."""
     found = score(logits, labels)
     ece = calibration_error(logits, labels)
     same = agreement(logits, reference)
-    # As users take it: where classes are equal, argmax names the first of them and topk any.
+    # By argmax, as users predict: among equal logits it takes the first, topk any.
     top1 = 100 * float((logits.argmax(1) == labels).double().mean())
-    return Scores(top1, found.top5, found.loss, ece, same, found.count)
+    return FormScores(top1, found.top5, found.loss, ece, same, found.count)

@@ -1,4 +1,4 @@
-"""How long models take: repeated runs, one model after the other in every round."""
+"""Latency of models: repeated calls, interleaved over the models."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 ROUNDS = (7, 60)  # fewest and most
-SECONDS = 6.0  # what all models together may take at one batch size, once the fewest rounds are done
-QUICK = 0.05  # seconds; quicker calls are repeated within a round, after one that is not counted
+SECONDS = 6.0  # for all models together at one batch size, if the fewest rounds take less
+QUICK = 0.05  # seconds; faster calls are repeated within a round, after one that is not counted
 REPEATS = 3
 
 Contender = tuple[str, str]  # model and runtime
@@ -30,7 +30,7 @@ class Timing:
         model: teacher or student.
         runtime: PyTorch, onnxruntime or onnxruntime int8.
         batch: images in a call.
-        calls: how many were timed.
+        calls: the number of timed calls.
         median_ms: of a call, in milliseconds.
         low_ms: a tenth of the calls took less.
         high_ms: a tenth of the calls took more.
@@ -47,8 +47,8 @@ class Timing:
     images_per_second: float
 
 
-def measure(contenders: Mapping[Contender, Callable[[], object]], batch: int) -> list[Timing]:
-    """Time calls in interleaved rounds, so that whatever else the machine does meets all of them alike.
+def time_calls(contenders: Mapping[Contender, Callable[[], object]], batch: int) -> list[Timing]:
+    """Time calls in interleaved rounds, so that other load on the machine affects all models equally.
 
     Args:
         contenders: a call of ``batch`` images for each.
@@ -65,7 +65,7 @@ def measure(contenders: Mapping[Contender, Callable[[], object]], batch: int) ->
         for name, call in contenders.items():
             quick = first[name] < QUICK
             if quick:
-                call()  # brings caches and threads back from the model before
+                call()  # warms caches and threads after the previous model
             taken[name] += [_seconds(call) for _ in range(REPEATS if quick else 1)]
     return [_timing(name, batch, seconds) for name, seconds in taken.items()]
 
@@ -87,8 +87,8 @@ def _timing(name: Contender, batch: int, seconds: list[float]) -> Timing:
     return Timing(*name, batch, len(seconds), median, low, high, 1000 * batch / median)
 
 
-def machine() -> dict[str, Any]:
-    """Where the numbers come from: processor, threads, load when the measurement began."""
+def machine_record() -> dict[str, Any]:
+    """The machine of a measurement: processor, threads, load at its beginning."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "device": "cpu",

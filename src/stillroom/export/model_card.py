@@ -1,4 +1,4 @@
-"""The model card: what a student is, what it is worth and how to use it, as Markdown."""
+"""The model card: accuracy, speed, use and provenance of a student, as Markdown."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stillroom.export.card_snippets import snippets
+from stillroom.export.card_snippets import code_snippets
 from stillroom.export.exported_model import Architecture
-from stillroom.export.form_scores import Scores
+from stillroom.export.form_scores import FormScores
 from stillroom.export.latency import Timing
 from stillroom.export.onnx_graph import OPSET, Parity
-from stillroom.export.source_run import Subject
+from stillroom.export.source_run import SourceRun
 from stillroom.export.speed import Speed
 from stillroom.files import write_text
 from stillroom.formatting import counted
@@ -35,24 +35,24 @@ FILES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a card tells.
+    """The content of a card.
 
     Attributes:
-        subject: the student and its run.
-        home: where its architecture is known.
+        source: the run of the student.
+        home: the library of its architecture.
         config: the export's ``config.json``.
-        scores: form -> its numbers.
+        scores: of each form.
         parity: of the ONNX file; None without one.
         calibrated: training images the int8 file was calibrated on; 0 without one.
-        loss_of_int8: the int8 file against the float one, image by image; None without one.
-        speed: of student and teacher; None where it was not measured.
+        loss_of_int8: difference of the int8 file from the float one over the images; None without one.
+        speed: of student and teacher; None if not measured.
         environment: of the export.
     """
 
-    subject: Subject
+    source: SourceRun
     home: Architecture
     config: dict[str, Any]
-    scores: Mapping[str, Scores]
+    scores: Mapping[str, FormScores]
     parity: Parity | None
     calibrated: int
     loss_of_int8: Difference | None
@@ -64,12 +64,12 @@ def write_card(folder: Path, facts: Facts) -> None:
     """Write ``README.md`` beside the files it tells of."""
     import jinja2
 
-    # Markdown, not HTML: what users wrote goes through the filters code and plain.
+    # Markdown, not HTML: text of users goes through the filters code and plain.
     markdown = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
-    markdown.filters |= {"code": code, "plain": escape_markdown, "ms": milliseconds, "sentence": _sentence}
+    markdown.filters |= {"code": in_backticks, "plain": escape_markdown, "ms": milliseconds, "sentence": _sentence}
     template = markdown.from_string((resources.files("stillroom.export") / "card.md").read_text("utf-8"))
-    config, subject = facts.config, facts.subject
-    trained = _trained(subject)
+    config, source = facts.config, facts.source
+    trained = _trained(source)
     text = template.render(
         name=facts.home.name.rpartition(":")[2],
         config=config,
@@ -82,14 +82,14 @@ def write_card(folder: Path, facts: Facts) -> None:
             if (folder / name).exists()
         ],
         scores=facts.scores,
-        teacher=subject.summary.get("teacher"),
+        teacher=source.summary.get("teacher"),
         precision=_precision(config["training"]["precision"]),
         parity=facts.parity,
         calibrated=facts.calibrated,
         int8_verdict=_int8_verdict(facts.loss_of_int8),
         speed=facts.speed,
         speed_verdict=_speed_verdict(facts.speed.timings if facts.speed else ()),
-        snippets=snippets(facts.home, config),
+        snippets=code_snippets(facts.home, config),
         augmentation=_augmentation(config["training"]["augmentation"]),
         shown_classes=_shown_classes(config["classes"]),
         recipe=_recipe(config["training"]),
@@ -103,7 +103,7 @@ def write_card(folder: Path, facts: Facts) -> None:
     write_text(folder / "README.md", re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n")
 
 
-def code(text: object) -> str:
+def in_backticks(text: object) -> str:
     """Text in backticks, whatever is in it; safe within a table."""
     line = " ".join(str(text).split()).replace("|", "¦").replace("`", "'")
     return f"`{line}`" if line else "(none)"
@@ -144,16 +144,18 @@ def _speed_verdict(timings: Sequence[Timing]) -> str:
     runtime = "onnxruntime" if ("student", "onnxruntime", batches[0]) in taken else "PyTorch"
     lines = []
     if all(("teacher", runtime, batch) in taken for batch in batches):
-        shares = [taken["student", runtime, batch] / taken["teacher", runtime, batch] for batch in batches]
-        lines.append(f"In {runtime} the student takes {_at(shares, batches)} the teacher's time.")
+        fractions = [taken["student", runtime, batch] / taken["teacher", runtime, batch] for batch in batches]
+        lines.append(f"In {runtime} the student takes {_at(fractions, batches)} the teacher's time.")
     if all(("student", "onnxruntime int8", batch) in taken for batch in batches):
-        shares = [taken["student", "onnxruntime int8", b] / taken["student", runtime, b] for b in batches]
-        lines.append(f"Its int8 file takes {_at(shares, batches)} the float file's time on this processor.")
+        fractions = [taken["student", "onnxruntime int8", b] / taken["student", runtime, b] for b in batches]
+        lines.append(f"Its int8 file takes {_at(fractions, batches)} the float file's time on this processor.")
     return " ".join(lines)
 
 
-def _at(shares: Sequence[float], batches: Sequence[int]) -> str:
-    return " and ".join(f"{share:.2f} times (batch {batch})" for share, batch in zip(shares, batches, strict=True))
+def _at(fractions: Sequence[float], batches: Sequence[int]) -> str:
+    return " and ".join(
+        f"{fraction:.2f} times (batch {batch})" for fraction, batch in zip(fractions, batches, strict=True)
+    )
 
 
 def _augmentation(chosen: Mapping[str, Any]) -> str:
@@ -170,7 +172,7 @@ def _augmentation(chosen: Mapping[str, Any]) -> str:
 
 
 def _shown_classes(classes: Sequence[str]) -> str:
-    names = ", ".join(code(name) for name in classes[:SHOWN_CLASSES])
+    names = ", ".join(in_backticks(name) for name in classes[:SHOWN_CLASSES])
     rest = len(classes) - SHOWN_CLASSES
     return names + (f" and {rest} more, all in `config.json`." if rest > 0 else ".")
 
@@ -188,9 +190,9 @@ def _recipe(training: Mapping[str, Any]) -> str:
     return "; ".join(parts) + "."
 
 
-def _trained(subject: Subject) -> dict[str, Any]:
+def _trained(source: SourceRun) -> dict[str, Any]:
     """The environment of the training; a run folder without it is still one."""
-    found = subject.run.environment()
+    found = source.run.environment()
     return {"versions": found.get("versions", {}), "git": found.get("git")}
 
 

@@ -1,4 +1,4 @@
-"""A student as an ONNX graph, and the proof that it answers as PyTorch does."""
+"""The ONNX graph of a student, and the check that its logits agree with PyTorch's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stillroom.models import logits_of
 
 OPSET = 18  # quantisation a channel needs 13; 18 is what PyTorch's exporter writes without conversion
 TOLERANCE = 1e-4  # largest difference of two logits, as a fraction of the largest logit
-LEAST = 1e-5  # tolerance where all logits are next to nothing, as with random weights
+LEAST = 1e-5  # smallest tolerance, for logits near 0 as with random weights
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Parity:
         images: compared.
         difference: the largest between two logits.
         tolerance: what was allowed.
-        ties: images with another first class, whose two classes PyTorch holds equal within the tolerance.
+        ties: images with another predicted class, whose two logits PyTorch has equal within the tolerance.
     """
 
     images: int
@@ -37,7 +37,7 @@ class Parity:
 
 
 class _Logits(nn.Module):
-    """A classifier that returns a tensor, whatever it returned before."""
+    """A classifier that returns its logits as a tensor."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, A
         model: in evaluation mode, on the CPU.
         images: two or more images (B, C, H, W), normalised.
         path: the file.
-        facts: stored in the file as JSON under ``stillroom``, so that it can be used without the files beside it.
+        facts: stored in the file as JSON under ``stillroom``, for use without the other files.
 
     Raises:
         InputError: PyTorch's exporter cannot trace the model.
@@ -78,7 +78,7 @@ def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, A
         assert program is not None
         proto = program.model_proto
         if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
-            raise ValueError("it does not do the same for any number of images")
+            raise ValueError("it depends on the number of images")
         _forget_sources(proto.graph)
         onnx.helper.set_model_props(proto, {"stillroom": json.dumps(facts, ensure_ascii=False)})
         onnx.save_model(proto, str(path))
@@ -90,13 +90,13 @@ def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, A
 
 
 def _forget_sources(graph: Any) -> None:
-    """Drop what the exporter notes of each node: stack traces with the paths of this machine."""
+    """Drop the exporter's notes on each node: stack traces with paths of this machine."""
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
 
 
-def compare(ours: Tensor, theirs: Tensor) -> Parity:
-    """Hold a graph's logits against PyTorch's.
+def check_parity(ours: Tensor, theirs: Tensor) -> Parity:
+    """Compare a graph's logits with PyTorch's.
 
     Args:
         ours: PyTorch's, (N, C).
@@ -107,11 +107,11 @@ def compare(ours: Tensor, theirs: Tensor) -> Parity:
     """
     tolerance = max(LEAST, TOLERANCE * float(ours.abs().max()))
     difference = float((ours - theirs).abs().max())
-    # With all logits within the tolerance, two classes can only change places that are less than twice it apart.
+    # With all logits within the tolerance, only classes less than twice the tolerance apart can swap.
     swapped = ours.argmax(1) != theirs.argmax(1)
     if not difference <= tolerance:  # NaN, too
         raise InputError(
-            f"the ONNX file does not answer as PyTorch: logits differ by up to {difference:.3g} where {tolerance:.3g} "
+            f"the ONNX file differs from PyTorch: logits differ by up to {difference:.3g} where {tolerance:.3g} "
             f"is allowed, and {int(swapped.sum())} of {len(ours)} images get another class; nothing was written, "
             "give onnx=False (--no_onnx) for the PyTorch files alone"
         )

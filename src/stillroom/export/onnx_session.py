@@ -1,4 +1,4 @@
-"""The optional packages that ONNX needs, and onnxruntime sessions."""
+"""onnxruntime sessions, and the optional packages that they need."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def require_onnx() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back notes of the exporter and the quantiser: they are for those who change models, not for their users."""
+    """Suppress warnings of the exporter and the quantiser, which are for developers of models."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -71,7 +71,7 @@ def session_logits(session: Any, batches: Iterable[Batch]) -> Tensor:
     """
     try:
         found = [session.run([OUTPUT], {INPUT: batch.images.contiguous().numpy()})[0] for batch in batches]
-    except Exception as error:  # its errors have no common class but this
+    except Exception as error:  # its errors have no other common class
         raise InputError(
             f"onnxruntime cannot run the ONNX file ({first_line(error)}); give onnx=False (--no_onnx) for the PyTorch "
             "files alone"

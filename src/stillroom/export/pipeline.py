@@ -1,4 +1,4 @@
-"""Export: every file is made aside and checked, then all of them are put in place."""
+"""The export pipeline: all files are written aside and checked, then put in place."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, environment
-from stillroom.export.export_config import describe
-from stillroom.export.export_folder import place, refuse_foreign
+from stillroom.export.export_config import export_config
+from stillroom.export.export_folder import put_in_place, refuse_other_files
 from stillroom.export.exported_model import architecture
-from stillroom.export.form_scores import Scores, scores
+from stillroom.export.form_scores import FormScores, form_scores
 from stillroom.export.latency import Timing
 from stillroom.export.model_card import Facts, write_card
-from stillroom.export.onnx_graph import Parity, compare, write_graph
+from stillroom.export.onnx_graph import Parity, check_parity, write_graph
 from stillroom.export.onnx_session import INPUT, OUTPUT, open_session, require_onnx, session_logits
 from stillroom.export.quantise import write_int8
-from stillroom.export.source_run import Subject, subject_of
+from stillroom.export.source_run import SourceRun, read_source_run
 from stillroom.export.speed import Speed, measure_speed
 from stillroom.files import write_text
 from stillroom.models import save_weights
@@ -34,10 +34,10 @@ from stillroom.report.statistics import image_difference
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, and what it is worth.
+    """The files of an export, and their measurements.
 
     Attributes:
-        folder: where it lies.
+        folder: of the export.
         files: all of them.
         scores: "PyTorch", "onnxruntime" and "onnxruntime int8" -> accuracy and more, over all validation images.
         parity: how close the ONNX file is to PyTorch; None without one.
@@ -46,7 +46,7 @@ class ExportResult:
 
     folder: Path
     files: tuple[Path, ...]
-    scores: dict[str, Scores]
+    scores: dict[str, FormScores]
     parity: Parity | None
     timings: tuple[Timing, ...]
 
@@ -63,9 +63,9 @@ def export(
     trust: bool = False,
     say: Callable[[str], None] = print,
 ) -> ExportResult:
-    """Write a finished run's student as files for use: weights, ONNX, int8, speed and a model card.
+    """Write a finished run's student as files to deploy: weights, ONNX, int8, speed and a model card.
 
-    Everything is made and checked aside before the first file is put in place, so a failure leaves nothing behind.
+    All files are written aside and checked before the first is put in place, so a failure leaves nothing behind.
 
     Args:
         run: a finished run.
@@ -74,13 +74,13 @@ def export(
         int8: write ``model-int8.onnx`` too.
         latency: measure the speed of student and teacher.
         student: a module to load the weights into, for a student that was handed to the run as a module.
-        data: the images, where they were handed to the run as a data set.
+        data: the images, where they were handed to the run.
         trust: whether models that the run's files name may be imported or fetched.
-        say: told what is done, a line each.
+        say: told the progress, a line at a time.
 
     Raises:
         InputError: the run is unfinished or damaged, its student cannot be built again, an optional package is
-            missing, the folder holds something else, or a file does not answer as PyTorch does.
+            missing, the folder holds other files, or a file's logits differ from PyTorch's.
     """
     check_run("", run.path)
     if trust:
@@ -88,93 +88,93 @@ def export(
     out = run.path / "export" if out is None else Path(out)
     if onnx:
         require_onnx()
-    refuse_foreign(out)
+    refuse_other_files(out)
     with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory(prefix="stillroom-export-") as aside:
-        subject = subject_of(run, student, data)
-        refuse_foreign(out, subject.weights)
-        return _Export(subject, Path(aside), out, say).make(onnx=onnx, int8=int8 and onnx, latency=latency)
+        source = read_source_run(run, student, data)
+        refuse_other_files(out, source.weights)
+        return _Export(source, Path(aside), out, say).make(onnx=onnx, int8=int8 and onnx, latency=latency)
 
 
 class _Export:
-    """One export under way.
+    """One export in progress.
 
     Args:
-        subject: what is exported.
-        made: where files are made.
-        out: where they will go.
-        say: told what is done.
+        source: the run.
+        made: folder for the new files.
+        out: their final folder.
+        say: told the progress.
     """
 
-    def __init__(self, subject: Subject, made: Path, out: Path, say: Callable[[str], None]) -> None:
-        self.subject, self.made, self.out, self.say = subject, made, out, say
+    def __init__(self, source: SourceRun, made: Path, out: Path, say: Callable[[str], None]) -> None:
+        self.source, self.made, self.out, self.say = source, made, out, say
         self.student = made / "student"
         self.student.mkdir()
         self.graph, self.int8 = self.student / "model.onnx", self.student / "model-int8.onnx"
-        self.scores: dict[str, Scores] = {}
-        self.right: dict[str, Tensor] = {}
+        self.scores: dict[str, FormScores] = {}
+        self.correct: dict[str, Tensor] = {}
         self.threads = torch.get_num_threads()
 
     def make(self, *, onnx: bool, int8: bool, latency: bool) -> ExportResult:
-        """Make all files, check them, put them in place."""
-        home = architecture(self.subject)
-        config = describe(self.subject, home)
+        """Write all files, check them, put them in place."""
+        home = architecture(self.source)
+        config = export_config(self.source, home)
         write_text(self.student / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         header = {"stillroom": json.dumps({key: config[key] for key in ("model", "classes", "mean", "std", "input")})}
-        save_weights(self.subject.student, self.student / "model.safetensors", header)
-        logits, labels = predict(self.subject.student, self.subject.validation().epoch(0))
+        save_weights(self.source.student, self.student / "model.safetensors", header)
+        logits, labels = predict(self.source.student, self.source.validation().epoch(0))
         self._score("PyTorch", logits, labels, logits)
         parity = self._write_graph(config, logits, labels) if onnx else None
         calibrated = self._write_int8(logits, labels) if int8 else 0
         speed = self._measure_speed(onnx=onnx, int8=int8) if latency else None
-        right = self.right
+        correct = self.correct
         facts = Facts(
-            subject=self.subject,
+            source=self.source,
             home=home,
             config=config,
             scores=self.scores,
             parity=parity,
             calibrated=calibrated,
-            loss_of_int8=image_difference(right["onnxruntime int8"], right["onnxruntime"]) if int8 else None,
+            loss_of_int8=image_difference(correct["onnxruntime int8"], correct["onnxruntime"]) if int8 else None,
             speed=speed,
             environment=environment(),
         )
         write_card(self.student, facts)
-        files = place(self.student, self.out)
+        files = put_in_place(self.student, self.out)
         for file in files:
             self.say(f"{file.stat().st_size:>12,} bytes  {file}")
         return ExportResult(self.out, files, self.scores, parity, speed.timings if speed else ())
 
     def _score(self, form: str, logits: Tensor, labels: Tensor, reference: Tensor) -> None:
-        self.right[form] = logits.argmax(1) == labels
-        self.scores[form] = scores(logits, labels, reference)
+        self.correct[form] = logits.argmax(1) == labels
+        self.scores[form] = form_scores(logits, labels, reference)
         self.say(f"{form}: top-1 {self.scores[form].top1:.2f} % of {len(labels):,} validation images")
 
     def _write_graph(self, config: dict[str, Any], logits: Tensor, labels: Tensor) -> Parity:
-        subject = self.subject
+        source = self.source
         facts = {key: config[key] for key in ("model", "classes", "mean", "std", "input")}
-        write_graph(subject.student, subject.images(2), self.graph, facts)
+        write_graph(source.student, source.images(2), self.graph, facts)
         session = open_session(self.graph, self.threads)
-        theirs = session_logits(session, subject.validation().epoch(0))
-        parity = compare(logits, theirs)
-        one = session.run([OUTPUT], {INPUT: subject.images(1).numpy()})[0]
-        compare(logits[:1], torch.from_numpy(one))
+        theirs = session_logits(session, source.validation().epoch(0))
+        parity = check_parity(logits, theirs)
+        one = session.run([OUTPUT], {INPUT: source.images(1).numpy()})[0]
+        check_parity(logits[:1], torch.from_numpy(one))
         self.say(
-            f"model.onnx answers as PyTorch on {parity.images:,} images: logits differ by at most "
+            f"model.onnx agrees with PyTorch on {parity.images:,} images: logits differ by at most "
             f"{parity.difference:.1e} ({parity.tolerance:.1e} is allowed)"
         )
         self._score("onnxruntime", theirs, labels, logits)
         return parity
 
     def _write_int8(self, logits: Tensor, labels: Tensor) -> int:
-        calibrated = write_int8(self.graph, self.int8, self.subject.training().epoch(0))
+        calibrated = write_int8(self.graph, self.int8, self.source.training().epoch(0))
         session = open_session(self.int8, self.threads)
-        theirs = session_logits(session, self.subject.validation().epoch(0))
+        theirs = session_logits(session, self.source.validation().epoch(0))
         self._score("onnxruntime int8", theirs, labels, logits)
         return calibrated
 
     def _measure_speed(self, *, onnx: bool, int8: bool) -> Speed:
         graphs = [path for path, wanted in ((self.graph, onnx), (self.int8, int8)) if wanted]
-        speed = measure_speed(self.subject, graphs, self.made, self.threads, self.say)
+        speed = measure_speed(self.source, graphs, self.made, self.threads, self.say)
         record = {**speed.machine, "missing": speed.missing, "results": [asdict(row) for row in speed.timings]}
         write_text(self.student / "latency.json", json.dumps(record, indent=2) + "\n")
         return speed

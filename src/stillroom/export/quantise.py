@@ -1,4 +1,4 @@
-"""A graph in 8-bit integers, calibrated on training images."""
+"""Quantisation of a graph to 8-bit integers, calibrated on training images."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from stillroom.batch import Batch
 from stillroom.errors import InputError, first_line
 from stillroom.export.onnx_session import INPUT, OUTPUT, quiet
 
-CALIBRATION = 512  # images; ranges of activations settle well before
+CALIBRATION = 512  # images, more than the ranges of activations need to settle
 
 
 def write_int8(graph: Path, path: Path, batches: Iterable[Batch], images: int = CALIBRATION) -> int:
     """Quantise weights (a channel each) and activations (a tensor each) to 8 bits, in QDQ form.
 
     Activations are unsigned and weights signed, which onnxruntime computes fastest on x86. Processors without VNNI add
-    two such products in 16 bits; weights keep to 7 bits so that this cannot overflow and the answers are the same
-    everywhere. The logits themselves stay float: in 256 steps, two classes would often be equal.
+    two such products in 16 bits; weights keep to 7 bits so that this cannot overflow and results are the same
+    everywhere. The logits stay float: in 256 steps, two classes would often be equal.
 
     Args:
         graph: the float model.
         path: the int8 model.
-        batches: training images without augmentation, which show the range of every activation.
-        images: how many of them to look at, at most.
+        batches: training images without augmentation, for the range of every activation.
+        images: how many of them to use, at most.
 
     Returns:
-        How many were looked at.
+        How many were used.
 
     Raises:
         InputError: onnxruntime cannot quantise this model.
@@ -41,7 +41,7 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], images: int = 
     try:
         with quiet(), tempfile.TemporaryDirectory() as aside:
             ready = Path(aside) / "ready.onnx"
-            quant_pre_process(graph, ready, skip_symbolic_shape=True)  # folds what can be folded
+            quant_pre_process(graph, ready, skip_symbolic_shape=True)  # folds constants
             quantize_static(
                 ready,
                 path,
@@ -62,7 +62,7 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], images: int = 
 
 
 def _free_logits(path: Path) -> None:
-    """Take out the last quantisation, the one of the graph's output."""
+    """Remove the quantisation of the graph's output."""
     import onnx
 
     model = onnx.load_model(str(path))
@@ -80,7 +80,7 @@ def _free_logits(path: Path) -> None:
 
 
 class _Reader:
-    """Hands out images until there are enough, as onnxruntime asks for them."""
+    """The calibration reader of onnxruntime: batches until there are enough images."""
 
     def __init__(self, batches: Iterable[Batch], images: int) -> None:
         self.seen = 0

@@ -1,4 +1,4 @@
-"""What is exported: the student of a finished run, with its images and its record."""
+"""The source of an export: a finished run with its student, its images and its record."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A finished student and what is known of it.
+class SourceRun:
+    """A finished student with its record.
 
     Attributes:
         run: its run folder.
@@ -30,7 +30,7 @@ class Subject:
         student: on the CPU, in float32 and evaluation mode.
         model: its architecture, as :func:`stillroom.models.build_model` takes it; a class's name for a module that
             was handed in.
-        given: whether the student was handed in as a module, and so cannot be built from its name.
+        given: whether the student was handed in as a module, so that its name does not build it.
         weights: sixteen hexadecimal digits that name its weights.
     """
 
@@ -67,16 +67,16 @@ class Subject:
         return MemoryLoader(data.train, batch_size=size, mean=data.mean, std=data.std, shuffle=True, seed=seed)
 
 
-def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) -> Subject:
-    """Read a run and bring its student back.
+def read_source_run(run: RunFolder, student: nn.Module | None, data: DataSet | None) -> SourceRun:
+    """Read a run and build its student again.
 
     Args:
         run: a finished run.
-        student: the module to load the weights into, for one whose name does not say how to build it.
-        data: the images, where they were handed to the run and not loaded by it.
+        student: the module to load the weights into, where the name does not build it.
+        data: the images, where they were handed to the run.
 
     Raises:
-        InputError: the run is unfinished or damaged, or its student or its images cannot be brought back.
+        InputError: the run is unfinished or damaged, or its student cannot be built or its images cannot be loaded.
     """
     config = run.config()
     if not run.finished:
@@ -92,7 +92,7 @@ def subject_of(run: RunFolder, student: nn.Module | None, data: DataSet | None) 
         found = rewrapped(student, config, len(data.train.classes))
         load_weights(found, run.student)
     found = found.cpu().float().eval().requires_grad_(False)
-    return Subject(run, config, summary, data, found, model, student is not None, fingerprint(found))
+    return SourceRun(run, config, summary, data, found, model, student is not None, fingerprint(found))
 
 
 def architecture_name(run: RunFolder) -> str:
@@ -100,21 +100,21 @@ def architecture_name(run: RunFolder) -> str:
     return followed(str(run.path), run.trust)[0]
 
 
-def teacher_or_reason(subject: Subject) -> tuple[nn.Module | None, str]:
-    """The run's teacher, in float32 and evaluation mode on the CPU, or why there is none to measure."""
-    if not subject.config.get("teacher"):
+def teacher_or_reason(source: SourceRun) -> tuple[nn.Module | None, str]:
+    """The run's teacher, in float32 and evaluation mode on the CPU, or the reason why there is none."""
+    if not source.config.get("teacher"):
         return None, "this run had no teacher"
     try:
-        teacher = teacher_of(subject.run, subject.data)
+        teacher = teacher_of(source.run, source.data)
     except InputError as error:
-        return None, f"the teacher cannot be brought back: {error}"
+        return None, f"the teacher cannot be built again: {error}"
     if teacher is None:
         return None, "this run had no teacher"
     return teacher.cpu().float().eval().requires_grad_(False), ""
 
 
 def _check_name(run: RunFolder, model: str) -> None:
-    """Refuse a module that was handed in as an object, before any image is read."""
+    """Refuse a student that was handed in as a module, before images are loaded."""
     if was_handed_in(model):
         raise InputError(
             f"{run.path}: its student was handed in as a module ({model}), which a name cannot build again; from "
@@ -123,7 +123,7 @@ def _check_name(run: RunFolder, model: str) -> None:
 
 
 def _as_in_the_run(run: RunFolder, config: dict[str, Any], data: DataSet) -> DataSet:
-    """Images handed in, normalised as the run did, if they are of the run's kind."""
+    """The given images, normalised as in the run, if classes and shape fit."""
     shape, classes = list(data.train.images.shape[1:]), list(data.train.classes)
     if classes != config["classes"] or shape != config["image_shape"]:
         raise InputError(

@@ -1,4 +1,4 @@
-"""The speed of a student and its teacher, in PyTorch and in onnxruntime."""
+"""Speed of student and teacher, in PyTorch and in onnxruntime."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.errors import InputError
-from stillroom.export.latency import Contender, Timing, machine, measure
+from stillroom.export.latency import Contender, Timing, machine_record, time_calls
 from stillroom.export.onnx_graph import write_graph
 from stillroom.export.onnx_session import INPUT, OUTPUT, open_session
 from stillroom.export.quantise import write_int8
-from stillroom.export.source_run import Subject, teacher_or_reason
+from stillroom.export.source_run import SourceRun, teacher_or_reason
 from stillroom.models import logits_of
 
 BATCHES = (1, 64)
-CALIBRATION = 64  # images for a teacher's int8 form, of which nothing but the speed is used
+CALIBRATION = 64  # images for a teacher's int8 form, of which only the speed matters
 RUNTIMES = ("onnxruntime", "onnxruntime int8")
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured.
+    """Measured speed.
 
     Attributes:
         timings: a row for each model, runtime and batch size.
-        missing: why the teacher is not among them, or not in every runtime; empty where it is.
-        machine: where.
+        missing: why the teacher is missing, or missing in some runtime; empty where it is not.
+        machine: the record of the machine.
     """
 
     timings: tuple[Timing, ...]
@@ -40,48 +40,50 @@ class Speed:
 
 
 def measure_speed(
-    subject: Subject, graphs: Sequence[Path], aside: Path, threads: int, say: Callable[[str], None]
+    source: SourceRun, graphs: Sequence[Path], aside: Path, threads: int, say: Callable[[str], None]
 ) -> Speed:
     """Measure student and teacher side by side on the CPU.
 
     Args:
-        subject: whose student and teacher.
+        source: the run of student and teacher.
         graphs: the student's ONNX files: none, float, or float and int8.
-        aside: a folder for the teacher's.
+        aside: a folder for the teacher's files.
         threads: of onnxruntime; PyTorch has its own setting.
-        say: told what is done.
+        say: told the progress.
     """
-    there = machine() | {"versions": {name: version(name) for name in ("torch", *(["onnxruntime"] if graphs else []))}}
-    models, files = {"student": subject.student}, {"student": list(graphs)}
-    teacher, missing = teacher_or_reason(subject)
+    there = machine_record() | {
+        "versions": {name: version(name) for name in ("torch", *(["onnxruntime"] if graphs else []))}
+    }
+    models, files = {"student": source.student}, {"student": list(graphs)}
+    teacher, missing = teacher_or_reason(source)
     if teacher is not None:
         models["teacher"] = teacher
-        files["teacher"], missing = _graphs_of(teacher, subject, aside, len(graphs))
+        files["teacher"], missing = _graphs_of(teacher, source, aside, len(graphs))
     if missing:
         say(f"speed: {missing}")
     say(f"measuring the speed of {' and '.join(models)} ...")
     timings: list[Timing] = []
     for batch in BATCHES:
-        images = subject.images(batch)
+        images = source.images(batch)
         calls: dict[Contender, Callable[[], object]] = {}
         for who, model in models.items():
             calls[who, "PyTorch"] = _torch_call(model, images)
             for runtime, file in zip(RUNTIMES, files[who], strict=False):
                 calls[who, runtime] = _session_call(open_session(file, threads), images)
-        timings += measure(calls, batch)
+        timings += time_calls(calls, batch)
     return Speed(tuple(timings), missing, there)
 
 
-def _graphs_of(teacher: nn.Module, subject: Subject, aside: Path, count: int) -> tuple[list[Path], str]:
-    """The teacher in the student's ONNX forms, as many as can be had, and why there are no more."""
+def _graphs_of(teacher: nn.Module, source: SourceRun, aside: Path, count: int) -> tuple[list[Path], str]:
+    """The teacher in the student's ONNX forms, as far as possible, and why some are missing."""
     graph, small = aside / "teacher.onnx", aside / "teacher-int8.onnx"
     made: list[Path] = []
     try:
         if count > 0:
-            write_graph(teacher, subject.images(2), graph, {})
+            write_graph(teacher, source.images(2), graph, {})
             made.append(graph)
         if count > 1:
-            write_int8(graph, small, subject.training().epoch(0), CALIBRATION)
+            write_int8(graph, small, source.training().epoch(0), CALIBRATION)
             made.append(small)
     except InputError as error:
         return made, f"the teacher is missing in some runtimes: {error}"

@@ -96,20 +96,6 @@ def test_of_many_classes_the_most_confused_are_shown_with_eight_partners_each():
     assert {len(partners) for partners in got["partners"]} == {8}
 
 
-def test_the_method_s_own_ldrld_decides_also_inside_a_wrapper():
-    own = ranking_of("0.1*ce + standardized(ldrld(depth=4, temperature=2, erd=false))", C)
-    assert (own.depth, own.temperature, own.own) == (4, 2.0, True)
-    assert float(own.weights[0, 1]) == pytest.approx(1 / 2.5)
-
-
-def test_other_methods_are_held_against_ldrld_as_published():
-    published = ranking_of("dkd", 100)
-    assert (published.depth, published.temperature, published.own) == (7, 4.0, False)
-    assert torch.equal(published.weights, ranking_of("ldrld", 100).weights)
-    assert ranking_of("ce", 3).depth == 3
-    assert not ranking_of("nowhere.to_be_found.Loss", 3).own
-
-
 def test_ldrld_without_pairs_gives_no_pair_a_weight():
     got = related("ldrld(depth=3, pairs=false)")
     assert {weight for row in got["weights"][1] for weight in row} <= {0.0, None}
