@@ -13,7 +13,7 @@ from stillroom.api import run_recipe
 from stillroom.config import make_recipe
 from stillroom.engine.run_folder import RunFolder
 from stillroom.report import summary
-from stillroom.report.aggregate import Cell, Comparison, Pair
+from stillroom.report.aggregate import Comparison, Pair, PlacedRun
 from stillroom.report.metrics import Measures
 from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_set
@@ -89,7 +89,7 @@ def compared(tmp_path, monkeypatch):
                 (run.path / "config.yaml").write_text("{}")
                 (run.path / "inputs.json").write_text("{}")
                 (run.path / "summary.json").write_text(json.dumps({"exported": exported}))
-                cells.append(Cell(run, method, seed))
+                cells.append(PlacedRun(run, method, seed))
                 by_path[run.path] = measures(last, **changes)
         pair = Pair("resnet56", "resnet20", None, tuple(cells), published or {})
         monkeypatch.setattr(summary, "measure", lambda run: by_path[run.path])

@@ -11,7 +11,7 @@ import yaml
 from stillroom.engine.predictions import Predictions
 from stillroom.engine.run_folder import RunFolder
 from stillroom.report import confusions, page, summary, verdict
-from stillroom.report.aggregate import Cell, Comparison, Pair
+from stillroom.report.aggregate import Comparison, Pair, PlacedRun
 from stillroom.report.metrics import Measures
 from stillroom.report.views.class_alignment import align
 from stillroom.report.views.class_relations import relate
@@ -83,7 +83,7 @@ def made_comparison(tmp_path: Path, monkeypatch, classes, methods, seeds=2, pair
             for seed in range(seeds):
                 last = 40.0 + 3 * m + 0.2 * seed + 0.1 * (m * seed % 3)
                 run = made_run(tmp_path / f"pair{p}", f"run-{m}-s{seed}", classes, method, seed, last)
-                cells.append(Cell(run, method, seed))
+                cells.append(PlacedRun(run, method, seed))
         found.append(Pair("big", f"small{p}", None, tuple(cells), published or {}))
     return Comparison("A made-up comparison", tuple(found), methods[0], ("run-9-s0",))
 

@@ -6,19 +6,19 @@ from xml.etree import ElementTree
 import pytest
 
 from stillroom.report.charts import (
+    CostPoint,
     Curve,
-    Point,
     cost_chart,
     gains_chart,
     line_chart,
     pareto_front,
     plane_chart,
-    shortened,
+    short_label,
 )
 
 NAMES = ("_hidden", "$x_1$", "<b>&", "永字八法", "kd")
 CURVES = [Curve(name, place, (1, 2), (1.0, 2.0), (0.5, 1.5), (1.5, 2.5)) for place, name in enumerate(NAMES)]
-POINTS = [Point(name, place, place + 1.0, 50.0 + place) for place, name in enumerate(NAMES)]
+POINTS = [CostPoint(name, place, place + 1.0, 50.0 + place) for place, name in enumerate(NAMES)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_more_methods_than_colours_differ_in_their_dashes():
 
 
 def test_more_methods_than_colours_differ_in_their_markers():
-    twins = [Point(str(place), place, 1.0, 50.0) for place in (1, 11)]
+    twins = [CostPoint(str(place), place, 1.0, 50.0) for place in (1, 11)]
     shapes = {re.findall(r'<path id="[^"]*" d="([^"]*)"', cost_chart([twin], "s"))[-1] for twin in twins}
     assert len(shapes) == 2
 
@@ -83,8 +83,8 @@ def test_many_bands_are_left_out_and_a_long_legend_takes_nothing_from_the_drawin
 
 def test_the_front_holds_what_nothing_beats_in_both():
     cheap, good, dear, bad, tie = (
-        Point("cheap", 1, 1.0, 50.0), Point("good", 2, 2.0, 70.0), Point("dear", 3, 3.0, 70.0),
-        Point("bad", 4, 2.5, 40.0), Point("tie", 5, 1.0, 45.0),
+        CostPoint("cheap", 1, 1.0, 50.0), CostPoint("good", 2, 2.0, 70.0), CostPoint("dear", 3, 3.0, 70.0),
+        CostPoint("bad", 4, 2.5, 40.0), CostPoint("tie", 5, 1.0, 45.0),
     )  # fmt: skip
     assert pareto_front([dear, bad, good, tie, cheap]) == [cheap, good]
 
@@ -97,5 +97,5 @@ def test_points_in_the_plane_are_all_drawn_and_every_second_class_is_hollow():
 
 
 def test_long_names_are_cut_and_say_so():
-    assert shortened("great white shark, man-eater") == "great white shark, man-…"
-    assert shortened("shark") == "shark"
+    assert short_label("great white shark, man-eater") == "great white shark, man-…"
+    assert short_label("shark") == "shark"

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-from stillroom.report.aggregate import Cell, Pair
+from stillroom.report.aggregate import Pair, PlacedRun
 from stillroom.report.provenance import differing_settings, provenance_of
 from tests.report.pages import made_run
 
 
 def pair_of(*runs):
-    cells = tuple(Cell(run, str(run.config()["method"]), int(run.config()["seed"])) for run in runs)
+    cells = tuple(PlacedRun(run, str(run.config()["method"]), int(run.config()["seed"])) for run in runs)
     return Pair("big", "small", None, cells, {})
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stillroom.errors import InputError
-from stillroom.export.exported_model import read_config
+from stillroom.export.exported_model import read_export_config
 from stillroom.files import is_temporary, write_atomically
 
 # In this order: config.json marks the folder as ours; the card, which describes all files, comes last.
@@ -28,7 +28,7 @@ def refuse_other_files(folder: Path, weights: str | None = None) -> None:
         return
     if not folder.is_dir():
         raise InputError(f"out={folder} is a file; give a folder")
-    config = read_config(folder)
+    config = read_export_config(folder)
     if config is None:
         others = [entry.name for entry in folder.iterdir() if not is_temporary(entry.name)]
         if others:
@@ -43,7 +43,7 @@ def refuse_other_files(folder: Path, weights: str | None = None) -> None:
         )
 
 
-def put_in_place(made: Path, folder: Path) -> tuple[Path, ...]:
+def install_files(made: Path, folder: Path) -> tuple[Path, ...]:
     """Move finished files to their folder, each in one step; other files of an earlier export are removed.
 
     Where the folder is new and something fails, nothing stays.
@@ -58,7 +58,7 @@ def put_in_place(made: Path, folder: Path) -> tuple[Path, ...]:
     Raises:
         InputError: they cannot be written, as on a full disk.
     """
-    new = read_config(folder) is None if folder.exists() else True
+    new = read_export_config(folder) is None if folder.exists() else True
     existed = folder.exists()
     names = [name for name in NAMES if (made / name).exists()]
     try:

@@ -34,7 +34,7 @@ class Architecture(NamedTuple):
     arguments: dict[str, Any] | None
 
 
-def architecture(source: SourceRun) -> Architecture:
+def architecture_of(source: SourceRun) -> Architecture:
     """Find the library that can build the student alone."""
     library, colon, name = source.model.partition(":")
     if source.given:
@@ -95,7 +95,7 @@ def load(
         InputError: the folder holds no export, or its student cannot be built.
     """
     folder = Path(folder)
-    config = read_config(folder)
+    config = read_export_config(folder)
     if config is None:
         raise InputError(f"{folder} holds no export: give the folder that stillroom export wrote")
     if model is None and config["library"] == "module":
@@ -118,7 +118,7 @@ def load(
     return model.eval(), config
 
 
-def read_config(folder: Path) -> dict[str, Any] | None:
+def read_export_config(folder: Path) -> dict[str, Any] | None:
     """The ``config.json`` of an export; None where there is none of ours.
 
     Raises:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, environment
 from stillroom.export.export_config import export_config
-from stillroom.export.export_folder import put_in_place, refuse_other_files
-from stillroom.export.exported_model import architecture
+from stillroom.export.export_folder import install_files, refuse_other_files
+from stillroom.export.exported_model import architecture_of
 from stillroom.export.form_scores import FormScores, form_scores
 from stillroom.export.latency import Timing
 from stillroom.export.model_card import Facts, write_card
@@ -116,7 +116,7 @@ class _Export:
 
     def make(self, *, onnx: bool, int8: bool, latency: bool) -> ExportResult:
         """Write all files, check them, put them in place."""
-        home = architecture(self.source)
+        home = architecture_of(self.source)
         config = export_config(self.source, home)
         write_text(self.student / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         header = {"stillroom": json.dumps({key: config[key] for key in ("model", "classes", "mean", "std", "input")})}
@@ -139,7 +139,7 @@ class _Export:
             environment=environment(),
         )
         write_card(self.student, facts)
-        files = put_in_place(self.student, self.out)
+        files = install_files(self.student, self.out)
         for file in files:
             self.say(f"{file.stat().st_size:>12,} bytes  {file}")
         return ExportResult(self.out, files, self.scores, parity, speed.timings if speed else ())

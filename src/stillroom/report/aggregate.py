@@ -19,7 +19,7 @@ ALIKE = ("classes", "train_images", "val_images", "image_shape", "epochs")
 
 
 @dataclass(frozen=True)
-class Cell:
+class PlacedRun:
     """One finished run and its place in a comparison.
 
     Attributes:
@@ -49,7 +49,7 @@ class Pair:
     teacher: str
     student: str
     teacher_run: RunFolder | None
-    cells: tuple[Cell, ...]
+    cells: tuple[PlacedRun, ...]
     published: dict[str, float]
     left_out: tuple[LeftOut, ...] = ()
 
@@ -63,7 +63,7 @@ class Pair:
         """The labels of the methods, in order."""
         return tuple(dict.fromkeys(cell.method for cell in self.cells))
 
-    def runs(self, method: str) -> tuple[Cell, ...]:
+    def runs(self, method: str) -> tuple[PlacedRun, ...]:
         """The runs of a method, by seed; none for an unknown one."""
         return tuple(sorted((cell for cell in self.cells if cell.method == method), key=lambda cell: cell.seed))
 
@@ -222,7 +222,7 @@ def _pair(teacher: str, student: str, runs: Sequence[FoundRun], left_out: Sequen
         teacher=teacher,
         student=student,
         teacher_run=teacher_run if teacher_run is not None and teacher_run.finished else None,
-        cells=tuple(Cell(run.run, run.method, run.seed) for run in ordered),
+        cells=tuple(PlacedRun(run.run, run.method, run.seed) for run in ordered),
         published=published_accuracies(runs),
         left_out=tuple(left_out),
     )

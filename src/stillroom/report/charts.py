@@ -58,7 +58,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Point:
+class CostPoint:
     """Cost and accuracy of one method.
 
     Attributes:
@@ -99,7 +99,7 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
     return _svg(out)
 
 
-def cost_chart(points: Sequence[Point], label: str, *, logarithmic: bool = False) -> str:
+def cost_chart(points: Sequence[CostPoint], label: str, *, logarithmic: bool = False) -> str:
     """Draw accuracy against cost, with a line through the points of the Pareto front."""
     from matplotlib.ticker import LogLocator, NullLocator
 
@@ -121,9 +121,9 @@ def cost_chart(points: Sequence[Point], label: str, *, logarithmic: bool = False
     return _svg(out)
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
+def pareto_front(points: Sequence[CostPoint]) -> list[CostPoint]:
     """The Pareto front, cheapest first: points for which no cheaper or equal one is as accurate."""
-    found: list[Point] = []
+    found: list[CostPoint] = []
     for point in sorted(points, key=lambda p: (p.cost, -p.accuracy)):
         if not found or point.accuracy > found[-1].accuracy:
             found.append(point)
@@ -141,7 +141,7 @@ def gains_chart(gains: Sequence[tuple[str, float]], reach: float) -> str:
         values = [value for _, value in gains]
         places = range(len(gains))
         axes.barh(places, values, height=0.72, color=[GOOD if value > 0 else BAD for value in values])
-        axes.set_yticks(places, [shortened(name) for name, _ in gains], fontsize=9)
+        axes.set_yticks(places, [short_label(name) for name, _ in gains], fontsize=9)
         axes.invert_yaxis()
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_xlim(-1.45 * reach, 1.45 * reach)  # room for the numbers
@@ -180,7 +180,7 @@ def plane_chart(points: Sequence[tuple[float, float]], labels: Sequence[int]) ->
     return f'<svg viewBox="{corner} {side:.0f} {side:.0f}">{"".join(paths)}</svg>'
 
 
-def shortened(name: str, longest: int = LONGEST_NAME) -> str:
+def short_label(name: str, longest: int = LONGEST_NAME) -> str:
     """A name that fits beside a chart."""
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
@@ -222,16 +222,16 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.Stri
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    return max(1, min(len(names), 60 // (max((len(shortened(name)) for name in names), default=1) + 6)))
+    return max(1, min(len(names), 60 // (max((len(short_label(name)) for name in names), default=1) + 6)))
 
 
-def _legend_height(shown: Sequence[Curve | Point]) -> float:
+def _legend_height(shown: Sequence[Curve | CostPoint]) -> float:
     """The height of the legend in inches, which is added to the figure."""
     return 0.2 * math.ceil(len(shown) / _legend_columns([one.name for one in shown]))
 
 
 def _legend(figure: Figure, lines: Mapping[str, Line2D]) -> None:
-    names = [shortened(name) for name in lines]
+    names = [short_label(name) for name in lines]
     columns = _legend_columns(names)
     legend = figure.legend(
         lines.values(), ["-"] * len(names), loc="outside lower center", ncols=columns, frameon=False, fontsize=9,

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from stillroom.engine.run_folder import RunFolder
 from stillroom.formatting import duration
-from stillroom.report.charts import Curve, Point, cost_chart, gains_chart, has_bands, line_chart, pareto_front
+from stillroom.report.charts import CostPoint, Curve, cost_chart, gains_chart, has_bands, line_chart, pareto_front
 from stillroom.report.page_tables import short_count
 from stillroom.report.runs_table import signed
 from stillroom.report.summary import PairSummary
@@ -83,15 +83,15 @@ def cost_charts(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
     seconds = {method.method: fmean(one.seconds for one in method.measures) for method in summary.methods}
     size, unit = next((size, unit) for least, size, unit in UNITS if max(seconds.values()) >= least)
     times = [
-        Point(one.method, places[one.method], seconds[one.method] / size, one.last_mean) for one in summary.methods
+        CostPoint(one.method, places[one.method], seconds[one.method] / size, one.last_mean) for one in summary.methods
     ]
     macs = [
-        Point(one.method, places[one.method], one.measures[0].macs / 1e6, one.last_mean)
+        CostPoint(one.method, places[one.method], one.measures[0].macs / 1e6, one.last_mean)
         for one in summary.methods
         if one.measures[0].macs is not None
     ]
     if summary.teacher is not None and summary.teacher.macs is not None:
-        macs.insert(0, Point("teacher", 0, summary.teacher.macs / 1e6, summary.teacher.accuracy))
+        macs.insert(0, CostPoint("teacher", 0, summary.teacher.macs / 1e6, summary.teacher.accuracy))
     smallest = summary.methods[0].measures[0]
     sizes = f"The student has {short_count(smallest.parameters)} parameters"
     if summary.teacher is not None:
@@ -107,7 +107,7 @@ def cost_charts(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
     return drawn
 
 
-def _cost(points: Sequence[Point], label: str, caption: str, *, logarithmic: bool = False) -> Chart:
+def _cost(points: Sequence[CostPoint], label: str, caption: str, *, logarithmic: bool = False) -> Chart:
     best = ", ".join(point.name for point in pareto_front(points))
     caption += f". Dotted line, the Pareto front: {best}."
     each = "; ".join(f"{point.name} {point.cost:.3g} and {point.accuracy:.1f} %" for point in points)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stillroom.formatting import counted, duration, size_in_words
-from stillroom.report.charts import shortened
+from stillroom.report.charts import short_label
 from stillroom.report.metrics import Measures, TeacherMeasures
 from stillroom.report.runs_table import short_nats, signed
 from stillroom.report.statistics import Difference
@@ -64,7 +64,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row.
 
     Attributes:
@@ -90,7 +90,7 @@ class PageTable:
 
     caption: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
 
 def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
@@ -112,7 +112,7 @@ def _table(caption: str, columns: Sequence[Column], lines: Sequence[Line], refer
     rows = []
     for place, line in enumerate(lines):
         role = "teacher" if line.method is None else "reference" * (line.name == reference)
-        rows.append(Row(line.name, role, tuple(entries[column.head][place] for column in known)))
+        rows.append(TableRow(line.name, role, tuple(entries[column.head][place] for column in known)))
     return PageTable(caption, known, tuple(rows))
 
 
@@ -121,7 +121,7 @@ def _results(reference: str) -> tuple[Column, ...]:
         Column("last %", "accuracy after the last epoch, mean ± standard deviation over seeds", _last),
         Column("verdict", "from the adjusted p, at significance level 0.05", _verdict(reference)),
         Column(
-            f"points over {shortened(reference)}",
+            f"points over {short_label(reference)}",
             "difference of the last epoch over common seeds, with its 95 % interval",
             _of_difference(_points),
         ),

@@ -10,7 +10,7 @@ from stillroom.engine.predictions import predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.extras import require
-from stillroom.report.aggregate import Cell, Comparison, Pair
+from stillroom.report.aggregate import Comparison, Pair, PlacedRun
 from stillroom.report.metrics import Measures, TeacherMeasures, measure, measure_teacher
 from stillroom.report.statistics import Difference, adjusted, image_difference, paired_difference
 from stillroom.report.usable_runs import LeftOut, accuracy_of
@@ -168,7 +168,7 @@ def _difference(pair: Pair, method: str, reference: str, measures: dict[str, dic
     return image_difference(predictions_of(ours.run).correct, predictions_of(theirs.run).correct)
 
 
-def _of_common_seed(pair: Pair, method: str, reference: str) -> tuple[Cell, Cell]:
+def _of_common_seed(pair: Pair, method: str, reference: str) -> tuple[PlacedRun, PlacedRun]:
     theirs = {cell.seed: cell for cell in pair.runs(reference)}
     return next((cell, theirs[cell.seed]) for cell in pair.runs(method) if cell.seed in theirs)
 

@@ -12,7 +12,7 @@ from stillroom.data.augment import Augment
 from stillroom.data.dataset import DataSet
 from stillroom.data.image_set import ImageSet
 from stillroom.engine.predictions import Predictions
-from stillroom.report.aggregate import Cell, Pair
+from stillroom.report.aggregate import Pair, PlacedRun
 from stillroom.report.views import view_models
 from stillroom.trust import NOTHING, Trust
 
@@ -74,7 +74,7 @@ def made_pair(monkeypatch, methods, logits, teacher=None, models=None, teacher_m
     taught = None if teacher is None else Predictions(teacher, data.val.labels, data.val.ids)
     monkeypatch.setattr(view_models, "teacher_predictions_of", lambda run: taught)
     monkeypatch.setattr(view_models, "teacher_of", lambda run, data: teacher_model)
-    cells = tuple(Cell(MadeRun(label, text), label, 0) for label, text in methods.items())
+    cells = tuple(PlacedRun(MadeRun(label, text), label, 0) for label, text in methods.items())
     return Pair("t", "s", None, cells, {})
 
 
