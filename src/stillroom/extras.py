@@ -11,7 +11,7 @@ from stillroom.errors import InputError
 PACKAGES = {
     "report": ("captum", "jinja2", "joblib", "matplotlib", "pebble", "scipy", "sklearn", "tabulate", "threadpoolctl",
                "torchmetrics"),
-    "export": ("jinja2", "onnx", "onnxruntime", "onnxscript", "torchmetrics"),
+    "export": ("jinja2", "onnx", "onnxruntime", "onnxscript", "scipy", "torchmetrics"),
     "ray": ("ray",),
     "numba": ("numba",),
 }  # fmt: skip

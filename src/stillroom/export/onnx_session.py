@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,22 @@ from torch import Tensor
 
 from stillroom.batch import Batch
 from stillroom.errors import InputError, first_line
+from stillroom.extras import require
 
-NEEDED = ("onnx", "onnxruntime", "onnxscript")
+NEEDED = ("onnx", "onnxruntime", "onnxscript", "scipy")
 INPUT, OUTPUT = "images", "logits"
 
 
 def require_onnx() -> None:
-    """Refuse to begin without the packages of the optional extra.
+    """Refuse to begin without the packages that ONNX needs.
 
     Raises:
-        InputError: naming those that are missing, and the extra.
+        InputError: naming those that are missing, and the command that installs them.
     """
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"onnx=True: {', '.join(missing)} is not installed; pip install 'stillroom[export]', or give onnx=False "
-            "(--no_onnx) for the PyTorch files alone"
-        )
+    try:
+        require("onnx=True", "export", NEEDED)
+    except InputError as error:
+        raise InputError(f"{error}, or give onnx=False (--no_onnx) for the PyTorch files alone") from None
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from stillroom.export.onnx_session import INPUT, OUTPUT, open_session, require_o
 from stillroom.export.quantise import write_int8
 from stillroom.export.source_run import SourceRun, read_source_run
 from stillroom.export.speed import Speed, measure_speed
+from stillroom.extras import require
 from stillroom.files import write_text
 from stillroom.models import save_weights
 from stillroom.models.predict import predict
@@ -86,6 +87,7 @@ def export(
     if trust:
         run = replace(run, trust=replace(run.trust, files=True))
     out = run.path / "export" if out is None else Path(out)
+    require("an export", "export", ("jinja2", "torchmetrics"))
     if onnx:
         require_onnx()
     refuse_other_files(out)
