@@ -13,7 +13,7 @@ from stillroom.report.charts import (
     line_chart,
     pareto_front,
     plane_chart,
-    short_label,
+    shortened,
 )
 
 NAMES = ("_hidden", "$x_1$", "<b>&", "永字八法", "kd")
@@ -97,5 +97,5 @@ def test_points_in_the_plane_are_all_drawn_and_every_second_class_is_hollow():
 
 
 def test_long_names_are_cut_and_say_so():
-    assert short_label("great white shark, man-eater") == "great white shark, man-…"
-    assert short_label("shark") == "shark"
+    assert shortened("great white shark, man-eater") == "great white shark, man-…"
+    assert shortened("shark") == "shark"

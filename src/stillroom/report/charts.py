@@ -141,7 +141,7 @@ def gains_chart(gains: Sequence[tuple[str, float]], reach: float) -> str:
         values = [value for _, value in gains]
         places = range(len(gains))
         axes.barh(places, values, height=0.72, color=[GOOD if value > 0 else BAD for value in values])
-        axes.set_yticks(places, [short_label(name) for name, _ in gains], fontsize=9)
+        axes.set_yticks(places, [shortened(name) for name, _ in gains], fontsize=9)
         axes.invert_yaxis()
         axes.axvline(0, color=INK, linewidth=1)
         axes.set_xlim(-1.45 * reach, 1.45 * reach)  # room for the numbers
@@ -180,7 +180,7 @@ def plane_chart(points: Sequence[tuple[float, float]], labels: Sequence[int]) ->
     return f'<svg viewBox="{corner} {side:.0f} {side:.0f}">{"".join(paths)}</svg>'
 
 
-def short_label(name: str, longest: int = LONGEST_NAME) -> str:
+def shortened(name: str, longest: int = LONGEST_NAME) -> str:
     """A name that fits beside a chart."""
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
@@ -222,7 +222,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.Stri
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    return max(1, min(len(names), 60 // (max((len(short_label(name)) for name in names), default=1) + 6)))
+    return max(1, min(len(names), 60 // (max((len(shortened(name)) for name in names), default=1) + 6)))
 
 
 def _legend_height(shown: Sequence[Curve | CostPoint]) -> float:
@@ -231,7 +231,7 @@ def _legend_height(shown: Sequence[Curve | CostPoint]) -> float:
 
 
 def _legend(figure: Figure, lines: Mapping[str, Line2D]) -> None:
-    names = [short_label(name) for name in lines]
+    names = [shortened(name) for name in lines]
     columns = _legend_columns(names)
     legend = figure.legend(
         lines.values(), ["-"] * len(names), loc="outside lower center", ncols=columns, frameon=False, fontsize=9,

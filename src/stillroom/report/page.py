@@ -13,7 +13,7 @@ from stillroom.errors import InputError
 from stillroom.extras import require
 from stillroom.files import write_text
 from stillroom.report.aggregate import Comparison, Pair
-from stillroom.report.charts import plane_chart, short_label
+from stillroom.report.charts import plane_chart, shortened
 from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.page_charts import Chart, accuracy_curves, cost_charts, gain_charts
@@ -124,7 +124,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "allow_nan": False}
-    environment.filters |= {"percent": _percent, "signed": signed, "shortened": short_label, "plane": plane_chart}
+    environment.filters |= {"percent": _percent, "signed": signed, "shortened": shortened, "plane": plane_chart}
     return environment.get_template("page.html")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stillroom.formatting import counted, duration, size_in_words
-from stillroom.report.charts import short_label
+from stillroom.report.charts import shortened
 from stillroom.report.metrics import Measures, TeacherMeasures
 from stillroom.report.runs_table import short_nats, signed
 from stillroom.report.statistics import Difference
@@ -121,7 +121,7 @@ def _results(reference: str) -> tuple[Column, ...]:
         Column("last %", "accuracy after the last epoch, mean ± standard deviation over seeds", _last),
         Column("verdict", "from the adjusted p, at significance level 0.05", _verdict(reference)),
         Column(
-            f"points over {short_label(reference)}",
+            f"points over {shortened(reference)}",
             "difference of the last epoch over common seeds, with its 95 % interval",
             _of_difference(_points),
         ),
