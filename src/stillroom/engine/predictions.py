@@ -19,7 +19,7 @@ from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
 from stillroom.errors import InputError
-from stillroom.files import remove_half_written, unwritten, write_atomically
+from stillroom.files import remove_temporary_files, write_atomically, write_failure
 from stillroom.models.weight_files import read_safetensors
 from stillroom.reading import UnreadableError
 from stillroom.runtime.distributed import Group
@@ -66,7 +66,7 @@ def keep_predictions(job: Job, logits: Tensor) -> None:
         if job.machine.first:
             _write(path, job.data.val, found)
     except OSError as error:
-        raise unwritten(path, error, found.nbytes + 16 * len(found)) from error
+        raise write_failure(path, error, found.nbytes + 16 * len(found)) from error
 
 
 def keep_teacher_predictions(job: Job, logits: Tensor) -> None:
@@ -79,7 +79,7 @@ def keep_teacher_predictions(job: Job, logits: Tensor) -> None:
     found = _of_all_processes(job, logits)
     path = _teacher_path(job.run)
     if job.machine.first and path is not None and _read_teacher(job.run, path) is None:
-        remove_half_written(path.parent.glob(".teacher-*"))
+        remove_temporary_files(path.parent.glob(".teacher-*"))
         with suppress(OSError):  # without the file a report lacks some numbers; no reason to end a run
             _write(path, job.data.val, found)
 
