@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
+import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from stillroom.models import build_model
 from stillroom.models.macs import count_macs
@@ -22,3 +27,19 @@ def test_counting_leaves_a_model_as_it_was():
     assert count_macs(model.train(), torch.ones(2, 3, 4, 4)) == 2 * 16 * 3 * 2
     assert model.training
     assert model[1].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize("name", ["resnet20", "timm:test_vit", "torchvision:shufflenet_v2_x0_5"])
+def test_counts_are_those_of_torchs_own_counter(name):
+    model, images = build_model(name, num_classes=4, image_size=32).eval(), torch.zeros(1, 3, 32, 32)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(images)
+    assert count_macs(model, images) == counter.get_total_flops() // 2
+
+
+def test_counting_does_not_import_torchs_compiler():
+    code = (
+        "import sys, torch; from stillroom.models.macs import count_macs; "
+        "count_macs(torch.nn.Linear(2, 2), torch.zeros(1, 2)); assert 'torch._dynamo' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
