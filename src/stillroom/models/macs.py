@@ -22,7 +22,7 @@ def count_macs(model: nn.Module, images: Tensor) -> int:
     Returns:
         The operations for all B images together.
     """
-    counter = _FlopCounter()
+    counter = _FlopCounter()  # type: ignore[no-untyped-call]
     with evaluating(model), torch.no_grad(), counter:
         model(images)
     return counter.total // 2  # torch counts a multiplication and an addition as two
