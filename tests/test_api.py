@@ -124,11 +124,11 @@ def test_wrong_settings_are_refused(tmp_path, tiny_data):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"model": torch.nn.Linear}, "is a class: give what it makes, Linear"),
+        ({"model": torch.nn.Linear}, "is a class: give an instance, Linear"),
         ({"model": 3}, "model=3: give a name, a run folder, or a torch.nn.Module"),
         ({"data": [1, 2]}, "data=list: give a name, a folder, or a stillroom.data.DataSet"),
         ({"epochs": "3"}, "epochs='3': give a whole number"),
-        ({"pretrained": True}, "the model was handed in as a module and has its weights; leave pretrained out"),
+        ({"pretrained": True}, "the model was passed as a module and has its weights; leave pretrained out"),
         ({"pretrained": True, "model": "timm:resnet18", "checkpoint": __file__}, "both name weights; give one"),
         ({"checkpoint": "none.pt"}, "checkpoint=none.pt: there is no such file"),
     ],

@@ -58,7 +58,7 @@ def test_the_same_command_again_trains_nothing(photos, trained, capsys):
     assert main(arguments) == 0
     capsys.readouterr()
     assert main(arguments) == 0
-    assert "finished already" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
 
 
 def test_a_recipe_file_is_read_and_flags_win(photos, tmp_path):
@@ -93,7 +93,7 @@ def test_settings_of_a_teacher_are_not_used_without_one_and_that_is_said(photos,
 def test_the_config_of_a_run_is_a_recipe(photos, trained, capsys):
     arguments = ["train", "--config", str(trained / "config.yaml")]
     assert main(arguments) == 0
-    assert "finished already" in capsys.readouterr().err
+    assert "already finished" in capsys.readouterr().err
     assert main([*arguments, "--name", "again", "--seed", "1"]) == 0
     assert RunFolder(trained.parent / "again").config()["seed"] == 1
 
@@ -158,9 +158,9 @@ def test_wrong_input_is_one_line_on_stderr_and_status_2(arguments, says, capsys)
         ("distill --teacher runs/big_teacher --student resnet8", "teacher=runs/big_teacher: there is no such run "
          "folder; did you mean runs/big-teacher?"),
         ("distill --teacher run/big-teacher --student resnet8", "did you mean runs/big-teacher?"),
-        ("distill --teacher big-teacher --student resnet8", "teacher=big-teacher: no model is called so; did you mean "
-         "runs/big-teacher?"),
-        ("distill --teacher photos/red --student resnet8", "photos/red: this folder is no run, it holds no"),
+        ("distill --teacher big-teacher --student resnet8", "teacher=big-teacher: there is no model of that name; "
+         "did you mean runs/big-teacher?"),
+        ("distill --teacher photos/red --student resnet8", "photos/red: this folder is not a run, it has no"),
         ("distill --teacher far/away --student resnet8", "there is no such run folder; far does not exist either"),
         ("distill --teacher runs/big-teacher --student runs/none", "student=runs/none: there is no such run folder; "
          "runs holds big-teacher, half"),

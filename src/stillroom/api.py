@@ -1,4 +1,4 @@
-"""Train, distil and evaluate from Python: the door that the command line uses too."""
+"""The Python interface: train, distil and evaluate. The command line calls it too."""
 
 from __future__ import annotations
 
@@ -23,13 +23,11 @@ from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
 from stillroom.models.predict import predict
 from stillroom.models.student_wrapper import remove_wrapper_hooks
-from stillroom.prepare.auto_settings import as_begun
-from stillroom.prepare.fitting import Inputs
-from stillroom.prepare.leak_check import evaluation_notes
-from stillroom.prepare.load_dataset import as_asked, load_dataset, with_image_size
+from stillroom.prepare.load_dataset import load_dataset, with_image_size, with_options
+from stillroom.prepare.name_checks import check_source, require_weights
 from stillroom.prepare.prepare import prepare
-from stillroom.prepare.python_inputs import refuse_lazy, refuse_loading
-from stillroom.prepare.weight_sources import check_source, require_weights
+from stillroom.prepare.python_inputs import Inputs, refuse_lazy, refuse_loading
+from stillroom.prepare.start_notes import evaluation_notes
 from stillroom.resolve import build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
@@ -41,10 +39,10 @@ DataLike = str | os.PathLike[str] | DataSet
 
 
 class Result(NamedTuple):
-    """What a run gives back.
+    """The result of a run.
 
     Attributes:
-        student: the trained model in evaluation mode; one that was handed in is on the device it came on.
+        student: the trained model in evaluation mode; a module passed from Python is back on its device.
         record: its run folder: ``record.summary()``, ``record.epochs()``, ``record.config()``, ``record.path``.
     """
 
@@ -56,11 +54,11 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, trust: bo
     """Train a classifier on labels.
 
     Args:
-        model: a name (see ``stillroom list models``), a run folder, or a module; a module is trained in place, and
-            nothing but its weights changes.
+        model: a name (see ``stillroom list models``), a run folder, or a module. A module is trained in place; only
+            its weights and buffers change.
         data: a name (see ``stillroom list data``), a folder, or a loaded :class:`stillroom.data.DataSet`.
         progress: show progress on stderr.
-        trust: whether models that the files of run folders name may be imported or fetched too.
+        trust: whether models named by the files of run folders may be imported or downloaded.
         **settings: any setting of ``stillroom train --help``, for example ``epochs=30, lr=0.1``.
 
     Returns:
@@ -89,13 +87,14 @@ def distill(
     """Distil a teacher into a student.
 
     Args:
-        teacher: a run folder, a name, or a trained module; it leaves as it came, unless ``shard_teacher`` spreads it.
+        teacher: a run folder, a name, or a trained module; a module is left unchanged unless ``shard_teacher``
+            distributes it.
         student: a name, a run folder, or a module that is trained in place.
         data: a name, a folder, or a loaded :class:`stillroom.data.DataSet`.
         method: text such as ``"0.1*ce + 0.9*kd(temperature=4)"``, a :class:`stillroom.methods.Method`, or one loss
             module, which is added to the cross-entropy with weight 1.
         progress: show progress on stderr.
-        trust: whether models that the files of run folders name may be imported or fetched too.
+        trust: whether models named by the files of run folders may be imported or downloaded.
         **settings: any setting of ``stillroom distill --help``, for example ``epochs=30, lr=0.1``.
 
     Returns:
@@ -137,12 +136,12 @@ def evaluate(
         model: a run folder, a name, or a module.
         data: a name, a folder, or a loaded :class:`stillroom.data.DataSet`.
         checkpoint: weights for the model; with a run folder, in place of the run's.
-        pretrained: use the published weights of a timm or torchvision model; refused with any other.
+        pretrained: use the published weights of a timm or torchvision model; an error for other models.
         batch_size: images a step.
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 or auto.
-        trust: whether a model that the files of a run folder name may be imported or fetched.
-        say: told what is good to know, such as validation images that the model was trained on.
+        trust: whether a model named by the files of a run folder may be imported or downloaded.
+        say: receives notes, such as validation images that the model was trained on.
         **options: settings of the data, as in ``stillroom evaluate --help``.
 
     Raises:
@@ -157,7 +156,7 @@ def evaluate(
     check_source("model", given, checkpoint, pretrained)
     require_weights("model", given, checkpoint, pretrained)
     dataset = data if isinstance(data, DataSet) else load_dataset(chosen)
-    dataset = as_asked(dataset, chosen, name)
+    dataset = with_options(dataset, chosen, name)
     network = build("model", given, dataset, checkpoint, pretrained, permit([name], files=trust))
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
@@ -170,32 +169,29 @@ def evaluate(
 
 
 def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None) -> Result:
-    """Check everything, build everything, run the loop; or come back to a run that is done or was stopped.
+    """Prepare a run and train it; continue a stopped run, or return the record of a finished one.
 
     Args:
         recipe: from :func:`stillroom.config.make_recipe`.
-        reporter: told about the progress.
-        inputs: objects used instead of the recipe's names, and what is permitted for these; without it nothing that
-            a name stands for is imported or fetched.
+        reporter: shows the progress.
+        inputs: objects used instead of the recipe's names, and which names are trusted. Without it, no name is
+            imported or downloaded.
 
     Raises:
         InputError: for anything that cannot work, before training begins.
     """
     inputs = inputs or Inputs()
-    if inputs.data is None:
-        recipe = with_image_size(recipe)
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     if not machine.first:
         reporter = Silent()
-    machine = as_begun(recipe, machine, reporter)
-    sharded = machine.world_size > 1 and recipe.run.shard_teacher  # it stays as it is then
-    # The caller's random numbers and models are not ours to change.
+    sharded = machine.world_size > 1 and recipe.run.shard_teacher  # its parameters stay distributed
+    # The caller's random state and models are restored afterwards.
     with torch.random.fork_rng(), borrowed(inputs.student, None if sharded else inputs.teacher):
         job = _run(recipe, reporter, inputs, machine)
         if inputs.student is not None:
             remove_wrapper_hooks(job.student)
     for parameter in () if inputs.student is None else inputs.student.parameters():
-        job.student.to(parameter.device)  # what was built around it, too
+        job.student.to(parameter.device)  # and the wrapper around it
         break
     return Result(job.student.eval(), job.run)
 
@@ -204,10 +200,10 @@ def _run(recipe: Recipe, reporter: Reporter, inputs: Inputs, machine: Machine) -
     with processes_joined(machine):
         job = prepare(recipe, inputs, reporter, machine)
         if job.run.complete or (job.run.finished and not job.run.last.exists()):
-            reporter.say(f"{job.run.path} is finished already; its record is used")
+            reporter.say(f"{job.run.path} is already finished; its record is returned")
             if machine.first:
                 with suppress(InUse), job.run.held():
-                    pass  # removes what a kill behind the summary left: the lock's file, half-written ones
+                    pass  # removes the lock and temporary files that a kill after the summary left
             load_weights(job.student, job.run.student)
         else:
             with job.run.held() if machine.first else nullcontext():
@@ -230,7 +226,7 @@ def _name(role: str, model: ModelLike) -> str:
     if isinstance(model, nn.Module):
         return f"{type(model).__module__}.{type(model).__qualname__}"
     if isinstance(model, type):
-        raise InputError(f"{role}={model!r} is a class: give what it makes, {model.__name__}(...)")
+        raise InputError(f"{role}={model!r} is a class: give an instance, {model.__name__}(...)")
     if not isinstance(model, str | os.PathLike):
         raise InputError(f"{role}={model!r}: give a name, a run folder, or a torch.nn.Module")
     return os.fspath(model)

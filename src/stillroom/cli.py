@@ -125,7 +125,7 @@ def _distill(asked: Arguments) -> int:
 def _run(command: Any, asked: Arguments, trust: Trust) -> int:
     recipe = make_recipe(command, asked.values)
     from stillroom.api import run_recipe
-    from stillroom.prepare.fitting import Inputs
+    from stillroom.prepare.python_inputs import Inputs
     from stillroom.report.runs_table import summary_table
     from stillroom.runtime.reporters import make_reporter
 

@@ -14,7 +14,7 @@ from stillroom.config import make_recipe
 from stillroom.data import DataSet, load_data
 from stillroom.files import write_atomically
 from stillroom.formatting import duration
-from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.report.aggregate import read_comparison
 from stillroom.report.comparison_file import write_description
 from stillroom.report.own_files import PAGE, refuse_foreign

@@ -14,8 +14,8 @@ from stillroom.data import DataSet
 from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.prepare.load_dataset import as_asked, load_dataset
-from stillroom.prepare.run_identity import contents
+from stillroom.prepare.load_dataset import load_dataset, with_options
+from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.resolve import build, fingerprint, is_run
 
 
@@ -30,7 +30,7 @@ def dataset_of(run: RunFolder) -> DataSet:
     asked = DataOptions(**known)
     loaded_as = DataOptions(**{name: value for name, value in known.items() if name not in VIEW})
     loaded, fingerprints = _loaded(loaded_as)
-    data = as_asked(loaded, asked, "")
+    data = with_options(loaded, asked, "")
     found = {
         "classes": list(data.train.classes), "image_shape": list(data.train.images.shape[1:]),
         "train_images": len(data.train), "val_images": len(data.val),
@@ -67,7 +67,7 @@ def named_set_of(run: RunFolder) -> DataSet | None:
 def _loaded(options: DataOptions) -> tuple[DataSet, dict[str, str]]:
     """Images and their fingerprints."""
     data = load_dataset(options)
-    return data, contents(data)
+    return data, data_fingerprints(data)
 
 
 def student_of(run: RunFolder, data: DataSet) -> nn.Module:

@@ -19,7 +19,7 @@ from stillroom import restore
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import Augment, DataSet
-from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Silent
 from stillroom.teachers import bank
 from tests.conftest import tiny_set

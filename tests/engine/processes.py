@@ -16,7 +16,7 @@ from stillroom.api import run_recipe
 from stillroom.config import make_recipe
 from stillroom.data import Augment, DataSet
 from stillroom.errors import InputError, Stopped
-from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.device import make_machine, processes_joined
 from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_set

@@ -23,7 +23,7 @@ from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.methods import Method, Term
-from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_model
 

@@ -16,7 +16,7 @@ from stillroom.config import make_recipe
 from stillroom.errors import InputError, Stopped
 from stillroom.methods import PRESETS, Method, Term
 from stillroom.models.model_parts import PARTS
-from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Silent
 from tests.engine.test_loop import SETTINGS, At, same_weights
 

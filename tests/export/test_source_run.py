@@ -20,7 +20,7 @@ def test_unfinished_and_damaged_runs_are_refused(make_run, tmp_path):
     for name, damage, message in (
         ("unfinished", lambda path: (path / "summary.json").unlink(), "not finished"),
         ("damaged", lambda path: (path / "student.safetensors").write_bytes(b"\x08" * 99), "student.safetensors"),
-        ("no run", lambda path: (path / "config.yaml").unlink(), "this folder is no run"),
+        ("no run", lambda path: (path / "config.yaml").unlink(), "this folder is not a run"),
     ):
         path = tmp_path / name
         shutil.copytree(make_run("resnet8").path, path)

@@ -5,7 +5,7 @@ import pytest
 import stillroom
 from stillroom.config import make_recipe
 from stillroom.errors import InputError
-from stillroom.prepare.fitting import Inputs
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime import device
 from stillroom.runtime.reporters import Silent
 from stillroom.trust import given
@@ -32,7 +32,7 @@ def test_an_open_precision_is_that_of_the_run_that_goes_on(tmp_path, tiny_data, 
     monkeypatch.setattr(device, "has_native_bf16", lambda kind: True)
     precision, said = train(name="a", precision="auto")
     assert precision == "32"
-    assert any("precision=32" in line and "bf16 here" in line for line in said)
+    assert any("precision=32" in line and "here is bf16" in line for line in said)
     with pytest.raises(InputError, match="precision '32' there, 'bf16' now"):
         train(name="a", precision="bf16")
     assert train(name="b", precision="auto")[0] == "bf16"
@@ -50,4 +50,4 @@ def test_a_run_may_go_on_on_another_device_and_says_so(opening):
     path = opening().run.path / "inputs.json"
     path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
     opening()
-    assert any("begun on cuda and goes on on cpu" in line for line in opening.said)
+    assert any("started on cuda and continues on cpu" in line for line in opening.said)

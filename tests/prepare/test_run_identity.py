@@ -21,8 +21,8 @@ from stillroom.errors import InputError, Stopped
 from stillroom.fingerprint import tensors_digest
 from stillroom.methods import Method, Term
 from stillroom.models import ZOO, save_weights
-from stillroom.prepare.fitting import Inputs
 from stillroom.prepare.prepare import prepare
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.device import make_machine
 from stillroom.runtime.reporters import Silent
 from stillroom.trust import Trust

@@ -16,10 +16,12 @@ from stillroom.data import DataSet
 from stillroom.engine.resume_check import contents_of, differing
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.prepare.fitting import Inputs, check_names, fit, notes
-from stillroom.prepare.leak_check import set_notes
 from stillroom.prepare.load_dataset import load_dataset
-from stillroom.prepare.run_identity import contents
+from stillroom.prepare.models_and_method import set_up
+from stillroom.prepare.name_checks import check_names
+from stillroom.prepare.python_inputs import Inputs
+from stillroom.prepare.run_identity import data_fingerprints
+from stillroom.prepare.start_notes import image_notes, training_notes
 from stillroom.resolve import build, fingerprint, is_run
 
 
@@ -67,11 +69,11 @@ def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]
                     if model not in stand_ins:
                         stand_ins[model] = build("teacher", model, data, None, pretrained=False, trust=cell.trust)
                     teacher = stand_ins[model]
-                fitted = fit(recipe, Inputs(teacher, trust=cell.trust), data)
-                if teacher is None and fitted.teacher is not None:
-                    _refuse_other_teacher(cell, fitted.teacher, begun)
-            found += set_notes(fitted.data, fitted.earlier)
-            found += [f"note: {cell.student or cell.name}: {note}" for note in notes(fitted, recipe)]
+                setup = set_up(recipe, Inputs(teacher, trust=cell.trust), data)
+                if teacher is None and setup.teacher is not None:
+                    _refuse_other_teacher(cell, setup.teacher, begun)
+            found += image_notes(setup.data, setup.earlier)
+            found += [f"note: {cell.student or cell.name}: {note}" for note in training_notes(setup, recipe)]
     return list(dict.fromkeys(found))
 
 
@@ -101,7 +103,7 @@ def _refuse_other_images(grid: Grid, data: DataSet, begun: Mapping[str, Mapping[
     """Refuse images and labels that differ from those of the runs that are there, wherever their files are now."""
     shape = list(data.train.images.shape[1:])
     recorded = {name: known for name, there in begun.items() if (known := _recorded(there, shape)) is not None}
-    now = contents(data) if recorded else {}
+    now = data_fingerprints(data) if recorded else {}
     for name, known in recorded.items():
         if changed := [what for what in now if known.get(what) != now[what]]:
             raise InputError(

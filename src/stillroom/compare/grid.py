@@ -16,7 +16,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
 from stillroom.prepare.load_dataset import with_image_size
-from stillroom.prepare.weight_sources import check_source
+from stillroom.prepare.name_checks import check_source
 from stillroom.report.comparison_file import NamedMethod, read_description
 from stillroom.resolve import is_run
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug

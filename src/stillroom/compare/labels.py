@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stillroom.engine.resume_check import same_setting
 from stillroom.engine.run_folder import RunFolder
-from stillroom.prepare.weight_sources import is_path
+from stillroom.prepare.name_checks import is_path
 from stillroom.resolve import is_run
 from stillroom.run_names import slug
 

@@ -20,9 +20,9 @@ from stillroom.compare.grid import Cell
 from stillroom.config import DataOptions
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
-from stillroom.prepare.fitting import Inputs
 from stillroom.prepare.load_dataset import load_dataset
-from stillroom.prepare.run_identity import contents
+from stillroom.prepare.python_inputs import Inputs
+from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.runtime.reporters import Lines
 from stillroom.runtime.signals import StopRequest, stop_requests
 
@@ -95,7 +95,7 @@ def _inputs(options: DataOptions) -> Inputs:
             return inputs
     _latest.clear()  # two sets may be more than the memory holds
     data = load_dataset(options, copies=1)  # check_cells() has counted the copies of all processes
-    _latest[:] = [(options, Inputs(data=data, contents=contents(data)))]
+    _latest[:] = [(options, Inputs(data=data, fingerprints=data_fingerprints(data)))]
     return _latest[0][1]
 
 

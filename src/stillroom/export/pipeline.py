@@ -29,7 +29,7 @@ from stillroom.extras import require
 from stillroom.files import write_text
 from stillroom.models import save_weights
 from stillroom.models.predict import predict
-from stillroom.prepare.weight_sources import check_run
+from stillroom.prepare.name_checks import check_run
 from stillroom.report.statistics import image_difference
 
 

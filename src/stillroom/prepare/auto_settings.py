@@ -1,4 +1,4 @@
-"""What a recipe leaves open, as it was decided for a run, and kept where the run goes on elsewhere."""
+"""Resolve automatic settings: precision, image size, batch-norm momentum, mean and std, as a run records them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from stillroom.runtime.device import Machine
 from stillroom.runtime.reporters import Reporter
 
 
-def as_begun(recipe: Recipe, machine: Machine, reporter: Reporter) -> Machine:
-    """The machine in the number format of the run that it goes on with, where the recipe leaves the format open.
+def with_run_precision(recipe: Recipe, machine: Machine, reporter: Reporter) -> Machine:
+    """Return the machine with the precision of the run to continue, if the recipe has ``precision=auto``.
 
     Args:
         recipe: the settings.
-        machine: where this process computes, in the format it would choose by itself.
-        reporter: told if the two formats differ.
+        machine: with the precision that is automatic here.
+        reporter: told if the two differ.
     """
     run = RunFolder(Path(recipe.run.runs) / recipe.run_name)
     if recipe.run.precision != "auto" or not is_run(run.path):
@@ -33,20 +33,20 @@ def as_begun(recipe: Recipe, machine: Machine, reporter: Reporter) -> Machine:
     if there not in ("32", "bf16") or there == machine.precision:
         return machine
     reporter.say(
-        f"note: this run was begun with precision={there} and goes on with it; by itself it would be "
-        f"{machine.precision} here"
+        f"note: this run was started with precision={there} and continues with it; the automatic choice here is "
+        f"{machine.precision}"
     )
     return replace(machine, precision=there)
 
 
-def settings_of(recipe: Recipe, data: DataSet, student: nn.Module, machine: Machine) -> dict[str, Any]:
-    """All settings, with what was left to be decided as it was decided.
+def resolved_settings(recipe: Recipe, data: DataSet, student: nn.Module, machine: Machine) -> dict[str, Any]:
+    """All settings of a run, with the automatic ones resolved.
 
     Args:
-        recipe: the settings as they were given.
-        data: with the augmentation and the normalisation that are used.
-        student: the model in the form it is trained in.
-        machine: with the number format that is computed in.
+        recipe: the settings as given.
+        data: with the run's augmentation and normalisation.
+        student: the model in the form that is trained.
+        machine: with the run's precision.
     """
     settings = (
         recipe.flat()

@@ -1,4 +1,4 @@
-"""The images that a recipe's options name, in the form that a run sees them."""
+"""Load the data set that a recipe names, with the recipe's image size, augmentation and normalisation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from stillroom.resolve import is_run
 
 
 def with_image_size(recipe: Recipe) -> Recipe:
-    """The recipe with images of the size that its teacher's run had, or its model's, where it gives none."""
+    """Return the recipe with the image size of its teacher's run, or of its model's run, unless it sets one."""
     models = recipe.models
-    begun_from = models.model if isinstance(models, TrainModel) else models.teacher
-    run = RunFolder(Path(begun_from))
+    start = models.model if isinstance(models, TrainModel) else models.teacher
+    run = RunFolder(Path(start))
     if recipe.data.image_size is not None or not run.finished:
         return recipe
     return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
 
 
 def load_dataset(options: DataOptions, copies: int | None = None) -> DataSet:
-    """Read the images that the options name; ``copies`` as for :func:`stillroom.data.load_data`."""
+    """Load the images that the options name; ``copies`` as for :func:`stillroom.data.load_data`."""
     return load_data(
         options.data,
         root=options.root,
@@ -37,13 +37,16 @@ def load_dataset(options: DataOptions, copies: int | None = None) -> DataSet:
     )
 
 
-def as_asked(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
-    """Put the user's augmentation and normalisation in place of the set's own.
+def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
+    """Return the data set with the augmentation and normalisation of the options.
 
-    Without either, a teacher from a run folder sees images normalised as in its own training.
+    Without ``mean`` and ``std``, the normalisation of the teacher's run is used, if the teacher is a run folder.
+
+    Raises:
+        InputError: ``mean`` and ``std`` do not have one number for each channel.
     """
-    asked = {name: getattr(options, name) for name in ("pad", "flip", "rotate", "min_scale")}
-    data = replace(data, augment=replace(data.augment, **{k: v for k, v in asked.items() if v is not None}))
+    given = {name: getattr(options, name) for name in ("pad", "flip", "rotate", "min_scale")}
+    data = replace(data, augment=replace(data.augment, **{k: v for k, v in given.items() if v is not None}))
     mean, std = options.mean, options.std
     if mean is None and teacher and is_run(teacher):
         config = RunFolder(Path(teacher)).config()

@@ -1,4 +1,4 @@
-"""From a recipe to a job: every check, every model, the images and the run folder, before training begins."""
+"""Prepare a run: settings, data, models, method and run folder, in this order, before training starts."""
 
 from __future__ import annotations
 
@@ -10,109 +10,144 @@ from typing import Any
 from torch import nn
 
 from stillroom.config import Recipe
-from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, open_run
 from stillroom.engine.sample_hashes import samples_bytes, write_samples
 from stillroom.engine.training_job import Job
 from stillroom.methods import Method
 from stillroom.models.student_wrapper import wrapper_record
-from stillroom.prepare.auto_settings import settings_of
-from stillroom.prepare.fitting import Fitted, Inputs, check_names, fit, notes
-from stillroom.prepare.leak_check import set_notes
-from stillroom.prepare.load_dataset import load_dataset
+from stillroom.prepare.auto_settings import resolved_settings, with_run_precision
+from stillroom.prepare.load_dataset import load_dataset, with_image_size
+from stillroom.prepare.models_and_method import Setup, set_up
+from stillroom.prepare.name_checks import check_names
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import (
-    as_left,
-    contents,
-    decides,
+    TeacherIdentity,
+    data_fingerprints,
     digest_of,
-    identity,
-    teacher_parts,
+    has_own_code,
+    parts_at_start,
+    run_identity,
+    teacher_identity,
 )
-from stillroom.resolve import fingerprint
+from stillroom.prepare.start_notes import image_notes, training_notes
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import first_process_first
 from stillroom.runtime.reporters import Reporter
 from stillroom.teachers.bank_key import BankKey, bank_key
-from stillroom.teachers.logit_fingerprint import Probe, probe
 
 
 def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
-    """Check everything and build everything, cheapest first, so that a mistake shows before any time is spent.
+    """Check and build everything, cheapest first, so that mistakes show before training time is spent.
 
     Args:
         recipe: the settings.
         inputs: objects used instead of the recipe's names.
-        reporter: told about images that were left out.
+        reporter: told the notes on the settings, the images and the models.
         machine: where this process computes.
 
     Raises:
         InputError: for anything that cannot work.
     """
+    # Settings: nothing is read but the run folders that they name.
+    if inputs.data is None:
+        recipe = with_image_size(recipe)
+    machine = with_run_precision(recipe, machine, reporter)
     check_names(recipe, inputs)
+
+    # Data.
     with first_process_first(machine):  # it may fill the cache
         data = inputs.data or load_dataset(recipe.data)
-    fitted = fit(recipe, inputs, data)
-    data, method, teacher, joint = fitted.data, fitted.method, fitted.teacher, fitted.joint
-    for line in (*set_notes(data, fitted.earlier), *(f"note: {note}" for note in notes(fitted, recipe))):
+
+    # Models and method.
+    setup = set_up(recipe, inputs, data)
+    notes = [f"note: {note}" for note in training_notes(setup, recipe)]
+    for line in (*image_notes(setup.data, setup.earlier), *notes):
         reporter.say(line)
-    found = inputs.contents or contents(data)
-    path = Path(recipe.run.runs) / recipe.run_name
-    weights = asked = key = None
-    parts: dict[str, str] = {}
-    if teacher is not None:
-        weights, asked, parts = fingerprint(teacher), probe(teacher, data), teacher_parts(teacher)
-        key = _bank_key(recipe, machine, fitted, found, (f"{weights}-{digest_of(parts)}", asked), reporter)
-        if not decides(inputs.teacher, recipe.flat()["teacher"], teacher):
-            parts = {}
-    begun = fitted.student_parts
-    if inputs.student is not None:
-        begun = as_left(begun, inputs.student, RunFolder(path))
-    same = identity(found, begun, parts, fitted.method_parts, asked)
-    settings, given = settings_of(recipe, data, joint.student, machine), _inputs(data, joint.student, weights, key)
-    given |= {"device": machine.device.type, "identity": same}
-    with first_process_first(machine):
-        need = _disk_need(joint.student, method, recipe) + samples_bytes(data)
-        run = open_run(path, settings, given, need, first=machine.first)
-    if machine.first and not run.finished:
-        write_samples(run, data, fitted.earlier.values())
-    if (there := run.config().get("device", machine.device.type)) != machine.device.type:
-        reporter.say(f"note: this run was begun on {there} and goes on on {machine.device.type}; the last bits differ")
-    run = replace(run, trust=inputs.trust.inside(path))
-    return Job(joint.student, teacher, method, data, recipe, run, machine, joint.student_view, joint.teacher_view, key)
+
+    # Run folder.
+    prints = inputs.fingerprints or data_fingerprints(setup.data)
+    teacher = None if setup.teacher is None else teacher_identity(setup.teacher, setup.data)
+    key = _bank_key(recipe, machine, setup, prints, teacher, reporter)
+    run = _open_run_folder(
+        recipe, inputs, machine, setup, _record(recipe, inputs, machine, setup, prints, teacher, key)
+    )
+    there = run.config().get("device", machine.device.type)
+    if there != machine.device.type:
+        reporter.say(
+            f"note: this run was started on {there} and continues on {machine.device.type}; the last bits differ"
+        )
+    joint = setup.joint
+    return Job(
+        joint.student, setup.teacher, setup.method, setup.data, recipe, run, machine, joint.student_view,
+        joint.teacher_view, key,
+    )  # fmt: skip
 
 
 def _bank_key(
     recipe: Recipe,
     machine: Machine,
-    fitted: Fitted,
-    found: Mapping[str, str],
-    teacher: tuple[str, Probe],
+    setup: Setup,
+    prints: Mapping[str, str],
+    teacher: TeacherIdentity | None,
     reporter: Reporter,
 ) -> BankKey | None:
-    """The name of the teacher's stored logits; None where none are stored."""
-    if recipe.run.bank is None:
+    """The key of the teacher's stored logits; None if none are stored."""
+    if recipe.run.bank is None or teacher is None:
         return None
-    if not fitted.method.bankable:
-        reporter.say(f"note: bank= is not used: {fitted.method.text} reads more of the teacher than its logits")
+    if not setup.method.bankable:
+        reporter.say(f"note: bank= is not used: {setup.method.text} reads more of the teacher than its logits")
         return None
-    images = "-".join(found[f"{side} images"] for side in ("training", "validation"))
+    images = "-".join(prints[f"{side} images"] for side in ("training", "validation"))
+    name = f"{teacher.weights}-{digest_of(teacher.parts)}"
     return bank_key(
-        fitted.data, teacher=teacher[0], probe=teacher[1], images=images, seed=recipe.run.seed,
-        precision=machine.precision,
-    )  # fmt: skip
+        setup.data, teacher=name, probe=teacher.probe, images=images, seed=recipe.run.seed, precision=machine.precision
+    )
 
 
-def _inputs(data: DataSet, student: nn.Module, weights: str | None, key: BankKey | None) -> dict[str, Any]:
-    """What the run depends on beyond its settings."""
-    images = data.train.images
+def _record(
+    recipe: Recipe,
+    inputs: Inputs,
+    machine: Machine,
+    setup: Setup,
+    prints: Mapping[str, str],
+    teacher: TeacherIdentity | None,
+    key: BankKey | None,
+) -> dict[str, Any]:
+    """What the run depends on beyond its settings, as ``inputs.json`` keeps it."""
+    student, train = setup.student_parts, setup.data.train
+    if inputs.student is not None:
+        student = parts_at_start(student, inputs.student, RunFolder(_run_path(recipe)))
+    own_code = setup.teacher is not None and has_own_code(inputs.teacher, recipe.flat()["teacher"], setup.teacher)
+    parts = teacher.parts if teacher is not None and own_code else {}
+    probe = None if teacher is None else teacher.probe
     return {
         "teacher_bank": None if key is None else key.digest,
-        "image_shape": list(images.shape[1:]),
-        "train_images": len(data.train),
-        "val_images": len(data.val),
-        "classes": list(data.train.classes),
-        "teacher_weights": weights,
-    } | wrapper_record(student)
+        "image_shape": list(train.images.shape[1:]),
+        "train_images": len(train),
+        "val_images": len(setup.data.val),
+        "classes": list(train.classes),
+        "teacher_weights": None if teacher is None else teacher.weights,
+        "device": machine.device.type,
+        "identity": run_identity(prints, student, parts, setup.method_parts, probe),
+    } | wrapper_record(setup.joint.student)
+
+
+def _open_run_folder(
+    recipe: Recipe, inputs: Inputs, machine: Machine, setup: Setup, record: dict[str, Any]
+) -> RunFolder:
+    """Make the run's folder, or continue the run that is there, and record the images that it trains on."""
+    path, data, student = _run_path(recipe), setup.data, setup.joint.student
+    settings = resolved_settings(recipe, data, student, machine)
+    with first_process_first(machine):
+        need = _disk_need(student, setup.method, recipe) + samples_bytes(data)
+        run = open_run(path, settings, record, need, first=machine.first)
+    if machine.first and not run.finished:
+        write_samples(run, data, setup.earlier.values())
+    return replace(run, trust=inputs.trust.inside(path))
+
+
+def _run_path(recipe: Recipe) -> Path:
+    return Path(recipe.run.runs) / recipe.run_name
 
 
 def _disk_need(student: nn.Module, method: Method, recipe: Recipe) -> int:

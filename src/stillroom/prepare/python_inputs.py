@@ -1,9 +1,9 @@
-"""What objects that are handed in from Python have to keep to, so that they can be used, copied and compared."""
+"""Objects passed from Python in place of names: models, a method, a data set; and the checks on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -14,16 +14,39 @@ from stillroom.data import DataSet
 from stillroom.errors import InputError, first_line
 from stillroom.fingerprint import deep_copy, held_by
 from stillroom.methods import Method
+from stillroom.trust import NOTHING, Trust
 
 LOADING = ("image_size", "class_depth", "first_classes", "per_class", "val_fraction", "skip_broken")
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """Objects that replace names of a recipe. None: build the object from its name.
+
+    Attributes:
+        teacher: a trained module.
+        student: a module, trained in place.
+        method: losses; a copy of them is used.
+        data: loaded images.
+        fingerprints: of ``data``, from :func:`stillroom.prepare.run_identity.data_fingerprints`, where the caller has
+            them already.
+        trust: which names in the recipe, and in run folders that it names, may be imported or fetched.
+    """
+
+    teacher: nn.Module | None = None
+    student: nn.Module | None = None
+    method: Method | None = None
+    data: DataSet | None = None
+    fingerprints: Mapping[str, str] | None = None
+    trust: Trust = NOTHING
+
+
 def refuse_loading(data: object, settings: Mapping[str, Any]) -> None:
-    """Refuse settings of how images are loaded beside images that are loaded already: they would do nothing.
+    """Refuse loading settings beside a loaded data set, where they would have no effect.
 
     Args:
-        data: what was handed in.
-        settings: those that were given.
+        data: as passed from Python.
+        settings: as passed from Python.
 
     Raises:
         InputError: naming the setting and what to do.
@@ -41,11 +64,11 @@ def refuse_loading(data: object, settings: Mapping[str, Any]) -> None:
 
 
 def refuse_lazy(role: str, module: nn.Module | None) -> None:
-    """Refuse a module whose weights have no shape yet: it has no initial weights that a run could begin from.
+    """Refuse a module with lazy layers: it has no initial weights yet.
 
     Args:
         role: the argument's name.
-        module: as it was handed in, if it was.
+        module: as passed from Python, or None.
 
     Raises:
         InputError: naming the layer and what to do.
@@ -54,20 +77,19 @@ def refuse_lazy(role: str, module: nn.Module | None) -> None:
         if is_lazy(value):
             raise InputError(
                 f"{role}: {name} has no shape yet (a lazy layer): call the module once on a batch of images, "
-                f"such as {role}(torch.zeros(2, 3, 32, 32)), before you hand it in"
+                f"such as {role}(torch.zeros(2, 3, 32, 32)), before you pass it"
             )
 
 
 def own_copy(method: Method, student: nn.Module | None) -> Method:
-    """A copy of a method: what it learns in one run must not enter the next.
+    """Copy a method, so that what it learns in one run does not enter the next.
 
     Args:
-        method: as it was handed in.
-        student: the module that will be trained, if one was handed in.
+        method: as passed from Python.
+        student: the module that will be trained, if one was passed.
 
     Raises:
-        InputError: a loss cannot be copied, or its copy would hold a copy of the student's weights, which nothing
-            trains.
+        InputError: a loss cannot be copied, or its copy would hold a copy of the student's weights.
     """
     try:
         copy = deep_copy(method)

@@ -1,8 +1,8 @@
-"""What makes a run this run and no other, beyond its settings: what its models, losses and data compute and hold.
+"""The identity of a run beyond its settings: fingerprints of its data, models and losses.
 
-A model or a loss that is given by the name of an installed one is known by its name. One that is handed in as an object
-is known by all it holds, and one that is built by the user's own code by that code: their random initial weights follow
-from the seed, and may differ in their last bits on another processor.
+An installed model or loss is identified by its name. An object passed from Python is identified by everything it holds.
+A model built by the user's own code is identified by that code: its random initial weights follow from the seed, and
+their last bits may differ on another processor.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,12 +26,12 @@ from stillroom.methods import Method
 from stillroom.models.student_wrapper import unwrapped_state
 from stillroom.models.weight_files import read_checkpoint
 from stillroom.resolve import fingerprint, is_function, is_run
-from stillroom.teachers.logit_fingerprint import Probe
+from stillroom.teachers.logit_fingerprint import Probe, probe
 from stillroom.trust import Origin
 
 
-def contents(data: DataSet) -> dict[str, str]:
-    """Fingerprints of images, with their ids and in their order, and of labels; reads everything once."""
+def data_fingerprints(data: DataSet) -> dict[str, str]:
+    """Fingerprints of the images with their ids, in order, and of the labels of both splits."""
     return {
         f"{side} {what}": tensors_digest(*tensors)
         for side, images in (("training", data.train), ("validation", data.val))
@@ -42,13 +42,13 @@ def contents(data: DataSet) -> dict[str, str]:
 def student_parts(
     given: nn.Module | None, name: str, built: nn.Module, checkpoint: str | None, origin: Origin
 ) -> Parts:
-    """What a run begins from.
+    """Fingerprints of the student at the start of a run.
 
     Args:
-        given: the module that was handed in, if one was.
+        given: the module passed from Python, or None.
         name: of the model otherwise.
-        built: the model before anything is trained or added to it.
-        checkpoint: the file its weights come from, if there is one.
+        built: the model, untrained and not yet connected to the method.
+        checkpoint: the file that its weights come from, or None.
         origin: where ``name`` comes from.
     """
     if given is not None:
@@ -59,7 +59,7 @@ def student_parts(
 
 
 def _built_parts(name: str, built: nn.Module, origin: Origin) -> Parts:
-    """What a name does not say: all that the user's own code makes of a model, but for weights drawn at random."""
+    """Fingerprints of what the user's own code builds, without random weights; nothing for an installed model."""
     if is_run(name):
         return parts_of(built, "student", values=False)
     if not is_function(name):
@@ -69,22 +69,38 @@ def _built_parts(name: str, built: nn.Module, origin: Origin) -> Parts:
     return Parts({**found.parts, name: code_digest(import_callable(module, path, origin))}, found.opaque)
 
 
-def teacher_parts(teacher: nn.Module) -> dict[str, str]:
-    """What a teacher computes, apart from what it says about a probe. What cannot be compared counts by its type."""
-    return parts_of(teacher, "teacher", trained=False).parts
+class TeacherIdentity(NamedTuple):
+    """Fingerprints of a teacher.
+
+    Attributes:
+        weights: of its parameters and buffers.
+        parts: of its code and attributes; an object that cannot be compared counts by its type.
+        probe: its logits on a few training images, see :mod:`stillroom.teachers.logit_fingerprint`.
+    """
+
+    weights: str
+    parts: dict[str, str]
+    probe: Probe
 
 
-def decides(given: nn.Module | None, name: str, teacher: nn.Module) -> bool:
-    """Whether more than its name and its weights decides what a teacher says."""
+def teacher_identity(teacher: nn.Module, data: DataSet) -> TeacherIdentity:
+    """Take the fingerprints of a teacher on the CPU."""
+    return TeacherIdentity(
+        fingerprint(teacher), parts_of(teacher, "teacher", trained=False).parts, probe(teacher, data)
+    )
+
+
+def has_own_code(given: nn.Module | None, name: str, teacher: nn.Module) -> bool:
+    """Whether a teacher was passed as a module or runs user code, so that name and weights do not determine it."""
     return given is not None or is_function(name) or is_users_own(teacher)
 
 
 def method_parts(method: Method, *, given: bool) -> Parts:
-    """What the losses compute, before they are joined to models.
+    """Fingerprints of the losses before they are connected to models.
 
     Args:
         method: its losses without connectors.
-        given: whether it was handed in as an object; otherwise its text says all about losses of ours.
+        given: whether it was passed as an object; otherwise its text identifies the losses of Stillroom.
     """
     parts: dict[str, str] = {}
     opaque: list[str] = []
@@ -100,17 +116,17 @@ def method_parts(method: Method, *, given: bool) -> Parts:
     return Parts(parts, tuple(opaque))
 
 
-def identity(
+def run_identity(
     data: Mapping[str, str], student: Parts, teacher: Mapping[str, str], method: Parts, probe: Probe | None
 ) -> dict[str, Any]:
-    """All of it, in plain values, as ``inputs.json`` keeps it.
+    """The identity of a run in plain values, as ``inputs.json`` keeps it.
 
     Args:
-        data: from :func:`contents`.
+        data: from :func:`data_fingerprints`.
         student: from :func:`student_parts`.
-        teacher: from :func:`teacher_parts`; nothing where its name and its weights are all there is to it.
+        teacher: the teacher's parts; empty where its name and weights identify it.
         method: from :func:`method_parts`.
-        probe: what the teacher says; None without a teacher.
+        probe: the teacher's; None without a teacher.
     """
     return {
         "format": FORMAT,
@@ -128,16 +144,16 @@ def digest_of(parts: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def as_left(parts: Parts, student: nn.Module, run: RunFolder) -> Parts:
-    """The parts of a module that was handed in; one that a run has trained counts as the one the run began from.
+def parts_at_start(parts: Parts, student: nn.Module, run: RunFolder) -> Parts:
+    """The parts of a student passed from Python, as they were when its run started.
 
-    A module is trained in place. So the same call from Python hands in what the run itself has left behind: then the
-    run goes on, or its record is given back.
+    A module is trained in place, so a repeated call passes the module that the run itself has trained. If the module
+    holds exactly the weights that the run saved, it counts as the one that the run started from.
 
     Args:
         parts: from :func:`student_parts`.
-        student: the module as it was handed in.
-        run: the folder that is asked for, which may not be there yet.
+        student: the module as passed.
+        run: the run's folder, which need not exist yet.
     """
     if not is_run(run.path):
         return parts
@@ -157,5 +173,5 @@ def as_left(parts: Parts, student: nn.Module, run: RunFolder) -> Parts:
 
 
 def _hold(state: Mapping[str, Any], left: Mapping[str, Any]) -> bool:
-    """Whether a state dict holds these values; of tied weights a file may have only one."""
+    """Whether a state dict holds these values; a file may have only one of several tied weights."""
     return all(name in state and torch.equal(state[name].cpu(), value.cpu()) for name, value in left.items())

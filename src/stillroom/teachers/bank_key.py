@@ -22,7 +22,7 @@ class BankKey:
 
     Attributes:
         teacher: fingerprint of the teacher: its weights, and all else that it computes with.
-        images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.contents` makes them.
+        images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.data_fingerprints` makes them.
         augment: settings of the augmentation, None for none.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1].

@@ -1,4 +1,4 @@
-"""Where a model's weights come from, checked by name before an image is read or a model is built."""
+"""Check the names of models, weights and methods before an image is read or a model is built."""
 
 from __future__ import annotations
 
@@ -6,25 +6,64 @@ import os
 import re
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from stillroom.config import RunOptions
+from stillroom.config import DistillModels, Recipe, RunOptions, TrainModel
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.models import ZOO
+from stillroom.methods import parse_method
+from stillroom.models import ZOO, build_model
 from stillroom.models.build import unknown_name
-from stillroom.resolve import ModelLike, is_run
+from stillroom.prepare.python_inputs import Inputs
+from stillroom.resolve import ModelLike, followed, is_run, was_handed_in
 from stillroom.suggestions import suggest_path
+from stillroom.trust import naming
+
+
+def check_names(recipe: Recipe, inputs: Inputs) -> None:
+    """Refuse unknown models and methods, and teachers without weights.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    models = recipe.models
+    if inputs.method is None and isinstance(models, DistillModels):
+        parse_method(models.method, inputs.trust.of(models.method))
+    if inputs.teacher is not None and inputs.teacher is inputs.student:
+        raise InputError("teacher and student are the same module: give the student a module of its own")
+    if isinstance(models, TrainModel):
+        wanted = [("model", inputs.student or models.model, models.checkpoint, models.pretrained)]
+    else:
+        wanted = [
+            ("teacher", inputs.teacher or models.teacher, models.teacher_checkpoint, models.teacher_pretrained),
+            ("student", inputs.student or models.student, models.student_checkpoint, models.student_pretrained),
+        ]
+    for role, model, checkpoint, pretrained in wanted:
+        check_source(role, model, checkpoint, pretrained)
+        if role == "teacher":
+            require_weights(role, model, checkpoint, pretrained)
+        if not isinstance(model, str):
+            continue
+        name, trust = followed(model, inputs.trust)
+        if not is_run(model) or not was_handed_in(name):
+            try:
+                with torch.device("meta"):
+                    build_model(name, num_classes=2, origin=trust.of(name))
+            except InputError as error:
+                raise naming(f"{role}={model}", error) from error
+            except Exception:  # noqa: BLE001, S110  some models cannot be built on the meta device; they are built later
+                pass
 
 
 def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
-    """Refuse a model that is not there, a run that is not finished, and weights that would be ignored.
+    """Refuse a model that does not exist, an unfinished run, and weights that would be ignored.
 
     Args:
         role: model, teacher or student.
         model: a name, a run folder or a module.
         checkpoint: file with weights; serves any model, and takes the place of a run's own weights.
-        pretrained: whether published weights are asked for; only timm and torchvision models have some.
+        pretrained: whether published weights are requested; only timm and torchvision models have them.
 
     Raises:
         InputError: naming the setting, its value and what to give instead.
@@ -41,7 +80,7 @@ def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained
     if checkpoint is not None:
         raise InputError(f"{prefix}pretrained=true and {prefix}checkpoint={checkpoint} both name weights; give one")
     if not isinstance(model, str):
-        why = f"the {role} was handed in as a module and has its weights; leave {prefix}pretrained out"
+        why = f"the {role} was passed as a module and has its weights; leave {prefix}pretrained out"
     elif is_run(model):
         why = f"{role}={model} is a run folder, whose own weights are used; leave {prefix}pretrained out"
     elif model.startswith(("timm:", "torchvision:")):
@@ -52,10 +91,10 @@ def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained
 
 
 def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
-    """Refuse a model given by a bare name, which would predict at random.
+    """Refuse a model without weights, which would predict at random.
 
     Raises:
-        InputError: naming the settings that bring weights.
+        InputError: naming the settings that give it weights.
     """
     if isinstance(model, nn.Module) or checkpoint or pretrained or is_run(model):
         return
@@ -71,23 +110,23 @@ def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrai
 
 
 def check_run(name: str, path: Path) -> None:
-    """Refuse a path that is no run folder.
+    """Refuse a path that is not a run folder.
 
     Args:
-        name: what the path stands behind in the message.
+        name: the argument in the message, such as ``teacher=``.
         path: where the run should be.
 
     Raises:
-        InputError: with what lies near it.
+        InputError: suggesting similar paths.
     """
     if path.is_dir() and not is_run(path):
-        raise InputError(f"{name}{path}: this folder is no run, it holds no config.yaml; give the folder of a run")
+        raise InputError(f"{name}{path}: this folder is not a run, it has no config.yaml; give the folder of a run")
     if not is_run(path):
         raise InputError(f"{name}{path}: there is no such run folder{suggest_path(path, is_run)}")
 
 
 def _check_name(role: str, model: str) -> None:
-    """Refuse a run folder that is not there or not finished, and a name that is not known."""
+    """Refuse a run folder that does not exist or is not finished, and an unknown name."""
     if is_run(model):
         if not RunFolder(Path(model)).finished:
             raise InputError(f"{role}={model}: this run is not finished; run its command again first")
@@ -96,11 +135,11 @@ def _check_name(role: str, model: str) -> None:
     elif ":" not in model and model not in ZOO:
         run = Path(RunOptions.runs) / model
         if is_run(run):
-            raise InputError(f"{role}={model}: no model is called so; did you mean {run}?")
+            raise InputError(f"{role}={model}: there is no model of that name; did you mean {run}?")
         raise InputError(f"{role}={model}: {unknown_name(model)}")
 
 
 def is_path(model: str) -> bool:
-    """Whether a model's name is a path: it has a separator and names no source, such as timm:, before it."""
+    """Whether a model's name is a path: it has a separator, and no source such as ``timm:`` before it."""
     separated = any(mark in model for mark in ("/", os.sep)) or model in (".", "..")
     return separated and (":" not in model or re.match(r"[A-Za-z]:[\\/]", model) is not None)

@@ -1,0 +1,120 @@
+"""Build teacher, student and method for a data set, and connect the method to both models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.batch import Batch
+from stillroom.config import DistillModels, Recipe, TrainModel
+from stillroom.data import DataSet, MemoryLoader
+from stillroom.fingerprint import Parts, deep_copy
+from stillroom.methods import Method, parse_method
+from stillroom.methods.connect import Joint, connect
+from stillroom.models.batch_norm import set_bn_momentum
+from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
+from stillroom.prepare.load_dataset import with_options
+from stillroom.prepare.python_inputs import Inputs, own_copy
+from stillroom.prepare.run_identity import method_parts, student_parts
+from stillroom.resolve import build
+
+EXAMPLES = 32  # images on which the models are probed
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Images, models and a method that fit each other.
+
+    Attributes:
+        data: images with the run's augmentation and normalisation, each hashed.
+        method: with its connectors.
+        joint: the student, and the features that the method reads from both models.
+        teacher: frozen, or None to train on labels only.
+        earlier: the runs that the weights come from, by role.
+        student_parts: fingerprints of the student before it was connected.
+        method_parts: fingerprints of the losses before they were connected.
+    """
+
+    data: DataSet
+    method: Method
+    joint: Joint
+    teacher: nn.Module | None
+    earlier: Earlier
+    student_parts: Parts
+    method_parts: Parts
+
+
+def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
+    """Build the models and connect the method to them; nothing is written.
+
+    Args:
+        recipe: the settings.
+        inputs: objects used instead of the recipe's names.
+        data: the images as loaded.
+
+    Raises:
+        InputError: for anything that cannot work.
+    """
+    models = recipe.models
+    method = _build_method(recipe, inputs)
+    losses = method_parts(method, given=inputs.method is not None)
+    data = replace(data, train=data.train.hashed(), val=data.val.hashed())
+    data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
+    deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may keep state in its check
+    student, teacher = _build_models(recipe, inputs, data)
+    earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
+    refuse_leak(earlier, data, recipe.data.val_fraction)
+    name, checkpoint, _ = _student_source(recipe)
+    begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
+    joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
+    return Setup(data, method, joint, teacher, earlier, begun, losses)
+
+
+def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
+    torch.manual_seed(recipe.run.seed)  # losses built from text may draw initial weights
+    if inputs.method is not None:
+        return own_copy(inputs.method, inputs.student)
+    text = recipe.models.method if isinstance(recipe.models, DistillModels) else "ce"
+    return parse_method(text, inputs.trust.of(text))
+
+
+def _student_source(recipe: Recipe) -> tuple[str, str | None, bool]:
+    """Name, checkpoint and ``pretrained`` of the model that is trained."""
+    models = recipe.models
+    if isinstance(models, TrainModel):
+        return models.model, models.checkpoint, models.pretrained
+    return models.student, models.student_checkpoint, models.student_pretrained
+
+
+def _build_models(recipe: Recipe, inputs: Inputs, data: DataSet) -> tuple[nn.Module, nn.Module | None]:
+    """Student and teacher on the CPU, so that connectors start from the same weights on every device."""
+    torch.manual_seed(recipe.run.seed)
+    models, trust = recipe.models, inputs.trust
+    name, checkpoint, pretrained = _student_source(recipe)
+    role = "model" if isinstance(models, TrainModel) else "student"
+    student = build(role, inputs.student or name, data, checkpoint, pretrained, trust)
+    if recipe.optim.bn_momentum is not None:
+        set_bn_momentum(student, recipe.optim.bn_momentum)
+    if isinstance(models, TrainModel):
+        return student.cpu(), None
+    given = inputs.teacher or models.teacher
+    teacher = build("teacher", given, data, models.teacher_checkpoint, models.teacher_pretrained, trust)
+    return student.cpu(), teacher.cpu()
+
+
+def examples(data: DataSet, method: Method, seed: int) -> Batch:
+    """A few training images without augmentation."""
+    loader = MemoryLoader(
+        data.train, batch_size=min(EXAMPLES, len(data.train)), mean=data.mean, std=data.std, shuffle=True, seed=seed,
+        strong=method.needs_strong,
+    )  # fmt: skip
+    return next(loader.epoch(0))
+
+
+def labels_by_id(data: DataSet) -> Tensor:
+    """The label of each training sample by its id, int64; -1 for ids that do not occur."""
+    labels = torch.full((int(data.train.ids.max()) + 1,), -1)
+    labels[data.train.ids] = data.train.labels
+    return labels

@@ -1,0 +1,101 @@
+"""Notes and warnings at the start of a run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from stillroom.config import Recipe, TrainModel
+from stillroom.data import DataSet
+from stillroom.engine.run_folder import RunFolder
+from stillroom.engine.sample_hashes import seen_by
+from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
+from stillroom.prepare.leak_check import Earlier, count_among
+from stillroom.prepare.models_and_method import Setup
+from stillroom.resolve import ModelLike, is_run
+
+SHOWN = 10  # names of images that were left out
+
+
+def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
+    """Notes on settings that work but are probably not meant."""
+    steps, batch = math.ceil(len(setup.data.train) / recipe.run.batch_size), recipe.run.batch_size
+    run = recipe.run
+    unused = [name for name, value in (("bank", run.bank), ("shard_teacher", run.shard_teacher)) if value]
+    found = []
+    if unused and isinstance(recipe.models, TrainModel):
+        found.append(f"{' and '.join(unused)} not used: a run that learns from labels has no teacher")
+    if steps == 1:
+        found.append(
+            f"batch_size={batch} takes all {len(setup.data.train):,} training images at once, so that an epoch is 1 "
+            "step; a smaller batch size learns faster"
+        )
+    epochs, milestones = recipe.run.epochs, recipe.optim.milestones or []
+    late = [str(milestone) for milestone in milestones if milestone >= epochs]
+    if late and recipe.optim.schedule == "milestones":
+        found.append(
+            f"milestones: the run ends with epoch {epochs}, so that the learning rate does not fall at "
+            f"{', '.join(late)}; give milestones for this number of epochs"
+        )
+    window = bn_window(setup.joint.student)
+    if window > max(steps, 1 / USUAL_BN_MOMENTUM):
+        found.append(
+            f"the trained model's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so that "
+            f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
+        )
+    return found
+
+
+def image_notes(data: DataSet, earlier: Earlier) -> list[str]:
+    """Notes on the images, and on the runs that the weights come from, a line each."""
+    return data_notes(data) + run_notes(earlier, data)
+
+
+def evaluation_notes(model: ModelLike, data: DataSet) -> list[str]:
+    """Notes on an evaluation: as for a run, and validation images that the model was trained on."""
+    run = RunFolder(Path(model)) if isinstance(model, str) and is_run(model) else None
+    found = image_notes(data, {} if run is None else {"model": run})
+    if run is not None and (count := count_among(data, seen_by(run))):
+        found.append(
+            f"warning: {count:,} of the {len(data.val):,} validation images are among those that {run.path} was "
+            "trained on; its accuracy on others is lower"
+        )
+    return found
+
+
+def run_notes(earlier: Earlier, data: DataSet) -> list[str]:
+    """Notes on earlier runs: another image size, and no record of their training images."""
+    found = []
+    here = list(data.train.images.shape[1:])
+    for role, run in earlier.items():
+        there = run.config().get("image_shape", here)
+        if there != here:
+            found.append(
+                f"note: {role}={run.path} was trained on images of {_size(there)} and gets them at {_size(here)}; "
+                "where that is not meant, set image_size"
+            )
+        if seen_by(run) is None:
+            found.append(
+                f"note: {role}={run.path} has no record of the images it was trained on; validation images may be "
+                "among them"
+            )
+    return found
+
+
+def data_notes(data: DataSet) -> list[str]:
+    """Notes on a data set: images left out, and validation images that are also training images."""
+    found = [f"left out: {line}" for line in data.broken[:SHOWN]]
+    if len(data.broken) > SHOWN:
+        found.append(f"left out: {len(data.broken) - SHOWN:,} more that cannot be read")
+    found += [f"note: {note}" for note in data.notes]
+    if count := count_among(data, data.train.content().numpy()):
+        found.append(
+            f"warning: {count:,} of the {len(data.val):,} validation images are training images as well, byte by "
+            "byte; they make accuracies too high"
+        )
+    return found
+
+
+def _size(shape: list[int]) -> str:
+    """A shape (C, H, W) in words."""
+    return f"{shape[2]}x{shape[1]} pixels" + (f" in {shape[0]} channels" if shape[0] != 3 else "")

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from stillroom.config import make_recipe
+from stillroom.prepare.models_and_method import set_up
+from stillroom.prepare.python_inputs import Inputs
+from stillroom.prepare.start_notes import data_notes, training_notes
+from tests.conftest import tiny_model, tiny_set
+from tests.prepare.test_run_identity import FAST
+
+
+@pytest.mark.parametrize(
+    ("settings", "note"),
+    [
+        ({"bank": "b"}, "bank not used: a run that learns from labels has no teacher"),
+        ({"batch_size": 100}, "batch_size=100 takes all 80 training images at once"),
+        ({"epochs": 2, "milestones": [1, 9]}, "the learning rate does not fall at 9"),
+        ({"bn_momentum": 0.01}, "batch norms average over some 100 steps and an epoch has 5"),
+    ],
+)
+def test_settings_that_are_probably_not_meant_are_noted(tiny_data, settings, note):
+    def notes(**settings):
+        recipe = make_recipe("train", {**FAST, "model": "m", "data": "tiny", **settings})
+        return training_notes(set_up(recipe, Inputs(student=tiny_model(), data=tiny_data), tiny_data), recipe)
+
+    assert notes() == []
+    (found,) = notes(**settings)
+    assert note in found
+
+
+def test_copies_and_images_left_out_are_noted(tiny_data):
+    assert data_notes(tiny_data) == []
+    twice = type(tiny_data)(
+        "tiny", tiny_set(20), tiny_set(20).at(tiny_set(20).ids[:3]), (0.5,) * 3, (0.25,) * 3, tiny_data.augment,
+        broken=tuple(f"{i}.png: empty" for i in range(12)),
+    )  # fmt: skip
+    *names, more, copies = data_notes(twice)
+    assert names == [f"left out: {i}.png: empty" for i in range(10)]
+    assert more == "left out: 2 more that cannot be read"
+    assert "3 of the 3 validation images are training images as well" in copies
