@@ -29,7 +29,7 @@ def commands(page: Path) -> list[list[str]]:
 def test_the_commands_of_a_page_can_be_parsed(page, monkeypatch):
     monkeypatch.chdir(ROOT)  # where the recipes lie
     for name, *words in commands(page):
-        parse_arguments(COMMANDS[name].parser(), name, words)
+        assert parse_arguments(COMMANDS[name].parser(), name, words) is not None
 
 
 def test_the_readme_shows_commands():

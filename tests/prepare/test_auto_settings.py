@@ -43,7 +43,7 @@ def test_what_was_left_to_be_decided_is_recorded_as_it_was_decided(opening):
     assert (config["precision"], config["image_size"], config["bn_momentum"]) == ("32", 8, 0.1)
     assert config["device"] == "cpu"
     opening(bn_momentum=0.1, image_size=8)
-    opening.refused("bn_momentum", bn_momentum=0.2)
+    opening.assert_refused("bn_momentum", bn_momentum=0.2)
 
 
 def test_a_run_may_go_on_on_another_device_and_says_so(opening):

@@ -66,7 +66,7 @@ class Opening:
         with torch.random.fork_rng():
             return prepare(recipe, Inputs(**given, trust=Trust(files=True)), self.reporter, machine)
 
-    def refused(self, match, given=(), **settings):
+    def assert_refused(self, match, given=(), **settings):
         with pytest.raises(InputError, match=match) as refusal:
             self(given, **settings)
         assert "name=" in str(refusal.value)
@@ -129,10 +129,10 @@ def test_students_that_begin_otherwise_are_other_runs(opening):
     hooked = seeded(1)
     hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
     opening({"student": cloned})  # equal, though not the same tensors
-    opening.refused("student: weights", {"student": seeded(3)})
+    opening.assert_refused("student: weights", {"student": seeded(3)})
     for other in (frozen, tuned, hooked):
-        opening.refused("student: layers", {"student": other})
-    opening.refused("student: (class|code|layers)", {"student": nn.Sequential(*seeded(1), nn.Identity())})
+        opening.assert_refused("student: layers", {"student": other})
+    opening.assert_refused("student: (class|code|layers)", {"student": nn.Sequential(*seeded(1), nn.Identity())})
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_losses_that_compute_something_else_are_other_runs(opening, one, other, 
 
     opening(made(one))
     opening(made(one))
-    opening.refused(match, made(other))
+    opening.assert_refused(match, made(other))
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -163,7 +163,7 @@ def test_what_cannot_be_compared_is_never_taken_for_equal(opening, finished):
     job = opening({"method": method()})
     if finished:
         job.run.write_summary({})
-    opening.refused(r"cannot be compared.*method\.Own\.extra \(lock\)", {"method": method()})
+    opening.assert_refused(r"cannot be compared.*method\.Own\.extra \(lock\)", {"method": method()})
 
 
 def test_images_labels_classes_and_augmentation_belong_to_the_run(opening, tiny_data):
@@ -183,7 +183,7 @@ def test_images_labels_classes_and_augmentation_belong_to_the_run(opening, tiny_
         ("flip", {"augment": Augment(pad=1, flip=False)}),
         ("mean", {"mean": (0.4, 0.5, 0.5)}),
     ):
-        opening.refused(match, {"data": replace(tiny_data, **change)})
+        opening.assert_refused(match, {"data": replace(tiny_data, **change)})
     same = DataSet("tiny", tiny_set(20), tiny_set(10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
     opening({"data": same})
 
@@ -195,7 +195,7 @@ def test_another_file_under_the_same_name_is_another_beginning(opening, tmp_path
     opening(**begin)
     opening(**begin)
     save_weights(ZOO["resnet8"](4), begin["student_checkpoint"], {})
-    opening.refused("student: weights", **begin)
+    opening.assert_refused("student: weights", **begin)
 
 
 def test_random_initial_weights_of_a_named_model_are_no_part_of_the_run(opening, monkeypatch):
@@ -248,7 +248,7 @@ def test_edited_source_is_noticed_and_a_comment_is_not(opening, tmp_path, monkey
         ("nn.Flatten(),", "nn.Flatten(), nn.Tanh(),", "student: "),
     ):
         edited(old, new)
-        opening.refused(match, **named)
+        opening.assert_refused(match, **named)
     monkeypatch.delitem(sys.modules, "identity_own")
 
 
@@ -272,7 +272,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(opening):
     inputs = json.loads((run.path / "inputs.json").read_text())
     for other in ({}, {"identity": None}, {"identity": {"format": 0}}):
         (run.path / "inputs.json").write_text(json.dumps({k: v for k, v in inputs.items() if k != "identity"} | other))
-        opening.refused("another version of Stillroom")
+        opening.assert_refused("another version of Stillroom")
 
 
 def test_pixels_ids_and_shapes_are_in_the_fingerprint_of_images():
