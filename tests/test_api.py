@@ -32,9 +32,9 @@ def test_own_modules_go_in_and_come_out(tmp_path, tiny_data):
 
 def test_a_run_whose_module_was_handed_in_says_that_no_name_builds_it(tmp_path, tiny_data):
     model, record = stillroom.train(model=tiny_model(), data=tiny_data, runs=str(tmp_path), **FAST)
-    with pytest.raises(InputError, match=r"model=.*handed in as a module .*Sequential.*give the module itself"):
+    with pytest.raises(InputError, match=r"model=.*handed in as a module .*Sequential.*pass the module itself"):
         stillroom.evaluate(model=str(record.path), data=tiny_data)
-    with pytest.raises(InputError, match=r"teacher=.*handed in as a module .*Sequential.*give the module itself"):
+    with pytest.raises(InputError, match=r"teacher=.*handed in as a module .*Sequential.*pass the module itself"):
         stillroom.distill(teacher=str(record.path), student=tiny_model(), data=tiny_data, **FAST)
     stillroom.distill(teacher=model, student=tiny_model(), data=tiny_data, runs=str(tmp_path), name="s", **FAST)
 

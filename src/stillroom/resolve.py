@@ -1,4 +1,4 @@
-"""From a name to a network: one of the lists, a function's, or the student of a finished run."""
+"""Model resolution: build a model from a name, a user's function, or the run folder of a finished run."""
 
 from __future__ import annotations
 
@@ -19,48 +19,56 @@ ModelLike = str | nn.Module
 
 
 def is_run(model: str | Path) -> bool:
-    """Whether a model's name, or a path, is the folder of a run, finished or not."""
+    """Whether a model's name or path is a run folder, finished or not."""
     return (Path(model) / "config.yaml").is_file()
 
 
 def was_handed_in(model: str) -> bool:
-    """Whether a run's model is the class name of a module handed in from Python, by which nothing can be built."""
+    """Whether a run's model was handed in as a module from Python: its class name cannot build it."""
     return not any(mark in model for mark in ":/\\") and model not in ZOO and not is_run(model)
 
 
 def followed(model: str, trust: Trust) -> tuple[str, Trust]:
-    """What a run folder's model was built from, where need be over several folders, and what is permitted for it.
+    """Follow run folders to the name that a model was first built from, and the trust that applies to it.
 
     Args:
-        model: a run folder, or any other model's name, which is returned as it is.
-        trust: what is permitted for ``model``.
+        model: a run folder; any other name is returned unchanged.
+        trust: the permissions for ``model``.
 
     Raises:
-        InputError: a folder cannot be read, or names itself.
+        InputError: a folder cannot be read, or the folders form a cycle.
     """
     seen: set[Path] = set()
     while is_run(model):
         run = Path(model)
         if run.resolve() in seen:
-            raise InputError(f"{run} names itself as the model that it began from; bring back its config.yaml")
+            raise InputError(f"{run} names itself as the model that it started from; restore its original config.yaml")
         seen.add(run.resolve())
         model, trust = trained_model(RunFolder(run).config()), trust.inside(run)
     return model, trust
 
 
 def is_function(model: str) -> bool:
-    """Whether a model's name is that of a function of the user's own, ``package.module:function``."""
+    """Whether a model's name is a user's function, ``package.module:function``."""
     return ":" in model and not model.startswith(("timm:", "torchvision:"))
 
 
 def build(
     role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool, trust: Trust
 ) -> nn.Module:
-    """Build a model for some images, or bring one back from its run folder.
+    """Build a model for a data set, or load one from its run folder.
+
+    Args:
+        role: "student" or "teacher", for messages.
+        model: a module, a name, or a run folder.
+        data: sets the number of classes, the channels and the image size.
+        checkpoint: file of weights, or None.
+        pretrained: whether to load the library's pretrained weights.
+        trust: the permissions for ``model``.
 
     Raises:
-        UntrustedError: a name that ``trust`` does not permit would be imported or fetched.
-        InputError: naming the role and what does not fit.
+        UntrustedError: ``trust`` does not permit to import or download ``model``.
+        InputError: the model cannot be built or does not fit the data; the message names the role.
     """
     if isinstance(model, str) and is_run(model):
         return _from_run(role, RunFolder(Path(model), trust), data, checkpoint)
@@ -80,13 +88,13 @@ def build(
 
 
 def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) -> nn.Module:
-    """The model of a finished run, in the form it was trained in."""
+    """The student of a finished run, with the classifier it was trained with."""
     config = run.config()
     if not run.finished:
         raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
-    known, asked = config["classes"], list(data.train.classes)
-    if len(known) == len(asked) and known != asked:
-        differ = next(pair for pair in zip(known, asked, strict=True) if pair[0] != pair[1])
+    trained, classes = config["classes"], list(data.train.classes)
+    if len(trained) == len(classes) and trained != classes:
+        differ = next(pair for pair in zip(trained, classes, strict=True) if pair[0] != pair[1])
         raise InputError(
             f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
         )
@@ -94,11 +102,11 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
     name = trained_model(config)
     if was_handed_in(name):
         raise InputError(
-            f"{role}={run.path}: its model was handed in as a module ({name}), which a name cannot build again; give "
-            "the module itself where Python takes one, or train by the name of a function, package.module:function"
+            f"{role}={run.path}: its model was handed in as a module ({name}) and cannot be built from a name; pass "
+            "the module itself from Python, or train with the name of a function, package.module:function"
         )
     model = build(role, name, data, None, pretrained=False, trust=run.trust.inside(run.path))
-    model = rewrapped(model, config, len(asked))
+    model = rewrapped(model, config, len(classes))
     try:
         load_weights(model, checkpoint or str(run.student))
     except InputError as error:
@@ -107,7 +115,7 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A short hash of a model's weights and buffers."""
+    """Hash of a model's weights and buffers, sixteen hexadecimal digits."""
     digest = hashlib.sha256()
     for name, value in model.state_dict().items():
         digest.update(name.encode())

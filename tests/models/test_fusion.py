@@ -64,6 +64,39 @@ def test_models_of_torchvision_have_no_norm_left(name: str) -> None:
     assert_same(model, fast, some_images(64, count=5))
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_copy_works_in_each_memory_layout(layout: torch.memory_format) -> None:
+    model, images = built("resnet8").to(memory_format=layout), some_images().to(memory_format=layout)
+    fast = fused_copy(model, images)
+    assert batch_norms(fast) == 0
+    convolutions = [module for module in fast.modules() if isinstance(module, nn.Conv2d)]
+    assert all(module.weight.is_contiguous(memory_format=layout) for module in convolutions)
+    assert_same(model, fast, some_images(count=5).to(memory_format=layout))
+
+
+def test_double_precision_stays() -> None:
+    model = built("resnet8").double()
+    fast = fused_copy(model, some_images().double())
+    assert batch_norms(fast) == 0
+    assert_same(model, fast, some_images().double(), tolerance=1e-12)
+
+
+def test_logits_in_a_mapping_stay_in_a_mapping() -> None:
+    class Mapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = built("resnet8")
+
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            return {"logits": self.body(images)}
+
+    model = Mapped().eval()
+    fast = fused_copy(model, some_images())
+    assert batch_norms(fast) == 0
+    assert set(fast(some_images())) == {"logits"}
+    assert_same(model, fast, some_images(count=5))
+
+
 def test_a_model_without_a_batch_norm_is_given_back() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 7)).eval()
     assert fused_copy(model, some_images()) is model

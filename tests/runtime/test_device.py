@@ -46,7 +46,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(InputError, match=r"3 or more processes here for 2 GPUs; lower --nproc-per-node"):
+    with pytest.raises(InputError, match=r"3 or more processes on a machine with 2 GPUs; lower --nproc-per-node"):
         make_machine("cuda", "32")
 
 

@@ -9,4 +9,4 @@ from stillroom.teachers import bank, bank_files
 def small_blocks(monkeypatch):
     """Blocks of 16 positions."""
     monkeypatch.setattr(bank, "BLOCK", 16)
-    monkeypatch.setattr(bank_files, "FREE_SHARE", 0.0)  # however full the disk of the machine is
+    monkeypatch.setattr(bank_files, "FREE_FRACTION", 0.0)  # however full the disk of the machine is

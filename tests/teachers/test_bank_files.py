@@ -123,7 +123,7 @@ def test_the_limit_holds_for_all_banks_together_and_is_told_once(tmp_path):
 
 def test_room_on_the_disk_is_left_for_checkpoints(tmp_path, monkeypatch):
     monkeypatch.setattr(bank_files, "FREE_BYTES", 10**18)
-    monkeypatch.setattr(bank_files, "FREE_SHARE", 1.0)
+    monkeypatch.setattr(bank_files, "FREE_FRACTION", 1.0)
     said = []
     full = make(tmp_path, said=said)
     fill(full, logits_of())
@@ -137,7 +137,7 @@ import sys, torch
 from pathlib import Path
 from stillroom.teachers import bank
 from stillroom.teachers import bank_files
-bank_files.FREE_SHARE = 0.0
+bank_files.FREE_FRACTION = 0.0
 bank.BLOCK = 512
 def logits(epoch):
     return 5 * torch.randn(2000, 100, generator=torch.Generator().manual_seed(epoch))

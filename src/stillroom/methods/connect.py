@@ -1,4 +1,4 @@
-"""Connects a method to two models: checks that they offer what its losses need, and builds the connectors."""
+"""Connecting a method to models: checks that they provide what its losses need, and builds the connectors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from stillroom.models.reused_classifier import reuse_head
 
 @dataclass(frozen=True)
 class Joint:
-    """A method joined to two models.
+    """The models of a connected method.
 
     Attributes:
-        student: the module that is trained: the given one, unless a loss reuses the teacher's classifier.
-        student_view: where its parts are found; None where only logits are read.
+        student: the trained module: the given one, or its wrapper if a loss reuses the teacher's classifier.
+        student_view: where its parts are read; None for logits only.
         teacher_view: the same for the teacher.
     """
 
@@ -38,17 +38,17 @@ class Joint:
 def connect(
     method: Method, student: nn.Module, teacher: nn.Module | None, examples: Batch, train_labels: Tensor
 ) -> Joint:
-    """Check that both models offer what the method needs, and build its connectors.
+    """Check that both models provide what the method needs, and build its connectors.
 
     Args:
-        method: its losses get their connectors, on the CPU.
+        method: its losses build their connectors, on the CPU.
         student: the user's module.
-        teacher: or None for methods without one.
+        teacher: None for a method without a teacher.
         examples: a few training images, at least two, on the CPU; with a strong view if the method needs one.
         train_labels: (N,) int64, the label of each sample id, -1 for ids that do not occur.
 
     Raises:
-        InputError: a model does not offer what a loss needs, or a loss refuses the shapes.
+        InputError: a model lacks what a loss needs, or a loss refuses the shapes.
     """
     if method.projector_factor is not None and teacher is not None:
         with _naming(method, "it"):
@@ -63,16 +63,14 @@ def connect(
     _check(method, views)
     if not views and not method.connect_needs:
         return Joint(student, None, None)
-    at_hand: dict[str, Output] = {
-        side: _look(model, views.get(side), method.parts_of(side), examples) for side, model in models.items()
-    }
-    _build(method, at_hand, train_labels)
-    _try(method, at_hand, examples)
+    outputs = {side: _output(model, views.get(side), method.parts_of(side), examples) for side, model in models.items()}
+    _build(method, outputs, train_labels)
+    _try(method, outputs, examples)
     return Joint(student, views.get("student"), views.get("teacher"))
 
 
 def _check(method: Method, views: dict[str, ModelParts]) -> None:
-    """Refuse a model without a part that a loss needs, with an error that names the loss."""
+    """Raise an error that names the loss if a model lacks a part that it needs."""
     for side, offers in views.items():
         for part in method.parts_of(side):
             reason = offers.lacks(part)
@@ -85,36 +83,36 @@ def _check(method: Method, views: dict[str, ModelParts]) -> None:
                 )
 
 
-def _look(model: nn.Module, offers: ModelParts | None, parts: tuple[str, ...], examples: Batch) -> Output:
+def _output(model: nn.Module, offers: ModelParts | None, parts: tuple[str, ...], examples: Batch) -> Output:
     """A model's output for the examples, without gradients, in evaluation mode."""
     with evaluating(model), torch.no_grad():
         if offers is None:
-            found: dict[str, Any] = {}
+            parts_read: dict[str, Any] = {}
             logits = logits_of(model(examples.images)).float()
         else:
             reader = PartsReader(model, offers, parts)
             try:
-                logits, found = logits_of(model(examples.images)).float(), reader.read()
+                logits, parts_read = logits_of(model(examples.images)).float(), reader.read()
             finally:
                 reader.close()
         if examples.strong is not None:
-            found["logits_strong"] = logits_of(model(examples.strong)).float()
-    return Output(logits, found)
+            parts_read["logits_strong"] = logits_of(model(examples.strong)).float()
+    return Output(logits, parts_read)
 
 
 def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> None:
-    at_hand: dict[str, Any] = {"train_labels": train_labels}
+    available: dict[str, Any] = {"train_labels": train_labels}
     for side, output in outputs.items():
-        at_hand |= named(side, output)
+        available |= named(side, output)
     for term in method.terms:
         if term.connect_needs:
             with _naming(method, term.name):
                 build: Any = term.loss.connect
-                build(**{name: at_hand[name] for name in term.connect_needs})
+                build(**{name: available[name] for name in term.connect_needs})
 
 
 def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
-    """Compute the losses once, so that errors show before training; on a copy, because a pass may change memories."""
+    """Compute the losses once to find errors before training; on a copy, because a pass may change buffers."""
     trial = deep_copy(method)
     for epoch in (1, method.initial_epochs + 1):
         with _naming(method, "a loss"), torch.no_grad():
@@ -123,7 +121,7 @@ def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
 
 @contextmanager
 def _naming(method: Method, who: str) -> Iterator[None]:
-    """Turn the error of a loss into one that names the method."""
+    """Turn the error of a loss into an InputError that names the method."""
     try:
         yield
     except (ValueError, RuntimeError) as error:

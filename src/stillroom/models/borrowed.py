@@ -1,4 +1,4 @@
-"""Models that belong to somebody else leave as they came, but for what they learned."""
+"""Restoring a caller's models after a run: device, memory layout, gradients, mode and hooks."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from torch import Tensor, nn
 
 @contextmanager
 def borrowed(*models: nn.Module | None) -> Iterator[None]:
-    """Put models back as they were, however the block ends; the values of their tensors stay.
+    """Restore models when the block ends, also after an error; the values of their tensors are kept.
 
-    Put back are the device and the memory layout of each tensor, whether it wants a gradient (there is none left), each
-    module's mode, hooks, and a batch norm's momentum.
+    Restored are each tensor's device, memory layout and ``requires_grad``, each module's training flag and hooks, and
+    a batch norm's momentum. Gradients are dropped.
 
     Args:
-        models: None is left out.
+        models: None is ignored.
     """
-    kept = [_Kept(model) for model in models if model is not None]
+    states = [_ModelState(model) for model in models if model is not None]
     try:
         yield
     finally:
-        for one in kept:
-            one.give_back()
+        for state in states:
+            state.restore()
 
 
-class _Kept:
-    """How a model came."""
+class _ModelState:
+    """State of a model to restore."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -43,44 +43,44 @@ class _Kept:
             for name, value in _tensors(module).items()
         }
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         devices = {device for device, *_ in self.tensors.values()}
         if len(devices) == 1:
             self.model.to(devices.pop())
-        for (place, name), (device, stride, wants_gradient) in self.tensors.items():
+        for (place, name), (device, stride, requires_grad) in self.tensors.items():
             module = self.modules[place]
             value = _tensors(module).get(name)
             if value is None:
                 continue
-            laid = _laid(value.detach(), device, stride)
+            restored = _with_layout(value.detach(), device, stride)
             if isinstance(value, nn.Parameter):
                 value.grad = None
-                value.data = laid
-                value.requires_grad_(wants_gradient)
-            elif laid is not value:
-                module._buffers[name] = laid
+                value.data = restored
+                value.requires_grad_(requires_grad)
+            elif restored is not value:
+                module._buffers[name] = restored
         for module, mode, hooks, momentum in zip(self.modules, self.modes, self.hooks, self.momenta, strict=True):
             module.training = mode
             if getattr(module, "momentum", None) != momentum:
                 module.momentum = momentum  # type: ignore[assignment]
-            for name, there in _hooks(module).items():
-                for key in there.keys() - hooks[name]:
-                    del there[key]
+            for name, current in _hooks(module).items():
+                for key in current.keys() - hooks[name]:
+                    del current[key]
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's own parameters and buffers; a TorchScript module's are in no common dictionary."""
+    """A module's own parameters and buffers; a TorchScript module keeps them in separate dictionaries."""
     held = [*module._parameters.items(), *module._buffers.items()]
     return {name: value for name, value in held if value is not None}
 
 
 def _hooks(module: nn.Module) -> dict[str, dict[Any, Any]]:
-    """A module's own hooks, by their kind."""
+    """A module's own hooks, by kind."""
     return {name: value for name, value in vars(module).items() if name.endswith("_hooks") and isinstance(value, dict)}
 
 
-def _laid(value: Tensor, device: torch.device, stride: tuple[int, ...]) -> Tensor:
-    """A tensor on a device in a layout; itself where it is so already, or where the layout repeats elements."""
+def _with_layout(value: Tensor, device: torch.device, stride: tuple[int, ...]) -> Tensor:
+    """A tensor on a device with these strides; unchanged if it has them, or if a stride is 0 (expanded)."""
     value = value.to(device)
     if value.stride() == stride or 0 in stride:
         return value

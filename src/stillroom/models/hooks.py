@@ -1,4 +1,4 @@
-"""Forward hooks: record tensors from a model's own forward pass, without changing the model."""
+"""Forward hooks: record inputs and outputs of submodules in a model's forward pass."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stillroom.batch import Output
 from stillroom.errors import InputError, did_you_mean
 from stillroom.models.output import logits_of
 
-# What DistributedDataParallel, torch.compile and Lightning Fabric call the model inside them.
+# Attribute names of the wrapped model in DistributedDataParallel, torch.compile and Lightning Fabric.
 _WRAPPERS = ("module", "_orig_mod", "_forward_module")
 SIDES: tuple[Literal["input"], Literal["output"]] = ("input", "output")
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
@@ -22,11 +22,11 @@ _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in a model where a tensor can be read.
+    """The input or the output of a submodule.
 
     Attributes:
         module: dotted name of a submodule.
-        side: what it returns, or what it is given (its first argument).
+        side: its output, or its input (the first argument).
     """
 
     module: str
@@ -40,19 +40,20 @@ class FeatureTap:
     """Records the outputs (or inputs) of named submodules in each forward pass.
 
     It changes no module, and ``close`` (or leaving the ``with``) removes every hook. A deep copy of the model, such as
-    a moving average, carries the hooks along; they ignore it. Outputs that a later layer could overwrite in place are
-    copied, but not those that a model names in its own ``stages``. The (B, C, 1, 1) output of a
-    pooling layer comes as (B, C).
+    a moving average, copies the hooks too; they ignore passes of the copy. Tensors are cloned, because a later layer
+    could overwrite them in place, except the outputs named in the model's own ``stages``. The (B, C, 1, 1) output of a
+    pooling layer is flattened to (B, C).
 
     Args:
         model: any module. Names may leave out the prefix that DistributedDataParallel, torch.compile or
             Lightning Fabric add.
-        names: dotted names of submodules as ``model.named_modules()`` lists them, or a :class:`Point` each. One may
-            stand twice.
-        read: is called with every tensor as it comes, uncopied, and nothing is kept; other values are passed over.
+        names: dotted names of submodules as ``model.named_modules()`` lists them, or a :class:`Point` each.
+            Duplicates are allowed.
+        read: called with each tensor during the pass, without a copy. Nothing is recorded then, and values that are
+            not tensors are skipped.
 
     Raises:
-        InputError: the model has no submodule of a name; the message lists the nearest ones.
+        InputError: the model has no submodule of this name; the message lists the closest names.
 
     Example:
         >>> import torch
@@ -77,7 +78,7 @@ class FeatureTap:
         self._handles: list[Any] = []
         found = _find(model, dict.fromkeys(point.module for point in self._points))
         if found:
-            # A pass that skips a module must not leave the last pass's output behind.
+            # A pass that skips a module must not return the previous pass's output.
             self._handles.append(model.register_forward_pre_hook(self._clearing(model)))
         inner = inside(model)
         uncopied = {*_names_in(inner, "stages"), *_names_in(inner, "preact_stages")}
@@ -92,15 +93,15 @@ class FeatureTap:
         """The tensors of the latest forward pass, in the order of ``names``, attached to its graph.
 
         Raises:
-            InputError: the model has not run since the tap was opened, or its pass left a named module out.
+            InputError: the model has not run since the tap was opened, or its latest pass skipped a named module.
         """
         missing = [str(point) for point in self._points if point not in self._latest]
         if missing:
-            raise InputError(f"the latest forward pass gave no output of {', '.join(missing)}; run the model first")
+            raise InputError(f"the latest forward pass recorded no output of {', '.join(missing)}; run the model first")
         return tuple(self._latest[point] for point in self._points)
 
     def release(self) -> None:
-        """Drop the tensors, and the graph they hold, before the next pass does."""
+        """Drop the tensors and their graph without waiting for the next pass."""
         self._latest.clear()
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ class FeatureTap:
             tensor = first_tensor(values[-1])
             if tensor is None:
                 kind = type(values[-1]).__name__
-                raise InputError(f"the submodule {point} returned a {kind} and no tensor; tap another one")
+                raise InputError(f"the submodule {point} returned a {kind}, not a tensor; name another submodule")
             tensor = tensor.clone() if copies else tensor
             pooled = point.side == "output" and isinstance(module, _POOLS)
             pooled = pooled and tensor.dim() == 4 and tensor.shape[2:] == (1, 1)
@@ -155,18 +156,18 @@ def _reading(point: Point, tapped: nn.Module, read: Callable[[Point, Tensor], No
 
 
 class Capture:
-    """A hook that belongs to a module and is copied with it: it keeps a copy of a submodule's first input or output."""
+    """A hook that clones a submodule's first input or output; a deep copy of the model gets its own hook."""
 
     def __init__(self) -> None:
         self.tensor: Tensor | None = None
 
     def __call__(self, _module: nn.Module, *values: Any) -> None:
-        """Keep the first input (as a pre-hook) or the first output."""
+        """Clone the first input (as a pre-hook) or the first output."""
         tensor = first_tensor(values[-1])
-        self.tensor = None if tensor is None else tensor.clone()  # a later layer may overwrite the original
+        self.tensor = None if tensor is None else tensor.clone()  # a later layer may overwrite it in place
 
     def take(self) -> Tensor | None:
-        """Return the captured tensor and forget it."""
+        """Return the captured tensor and drop it."""
         tensor, self.tensor = self.tensor, None
         return tensor
 
@@ -179,10 +180,10 @@ class Tapped:
 
     Args:
         model: any classifier whose output ``logits_of`` understands.
-        names: places to tap, as for ``FeatureTap``; none by default.
+        names: submodules to record, as in ``FeatureTap``; none by default.
 
     Raises:
-        InputError: the model has no submodule of a name.
+        InputError: the model has no submodule of this name.
     """
 
     def __init__(self, model: nn.Module, names: Sequence[str | Point] = ()) -> None:
@@ -191,7 +192,7 @@ class Tapped:
 
     @property
     def names(self) -> tuple[str | Point, ...]:
-        """The tapped submodules, in the order of ``Output.features``."""
+        """The recorded submodules, in the order of ``Output.features``."""
         return self._tap.names
 
     def __call__(self, images: Tensor) -> Output:
@@ -202,24 +203,24 @@ class Tapped:
         return Output(logits=logits, parts={"features": features})
 
     def close(self) -> None:
-        """Remove the hooks; the model itself stays usable."""
+        """Remove the hooks; the model stays usable."""
         self._tap.close()
 
 
 def stages_of(model: nn.Module, *, preact: bool = False) -> tuple[str, ...]:
-    """The submodules whose outputs are a model's features.
+    """Names of a model's stages: the submodules whose outputs are its features.
 
     Args:
         model: any module, wrapped or not.
-        preact: the features before their last activation, which the zoo's models know.
+        preact: the features before their last activation; the zoo's models list them.
 
     Returns:
-        The model's own ``stages`` (or ``preact_stages``); for a timm model, the modules its ``feature_info``
-        names; else nothing. The zoo's last stage is the pooled vector; timm lists maps or token sequences
-        only.
+        The model's own ``stages`` (or ``preact_stages``); for a timm model, the modules in its ``feature_info``;
+        else an empty tuple. The last stage of a zoo model is the pooled vector; timm lists only maps or token
+        sequences.
 
     Raises:
-        InputError: the model's own list names something that is no submodule of it.
+        InputError: the model's own list has a name that is no submodule of it.
     """
     own = own_stages(model, "preact_stages" if preact else "stages")
     if own or preact:
@@ -232,7 +233,7 @@ def stages_of(model: nn.Module, *, preact: bool = False) -> tuple[str, ...]:
 
 
 def own_stages(model: nn.Module, attribute: str) -> tuple[str, ...]:
-    """The names in a model's own ``stages`` or ``preact_stages``; empty where it has no such list.
+    """The names in a model's own ``stages`` or ``preact_stages``; empty without such a list.
 
     Raises:
         InputError: one of them is no submodule.
@@ -248,19 +249,19 @@ def own_stages(model: nn.Module, attribute: str) -> tuple[str, ...]:
 
 
 def _names_in(model: nn.Module, attribute: str) -> tuple[str, ...]:
-    """A model's own list of names; its attribute may well be something else, such as its layers."""
+    """A model's own list of names; empty if the attribute holds something else, such as layers."""
     value = getattr(model, attribute, None)
     return tuple(value) if isinstance(value, (tuple, list)) and all(isinstance(name, str) for name in value) else ()
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """A submodule's output or inputs, or the first of several; None where that is no tensor."""
+    """The first of a submodule's outputs or inputs; None if it is not a tensor."""
     first = value[0] if isinstance(value, (tuple, list)) and value else value
     return first if isinstance(first, Tensor) else None
 
 
 def inside(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers that hold nothing else."""
+    """The model inside wrappers such as DistributedDataParallel, which hold nothing else."""
     children = dict(model.named_children())
     while len(children) == 1 and next(iter(children)) in _WRAPPERS:
         model = next(iter(children.values()))
@@ -269,16 +270,16 @@ def inside(model: nn.Module) -> nn.Module:
 
 
 def submodule(model: nn.Module, name: str) -> nn.Module:
-    """The submodule of a name, looked for in the model and then inside its wrappers.
+    """The submodule of a name, searched in the model and then inside its wrappers.
 
     Raises:
-        InputError: there is none; the message lists the nearest names.
+        InputError: there is none; the message lists the closest names.
     """
     return _find(model, [name])[name]
 
 
 def _find(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
-    """The submodules of some names, looked for in the model and then inside its wrappers."""
+    """The submodules of some names, searched in the model and then inside its wrappers."""
     modules = {**dict(inside(model).named_modules()), **dict(model.named_modules())}
     for name in names:
         if not name or name not in modules:

@@ -1,6 +1,6 @@
-"""What a network offers to losses beside its logits, and the reader that takes it out of each forward pass.
+"""Model parts: the features, maps, embedding and head that losses use, and the reader that records them in a pass.
 
-The record is filled by :func:`stillroom.models.probe.probe_model`.
+:class:`ModelParts` is made by :func:`stillroom.models.probe.probe_model`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ PARTS = ("features", "maps", "preact_maps", "embedding", "final_map", "head")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A tapped tensor and how to see it as a map.
+    """A recorded tensor and how to convert it to a map (B, C, H, W).
 
     Attributes:
-        point: where it is read.
-        shape: of one sample, as the model makes it.
+        point: the input or output of a submodule.
+        shape: of one sample, in the model's layout.
         layout: channels first, channels last, tokens on a known grid, or anything else.
-        grid: height and width of the tokens.
-        prefix: tokens before those of the grid, such as the class token.
+        grid: height and width of the token grid.
+        prefix: number of tokens before the grid, such as the class token.
     """
 
     point: Point
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """Height and width, if there are any."""
+        """Height and width; None if it is not a map."""
         if self.layout == "tokens":
             return self.grid
         if self.layout == "other":
@@ -54,14 +54,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ModelParts:
-    """What a model offers to losses.
+    """The parts of a model that losses can use.
 
     Attributes:
         model: its class name, for messages.
         stages: the outputs of its stages, shallow to deep, without stem and pooled vector.
-        preact: the same before their last activation; the stages themselves where the model does not name these.
-        head: name of the linear layer that makes the logits; empty if there is none.
-        final_map: where to read the map whose global average goes into the head; None if there is none.
+        preact: the same before their last activation; equal to ``stages`` if the model does not name these.
+        head: name of the linear layer that computes the logits; empty if there is none.
+        final_map: the map whose global average is the input of the head; None if there is none.
     """
 
     model: str
@@ -71,7 +71,7 @@ class ModelParts:
     final_map: Point | None
 
     def places(self, part: str) -> tuple[Place, ...]:
-        """Where the tensors of a part of :data:`PARTS` are read; none for the head, which is a layer."""
+        """The recorded tensors of a part of :data:`PARTS`; none for the head, which is a layer."""
         if part in ("features", "maps"):
             return self.stages
         if part == "preact_maps":
@@ -83,14 +83,14 @@ class ModelParts:
         return ()
 
     def lacks(self, part: str) -> str:
-        """Why a part of :data:`PARTS` cannot be read, in words; empty if it can."""
+        """Why a part of :data:`PARTS` is missing, as text for a message; empty if it is available."""
         if part == "features" and not self.stages:
             return f"{self.model} names no stages: give it an attribute stages, a tuple of submodule names"
         if part in ("maps", "preact_maps"):
             places = self.stages if part == "maps" else self.preact
             odd = next((place for place in places if place.size is None), None)
             if odd is not None:
-                return f"{self.model} gives {list(odd.shape)} a sample at {odd.point}, which is no map (C, H, W)"
+                return f"{self.model} returns {list(odd.shape)} per sample at {odd.point}, not a map (C, H, W)"
             if not places:
                 return f"{self.model} has no spatial maps that can be found: give it an attribute stages"
         if part in ("embedding", "head") and not self.head:
@@ -101,11 +101,11 @@ class ModelParts:
 
 
 class PartsReader:
-    """Reads the wanted parts of a model out of each forward pass.
+    """Reads parts of a model from each forward pass.
 
     Args:
         model: the model that ``offers`` describes.
-        offers: from ``probe_model``, its levels paired by ``pair_levels`` if two models are compared.
+        offers: from ``probe_model``, and from ``pair_levels`` if two models are compared.
         parts: some of :data:`PARTS`.
     """
 
@@ -117,11 +117,10 @@ class PartsReader:
         self._tap = FeatureTap(model, self._points)
 
     def read(self) -> dict[str, Any]:
-        """The parts from the latest pass, by name, attached to its graph.
+        """The parts of the latest pass, by name, attached to its graph.
 
-        Tensors are float32, whatever the pass computed in: a loss never has to know about autocast. Each is converted
-        once, however many parts show it, and its gradient goes back in the pass's own format. The head is the model's
-        own layer, with the weights it has.
+        Tensors are float32 also under autocast, so losses need not handle other dtypes. Each is converted once, even
+        if several parts contain it; its gradient has the dtype of the pass. The head is the model's own layer.
         """
         found = zip(self._points, self._tap.features(), strict=True)
         tensors = {point: value.float() if value.is_floating_point() else value for point, value in found}
@@ -129,7 +128,7 @@ class PartsReader:
         return {part: self._read(part, places, tensors) for part, places in self._parts.items()}
 
     def release(self) -> None:
-        """Drop the latest pass's tensors without reading them."""
+        """Drop the tensors of the latest pass."""
         self._tap.release()
 
     def close(self) -> None:

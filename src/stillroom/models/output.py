@@ -1,4 +1,4 @@
-"""Reading the logits out of whatever a model returns, and proving that they have the right shape."""
+"""Model outputs: extracting the logits and checking their shape."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def logits_of(output: Any) -> Tensor:
             mapping with the key ``"logits"``; or a tuple or list that starts with one of these.
 
     Returns:
-        The logits as the model made them.
+        The logits, unchanged.
 
     Raises:
-        InputError: none of these.
+        InputError: the output has none of these forms.
     """
     if isinstance(output, Tensor):
         return output
@@ -45,23 +45,23 @@ def logits_of(output: Any) -> Tensor:
 
 
 def check_output(model: nn.Module, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
-    """Push two blank images through a model and see that logits of the right shape come out.
+    """Check the shape of a model's logits with two blank images.
 
-    Runs in evaluation mode without gradients; every module's training flag is put back, and neither
-    batch-norm statistics nor random state change.
+    Runs in evaluation mode without gradients. Every module's training flag is restored; batch-norm statistics do not
+    change.
 
     Args:
         model: any module from images to logits.
-        num_classes: the expected length of the logits.
+        num_classes: the expected number of logits per image.
         in_channels: channels of the images.
-        image_size: their height and width, one number where they are equal.
+        image_size: height and width of the images, or one number for squares.
 
     Raises:
         InputError: the model fails on such images, or its logits are not (2, num_classes).
     """
     name = type(model).__name__
     height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
-    tried = f"images of shape (2, {in_channels}, {height}, {width})"
+    inputs = f"images of shape (2, {in_channels}, {height}, {width})"
     anchor = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     images = torch.zeros(2, in_channels, height, width, device=anchor.device, dtype=anchor.dtype)
     with evaluating(model), torch.inference_mode():
@@ -69,18 +69,18 @@ def check_output(model: nn.Module, num_classes: int, in_channels: int, image_siz
             output = model(images)
         except Exception as error:
             reason = first_line(error)
-            raise InputError(f"the model {name} fails on {tried}: {reason}") from error
+            raise InputError(f"the model {name} fails on {inputs}: {reason}") from error
     shape = tuple(logits_of(output).shape)
     if shape != (2, num_classes):
         raise InputError(
-            f"the model {name} gives logits of shape {shape} for {tried}; expected (2, {num_classes}): "
+            f"the model {name} gives logits of shape {shape} for {inputs}; expected (2, {num_classes}): "
             "set its number of classes to the data's"
         )
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every module's own training flag restored after."""
+    """Context in evaluation mode; afterwards every module's training flag is restored."""
     flags = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

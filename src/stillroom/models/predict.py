@@ -1,4 +1,4 @@
-"""Logits and features of a model for batches of images."""
+"""Prediction: a model's logits and features for batches of images."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from stillroom.models.output import evaluating, logits_of
 def predict(
     model: nn.Module, batches: Iterable[Batch], autocast: AbstractContextManager[None] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Run a model over batches in evaluation mode; the mode of each of its modules is put back afterwards.
+    """Run a model over batches in evaluation mode; afterwards every module's training flag is restored.
 
     Returns:
-        Logits (N, C) in float32 and labels (N,), both on the model's device; those of stand-ins are left out.
+        Logits (N, C) in float32 and labels (N,), both on the model's device, without those of stand-ins.
     """
     logits, labels = [], []
     with evaluating(model), torch.no_grad(), autocast or nullcontext():
         for batch in batches:
-            said = logits_of(model(batch.images)).float()  # a stand-in too: processes may compute it together
+            batch_logits = logits_of(
+                model(batch.images)
+            ).float()  # for stand-ins too: a sharded pass needs all processes
             if not batch.stand_in:
-                logits.append(said)
+                logits.append(batch_logits)
                 labels.append(batch.labels)
         return torch.cat(logits), torch.cat(labels)
 
 
 def predict_batch(model: nn.Module, reader: PartsReader | None, batch: Batch) -> Output:
-    """What a model says about a batch, and about its strong view if it has one.
+    """A model's output for a batch, and its logits for the strong view if there is one.
 
-    Logits and features are float32 whatever the pass computes in, so that losses and their layers are.
+    Logits and features are float32 also under autocast, so that losses compute in float32.
     """
     logits = logits_of(model(batch.images)).float()
     parts = {} if reader is None else reader.read()

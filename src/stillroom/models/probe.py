@@ -1,7 +1,7 @@
-"""Probing a classifier: find its stages, its final map, its embedding and its head by running it.
+"""Model probe: finds a classifier's stages, final map, embedding and head in two forward passes.
 
-Nothing is assumed about a model. Two passes over a few images show which linear layer makes the logits and which map
-has the embedding as its global average. The stages are the model's own list, timm's, or the last map of each size.
+The first pass finds the linear layer that computes the logits, and its input, the embedding. The second pass finds the
+map whose global average is the embedding. The stages are the model's own list, timm's, or the last map of each size.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _Inputs = dict[str, tuple[int, ...]]
 def probe_model(model: nn.Module, images: Tensor) -> ModelParts:
     """Find a model's stages, head and final map by running it twice.
 
-    In evaluation mode without gradients; the model stays as it was.
+    The passes run in evaluation mode without gradients. The model is not changed.
 
     Args:
         model: any classifier whose output ``logits_of`` understands.
         images: two or more different images (B, C, H, W) that it accepts.
 
     Raises:
-        InputError: the model's own ``stages`` or ``preact_stages`` name what is no submodule or gives no tensor, or
-            are not equally many.
+        InputError: the model's own ``stages`` or ``preact_stages`` name something that is no submodule or returns no
+            tensor, or the two lists differ in length.
     """
     inner = inside(model)
     with evaluating(model), torch.no_grad():
@@ -43,7 +43,7 @@ def probe_model(model: nn.Module, images: Tensor) -> ModelParts:
     shapes = {point: shape for point, shape in trace.shapes.items() if point.side == "output"}
     inputs = {point.module: shape for point, shape in trace.shapes.items() if point.side == "input"}
     grid, prefix = _grid_of(inner)
-    last = getattr(inner, "output_fmt", "") == "NHWC"  # timm's word for it
+    last = getattr(inner, "output_fmt", "") == "NHWC"  # timm's attribute for channels-last maps
 
     def place(name: str) -> Place:
         shape = shapes[Point(name)][1:]
@@ -64,10 +64,10 @@ def probe_model(model: nn.Module, images: Tensor) -> ModelParts:
 
 
 def pair_levels(first: ModelParts, second: ModelParts) -> tuple[ModelParts, ModelParts]:
-    """Bring two models to the same number of levels, level i of one facing level i of the other.
+    """Reduce two models to the same number of stages, so that stage i of one is compared with stage i of the other.
 
-    The deepest ones are kept. A model whose maps all have one size, such as a plain vision transformer, gives evenly
-    spaced ones instead, the last included.
+    The deepest stages are kept. A model whose maps all have one size, such as a plain vision transformer, keeps evenly
+    spaced stages, including the last.
     """
     count = min(len(first.stages), len(second.stages))
     return _keep_levels(first, count), _keep_levels(second, count)
@@ -90,7 +90,7 @@ def _find_head(model: nn.Module, images: Tensor) -> tuple[str, Tensor | None]:
     seen: dict[Point, Tensor] = {}
 
     def remember(point: Point, tensor: Tensor) -> None:
-        seen.pop(point, None)  # a layer that runs twice counts at its last place
+        seen.pop(point, None)  # a layer that runs twice counts at its last call
         seen[point] = tensor.clone()
 
     with FeatureTap(model, [Point(name, side) for name in linear for side in SIDES], read=remember):
@@ -104,7 +104,7 @@ def _find_head(model: nn.Module, images: Tensor) -> tuple[str, Tensor | None]:
 
 @dataclass
 class _Trace:
-    """The shape of each submodule's input and output in the order of the pass, and the map that gives the embedding."""
+    """Shapes of all submodules' inputs and outputs in the order of the pass, and the map averaged to the embedding."""
 
     shapes: _Shapes
     final_map: Point | None = None
@@ -116,7 +116,7 @@ def _trace(model: nn.Module, images: Tensor, embedding: Tensor | None) -> _Trace
     def look(point: Point, tensor: Tensor) -> None:
         if tensor.dim() < 2:
             return
-        trace.shapes.pop(point, None)  # a module that runs twice counts at its last place
+        trace.shapes.pop(point, None)  # a module that runs twice counts at its last call
         trace.shapes[point] = tuple(tensor.shape)
         if embedding is not None and _averages_to(tensor, embedding):
             trace.final_map = point
@@ -128,7 +128,7 @@ def _trace(model: nn.Module, images: Tensor, embedding: Tensor | None) -> _Trace
 
 
 def _averages_to(feature: Tensor, embedding: Tensor) -> bool:
-    """Whether an embedding is the global average of a map, which has to be more than one pixel."""
+    """Whether an embedding is the global average of a map with more than one pixel."""
     if feature.dim() != 4 or feature.shape[:2] != embedding.shape or feature.shape[2] * feature.shape[3] == 1:
         return False
     scale = float(embedding.abs().max())
@@ -144,7 +144,7 @@ def _stages(model: nn.Module, shapes: _Shapes, inputs: _Inputs) -> list[str]:
     flat = [i for i, (_, shape) in enumerate(outputs) if len(shape) == 3]
     maps = [i for i, (_, shape) in enumerate(outputs) if len(shape) == 4 and shape[2] * shape[3] > 1]
     if not maps or (flat and flat[-1] > maps[-1]):
-        return []  # what comes after the maps is tokens: a map would only be the patch embedding
+        return []  # tokens follow the maps: the only map is the patch embedding
     last_of_area: dict[int, str] = {}
     smallest = math.inf
     for i in maps:
@@ -157,21 +157,22 @@ def _stages(model: nn.Module, shapes: _Shapes, inputs: _Inputs) -> list[str]:
 
 
 def _own(model: nn.Module, attribute: str, shapes: _Shapes) -> tuple[str, ...]:
-    """A model's own list of stages, all of which a forward pass has to go through."""
+    """A model's own list of stages; each must return a tensor in a forward pass."""
     names = own_stages(model, attribute)
     for name in names:
         if Point(name) not in shapes:
             raise InputError(
                 f"{type(model).__name__}.{attribute} names {name!r}, which gives no tensor (B, ...) in a forward pass; "
-                "name submodules that the pass goes through"
+                "name submodules that the forward pass calls"
             )
     return names
 
 
 def _in_a_block(model: nn.Module, name: str, inputs: _Inputs, outputs: _Shapes) -> bool:
-    """Whether a submodule belongs to a block, which is one step of the network however it is built inside.
+    """Whether a submodule is inside a block, whose inner maps are not stages.
 
-    A block is no plain sequence and at most halves the sides of its map; what does more is a trunk of several stages.
+    A block is not a plain ``Sequential`` and at most halves height and width. A module that reduces them more contains
+    several stages.
     """
     parts = name.split(".")
     for end in range(1, len(parts)):
@@ -185,14 +186,14 @@ def _in_a_block(model: nn.Module, name: str, inputs: _Inputs, outputs: _Shapes) 
 
 
 def _without_ends(names: tuple[str, ...], shapes: _Shapes) -> list[str]:
-    """A list in the literature's form (stem, stages, pooled vector) without its ends; any other list as it is."""
+    """A list of the form (stem, stages, pooled vector) without its ends; any other list unchanged."""
     if len(names) > 2 and len(shapes[Point(names[-1])]) == 2:
         return list(names[1:-1])
     return list(names)
 
 
 def _grid_of(model: nn.Module) -> tuple[tuple[int, int] | None, int]:
-    """Height and width of a timm transformer's token grid, and the number of tokens before it."""
+    """Height and width of a timm transformer's token grid, and the number of prefix tokens."""
     grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     if not isinstance(grid, Sequence) or len(grid) != 2:
         return None, 0

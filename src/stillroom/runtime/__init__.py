@@ -1,1 +1,1 @@
-"""The process a run lives in: device, distributed, signals, reporters, memory."""
+"""Process-level parts of a run: device, distributed processes, signals, progress output and memory."""

@@ -1,8 +1,8 @@
-"""Which code made a run, found without running anything.
+"""Code version: a digest of Stillroom's source and the Git commit of a folder.
 
-Git is not asked: in a folder that was unpacked from an archive it would run programs that the archive's own
-configuration names (``core.fsmonitor``, filters). Its files are read instead, which say which commit is checked out and
-not whether files were changed since. For Stillroom's own code the digest says that.
+The ``git`` program is not run: in a folder unpacked from an archive it would start programs that the archive's own
+configuration names (``core.fsmonitor``, filters). Git's files are read instead. They give the commit that is checked
+out, but not whether files were changed since. For Stillroom's own code the digest shows such changes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from stillroom.errors import InputError
 from stillroom.reading import read_text
 
-_MOST = 4096  # bytes of HEAD and the like
+_MOST = 4096  # bytes of HEAD and similar files
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_BRANCH = re.compile(r"refs(/[A-Za-z0-9_][A-Za-z0-9_.+@-]*)+")  # no way out of the folder
+_BRANCH = re.compile(r"refs(/[A-Za-z0-9_][A-Za-z0-9_.+@-]*)+")  # no "..": a branch cannot point outside the folder
 
 
 def source_digest() -> str:
-    """Twelve hexadecimal digits that name the code of the installed Stillroom."""
+    """Digest of the installed Stillroom's source, twelve hexadecimal digits."""
     digest, home = hashlib.sha256(), Path(__file__).parents[1]
     for file in sorted(home.rglob("*.py")):
         digest.update(file.relative_to(home).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
@@ -29,15 +29,15 @@ def source_digest() -> str:
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit that is checked out in the Git repository around a folder, twelve digits; None where there is none.
+    """Commit checked out in the Git repository that contains a folder, twelve digits; None without a repository.
 
     Args:
-        folder: in the repository; nothing in it is run.
+        folder: any folder; no program in it is run.
     """
     with suppress(OSError, InputError):
         for place in (folder, *folder.parents):
             git = place / ".git"
-            if git.is_file():  # of a worktree or a submodule
+            if git.is_file():  # in a worktree or a submodule
                 git = place / read_text(git, _MOST).removeprefix("gitdir:").strip()
             if git.is_dir():
                 found = _value(git, read_text(git / "HEAD", _MOST).strip())
@@ -46,7 +46,7 @@ def commit_of(folder: Path) -> str | None:
 
 
 def _value(git: Path, head: str) -> str:
-    """The commit that HEAD names, itself or by a branch; empty where it is not found."""
+    """The commit that HEAD names directly or through a branch; empty if it is not found."""
     if not head.startswith("ref: "):
         return head
     branch = head.removeprefix("ref: ")

@@ -1,4 +1,4 @@
-"""Device, number format and processes of a run: one process a device, started by torchrun or alone."""
+"""Device, precision and process group of a run. Each process uses one device; torchrun starts several processes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PATIENCE = timedelta(minutes=30)  # how long a process waits for the others befo
 
 @dataclass(frozen=True)
 class Machine:
-    """Where one process of a run computes, and how.
+    """Device, precision and rank of one process of a run.
 
     Attributes:
         device: of this process.
         precision: "32", or "bf16" for autocast.
-        rank: this process, 0 to ``world_size - 1``; rank 0 writes the run folder and speaks.
-        world_size: processes of the run.
+        rank: this process, 0 to ``world_size - 1``; rank 0 writes the run folder and prints messages.
+        world_size: number of processes of the run, >= 1.
     """
 
     device: torch.device
@@ -40,32 +40,32 @@ class Machine:
     world_size: int = 1
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The number format of forward passes."""
+        """Autocast context of forward passes; it does nothing at precision 32."""
         if self.precision == "bf16":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
     def clock(self) -> float:
-        """Seconds, once the device has done what it was given; waiting for it costs speed."""
+        """Time in seconds after the device has finished its queue. Synchronizing costs speed."""
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
         return time.perf_counter()
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the run folder."""
+        """Whether this is rank 0, which writes the run folder."""
         return self.rank == 0
 
 
 def make_machine(accelerator: str, precision: str) -> Machine:
-    """Find the device of this process; "auto" precision is bf16 where the processor computes in it.
+    """Find the device of this process. Precision "auto" is bf16 on hardware with native bf16, else 32.
 
     Args:
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 or auto.
 
     Raises:
-        InputError: the accelerator is not there, or has fewer devices than there are processes on this machine.
+        InputError: the accelerator is not available, or has fewer devices than this machine has processes.
     """
     kind = _find(accelerator)
     if precision == "auto":
@@ -73,27 +73,29 @@ def make_machine(accelerator: str, precision: str) -> Machine:
     rank, world_size, place = (int(os.environ.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if kind != "cuda":
         return Machine(torch.device(kind), precision, rank, max(world_size, 1))
-    if place >= torch.cuda.device_count():
+    if place >= (gpus := torch.cuda.device_count()):
         raise InputError(
-            f"torchrun started {place + 1} or more processes here for {counted(torch.cuda.device_count(), 'GPU')}; "
-            "lower --nproc-per-node, one process uses one GPU"
+            f"torchrun started {place + 1} or more processes on a machine with {counted(gpus, 'GPU')}; "
+            "lower --nproc-per-node: one process uses one GPU"
         )
     torch.cuda.set_device(place)
     return Machine(torch.device("cuda", place), precision, rank, max(world_size, 1))
 
 
 def _find(accelerator: str) -> str:
-    """The kind of device that is asked for."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """The device type for an accelerator setting."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if accelerator == "auto":
-        return next(kind for kind, available in there.items() if available)
-    if not there[accelerator]:
-        raise InputError(f"accelerator={accelerator}: PyTorch sees no such device here; use accelerator=cpu or auto")
+        return next(kind for kind, found in available.items() if found)
+    if not available[accelerator]:
+        raise InputError(
+            f"accelerator={accelerator}: PyTorch finds no such device on this machine; use accelerator=cpu or auto"
+        )
     return accelerator
 
 
 def has_native_bf16(kind: str) -> bool:
-    """Whether bf16 is worth it: CUDA devices that compute in it, CPUs with AVX-512 BF16 or AMX.
+    """Whether a device type computes in bf16 natively: CUDA devices with bf16, CPUs with AVX-512 BF16 or AMX.
 
     Args:
         kind: cpu, cuda or mps.
@@ -108,10 +110,10 @@ def has_native_bf16(kind: str) -> bool:
 
 @contextmanager
 def processes_joined(machine: Machine) -> Iterator[None]:
-    """Join this process with the others for as long as it lasts; alone, or in a group made by the caller, nothing.
+    """Process group of a run, as a context; does nothing for one process or inside a group made by the caller.
 
-    A script may do so again and again. Each time is a group of its own: where one ends with an error, the processes
-    that wait for this one are told, and the next group begins from nothing.
+    A script may enter it repeatedly, and each time makes a new group. If the block ends with an error, this process
+    leaves the group at once, so that the others stop waiting for it.
     """
     if machine.world_size == 1 or distributed.is_initialized():
         yield
@@ -123,26 +125,26 @@ def processes_joined(machine: Machine) -> Iterator[None]:
     )  # fmt: skip
     try:
         yield
-        distributed.barrier()  # nobody leaves while another still waits for an answer
+        distributed.barrier()  # no process leaves while another waits for it
     except BaseException:
         _leave_at_once()
         raise
     distributed.destroy_process_group()
 
 
-_groups = itertools.count()  # the same in every process of a script, as the runs in it are
+_groups = itertools.count()  # the same numbers in every process, because all processes make the same runs
 
 
 @functools.cache
 def _store() -> Store:
-    """Where processes find each other. One for the life of a process: who is the host of it must not take it away."""
+    """Rendezvous store of the processes; kept until the process ends, because rank 0 hosts it for the others."""
     store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
     # After a restart, torchrun's store still holds the addresses of the processes that died.
     return PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _leave_at_once() -> None:
-    """Give up the group without waiting for the others, which may never come."""
+    """Leave the group without waiting for the other processes, which may have ended."""
     if distributed.get_backend() == "nccl":
         distributed_c10d._abort_process_group()
     else:

@@ -1,11 +1,11 @@
-"""DDP-style collectives: what the processes of one run share (gradients, outputs, decisions), behind one object.
+"""Data-parallel training (as in DDP): collectives over the processes of one run, and sharded teachers (FSDP).
 
 Every process holds the whole student and every ``world_size``-th image of each batch. A run under any number of
 processes takes the same steps as one process with the same global batch, up to rounding.
 
-:class:`Group` is what the rest of the program uses: with one process each of its operations returns what it is given.
-``DistributedDataParallel`` is not used: it expects one forward pass a step with every parameter in it. Here two views
-may go through the student, parameters rest in initial stages, and connectors outside the student learn too.
+The rest of the program uses :class:`Group`. With one process, each of its operations returns its argument.
+``DistributedDataParallel`` is not used: it expects one forward pass per step that uses every parameter. Here a step may
+have two views, an initial stage trains some of the parameters, and connectors outside the student are trained too.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from stillroom.runtime.device import Machine
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of one run. Every process has to call the same methods in the same order.
+    """Process group of a run. Every process must call the same methods in the same order.
 
     Args:
-        machine: of this process.
+        machine: device and rank of this process.
     """
 
     machine: Machine
@@ -40,7 +40,7 @@ class Group:
         return self.machine.world_size > 1
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has called this."""
         if self.many:
             wait_for_all()
 
@@ -49,57 +49,57 @@ class Group:
         return total(value) if self.many else value
 
     def from_all(self, value: Any) -> list[Any]:
-        """A small plain value of every process, in the order of the processes."""
+        """The value of every process, ordered by rank; for small plain values."""
         return from_all(value) if self.many else [value]
 
     def mean(self, value: float, count: int) -> float:
-        """The mean over all images, of a value that is the mean over this process's ``count`` images."""
+        """The mean over all images, from a mean over this process's ``count`` images."""
         if not self.many:
             return value
         parts = from_all((value, count))
         return float(sum(each * number for each, number in parts) / sum(number for _, number in parts))
 
     def any(self, here: bool) -> bool:
-        """Whether something holds in any process."""
+        """Whether ``here`` is true in any process."""
         return bool(here) if not self.many else int(total(self._number(here))) > 0
 
     def all(self, here: bool) -> bool:
-        """Whether something holds in every process."""
+        """Whether ``here`` is true in every process."""
         return bool(here) if not self.many else int(total(self._number(not here))) == 0
 
     def _number(self, flag: bool) -> Tensor:
         return torch.tensor(int(flag), device=self.machine.device)
 
     def agree(self, value: object, what: str) -> None:
-        """Make sure that every process has the same value.
+        """Check that every process has the same value.
 
         Raises:
-            InputError: they do not, as when the run folder is not on a disk that all machines share.
+            InputError: the values differ, for example because the run folder is not on a shared disk.
         """
         values = self.from_all(value)
         if any(each != values[0] for each in values):
             raise InputError(
-                f"the processes disagree about {what}: {values}; put runs= on a disk that all machines share"
+                f"the processes have different values of {what}: {values}; put runs= on a disk that all machines share"
             )
 
     def copy_from_first(self, modules: Iterable[nn.Module]) -> None:
-        """Give every process the parameters and buffers of process 0."""
+        """Copy the parameters and buffers of process 0 to every process."""
         for module in modules if self.many else ():
             for value in [*module.parameters(), *module.buffers()]:
-                # As bytes, for not every backend knows every number format.
+                # As bytes, because not every backend supports every dtype.
                 whole = value.detach().contiguous()
                 if whole.numel():
                     distributed.broadcast(whole.view(-1).view(torch.uint8), 0)
                     value.detach().copy_(whole)
 
     def average(self, parameters: Iterable[nn.Parameter], extra: Tensor) -> Tensor:
-        """Replace gradients by their mean over all processes, in one message.
+        """Replace gradients by their mean over all processes, in one all-reduce.
 
-        Gradients of 16 bits are averaged in float32, which every backend knows. Those in float64 take a second message.
+        16-bit gradients are averaged in float32, which every backend supports. Float64 takes a second all-reduce.
 
         Args:
-            parameters: the same ones in the same order in every process, with gradients on the same ones.
-            extra: float32 numbers that are averaged on the way.
+            parameters: the same ones in the same order in every process; the same ones have gradients.
+            extra: float32 values that are averaged in the same all-reduce.
 
         Returns:
             The mean of ``extra``.
@@ -121,11 +121,11 @@ class Group:
         return extra
 
     def loss_factor(self, batch: Batch, count: int) -> float:
-        """What a mean over this process's part is multiplied by, so that the parts' mean is that of the whole batch.
+        """Factor on this process's mean loss, such that the mean over processes is that of the whole batch.
 
         Args:
-            batch: of this process.
-            count: images in the whole batch.
+            batch: this process's part.
+            count: number of images in the whole batch.
         """
         own = 0 if batch.stand_in else len(batch.labels)
         return own * self.machine.world_size / count if self.many else 1.0
@@ -133,17 +133,17 @@ class Group:
     def gather_step(
         self, student: Output, teacher: Output | None, batch: Batch, count: int, first: int
     ) -> tuple[Output, Output | None, Tensor, Tensor]:
-        """Both networks' outputs, labels and ids of the whole batch, in its order, from those of this process's part.
+        """Gather both networks' outputs, labels and ids of the whole batch from all processes, in batch order.
 
-        A loss of the result, computed alike in every process, gives gradients whose mean over the processes is the
+        Every process computes the same loss of the result. The mean of the gradients over the processes is the
         gradient of that loss.
 
         Args:
-            student: of this process; modules among its parts are passed on.
-            teacher: the same, or None.
-            batch: of this process.
-            count: images in the whole batch.
-            first: the process that the batch's first image belongs to.
+            student: output of this process's part; modules among its parts are passed on.
+            teacher: the same of the teacher, or None.
+            batch: this process's part.
+            count: number of images in the whole batch.
+            first: rank of the process that holds the batch's first image.
         """
         if not self.many:
             return student, teacher, batch.labels, batch.ids
@@ -156,13 +156,13 @@ class Group:
         return whole(student), None if teacher is None else whole(teacher), labels, ids
 
     def gather_set(self, rows: Tensor, count: int) -> Tensor:
-        """The rows of a whole set of ``count`` images, in its order, from those of this process's images."""
+        """Gather the rows of a whole set of ``count`` images from all processes, in the set's order."""
         return _gathered(rows, count, 0) if self.many else rows
 
 
 @contextmanager
 def first_process_first(machine: Machine) -> Iterator[None]:
-    """Let process 0 run a block before the others do: it makes files that they then find."""
+    """Run a block in process 0 before the other processes, which then find the files it wrote."""
     if machine.world_size > 1 and not machine.first:
         distributed.barrier()
     try:
@@ -180,21 +180,21 @@ def total(value: Tensor) -> Tensor:
 
 
 def from_all(value: Any) -> list[Any]:
-    """A small plain value of every process, in the order of the processes."""
+    """The value of every process, ordered by rank; for small plain values."""
     values: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
 def wait_for_all() -> None:
-    """Wait until every process is here."""
+    """Wait until every process has called this."""
     distributed.barrier()
 
 
 class Gather(torch.autograd.Function):
-    """Stacks a tensor of the same shape from every process; a gradient goes back to where its slice came from.
+    """All-gather with gradients: stacks tensors of the same shape, and returns each slice's gradient to its process.
 
-    ``torch.distributed.nn.functional.all_gather`` does the same and is deprecated; what replaces it is private.
+    ``torch.distributed.nn.functional.all_gather`` does the same but is deprecated, and its replacement is private.
     """
 
     @staticmethod
@@ -219,15 +219,15 @@ def _gathered(value: Any, count: int, first: int) -> Any:
     if len(value) < longest:
         value = torch.cat([value, value.new_zeros(longest - len(value), *value.shape[1:])])
     stacked: Tensor = Gather.apply(value)
-    # The images belong to the processes in turn, beginning with the first: padding and stand-ins come last.
+    # Images are assigned to processes round-robin, starting at rank `first`; padding and stand-ins come last.
     return stacked.roll(-first, 0).transpose(0, 1).flatten(0, 1)[:count]
 
 
 def shard(model: nn.Module, machine: Machine) -> None:
-    """Spread a frozen model's parameters over all processes (FSDP), which bring together one block at a time.
+    """Shard a frozen model's parameters over all processes (FSDP); a forward pass gathers one block at a time.
 
-    The model is changed in place and its weights have to be contiguous. Its blocks are the members of its lists and
-    sequences of layers.
+    The model is changed in place. Its weights must be contiguous. A block is a member of a ``ModuleList`` or
+    ``Sequential``.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard

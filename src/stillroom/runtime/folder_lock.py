@@ -1,4 +1,4 @@
-"""An exclusive lock on a folder, which the system releases when the process ends."""
+"""Exclusive folder lock, which the operating system releases when the process ends."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def locked(path: Path) -> Iterator[bool]:
     """Acquire an exclusive folder lock.
 
     Args:
-        path: the lock's file in the folder; it exists only while the lock is held, or after its holder was killed.
+        path: the lock file in the folder; it exists while the lock is held, and after its holder was killed.
 
     Yields:
-        Whether the lock was acquired. Some network disks support none; then everybody goes on without.
+        Whether the lock was acquired. Some network disks support no locks; then the block runs without one.
 
     Raises:
         InUse: another process holds it.
     """
-    from filelock import FileLock, Timeout  # here, for it takes longer to import than `stillroom --help` to print
+    from filelock import FileLock, Timeout  # imported here: importing it would slow `stillroom --help`
 
-    # The soft lock, a marker file, would outlive a process that was killed. The moment is for a holder that is leaving.
+    # A soft lock (a marker file) would remain after its process was killed. The timeout lets an ending holder finish.
     lock = FileLock(path, timeout=MOMENT, fallback_to_soft=False)
     acquired = False
     try:
@@ -43,19 +43,19 @@ def locked(path: Path) -> Iterator[bool]:
         pass  # a symlink, or a folder that cannot be written: the error shows when something is written
     try:
         if acquired:
-            with suppress(OSError):  # as on a full disk
+            with suppress(OSError):  # for example, the disk is full
                 path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield acquired
     finally:
         if acquired:
-            # Removed while it is locked: whoever has opened it by now sees that it is gone, and opens another.
+            # Remove the file before releasing: a process that has it open sees that it is gone and opens a new one.
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             lock.release()
 
 
 def _holder(path: Path) -> str:
-    """The process that wrote its name into the lock's file."""
+    """The process named in the lock file."""
     with suppress(OSError), path.open(errors="replace") as file:
         return file.read(300) or "another process"
     return "another process"

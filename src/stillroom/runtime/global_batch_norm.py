@@ -1,4 +1,4 @@
-"""Batch norms that take their statistics over all processes, so that a run does not depend on their number."""
+"""Synchronized batch norm: statistics of the whole batch, over all processes."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from stillroom.runtime.distributed import Gather
 
 
 class SharedNorms:
-    """The batch norms of some modules, which stay the ones they are.
+    """Synchronizes the batch norms of some modules without replacing them.
 
     Args:
-        modules: whose batch norms take their statistics over all processes while :meth:`joined` lasts.
+        modules: their batch norms use statistics over all processes inside :meth:`joined`.
 
     Attributes:
-        stand_in: whether this process has no image of its own in the present batch; it adds nothing to the statistics.
-        whole: whether every process sees the whole batch, as where a loss gets all samples; each computes alone then.
+        stand_in: whether this process has no image of its own in the current batch; it then adds nothing to the
+            statistics.
+        whole: whether every process has the whole batch; each then computes its statistics alone.
 
     Raises:
-        InputError: a batch norm of a kind that is not known.
+        InputError: a batch norm of an unsupported type.
     """
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
@@ -35,7 +36,7 @@ class SharedNorms:
 
     @contextmanager
     def joined(self) -> Iterator[None]:
-        """In training mode, statistics over all processes."""
+        """Context in which training mode uses statistics over all processes."""
         for norm in self._norms:
             vars(norm)["forward"] = partial(self._normalise, norm)
         try:
@@ -46,7 +47,7 @@ class SharedNorms:
 
     @contextmanager
     def on_whole_batch(self) -> Iterator[None]:
-        """Say that what comes by is the whole batch, in every process."""
+        """Context in which every process has the whole batch."""
         self.whole = True
         try:
             yield
@@ -54,7 +55,7 @@ class SharedNorms:
             self.whole = False
 
     def _normalise(self, norm: Any, x: Tensor) -> Tensor:
-        """Batch norm with the statistics of the whole batch; also timm's, which drops and activates behind it."""
+        """Batch norm with the statistics of the whole batch; timm's also applies dropout and an activation."""
         if not norm.training or self.whole:
             plain: Tensor = type(norm).forward(norm, x)
             return plain
@@ -79,22 +80,22 @@ class SharedNorms:
 
 
 def _is_ours(module: nn.Module) -> bool:
-    """Whether a module is a batch norm to share; a SyncBatchNorm of some processes only is its owner's decision."""
+    """Whether to synchronize a module: a batch norm, except a SyncBatchNorm with a process group of its own."""
     if not isinstance(module, _BatchNorm):
         return False
     if isinstance(module, nn.SyncBatchNorm):
         return module.process_group is None
     if type(module).forward is not _BatchNorm.forward and not (hasattr(module, "act") and hasattr(module, "drop")):
         raise InputError(
-            f"student: its {type(module).__name__} cannot take its statistics over several processes; use torch's "
-            "BatchNorm or SyncBatchNorm, or one process"
+            f"student: its {type(module).__name__} cannot be synchronized over processes; use torch's BatchNorm "
+            "or SyncBatchNorm, or run one process"
         )
     return True
 
 
 def _remember(norm: Any, mean: Tensor, variance: Tensor) -> None:
-    """Move the running statistics towards a batch's."""
+    """Update the running statistics with those of a batch."""
     norm.num_batches_tracked += 1
-    share = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), share)
-    norm.running_var.lerp_(variance.to(norm.running_var.dtype), share)
+    momentum = 1.0 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
+    norm.running_var.lerp_(variance.to(norm.running_var.dtype), momentum)

@@ -1,4 +1,4 @@
-"""The memory that a run takes: the most it took, and what to do where it is not enough."""
+"""Peak memory of a run, and the error for too little device memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _PROC = Path("/proc/self")
 
 
 class PeakMemory:
-    """The peak since this was made, or since the last one was: there is one counter for all.
+    """Peak memory since the latest object of this class was made; all objects share one counter.
 
-    On CUDA it is what PyTorch's tensors take on the device. On the CPU it is what the whole process has in memory, its
-    code and the images included; only Linux can tell.
+    On CUDA it is the memory of PyTorch's tensors on the device. On the CPU it is the resident memory of the process,
+    including code and images; it is measured on Linux only.
 
     Args:
-        device: where a run computes.
+        device: the device of the run.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class PeakMemory:
             self._counts = _begin_anew()
 
     def bytes(self) -> int | None:
-        """The peak; None where it cannot be known."""
+        """The peak in bytes; None if it cannot be measured."""
         if not self._counts:
             return None
         return torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else _peak_resident()
@@ -41,14 +41,14 @@ class PeakMemory:
 
 @contextmanager
 def naming_memory(device: torch.device, batch_size: int) -> Iterator[None]:
-    """Turn a device without room for a step into an error that says what helps.
+    """Turn an out-of-memory error into an InputError that names the remedies.
 
     Args:
-        device: where the steps are computed.
+        device: the device of the steps.
         batch_size: of a step, for the message.
 
     Raises:
-        InputError: inside, there was too little memory.
+        InputError: the block ran out of device memory.
     """
     try:
         yield
@@ -60,7 +60,7 @@ def naming_memory(device: torch.device, batch_size: int) -> Iterator[None]:
 
 
 def _begin_anew() -> bool:
-    """Forget the peak of what came before; whether that can be done."""
+    """Reset the peak of this process; return whether that worked."""
     try:
         (_PROC / "clear_refs").write_text("5", encoding="ascii")
     except OSError:

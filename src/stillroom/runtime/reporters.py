@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live bar on a terminal, one line an epoch elsewhere."""
+"""Progress output of a run: a live bar on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Values = Callable[[], Mapping[str, float]]
 
 
 class Reporter(Protocol):
-    """What the loop tells; implementations only show it."""
+    """Progress callbacks of the training loop."""
 
     def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
-        """A run begins, or goes on with ``done`` steps behind it; ``about`` describes it, in lines."""
+        """A run starts, or resumes after ``done`` steps; ``about`` are lines that describe it."""
 
     def step(self, epoch: int, images: int, values: Values) -> None:
-        """A step is done; ``values`` reads the losses off the device, so it is called only when they are shown."""
+        """A step is done. ``values`` copies the losses from the device: call it only to show them."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """An epoch is done."""
 
     def say(self, text: str) -> None:
-        """Anything else worth a line."""
+        """Show any other message."""
 
     def close(self) -> None:
-        """The run is over, whatever the outcome."""
+        """The run has ended, with or without an error."""
 
 
 class Silent:
@@ -54,7 +54,7 @@ class Silent:
 
 
 class Lines:
-    """What a run is, then one plain line an epoch with the time left, for logs and pipes.
+    """Plain lines for logs and pipes: a description of the run, then one line per epoch with the remaining time.
 
     Args:
         write: receives each line.
@@ -66,23 +66,23 @@ class Lines:
         self._left: Callable[[int], float | None] = lambda epoch: None  # noqa: ARG005
 
     def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
-        """Say what begins."""
+        """Print the description of the run."""
         self._name, self._epochs = name, epochs
-        begin, behind = time.monotonic(), done / steps
+        begin, epochs_before = time.monotonic(), done / steps
 
         def left(epoch: int) -> float | None:
-            fresh = epoch - behind  # none where a run was stopped between the last step of an epoch and its end
-            return (time.monotonic() - begin) / fresh * (epochs - epoch) if fresh > 0 and epoch < epochs else None
+            new = epoch - epochs_before  # 0 for a run that was stopped after the last step of an epoch, before its end
+            return (time.monotonic() - begin) / new * (epochs - epoch) if new > 0 and epoch < epochs else None
 
         self._left = left
         for line in about:
             self._write(f"{name}: {line}")
 
     def step(self, epoch: int, images: int, values: Values) -> None:
-        """Stay quiet inside an epoch."""
+        """Print nothing inside an epoch."""
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Print the epoch's numbers."""
+        """Print the epoch's metrics."""
         terms = "  ".join(f"{name} {value:.4g}" for name, value in row["terms"].items())
         left = self._left(row["epoch"])
         self._write(
@@ -92,18 +92,18 @@ class Lines:
         )
 
     def say(self, text: str) -> None:
-        """Print it."""
+        """Print the message."""
         self._write(text)
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """Do nothing: no resource is open."""
 
 
 class Live:
-    """A progress bar with epoch, speed, losses, accuracy and time left.
+    """A progress bar with epoch, speed, losses, accuracy and remaining time.
 
     Args:
-        console: where to draw.
+        console: it draws the bar.
     """
 
     def __init__(self, console: Console) -> None:
@@ -124,8 +124,8 @@ class Live:
         self._shown = 0.0
 
     def start(self, name: str, epochs: int, steps: int, done: int, about: Sequence[str] = ()) -> None:
-        """Say what begins, and draw a bar over all steps of the run."""
-        for finished in self._bar.task_ids:  # the run before this one stays printed above
+        """Print the description of the run and draw a bar over all its steps."""
+        for finished in self._bar.task_ids:  # the bar of the previous run stays printed above
             self._bar.remove_task(finished)
         for line in about:
             self.say(f"{name}: {line}")
@@ -138,7 +138,7 @@ class Live:
         self._shown = time.perf_counter()
 
     def step(self, epoch: int, images: int, values: Values) -> None:
-        """Move on; the numbers change four times a second."""
+        """Advance the bar; its values are updated four times a second."""
         assert self._task is not None
         self._waiting += 1
         self._images += images
@@ -151,7 +151,7 @@ class Live:
         self._waiting, self._images, self._shown = 0, 0, now
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Show the accuracy just measured."""
+        """Show the validation accuracy of the epoch."""
         assert self._task is not None
         self._bar.update(
             self._task, advance=self._waiting, accuracy=f"val {row['val_top1']:.1f} %", speed=row["images_per_second"]
@@ -159,21 +159,21 @@ class Live:
         self._waiting, self._images, self._shown = 0, 0, time.perf_counter()
 
     def say(self, text: str) -> None:
-        """Print above the bar."""
+        """Print the message above the bar."""
         self._bar.console.print(text, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Stop updating the bar; it stays on the screen."""
         self._bar.stop()
 
 
 def make_console(*, stderr: bool) -> Console:
-    """A console that prints names as they are: brackets and colons in them are no markup."""
+    """A console without markup: brackets and colons in names are printed literally."""
     return Console(stderr=stderr, markup=False, emoji=False)
 
 
 def make_reporter(show: bool = True) -> Reporter:
-    """A live bar on a terminal, lines elsewhere, nothing when told so."""
+    """A live bar on a terminal, lines elsewhere; nothing if ``show`` is false."""
     if not show:
         return Silent()
     console = make_console(stderr=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP ask a run to save and stop."""
+"""Signal handling: Ctrl-C, SIGTERM and SIGHUP ask a run to save and stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-# A scheduler tells every process of a job, and a launcher among them tells its own processes once more.
+# A scheduler signals every process of a job, and a launcher among them forwards the signal to its own processes.
 REPEAT_SECONDS = 5.0
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -18,17 +18,17 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 @dataclass
 class StopRequest:
-    """Whether somebody asked to stop, and with which signal (0: nobody did)."""
+    """A request to stop: the number of the signal, 0 for none."""
 
     signal_number: int = 0
     _since: float = 0.0
 
     def repeats(self) -> bool:
-        """Whether a signal that comes now only repeats the request."""
+        """Whether a signal received now is a repetition of the request."""
         return self.signal_number > 0 and time.monotonic() - self._since < REPEAT_SECONDS
 
     def take(self, number: int) -> None:
-        """Remember who asked, and when."""
+        """Record the signal and the time."""
         self.signal_number, self._since = number, time.monotonic()
 
 
@@ -42,7 +42,7 @@ def stop_requests() -> Iterator[StopRequest]:
     A signal within five seconds of it is the same request; a later signal acts as usual. Nested blocks share one
     request. A SIGHUP that is ignored, as under nohup, stays ignored.
 
-    Python delivers signals to the main thread only: in another thread the request never comes.
+    Python delivers signals to the main thread only. In another thread there is never a request.
     """
     if threading.current_thread() is not threading.main_thread():
         yield StopRequest()
@@ -75,14 +75,14 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         _open_requests.pop()
         for number in before:
-            # After a request its repetitions are still ignored, so that the process can report before it ends.
+            # Repetitions of a request stay ignored after the block, so that the process can report before it ends.
             if not request.repeats() and signal.getsignal(number) is on_signal:
                 give_back(number)
 
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Put the handlers of SIGINT, SIGTERM and SIGHUP back where a library puts its own in place, in Python or below."""
+    """Restore the handlers of SIGINT, SIGTERM and SIGHUP after a library call that may replace them."""
     ours = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     try:

@@ -1,1 +1,1 @@
-"""Teachers: who predicts the logits that a student learns from, live or from a bank on disk."""
+"""Teachers: they predict the logits that a student learns from, in each step or from a bank on disk."""

@@ -1,7 +1,7 @@
-"""The teacher bank: a teacher's logits on disk, so that of all its students only the first pays for the teacher.
+"""Teacher bank: a cache of a teacher's logits on disk. The first run computes them, later runs read them.
 
 Order and augmentation are functions of (seed, epoch, sample id), so the logits at a position of an epoch's order
-depend on nothing but what :class:`BankKey` names. They are stored by blocks of positions, whatever the batch size.
+depend only on the fields of :class:`BankKey`. They are stored in blocks of positions, independent of the batch size.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from stillroom.data import MemoryLoader
 from stillroom.teachers.bank_files import BlockFiles
 from stillroom.teachers.bank_key import BLOCK, BankKey
 
-BLOCK_BYTES = 64 * 2**20  # many classes make a block shorter
+BLOCK_BYTES = 64 * 2**20  # with many classes a block has fewer rows
 
 
 def positions_of(loader: MemoryLoader) -> int:
-    """The number of images that this process sees in an epoch of a loader."""
+    """Number of images of this process in an epoch of a loader."""
     seen = min(len(loader) * loader.batch_size, len(loader.images))
     return len(range(loader.rank, seen, loader.world_size))
 
@@ -31,8 +31,8 @@ class View:
     """One kind of logits in the bank.
 
     Attributes:
-        positions: images this process sees in an epoch, >= 1.
-        epochs: epochs the whole run asks for, >= 1; only for the sizes that are told.
+        positions: images of this process in an epoch, >= 1.
+        epochs: epochs of the whole run, >= 1; used only for sizes in messages.
     """
 
     positions: int
@@ -41,7 +41,7 @@ class View:
 
 @dataclass
 class _Pending:
-    """The first rows of a block that is not yet complete."""
+    """The first rows of an incomplete block."""
 
     place: tuple[int, int]
     chunks: list[Tensor] = field(default_factory=list)
@@ -52,23 +52,23 @@ class _Pending:
 
 
 class TeacherBank:
-    """Logits of one teacher, read and written in the order in which training goes through an epoch.
+    """Logits of one teacher, read and written in the order of the training images in an epoch.
 
-    Position ``i`` of this process is position ``i * world_size + rank`` of the epoch's order, as ``MemoryLoader``
-    deals the images out. Every process has files of its own and needs no word from the others; another
-    ``world_size`` finds nothing. At most two blocks a view are held in memory, and one that is being filled.
+    Position ``i`` of this process is position ``i * world_size + rank`` of the epoch's order, as in ``MemoryLoader``.
+    Every process has its own files, without communication; a run with another ``world_size`` does not find them.
+    Memory holds at most two stored blocks per view and one that is being filled.
 
     Args:
-        folder: where all banks lie; this one takes ``folder/<digest of its key>``.
-        key: what decides the logits.
-        views: what is stored, by short names such as "logits", "logits_strong" and "val".
-        limit_bytes: what ``folder`` may hold with all banks in it.
-        say: receives a line when something is worth one.
+        folder: the folder of all banks; this bank is ``folder/<digest of its key>``.
+        key: what determines the logits.
+        views: kinds of logits by name, such as "logits", "logits_strong" and "val".
+        limit_bytes: largest total size of ``folder``, all banks included.
+        say: called with each message for the user.
         rank: this process, in [0, world_size).
         world_size: number of processes.
 
     Raises:
-        InputError: if the folder cannot be written or belongs to another key.
+        InputError: the folder cannot be written, or it belongs to another key.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class TeacherBank:
 
     @property
     def needed_bytes(self) -> int:
-        """What all logits of the whole run take, over all processes; 2 bytes each."""
+        """Size of all logits of the whole run, over all processes, at 2 bytes each."""
         rows = sum(view.positions * view.epochs for view in self.views.values())
         return 2 * rows * self.key.classes * self.world_size
 
@@ -102,23 +102,23 @@ class TeacherBank:
 
     @staticmethod
     def rounded(logits: Tensor) -> Tensor:
-        """What the bank gives back for logits (N, C): float32 (N, C) on the same device.
+        """Logits (N, C) as the bank returns them: float32 (N, C) on the same device.
 
-        Rows that fit float16 come back rounded to it, with an error of at most 2^-11 of the value (2^-25 where it is
-        below 2^-14). Rows in which a value does not fit come back as they are. Train on these values also when they
-        were computed just now, and runs that fill the bank and runs that read it are the same.
+        Rows within the range of float16 are rounded to it, with an error of at most 2^-11 of the value (2^-25 for
+        values below 2^-14). A row with a value outside that range is unchanged. Train on rounded logits even if they
+        were just computed: then a run that fills the bank and a run that reads it are identical.
         """
         half = logits.half()
-        low, high = half.aminmax(dim=1, keepdim=True)  # on the CPU many times faster than to ask each value
+        low, high = half.aminmax(dim=1, keepdim=True)  # on the CPU many times faster than isfinite of all values
         return torch.where(low.isfinite() & high.isfinite(), half.float(), logits.float())
 
     def read(self, view: str, epoch: int, start: int, count: int) -> Tensor | None:
-        """Look up the logits of this process's positions ``start`` to ``start + count`` in an epoch.
+        """Read the logits of this process's positions ``start`` to ``start + count`` in an epoch.
 
-        Whether a block is there is looked up once, when an epoch first comes to it.
+        Each block's file is looked up once per epoch, at its first read.
 
         Returns:
-            float32 (count, C) on the CPU; None if not all of them are there.
+            float32 (count, C) on the CPU; None if any of them is not stored.
         """
         pieces = []
         for index, part in self._split(start, count):
@@ -129,7 +129,7 @@ class TeacherBank:
         return torch.cat(pieces)
 
     def read_all(self, views: Iterable[str], epoch: int, start: int, count: int) -> dict[str, Tensor] | None:
-        """Look up several views at once; None if any row of any of them is not there."""
+        """Read several views; None if any row of any of them is not stored."""
         found: dict[str, Tensor] = {}
         for view in views:
             logits = self.read(view, epoch, start, count)
@@ -139,14 +139,14 @@ class TeacherBank:
         return found
 
     def write(self, view: str, epoch: int, start: int, logits: Tensor) -> None:
-        """Hand in what was computed because :meth:`read` gave None.
+        """Store logits that :meth:`read` did not find.
 
-        Logits are copied where they are and go to the CPU and to disk when their block is complete. A block whose
-        beginning was not handed in, as after a resume inside it, is left to the next run.
+        Logits are copied on their device, and moved to the CPU and to disk when their block is complete. A block whose
+        first rows were not written, as after a resume inside it, is not stored.
 
         Args:
             view: one of ``views``.
-            epoch: as for :meth:`read`.
+            epoch: as in :meth:`read`.
             start: position of the first row.
             logits: (count, C), any device.
         """
@@ -155,7 +155,7 @@ class TeacherBank:
             self._gather(view, (epoch, index), part.start, logits[first : first + part.stop - part.start])
 
     def _split(self, start: int, count: int) -> Iterator[tuple[int, slice]]:
-        """The blocks that hold a range of positions, each with the rows in it."""
+        """The blocks of a range of positions, each with its rows."""
         end = start + count
         while start < end:
             index, offset = divmod(start, self.rows)
@@ -167,15 +167,15 @@ class TeacherBank:
         epoch, index = place
         size = min(self.rows, self.views[view].positions - index * self.rows)
         stored = self._block(view, epoch, index)
-        there = 0 if stored is None else len(stored)
-        if not self.storing or there >= size:
+        rows_stored = 0 if stored is None else len(stored)
+        if not self.storing or rows_stored >= size:
             return
         pending = self._pending.get(view)
         if pending is None or pending.place != place or pending.count != offset:
             pending = self._pending[view] = _Pending(place)
-            if offset > there:
+            if offset > rows_stored:
                 return
-            if stored is not None:  # by a run that dropped the last, smaller batch of the epoch
+            if stored is not None:  # from a run that dropped the last, smaller batch of the epoch
                 pending.chunks.append(stored[:offset].to(rows.device, torch.float32))
         pending.chunks.append(rows.detach().to(torch.float32, copy=True))
         if pending.count == size:
@@ -183,7 +183,7 @@ class TeacherBank:
             self._store(view, place, torch.cat(pending.chunks))
 
     def _block(self, view: str, epoch: int, index: int) -> Tensor | None:
-        """A stored block, (rows, C) in float16 or float32; None where there is none."""
+        """A stored block, (rows, C) in float16 or float32; None if it is not stored."""
         known = self._known[view]
         if (epoch, index) not in known:
             while len(known) >= 2:
@@ -204,7 +204,7 @@ class TeacherBank:
         self.storing = False
         self._pending.clear()
         self.say(
-            f"warning: teacher bank {self.files.folder}: {reason}. This run stores no more logits and goes on with "
-            f"those there are. The whole run takes {self.needed_bytes / 1e9:.3g} GB beside other banks there; "
-            f"bank_gb is {self.files.limit / 1e9:.3g}: raise it, or make room"
+            f"warning: teacher bank {self.files.folder}: {reason}. This run stores no more logits and continues "
+            f"with the stored ones. The whole run needs {self.needed_bytes / 1e9:.3g} GB in addition to other banks; "
+            f"bank_gb is {self.files.limit / 1e9:.3g}: raise it, or free disk space"
         )

@@ -1,4 +1,4 @@
-"""The files of a teacher bank: a block of logits each, whole or not there, and checked when it is read."""
+"""Teacher bank files: one block of logits per file, written atomically and verified when read."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from stillroom.reading import UnreadableError, read_json
 from stillroom.teachers.bank_key import BankKey
 from stillroom.teachers.logit_fingerprint import difference
 
-FREE_BYTES, FREE_SHARE = 10**9, 0.05  # of the disk, whichever is less, stays free for checkpoints
+FREE_BYTES, FREE_FRACTION = 10**9, 0.05  # of the disk: the smaller one stays free for checkpoints
 
 
 class BlockFiles:
-    """Blocks of logits on disk, by view, epoch and number.
+    """Blocks of logits on disk, by view, epoch and index.
 
     Args:
-        folder: where all banks lie; this one takes ``folder/<digest of its key>``.
-        key: what decides the logits.
-        stripe: this process and the number of processes; every process has blocks of its own.
-        rows: the most a block has.
-        limit: bytes that ``folder`` may hold with all banks in it.
-        say: receives one line when a file is damaged.
+        folder: the folder of all banks; this bank is ``folder/<digest of its key>``.
+        key: what determines the logits.
+        stripe: rank of this process and number of processes; every process has its own blocks.
+        rows: largest number of rows of a block.
+        limit: largest total size of ``folder`` in bytes, all banks included.
+        say: called with one message if a file is damaged.
 
     Raises:
-        InputError: if the folder cannot be written or belongs to another key.
+        InputError: the folder cannot be written, or it belongs to another key.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class BlockFiles:
         self._open()
 
     def path_of(self, view: str, epoch: int, index: int) -> Path:
-        """Where a block lies when it is stored."""
+        """Path of a block's file."""
         stripe = f"rank{self.rank}of{self.world_size}"
         return self.path / f"{view}-epoch{epoch:04d}-block{index:04d}-{stripe}.safetensors"
 
     def load(self, view: str, epoch: int, index: int) -> Tensor | None:
-        """A stored block, (rows, C) in float16 or float32; None where there is none that is whole."""
+        """A stored block, (rows, C) in float16 or float32; None if it is missing or damaged."""
         path = self.path_of(view, epoch, index)
         try:
             tensors, facts = read_safetensors(path)
@@ -68,12 +68,12 @@ class BlockFiles:
             right_shape = logits.ndim == 2 and logits.shape[1] == self.key.classes and len(logits) <= self.rows
             if right_shape and facts == self._facts(view, epoch, index, logits):
                 return logits
-            problem = "other content than its place says"
+            problem = "its content does not match its file name"
         if not self._warned:
             self._warned = True
             self.say(
-                f"warning: teacher bank: {path} is damaged or foreign ({problem}) and not used; such blocks are "
-                "computed again"
+                f"warning: teacher bank: {path} is damaged or belongs to another bank ({problem}); the logits of "
+                "such files are computed again"
             )
         return None
 
@@ -81,19 +81,21 @@ class BlockFiles:
         """Write a block.
 
         Args:
-            view: what kind of logits.
-            epoch: they belong to.
-            index: number of the block.
+            view: kind of logits.
+            epoch: their epoch.
+            index: index of the block in the epoch.
             logits: (rows, C) on the CPU, float16 or float32.
 
         Raises:
-            OSError: it cannot be written, or there is no room left for it.
+            OSError: it cannot be written, or the size limit or the disk is full.
         """
         data = safetensors.torch.save({"logits": logits}, self._facts(view, epoch, index, logits))
 
         def fill(aside: Path) -> None:
             with aside.open("r+b") as file:
-                file.truncate(len(data))  # claims its size, so that runs that write at once count each other
+                file.truncate(
+                    len(data)
+                )  # reserves the size, so that runs that write at the same time count each other's files
                 self._check_room(len(data))
                 file.write(data)
 
@@ -101,13 +103,13 @@ class BlockFiles:
 
     def _check_room(self, size: int) -> None:
         if sum(file.stat().st_size for file in _files(self.folder)) > self.limit:
-            raise OSError(errno.ENOSPC, "the limit is reached")
+            raise OSError(errno.ENOSPC, "the size limit is reached")
         disk = shutil.disk_usage(self.path)
-        if disk.free - size < min(FREE_BYTES, FREE_SHARE * disk.total):
+        if disk.free - size < min(FREE_BYTES, FREE_FRACTION * disk.total):
             raise OSError(errno.ENOSPC, f"only {disk.free / 1e9:.3g} GB of the disk are free, kept for checkpoints")
 
     def _facts(self, view: str, epoch: int, index: int, logits: Tensor) -> dict[str, str]:
-        """What a block's file says about itself."""
+        """Metadata of a block's file."""
         return {
             "key": self.key.digest,
             "view": view,
@@ -119,16 +121,16 @@ class BlockFiles:
         }
 
     def _open(self) -> None:
-        """Make the folder or recognise it, and remove what killed runs left."""
-        path, said = self.path / "key.json", self.path / "probe.json"
+        """Create the folder or check that it has this key, and remove temporary files of killed runs."""
+        path, probe_path = self.path / "key.json", self.path / "probe.json"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not path.exists():
-                write_text(said, json.dumps(self.key.probe) + "\n")
+                write_text(probe_path, json.dumps(self.key.probe) + "\n")
                 write_text(path, json.dumps(self.key.plain(), indent=2) + "\n")
             elif not os.access(self.path, os.W_OK):
                 raise PermissionError(errno.EACCES, "Permission denied")
-            there, probe = read_json(path), read_json(said)
+            stored_key, stored_probe = read_json(path), read_json(probe_path)
         except OSError as error:
             raise InputError(
                 f"teacher bank {self.path} cannot be written ({error.strerror}); choose another bank= folder, "
@@ -136,35 +138,35 @@ class BlockFiles:
             ) from error
         except ValueError as error:
             raise InputError(f"teacher bank: {path} is damaged; delete the folder {self.path}") from error
-        self._refuse_other(there if isinstance(there, dict) else {})
-        if words := difference(probe, [list(row) for row in self.key.probe]):
+        self._check_key(stored_key if isinstance(stored_key, dict) else {})
+        if problem := difference(stored_probe, [list(row) for row in self.key.probe]):
             raise InputError(
-                f"teacher bank {self.path} holds the logits of another teacher ({words}); give another bank= folder, "
+                f"teacher bank {self.path} holds the logits of another teacher ({problem}); give another bank= folder, "
                 "or leave bank= out"
             )
         remove_temporary_files(map(Path, _files(self.folder)))
 
-    def _refuse_other(self, there: dict[str, Any]) -> None:
+    def _check_key(self, stored: dict[str, Any]) -> None:
         now = self.key.plain()
         changed = [
-            f"{name} {there.get(name)!r} there, {now.get(name)!r} now"
-            for name in {**there, **now}
-            if there.get(name) != now.get(name)
+            f"{name} {stored.get(name)!r} there, {now.get(name)!r} now"
+            for name in {**stored, **now}
+            if stored.get(name) != now.get(name)
         ]
         if changed:
             raise InputError(
-                f"teacher bank {self.path} was made for something else ({'; '.join(changed)}); it was copied or "
-                "edited: delete that folder"
+                f"teacher bank {self.path} has another key ({'; '.join(changed)}): it was copied or edited; "
+                "delete that folder"
             )
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Every file below a folder whose size can be asked for; others come and go meanwhile, or are private."""
+    """Every file below a folder whose size can be read; files that vanish or are private are skipped."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _files(Path(entry))
                 continue
             with suppress(OSError):
-                entry.stat()  # remembered by the entry
+                entry.stat()  # the entry caches the result
                 yield entry

@@ -1,4 +1,4 @@
-"""What decides a teacher's logits, as one name."""
+"""Bank key: a digest of everything that determines a teacher's logits."""
 
 from __future__ import annotations
 
@@ -11,27 +11,28 @@ from typing import Any
 
 from stillroom.data import DataSet
 
-# To be raised when order, augmentation, the strong view or the bank's files change: older logits are then not found.
+# Raise it when order, augmentation, the strong view or the file layout changes: older logits are then not found.
 FORMAT = 2
-BLOCK = 16_384  # positions of an epoch in one of the bank's files
+BLOCK = 16_384  # positions of an epoch per file
 
 
 @dataclass(frozen=True)
 class BankKey:
-    """All that decides a teacher's logits; plain values.
+    """Everything that determines a teacher's logits, as plain values.
 
     Attributes:
-        teacher: fingerprint of the teacher: its weights, and all else that it computes with.
+        teacher: fingerprint of the teacher's weights and of all else that determines its predictions.
         images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.data_fingerprints` makes them.
-        augment: settings of the augmentation, None for none.
+        augment: settings of the augmentation; None without augmentation.
         mean: of each channel on [0, 1].
         std: of each channel on [0, 1].
         seed: of order and augmentation.
-        precision: what the teacher computes in, after "auto" was resolved.
-        classes: number of logits an image.
+        precision: precision of the teacher's forward pass, "32" or "bf16".
+        classes: number of classes.
         count: number of training images.
-        probe: what the teacher says about a few training images. It is no part of the key, for it may differ in its
-            last digits on another processor; it is kept beside the logits and compared with a tolerance.
+        probe: the teacher's logits on a few training images (:func:`stillroom.teachers.logit_fingerprint.probe`). It
+            is not part of the key, because its last digits may differ on another processor. It is stored with the
+            logits and compared with a tolerance.
     """
 
     teacher: str
@@ -46,14 +47,14 @@ class BankKey:
     probe: tuple[tuple[float, ...], ...] = field(default=(), compare=False)
 
     def plain(self) -> dict[str, Any]:
-        """The key and the layout of the files, as JSON gives them back."""
+        """The key and the file layout, as read back from JSON."""
         values: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "block": BLOCK, **asdict(self)}))
         del values["probe"]
         return values
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name the key."""
+        """Digest of the key, sixteen hexadecimal digits."""
         text = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -61,15 +62,15 @@ class BankKey:
 def bank_key(
     data: DataSet, *, teacher: str, images: str, probe: Sequence[Sequence[float]] = (), seed: int, precision: str
 ) -> BankKey:
-    """Name the logits that a teacher gives for a data set.
+    """The bank key of a teacher's logits on a data set.
 
     Args:
         data: training and validation images with their statistics and augmentation.
         teacher: fingerprint of the teacher.
         images: fingerprints of training and validation images.
-        probe: what the teacher says about a few training images.
+        probe: the teacher's logits on a few training images.
         seed: of the training loader.
-        precision: what the teacher computes in, after "auto" was resolved.
+        precision: precision of the teacher's forward pass, "32" or "bf16".
     """
     return BankKey(
         teacher=teacher,

@@ -1,4 +1,4 @@
-"""What a teacher says about a few training images, in a few numbers: by these it is recognised."""
+"""Logit fingerprint: a teacher's logits on a few training images, which identify the teacher."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from stillroom.models import logits_of
 from stillroom.models.output import evaluating
 
 IMAGES, NUMBERS = 8, 4
-# Of the largest number. Another processor, or weights in bfloat16 on it, stay well below; another teacher does not.
+# Fraction of the largest value. Another processor or bfloat16 weights stay well below it; another teacher exceeds it.
 TOLERANCE = 0.03
 
 Probe = list[list[float]]
 
 
 def probe(teacher: nn.Module, data: DataSet) -> Probe:
-    """Ask a teacher about training images that are spread over the set, without augmentation, in float32.
+    """Compute a teacher's fingerprint on evenly spaced training images, without augmentation, in float32.
 
-    The logits of an image are added up with fixed random signs, so that every class counts in every number.
+    Each number is a sum of an image's logits with fixed random signs, so it depends on every class.
 
     Args:
         teacher: on the CPU.
-        data: with the mean and standard deviation that the teacher is used with.
+        data: its mean and standard deviation are those of the teacher's inputs.
 
     Returns:
-        Four numbers an image, with six digits.
+        Four numbers per image, each with six digits.
     """
     train = data.train
     places = torch.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().long()
@@ -40,22 +40,22 @@ def probe(teacher: nn.Module, data: DataSet) -> Probe:
 
 
 def difference(there: object, now: Probe) -> str:
-    """How far what a teacher says now is from what was recorded, in words; empty for the same teacher.
+    """Describe the difference between a recorded and a new fingerprint; empty for the same teacher.
 
     Args:
-        there: a probe as it was read from a file.
-        now: of the teacher at hand.
+        there: the recorded fingerprint, as read from a file.
+        now: the fingerprint of the current teacher.
     """
     if not now:
         return ""
     try:
-        recorded, asked = (torch.tensor(values, dtype=torch.float64) for values in (there, now))
+        recorded, current = (torch.tensor(values, dtype=torch.float64) for values in (there, now))
     except (TypeError, ValueError, OverflowError, RuntimeError):
-        return "no probe can be read there"
-    if recorded.shape != asked.shape:
-        return "the probe there is of another shape"
-    largest = float(torch.maximum(recorded.abs(), asked.abs()).max())
-    far = float((recorded - asked).abs().max())
-    if torch.allclose(recorded, asked, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True):
+        return "its recorded fingerprint cannot be read"
+    if recorded.shape != current.shape:
+        return "its recorded fingerprint has another shape"
+    largest = float(torch.maximum(recorded.abs(), current.abs()).max())
+    far = float((recorded - current).abs().max())
+    if torch.allclose(recorded, current, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True):
         return ""
-    return f"its logits about {len(now)} training images differ by up to {100 * far / largest:.3g} % of the largest"
+    return f"its logits on {len(now)} training images differ by up to {100 * far / largest:.3g} % of the largest"

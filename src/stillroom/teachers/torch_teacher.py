@@ -1,4 +1,4 @@
-"""Torch teachers: a frozen network whose predictions are computed, or read from its bank."""
+"""Torch teacher: a frozen network whose predictions are computed or read from its bank."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from stillroom.teachers.bank_key import BankKey
 
 
 class TorchTeacher:
-    """A frozen teacher that predicts, or reads what it predicted before.
+    """A frozen teacher that computes its predictions, or reads them from its bank.
 
     Args:
         model: the teacher, in evaluation mode and on its device.
         reader: reads its features; None for logits only.
-        bank: where its logits are stored; None to compute them every time.
-        machine: where this process computes.
-        sharded: whether the processes compute its predictions together.
+        bank: stores its logits; None to compute them every time.
+        machine: device and rank of this process.
+        sharded: whether its parameters are sharded over the processes, which then must run each pass together.
 
     Attributes:
-        bank_seconds: seconds in which predictions on training images were computed for the bank. They are the bank's
-            cost, not the student's: later runs read them.
+        bank_seconds: seconds spent on computing training predictions for the bank. They count as the bank's cost, not
+            the student's, because later runs read them.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class TorchTeacher:
         Args:
             batch: this process's part of it.
             epoch: counted from 1.
-            start: place of the batch's first image among this process's images of the epoch.
+            start: position of the batch's first image among this process's images of the epoch.
         """
         bank = self.bank
         if bank is None:
             return self._compute(batch)
-        if batch.stand_in:  # it has no position in the bank, and its logits do not count
+        if batch.stand_in:  # it has no position in the bank, and its logits have no weight
             nothing = batch.images.new_zeros(len(batch.labels), bank.key.classes)
             found: dict[str, Tensor] | None = dict.fromkeys(bank.training_views, nothing)
         else:
@@ -65,7 +65,7 @@ class TorchTeacher:
             begin = self.machine.clock()
             output = self._compute(batch)
             computed = {"logits": output.logits, **output.parts}
-            # Rounded as they will be read, so that the run that fills the bank and those that read it are the same.
+            # Rounded as the bank returns them, so that a run that fills the bank and a run that reads it are identical.
             found = {view: bank.rounded(computed[view]) for view in bank.training_views}
             for view, logits in {} if batch.stand_in else found.items():
                 bank.write(view, epoch, start, logits)
@@ -94,7 +94,7 @@ class TorchTeacher:
             return predict_batch(self.model, self.reader, batch)
 
     def _everywhere(self, here: bool) -> bool:
-        """Whether something holds in every process; asked only where they compute the predictions together."""
+        """Whether ``here`` is true in every process of a sharded teacher; else in this process."""
         return self.group.all(here) if self.sharded else here
 
 
@@ -108,16 +108,16 @@ def place_teacher(
     layout: torch.memory_format,
     sharded: bool,
 ) -> TorchTeacher:
-    """Move a teacher to its device, in evaluation mode, and make it ready to predict.
+    """Move a teacher to its device in evaluation mode, and prepare it for predictions.
 
     Args:
-        teacher: the model; it moves.
-        reader: read its features; None for logits only.
-        bank: where its logits are stored; None to compute them every time.
-        machine: where this process computes.
+        teacher: the model; it is moved in place.
+        reader: reads its features; None for logits only.
+        bank: stores its logits; None to compute them every time.
+        machine: device and rank of this process.
         val: loader of the validation images.
         layout: memory format of the images.
-        sharded: whether its parameters are spread over all processes.
+        sharded: whether to shard its parameters over all processes.
     """
     teacher.eval()
     if sharded:
@@ -136,14 +136,14 @@ def open_bank(
     loaders: tuple[MemoryLoader, MemoryLoader],
     reporter: Reporter,
 ) -> TeacherBank | None:
-    """The stored logits that a key names; None where nothing is stored.
+    """Open the bank of a key; None without a key or without the setting ``bank``.
 
     Args:
         key: of the teacher's logits, or None.
-        options: name the bank's folder and limit.
-        machine: where this process computes.
-        loaders: for training and for validation.
-        reporter: told when something is wrong with the bank.
+        options: the bank's folder, its size limit and the number of epochs.
+        machine: device and rank of this process.
+        loaders: of the training and the validation images.
+        reporter: shows the bank's warnings.
     """
     if key is None or options.bank is None:
         return None
@@ -162,5 +162,5 @@ def open_bank(
 
 
 def parts_reader(model: nn.Module | None, view: ModelParts | None, method: Method, side: str) -> PartsReader | None:
-    """Hooks for what a method reads out of a model; None for nothing."""
+    """The reader of the parts that a method needs from a model; None if it needs none."""
     return None if model is None or view is None else PartsReader(model, view, method.parts_of(side))
