@@ -1,4 +1,4 @@
-"""Finding stages, final map, embedding and head in models nobody told us about."""
+"""Model probe: stages, final map, embedding and head of the zoo's, timm's, torchvision's and users' models."""
 
 from __future__ import annotations
 

@@ -39,23 +39,23 @@ def probe(teacher: nn.Module, data: DataSet) -> Probe:
     return [[float(f"{value:.6g}") for value in row] for row in (logits @ signs / classes**0.5).tolist()]
 
 
-def difference(there: object, now: Probe) -> str:
+def difference(recorded: object, current: Probe) -> str:
     """Describe the difference between a recorded and a new fingerprint; empty for the same teacher.
 
     Args:
-        there: the recorded fingerprint, as read from a file.
-        now: the fingerprint of the current teacher.
+        recorded: the recorded fingerprint, as read from a file.
+        current: the fingerprint of the current teacher.
     """
-    if not now:
+    if not current:
         return ""
     try:
-        recorded, current = (torch.tensor(values, dtype=torch.float64) for values in (there, now))
+        old, new = (torch.tensor(values, dtype=torch.float64) for values in (recorded, current))
     except (TypeError, ValueError, OverflowError, RuntimeError):
         return "its recorded fingerprint cannot be read"
-    if recorded.shape != current.shape:
+    if old.shape != new.shape:
         return "its recorded fingerprint has another shape"
-    largest = float(torch.maximum(recorded.abs(), current.abs()).max())
-    far = float((recorded - current).abs().max())
-    if torch.allclose(recorded, current, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True):
+    largest = float(torch.maximum(old.abs(), new.abs()).max())
+    far = float((old - new).abs().max())
+    if torch.allclose(old, new, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True):
         return ""
-    return f"its logits on {len(now)} training images differ by up to {100 * far / largest:.3g} % of the largest"
+    return f"its logits on {len(current)} training images differ by up to {100 * far / largest:.3g} % of the largest"

@@ -55,22 +55,22 @@ class TorchTeacher:
         if bank is None:
             return self._compute(batch)
         if batch.stand_in:  # it has no position in the bank, and its logits have no weight
-            nothing = batch.images.new_zeros(len(batch.labels), bank.key.classes)
-            found: dict[str, Tensor] | None = dict.fromkeys(bank.training_views, nothing)
+            zeros = batch.images.new_zeros(len(batch.labels), bank.key.classes)
+            predictions: dict[str, Tensor] | None = dict.fromkeys(bank.training_views, zeros)
         else:
-            found = bank.read_all(bank.training_views, epoch, start, len(batch.labels))
-        if self._everywhere(found is not None) and found is not None:
-            found = {view: logits.to(batch.images.device) for view, logits in found.items()}
+            predictions = bank.read_all(bank.training_views, epoch, start, len(batch.labels))
+        if self._everywhere(predictions is not None) and predictions is not None:
+            predictions = {view: logits.to(batch.images.device) for view, logits in predictions.items()}
         else:
             begin = self.machine.clock()
             output = self._compute(batch)
             computed = {"logits": output.logits, **output.parts}
             # Rounded as the bank returns them, so that a run that fills the bank and a run that reads it are identical.
-            found = {view: bank.rounded(computed[view]) for view in bank.training_views}
-            for view, logits in {} if batch.stand_in else found.items():
+            predictions = {view: bank.rounded(computed[view]) for view in bank.training_views}
+            for view, logits in {} if batch.stand_in else predictions.items():
                 bank.write(view, epoch, start, logits)
             self.bank_seconds += self.machine.clock() - begin
-        return Output(found.pop("logits"), found)
+        return Output(predictions.pop("logits"), predictions)
 
     def predict_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:
         """Logits and labels of this process's validation images."""
