@@ -13,7 +13,7 @@ from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions
 from stillroom.errors import InputError
 from stillroom.losses import KD
-from stillroom.resolve import fingerprint
+from stillroom.resolve_model import fingerprint
 from tests.conftest import colour_folder, tiny_model
 
 FAST = {"epochs": 1, "batch_size": 16, "lr": 0.05, "accelerator": "cpu", "precision": "32"}

@@ -281,7 +281,7 @@ def test_a_stop_request_is_the_shells_status_and_the_same_command_goes_on(photos
         assert main(arguments) == 128 + signal.SIGTERM
     assert "The same command goes on" in capsys.readouterr().err
     assert main(arguments) == 0
-    assert "going on after step 2" in capsys.readouterr().err
+    assert "continuing after step 2" in capsys.readouterr().err
 
 
 def test_weights_are_what_the_summary_says(trained):

@@ -28,7 +28,7 @@ from stillroom.prepare.name_checks import check_source, require_weights
 from stillroom.prepare.prepare import prepare
 from stillroom.prepare.python_inputs import Inputs, refuse_lazy, refuse_loading
 from stillroom.prepare.start_notes import evaluation_notes
-from stillroom.resolve import build
+from stillroom.resolve_model import build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
 from stillroom.settings import as_kind, settings_in

@@ -16,7 +16,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.prepare.load_dataset import load_dataset, with_options
 from stillroom.prepare.run_identity import data_fingerprints
-from stillroom.resolve import build, fingerprint, is_run
+from stillroom.resolve_model import build, fingerprint, is_run
 
 
 def dataset_of(run: RunFolder) -> DataSet:

@@ -275,7 +275,7 @@ def test_a_checkpoint_of_another_version_or_another_model_is_one_error(tmp_path,
     last = tmp_path / "run" / "checkpoint" / "last.pt"
     state = torch.load(last, weights_only=True)
     for change, words in (
-        ({"format": 99, "stillroom": "9.9"}, "was written by Stillroom 9.9.*go on with that version"),
+        ({"format": 99, "stillroom": "9.9"}, "was written by Stillroom 9.9.*continue with that version"),
         ({"format": None, "stillroom": None}, "was written by an earlier version"),
         ({"progress": state["progress"] | {"mood": 1}}, "does not fit this run .*delete it"),
         ({"student": {}}, "does not fit this run .*delete it"),

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from stillroom.errors import InputError
 from stillroom.export import load
-from stillroom.resolve import fingerprint
+from stillroom.resolve_model import fingerprint
 from stillroom.restore import dataset_of, student_of
 from tests.export.conftest import STUDENTS
 

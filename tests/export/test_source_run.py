@@ -10,7 +10,7 @@ import stillroom
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export import export, load
-from stillroom.resolve import fingerprint
+from stillroom.resolve_model import fingerprint
 from stillroom.trust import Trust
 from tests.conftest import tiny_model
 from tests.export.conftest import FAST, silent

@@ -16,7 +16,7 @@ from stillroom.report.metrics import Measures
 from stillroom.report.views.class_alignment import align
 from stillroom.report.views.class_relations import relate
 from stillroom.report.views.data_uris import cam_uri, image_uri
-from stillroom.report.views.example_images import Group, ImagePrediction, Sample, Samples
+from stillroom.report.views.example_images import ImageGroup, ImagePrediction, Sample, Samples
 from stillroom.report.views.feature_plane import Layout, Plane
 from stillroom.report.views.ranking import ranking_of
 
@@ -115,7 +115,7 @@ def made_views(classes, methods, samples=24, side=96) -> page.Views:
     return page.Views(
         alignment=align(teacher, students, classes),
         relations=relate(labels, classes, teacher, students, {m: ranking_of("kd", len(classes)) for m in methods}),
-        samples=Samples((Group("chosen", 99, tuple(map(sample, range(samples)))),), len(labels), 7, ()),
+        samples=Samples((ImageGroup("chosen", 99, tuple(map(sample, range(samples)))),), len(labels), 7, ()),
         plane=Plane(
             shown, tuple(i % len(shown) for i in range(600)), layout("teacher"), {m: layout(m) for m in methods}
         ),

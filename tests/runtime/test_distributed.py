@@ -13,11 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stillroom.engine.loaders import val_batch
 from stillroom.engine.predictions import predictions_of, teacher_predictions_of
 from stillroom.engine.run_folder import RunFolder
-from stillroom.errors import InputError, Stopped
-from stillroom.runtime.device import Machine
+from stillroom.errors import Stopped
 from tests.engine import processes
 
 ALIKE = ("per-sample", "batch", "stages", "views", "banked", "labels", "mixed")
@@ -130,14 +128,3 @@ def test_a_process_that_dies_is_told_and_all_go_on_from_the_checkpoint_with_thei
     whole, other = processes.distil(tmp_path, "restarted", name="whole", shard_teacher=False)
     assert_same(whole, student.state_dict())
     assert_same_rows(other, record)
-
-
-@pytest.mark.parametrize(("images", "world_size"), [(10_000, 64), (5, 5), (1000, 3), (700, 600)])
-def test_every_process_has_the_same_validation_steps_and_a_part_in_the_first(images, world_size):
-    size = val_batch(images, 100, Machine(torch.device("cpu"), "32", 0, world_size))
-    assert world_size <= size <= max(256, world_size)
-
-
-def test_fewer_validation_images_than_processes_are_refused():
-    with pytest.raises(InputError, match="3 validation images for 4 processes"):
-        val_batch(3, 64, Machine(torch.device("cpu"), "32", 0, 4))

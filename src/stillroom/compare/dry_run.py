@@ -22,7 +22,7 @@ from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.prepare.start_notes import image_notes, training_notes
-from stillroom.resolve import build, fingerprint, is_run
+from stillroom.resolve_model import build, fingerprint, is_run
 
 
 def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:

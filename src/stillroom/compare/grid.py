@@ -18,7 +18,7 @@ from stillroom.methods import parse_method
 from stillroom.prepare.load_dataset import with_image_size
 from stillroom.prepare.name_checks import check_source
 from stillroom.report.comparison_file import NamedMethod, read_description
-from stillroom.resolve import is_run
+from stillroom.resolve_model import is_run
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.settings import make_group
 from stillroom.trust import NOTHING, Trust

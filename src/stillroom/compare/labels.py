@@ -9,7 +9,7 @@ from pathlib import Path
 from stillroom.engine.resume_check import same_setting
 from stillroom.engine.run_folder import RunFolder
 from stillroom.prepare.name_checks import is_path
-from stillroom.resolve import is_run
+from stillroom.resolve_model import is_run
 from stillroom.run_names import slug
 
 

@@ -1,27 +1,151 @@
-"""Checkpoints that are either whole or not there, and never execute code."""
+"""A run's checkpoint: its entries, and how they are saved and restored.
+
+A checkpoint file is either complete or absent, and reading one never executes code.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.optim import Optimizer
 
+from stillroom.engine import best_weights
+from stillroom.engine.random_state import random_state, restore_random_state, seed_from_place
+from stillroom.engine.training_job import Job
 from stillroom.errors import InputError, first_line
 from stillroom.files import write_atomically, write_failure
+from stillroom.formatting import counted
 from stillroom.models.weight_files import read_torch
 from stillroom.reading import UnreadableError
+from stillroom.runtime.distributed import Group
+from stillroom.runtime.reporters import Reporter
+
+FORMAT = 2  # raised when the entries change
+
+
+@dataclass
+class Progress:
+    """The progress of a run; the checkpoint holds all of it.
+
+    Attributes:
+        epoch: the current epoch, from 1.
+        step: steps done in it.
+        seconds: training time spent in it.
+        filling: seconds of these in which the teacher's logits were computed for its bank.
+        losses: (steps, terms), each term's value at each step of this epoch.
+        correct: training images of this epoch that were classified correctly.
+        seen: training images seen in this epoch.
+        rows: the metrics of the finished epochs.
+        best_weights: digest of the file with the best epoch's weights; empty before the first epoch ends.
+    """
+
+    losses: Tensor
+    correct: Tensor
+    epoch: int = 1
+    step: int = 0
+    seconds: float = 0.0
+    filling: float = 0.0
+    seen: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best_weights: str = ""
+
+    def best(self) -> dict[str, Any]:
+        """The row of the epoch with the highest validation accuracy, the earliest of equals."""
+        return max(self.rows, key=lambda row: (row["val_top1"], -row["epoch"]))
+
+    def place(self, seed: int) -> tuple[int, int, int]:
+        """Seed, epoch and step, from which the random numbers of a step follow."""
+        return seed, self.epoch, self.step
+
+
+def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
+    """Write the checkpoint and put its best weights in place; every process must call this.
+
+    Raises:
+        InputError: it cannot be written; the previous checkpoint is kept.
+    """
+    progress = {name: getattr(now, name) for name in now.__dataclass_fields__}
+    group = Group(job.machine)
+    progress["correct"] = group.total(now.correct)
+    random = group.from_all(random_state())
+    if not job.machine.first:
+        return
+    state = {
+        "format": FORMAT,
+        "stillroom": version("stillroom"),
+        "student": job.student.state_dict(),
+        "method": job.method.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": progress,
+        "random": random,
+    }
+    save_state(job.run.last, state)
+    best_weights.put_in_place(job.run)
+
+
+def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Progress:
+    """Restore student, method, optimizer and random numbers from the checkpoint.
+
+    Args:
+        job: whose run has a checkpoint.
+        optimizer: over the job's parameters.
+        reporter: told if the random numbers cannot continue.
+
+    Returns:
+        The restored progress, on the job's device.
+
+    Raises:
+        InputError: the checkpoint cannot be read, or is another version's or another run's.
+    """
+    machine = job.machine
+    state = load_state(job.run.last)
+    if state.get("format") != FORMAT:
+        raise InputError(
+            f"checkpoint {job.run.last} was written by {_writer(state)}, in a form that this version cannot read: "
+            "continue with that version, or delete the checkpoint to start this run again"
+        )
+    try:
+        job.student.load_state_dict(state["student"])
+        job.method.load_state_dict(state["method"])
+        optimizer.load_state_dict(state["optimizer"])
+        now = Progress(**state["progress"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"checkpoint {job.run.last} does not fit this run ({first_line(error)}); delete it to start this run again"
+        ) from error
+    if machine.first:
+        best_weights.find_again(job.run, now.best_weights, reporter, needed=job.recipe.run.export == "best")
+    now.losses = now.losses.to(machine.device)
+    # Process 0 keeps the counts of all processes.
+    now.correct = now.correct.to(machine.device) if machine.first else now.correct.new_zeros((), device=machine.device)
+    if len(state["random"]) == machine.world_size:
+        restore_random_state(state["random"][machine.rank])
+    else:
+        seed_from_place(*now.place(job.recipe.run.seed), machine.rank)
+        if machine.first:
+            reporter.say(
+                f"note: this run was started with {counted(len(state['random']), 'process')} and continues with "
+                f"{machine.world_size}: the same images, steps and weights, but new random numbers for dropout"
+            )
+    return now
+
+
+def _writer(state: dict[str, Any]) -> str:
+    known = state.get("stillroom")
+    return f"Stillroom {known}" if isinstance(known, str) else "an earlier version of Stillroom"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors and plain values atomically.
 
     Raises:
-        InputError: if it cannot be written, as on a full disk; what was saved before stays.
+        InputError: it cannot be written, for example on a full disk; the previous file is kept.
     """
 
     def fill(aside: Path) -> None:
@@ -40,7 +164,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 class _Size(io.BytesIO):
-    """A file that only measures what is written to it."""
+    """A file that only counts the bytes written to it."""
 
     size = 0
 
@@ -51,17 +175,17 @@ class _Size(io.BytesIO):
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
-    """The system's error behind an error; torch reports a failed write as what went wrong in consequence."""
+    """The operating system's error behind an error; torch hides it behind an error of its own."""
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; code inside it is refused, never run.
+    """Read a checkpoint; code in it is refused, never executed.
 
     Raises:
-        InputError: if the file is missing, damaged or not one of ours.
+        InputError: the file is missing, damaged or not a checkpoint.
     """
     try:
         state: dict[str, Any] = read_torch(path)
@@ -71,35 +195,7 @@ def load_state(path: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint {path} cannot be read ({error.strerror}); make it readable") from error
     except (OSError, UnreadableError) as error:
         reason = error.reason if isinstance(error, UnreadableError) else first_line(error)
-        raise InputError(f"checkpoint {path} cannot be read ({reason}); delete it to begin this run anew") from error
+        raise InputError(f"checkpoint {path} cannot be read ({reason}); delete it to start this run again") from error
     if not isinstance(state, dict):
-        raise InputError(f"checkpoint {path} cannot be read (it holds no state); delete it to begin this run anew")
+        raise InputError(f"checkpoint {path} cannot be read (it has no entries); delete it to start this run again")
     return state
-
-
-def random_state() -> dict[str, Any]:
-    """The state of PyTorch's generators, which dropout and the like draw from."""
-    state: dict[str, Any] = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Continue the generators where :func:`random_state` found them."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-
-
-def seed_anew(*place: int) -> None:
-    """Start PyTorch's generators as they follow from a place in a run: its seed, epoch, step, process."""
-    torch.manual_seed(int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:7]))
-
-
-@contextmanager
-def drawing_for(place: tuple[int, ...]) -> Iterator[None]:
-    """Let what draws random numbers draw those of a place in a run, the same in every process."""
-    with torch.random.fork_rng():
-        seed_anew(*place)
-        yield

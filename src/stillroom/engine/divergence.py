@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from stillroom.engine.checkpoint import Progress
 from stillroom.engine.training_job import Job
-from stillroom.engine.training_state import Progress
 from stillroom.errors import Diverged
 
 

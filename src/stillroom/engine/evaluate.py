@@ -1,4 +1,4 @@
-"""How good a classifier is on a set of images."""
+"""Accuracy, loss and agreement of logits on a set of images."""
 
 from __future__ import annotations
 

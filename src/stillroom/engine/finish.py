@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from stillroom.data import MemoryLoader
+from stillroom.engine.checkpoint import Progress
 from stillroom.engine.evaluate import Evaluation, hardly_learned, what_to_try
 from stillroom.engine.predictions import keep_predictions
 from stillroom.engine.training_job import Job
-from stillroom.engine.training_state import Progress
 from stillroom.models import load_weights
 from stillroom.models.macs import count_macs
 from stillroom.models.predict import predict
@@ -28,11 +28,11 @@ def finish(
     """Write the student, its predictions, and last the summary, whose presence marks the run as finished.
 
     Args:
-        job: whose last epoch is done and saved; every process has to call this.
-        now: with the numbers of all epochs.
-        teacher: the teacher's numbers, if there is one.
-        memory: since the run was begun or taken up again.
-        reporter: warned of a student that learned nothing.
+        job: the run, after its last epoch was saved; every process must call this.
+        now: with the metrics of all epochs.
+        teacher: the teacher's metrics, or None.
+        memory: peak memory since the run was started or resumed.
+        reporter: receives a warning if the student learned nothing.
         val: loader of the validation images.
 
     Returns:
@@ -66,7 +66,7 @@ def finish(
     }
     if job.machine.first:
         job.run.write_summary(summary)
-    # The one falls behind in a short run, the other where batch norms average over a long one.
+    # Training accuracy lags in a short run, validation accuracy where batch norms average over many steps.
     accuracy = max(rows[-1]["train_top1"], rows[-1]["val_top1"])
     if words := hardly_learned(accuracy, len(job.data.train.classes)):
         fix = what_to_try(rows[0]["loss"], rows[-1]["loss"], job.recipe.optim.lr or 0.0)

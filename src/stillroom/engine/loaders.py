@@ -1,4 +1,4 @@
-"""The batches of a run: every process gets its share of each."""
+"""The training and validation loaders of a run; each process gets its part of every batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from stillroom.errors import InputError
 from stillroom.runtime.device import Machine
 
 
-class Place(TypedDict):
-    """What both loaders share."""
+class LoaderOptions(TypedDict):
+    """Options of both loaders."""
 
     device: torch.device
     channels_last: bool
@@ -24,9 +24,9 @@ class Place(TypedDict):
 
 
 def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: bool) -> tuple[MemoryLoader, MemoryLoader]:
-    """The training loader with augmentation, and a strong view if asked for, and the validation loader without."""
+    """Make the training loader with augmentation, and a strong view if requested, and the validation loader."""
     run = recipe.run
-    place: Place = {
+    options: LoaderOptions = {
         "device": machine.device, "channels_last": run.channels_last, "mean": data.mean, "std": data.std,
         "rank": machine.rank, "world_size": machine.world_size,
     }  # fmt: skip
@@ -37,10 +37,10 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
         shuffle=True,
         seed=run.seed,
         strong=strong,
-        **place,
+        **options,
     )
     size = val_batch(len(data.val), run.batch_size, machine)
-    return train, MemoryLoader(data.val, batch_size=size, shuffle=False, **place)
+    return train, MemoryLoader(data.val, batch_size=size, shuffle=False, **options)
 
 
 def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
-from stillroom.engine import best_weights, checkpoint
+from stillroom.engine import best_weights
+from stillroom.engine.checkpoint import Progress, restore_progress, save_progress
 from stillroom.engine.divergence import DivergenceCheck
 from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, over_all_processes, score
 from stillroom.engine.finish import finish
@@ -21,9 +22,9 @@ from stillroom.engine.loaders import make_loaders
 from stillroom.engine.optimizer import build_optimizer, lr_at
 from stillroom.engine.polling import Polling
 from stillroom.engine.predictions import keep_teacher_predictions
-from stillroom.engine.run_banner import opening
+from stillroom.engine.random_state import seed_from_place, seeded_at
+from stillroom.engine.run_banner import run_banner
 from stillroom.engine.training_job import Job
-from stillroom.engine.training_state import Progress, restore_progress, save_progress
 from stillroom.engine.unsaved_state import UnsavedState
 from stillroom.errors import Stopped
 from stillroom.losses.finite import NotFinite
@@ -95,13 +96,14 @@ class Loop:
         """
         machine, run = self.job.machine, self.job.run
         if not machine.first:
-            checkpoint.seed_anew(*self._place(), machine.rank)  # no two processes draw the same dropout
+            seed_from_place(*self._place(), machine.rank)  # no two processes draw the same dropout
         if run.last.exists():
             self.progress = restore_progress(self.job, self.optimizer, self.reporter)
         self.group.agree((self.progress.epoch, self.progress.step), f"the place to go on from in {run.path}")
         teacher = self._score_teacher()
         done = (self.progress.epoch - 1) * self.steps + self.progress.step
-        self.reporter.start(run.path.name, self.options.epochs, self.steps, done, opening(self.job, self.steps, done))
+        about = run_banner(self.job, self.steps, done)
+        self.reporter.start(run.path.name, self.options.epochs, self.steps, done, about)
         try:
             with (
                 stop_requests() as stop,
@@ -173,7 +175,7 @@ class Loop:
             first = self.train_loader.first_owner(step)
             student, teacher, labels, ids = self.group.gather_step(student, teacher, batch, count, first)
             factor, scope = 1.0, self.norms.on_whole_batch()
-        drawing = checkpoint.drawing_for(self._place()) if method.draws else nullcontext()
+        drawing = seeded_at(self._place()) if method.draws else nullcontext()
         with drawing, scope:
             try:
                 values = torch.stack(list(method(student, teacher, labels, epoch, ids).values()))

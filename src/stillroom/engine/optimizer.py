@@ -1,4 +1,4 @@
-"""Optimizer and learning rate, the rate a pure function of the place in the run."""
+"""Optimizer and learning-rate schedule; the learning rate is a pure function of epoch and step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polling: when the loop waits for its device, to see bad losses and requests to stop. About once a second."""
+"""Polling: how often the loop waits for its device to check losses and stop requests, about once a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run folder holds the run that is asked for: everything that decides its result is compared."""
+"""Check that a run folder holds the requested run: everything that decides its result is compared."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stillroom.config import MAY_CHANGE, PATHS
 from stillroom.errors import InputError
 from stillroom.teachers.logit_fingerprint import difference
 
-FORMAT = 1  # of what is recorded as a run's identity; raised when more is compared
+FORMAT = 1  # of a run's recorded identity; raised when more is compared
 SHOWN = 3  # differences in one message
 MADE_ANEW = "a module changes as it is used: build it anew, as it was when this run began"
 CHANGED_IN_USE = tuple(
@@ -21,7 +21,7 @@ CHANGED_IN_USE = tuple(
 
 
 def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *, first: bool) -> None:
-    """Refuse to go on with a run folder, finished or not, unless it is known to hold the same run.
+    """Refuse to continue a run folder, or to return its record, unless it holds the same run.
 
     Args:
         path: the folder.
@@ -77,15 +77,15 @@ def _by_fingerprint(there: Mapping[str, Any], now: Mapping[str, Any], groups: tu
 
 
 def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What makes two runs different ones, each setting with both of its values.
+    """The settings in which two runs differ, each with both values.
 
     Args:
         there: the configuration of a run.
-        here: the same names of another run.
+        here: the configuration of the other run.
     """
     weights = there.get("teacher_weights")
     known = weights is not None and weights == here.get("teacher_weights")
-    ignored = MAY_CHANGE | {"device", "identity"}  # a note says where a run goes on with another device
+    ignored = MAY_CHANGE | {"device", "identity"}  # a note names a change of device
     ignored |= {"data", "root"} if contents_of(there) and contents_of(here) else set()  # fingerprints decide
     return [
         f"{key} {there.get(key)!r} there, {here.get(key)!r} now"
@@ -104,7 +104,7 @@ def contents_of(config: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def same_setting(key: str, one: object, other: object) -> bool:
-    """Whether two values of a setting are equal, or lead to the same file or folder."""
+    """Whether two values of a setting are equal, or are paths of the same file or folder."""
     if one == other:
         return True
     if key not in PATHS or one is None or other is None:
@@ -115,6 +115,6 @@ def same_setting(key: str, one: object, other: object) -> bool:
 
 
 def _leads_to_weights(key: str, *values: object) -> bool:
-    """Whether a teacher's values are places, which may be other ones once the teacher was moved."""
+    """Whether a teacher's values are paths, which change when the teacher is moved."""
     folders = all(os.sep in str(value) and ":" not in str(value) for value in values)
     return (key == "teacher" and folders) or (key == "teacher_checkpoint" and None not in values)

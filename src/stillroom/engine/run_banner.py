@@ -1,4 +1,4 @@
-"""What a run says before it begins: two lines from which a mistake in the settings shows at once."""
+"""The banner at the start of a run: models and images, then schedule and machine, a line each."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from stillroom.engine.training_job import Job
 from stillroom.formatting import counted
 
 
-def opening(job: Job, steps: int, done: int) -> tuple[str, str]:
-    """Say what is trained on what, and how.
+def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
+    """Describe a run before it starts, so that mistakes in the settings show at once.
 
     Args:
-        job: what to train and how.
+        job: the run.
         steps: in one epoch.
-        done: steps of the run that lie behind it.
+        done: steps that are already done.
 
     Returns:
         The models and the images, and then epochs, learning rate and machine, a line each.
@@ -44,7 +44,7 @@ def opening(job: Job, steps: int, done: int) -> tuple[str, str]:
     if machine.world_size > 1:
         where += f" in {counted(machine.world_size, 'process')}"
     length = f"{counted(run.epochs, 'epoch')} of {counted(steps, 'step')}"
-    resumed = f", going on after step {done}" if done else ""
+    resumed = f", continuing after step {done}" if done else ""
     rate = f"batch size {run.batch_size}, {optim.optimizer}, learning rate {optim.lr:g}, {optim.schedule}"
     return f"{trained}; {images}", f"{length}{resumed}; {rate}; {where}, precision {machine.precision}"
 

@@ -1,4 +1,4 @@
-"""Which images a run was trained on, kept in its folder: a hash of each image's content."""
+"""Hashes of the images that a run was trained on, kept in its folder."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ Hashes = NDArray[np.int64]
 
 
 def write_samples(run: RunFolder, data: DataSet, earlier: Iterable[RunFolder]) -> None:
-    """Record the images of a run, 8 bytes each: those it trains on, those it validates on, and those before.
+    """Record the hashes of a run's images, 8 bytes each: training, validation, and those of earlier runs.
 
     Args:
-        run: its folder is there.
+        run: its folder must exist.
         data: its images.
-        earlier: the runs whose weights it begins or learns from. What they were trained on and this run is not, it
-            has indirectly been trained on, too.
+        earlier: the runs that its weights or its teacher come from. Their training images count as seen, too.
 
     Raises:
         InputError: it cannot be written.
@@ -46,12 +45,12 @@ def write_samples(run: RunFolder, data: DataSet, earlier: Iterable[RunFolder]) -
 
 
 def samples_bytes(data: DataSet) -> int:
-    """About how much room the record of a run takes on the disk."""
+    """Approximate size of a run's record in bytes."""
     return 8 * 2 * (len(data.train) + len(data.val))
 
 
 def seen_by(run: RunFolder) -> Hashes | None:
-    """Return the hashes of all images that a run was trained on, itself or before; None where it keeps no record.
+    """Return the hashes of all images that a run or its earlier runs were trained on; None without a record.
 
     Raises:
         InputError: the record is damaged.
@@ -64,7 +63,7 @@ def seen_by(run: RunFolder) -> Hashes | None:
         parts = [tensors[name].numpy() for name in ("train", "before")]
     except (OSError, UnreadableError, KeyError, TypeError) as error:
         reason = error.reason if isinstance(error, UnreadableError) else first_line(error)
-        raise InputError(f"{path} cannot be read ({reason}); remove it to go on without its check") from None
+        raise InputError(f"{path} cannot be read ({reason}); remove it to continue without this check") from None
     if any(part.dtype != np.int64 or part.ndim != 1 for part in parts):
-        raise InputError(f"{path} holds no list of images; remove it to go on without its check")
+        raise InputError(f"{path} is not a list of image hashes; remove it to continue without this check")
     return np.concatenate(parts)

@@ -1,4 +1,4 @@
-"""What a run is made of."""
+"""The training job: models, method, data, settings and run folder of one run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What losses change in training outside their state: no checkpoint has it, and a stop would lose it unnoticed."""
+"""Warn of values that a loss changes in training but that no checkpoint holds."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.export.exported_model import FORMAT, Architecture
 from stillroom.export.source_run import SourceRun, architecture_name
-from stillroom.resolve import is_run
+from stillroom.resolve_model import is_run
 
 
 def export_config(source: SourceRun, home: Architecture) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights
 from stillroom.models.student_wrapper import rewrapped
-from stillroom.resolve import fingerprint, followed, was_handed_in
+from stillroom.resolve_model import fingerprint, followed, was_handed_in
 from stillroom.restore import dataset_of, student_of, teacher_of
 
 BATCH = 64

@@ -13,7 +13,7 @@ from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.models.batch_norm import bn_momentum_of
 from stillroom.models.student_wrapper import unwrapped
-from stillroom.resolve import is_run
+from stillroom.resolve_model import is_run
 from stillroom.runtime.device import Machine
 from stillroom.runtime.reporters import Reporter
 

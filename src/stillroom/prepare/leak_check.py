@@ -12,7 +12,7 @@ from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.sample_hashes import Hashes, seen_by
 from stillroom.errors import InputError
-from stillroom.resolve import is_run
+from stillroom.resolve_model import is_run
 
 Earlier = Mapping[str, RunFolder]  # by role: model, teacher or student
 

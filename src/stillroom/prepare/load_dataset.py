@@ -9,7 +9,7 @@ from stillroom.config import DataOptions, Recipe, TrainModel
 from stillroom.data import DataSet, load_data
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.resolve import is_run
+from stillroom.resolve_model import is_run
 
 
 def with_image_size(recipe: Recipe) -> Recipe:

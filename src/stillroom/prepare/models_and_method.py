@@ -18,7 +18,7 @@ from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
 from stillroom.prepare.load_dataset import with_options
 from stillroom.prepare.python_inputs import Inputs, own_copy
 from stillroom.prepare.run_identity import method_parts, student_parts
-from stillroom.resolve import build
+from stillroom.resolve_model import build
 
 EXAMPLES = 32  # images on which the models are probed
 

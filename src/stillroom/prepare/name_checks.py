@@ -16,7 +16,7 @@ from stillroom.methods import parse_method
 from stillroom.models import ZOO, build_model
 from stillroom.models.build import unknown_name
 from stillroom.prepare.python_inputs import Inputs
-from stillroom.resolve import ModelLike, followed, is_run, was_handed_in
+from stillroom.resolve_model import ModelLike, followed, is_run, was_handed_in
 from stillroom.suggestions import suggest_path
 from stillroom.trust import naming
 

@@ -25,7 +25,7 @@ from stillroom.imports import import_callable
 from stillroom.methods import Method
 from stillroom.models.student_wrapper import unwrapped_state
 from stillroom.models.weight_files import read_checkpoint
-from stillroom.resolve import fingerprint, is_function, is_run
+from stillroom.resolve_model import fingerprint, is_function, is_run
 from stillroom.teachers.logit_fingerprint import Probe, probe
 from stillroom.trust import Origin
 

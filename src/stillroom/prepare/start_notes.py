@@ -12,7 +12,7 @@ from stillroom.engine.sample_hashes import seen_by
 from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
 from stillroom.prepare.leak_check import Earlier, count_among
 from stillroom.prepare.models_and_method import Setup
-from stillroom.resolve import ModelLike, is_run
+from stillroom.resolve_model import ModelLike, is_run
 
 SHOWN = 10  # names of images that were left out
 

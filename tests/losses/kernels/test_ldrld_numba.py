@@ -126,13 +126,13 @@ def test_forward_saves_one_tensor() -> None:
 
 @pytest.mark.parametrize("backend", ["torch", "numba"])
 def test_only_float32_outside_compiled_code_is_compiled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, evaluate = [], ldrld_numba.evaluate
+    calls, evaluate = [], ldrld_numba.loss_and_gradient
 
     def counted(*arguments: Any) -> tuple[Tensor, Tensor]:
         calls.append(arguments)
         return evaluate(*arguments)
 
-    monkeypatch.setattr(ldrld_numba, "evaluate", counted)
+    monkeypatch.setattr(ldrld_numba, "loss_and_gradient", counted)
     data = make(4, 12, seed=8)
     loss = LDRLD(backend=backend)
     narrow = loss(data.student.float(), data.teacher.float())

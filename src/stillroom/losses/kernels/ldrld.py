@@ -179,9 +179,9 @@ def _evaluate(
 ) -> tuple[Tensor, Tensor]:
     """Return the loss, mean or (B,), and the gradient of its sum (empty or partial if it is not wanted)."""
     if numba:
-        from stillroom.losses.kernels.ldrld_numba import evaluate
+        from stillroom.losses.kernels.ldrld_numba import loss_and_gradient
 
-        return evaluate(student, teacher, weights, rntk_weight, temperature, mean)
+        return loss_and_gradient(student, teacher, weights, rntk_weight, temperature, mean)
     (batch, classes), depth = student.shape, weights.shape[0]
     slope = temperature / batch if mean else temperature
     gradient = student.new_empty(0)

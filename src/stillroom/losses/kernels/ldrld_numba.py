@@ -33,7 +33,7 @@ EXP2 = tuple(np.float32(math.log(2.0) ** k / math.factorial(k)) for k in range(8
 ARTANH = tuple(np.float32(2.0 / (2 * k + 1)) for k in range(7))
 
 
-def evaluate(
+def loss_and_gradient(
     student: Tensor, teacher: Tensor, weights: Tensor, rntk_weight: float, temperature: float, mean: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the loss, mean or (B,), and the gradient of the sum over it.

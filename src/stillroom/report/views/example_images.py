@@ -66,7 +66,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Group:
+class ImageGroup:
     """Images chosen for one reason.
 
     Attributes:
@@ -91,7 +91,7 @@ class Samples:
         notes: why a network has no class-activation maps, a sentence each.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[ImageGroup, ...]
     images: int
     depth: int
     notes: tuple[str, ...]
@@ -155,7 +155,7 @@ def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
         for place in places
     }
     groups = tuple(
-        Group(choice.heading, choice.count, tuple(samples[place] for place in choice.places)) for choice in choices
+        ImageGroup(choice.heading, choice.count, tuple(samples[place] for place in choice.places)) for choice in choices
     )
     return Samples(groups, len(labels), depth, tuple(notes))
 
