@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NAMES = ("losses", "step", "bank", "data", "growth", "startup")
+NAMES = ("losses", "step", "bank", "data", "growth", "startup", "fusion")
 
 
 def main(arguments: list[str]) -> int:
