@@ -64,6 +64,30 @@ def test_models_of_torchvision_have_no_norm_left(name: str) -> None:
     assert_same(model, fast, some_images(64, count=5))
 
 
+def test_a_model_of_timm_has_no_norm_left() -> None:
+    model = built("timm:resnet18")
+    fast = fused_copy(model, some_images(64))
+    assert batch_norms(fast) == 0
+    assert_same(model, fast, some_images(64, count=5))
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(3, 8, 3, padding=(0, 2), stride=2, bias=False),
+        nn.Conv2d(3, 8, 3, padding="same", dilation=2),
+        nn.Conv2d(3, 8, 3, padding=1, padding_mode="reflect"),
+    ],
+    ids=["uneven", "same", "reflect"],
+)
+def test_unusual_padding_gives_the_same_logits(convolution: nn.Conv2d) -> None:
+    norm, head = nn.BatchNorm2d(8), nn.Linear(8, 4)
+    model = lived_in(nn.Sequential(convolution, norm, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head))
+    fast = fused_copy(model, some_images())
+    assert batch_norms(fast) == 0
+    assert_same(model, fast, some_images(count=5))
+
+
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_the_copy_works_in_each_memory_layout(layout: torch.memory_format) -> None:
     model, images = built("resnet8").to(memory_format=layout), some_images().to(memory_format=layout)
