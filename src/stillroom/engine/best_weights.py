@@ -1,8 +1,8 @@
-"""The weights of the best epoch, which belong to one checkpoint.
+"""Weights of the best epoch, kept consistent with the checkpoint.
 
-Two files cannot be put in place at once. So a better epoch's weights lie aside until the checkpoint that names them, by
-their digest, is whole; whoever goes on from a checkpoint finds its weights in one place or the other. An epoch that was
-trained but not saved, and comes out otherwise when it is trained again, leaves nothing.
+Two files cannot be replaced in one atomic step. A better epoch's weights are therefore written to a second file first.
+The checkpoint records their digest, and once it is complete the second file replaces the first. A resumed run finds the
+weights of its checkpoint in one of the two files. Weights of an epoch that no checkpoint contains are removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stillroom.runtime.reporters import Reporter
 
 
 def write_candidate(run: RunFolder, student: nn.Module) -> str:
-    """Write the weights of a better epoch aside.
+    """Write the weights of a better epoch to a second file.
 
     Returns:
         Their digest, for the next checkpoint.
@@ -28,22 +28,22 @@ def write_candidate(run: RunFolder, student: nn.Module) -> str:
 
 
 def put_in_place(run: RunFolder) -> None:
-    """Make the weights that lie aside the best ones; the checkpoint on disk names them."""
+    """Replace the best weights by those of the second file, after the checkpoint with their digest was written."""
     if run.candidate.exists():
         run.candidate.replace(run.best)
 
 
 def find_again(run: RunFolder, digest: str, reporter: Reporter, *, needed: bool) -> None:
-    """Bring back the weights that a checkpoint names, and remove any others.
+    """Restore the weights whose digest a checkpoint records, and remove any others.
 
     Args:
-        run: whose checkpoint it is.
-        digest: of the weights; empty if no epoch was finished.
-        reporter: told if they are lost.
-        needed: whether the run cannot end without them.
+        run: the run of the checkpoint.
+        digest: SHA-256 of the weights file; empty if no epoch was finished.
+        reporter: receives a warning if they are missing.
+        needed: whether the run exports these weights.
 
     Raises:
-        InputError: they are lost and needed.
+        InputError: they are missing and needed.
     """
     if digest and _digest(run.candidate) == digest:
         run.candidate.replace(run.best)
@@ -53,8 +53,8 @@ def find_again(run: RunFolder, digest: str, reporter: Reporter, *, needed: bool)
     lost = f"{run.best} does not belong to the checkpoint {run.last.name} beside it"
     if digest and needed:
         raise InputError(
-            f"{lost}: with export=best the run cannot end without the weights that do. Bring them back, or delete "
-            f"{run.last} to begin anew"
+            f"{lost}: export=best needs the weights of that checkpoint. Restore the file, or delete "
+            f"{run.last} to start this run again"
         )
     if digest:
         reporter.say(f"warning: {lost} and is removed: the weights of the best epoch so far are lost")
@@ -62,7 +62,7 @@ def find_again(run: RunFolder, digest: str, reporter: Reporter, *, needed: bool)
 
 
 def _digest(path: Path) -> str:
-    """Of a file's content; empty where there is no file."""
+    """SHA-256 of a file's content; empty if the file does not exist."""
     if not path.exists():
         return ""
     with path.open("rb") as file:

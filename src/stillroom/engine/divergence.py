@@ -1,4 +1,4 @@
-"""Divergence: NaN or infinite values in the losses, or in the state that is about to be saved."""
+"""Divergence: NaN or infinite values in the losses, weights or optimizer state."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from stillroom.errors import Diverged
 
 
 class DivergenceCheck:
-    """Looks for NaN and infinite values in all that training changes.
+    """Checks losses, weights and optimizer state for NaN and infinite values.
 
-    Values that are not finite from the start, as in a mask, are left alone.
+    Tensors that have such values before training, such as masks, are not checked.
 
     Args:
-        job: its student and method are checked.
-        optimizer: its state of each parameter is checked.
-        steps: in one epoch, for messages.
+        job: holds the student and the method to check.
+        optimizer: holds the state of each parameter to check.
+        steps: number of steps in one epoch, for messages.
     """
 
     def __init__(self, job: Job, optimizer: Optimizer, steps: int) -> None:
@@ -30,10 +30,10 @@ class DivergenceCheck:
         self._from_start = {name for name, value in self._state() if not bool(value.isfinite().all())}
 
     def check_losses(self, now: Progress, since: int) -> None:
-        """Raise before a bad loss of this epoch reaches a checkpoint.
+        """Check the losses of this epoch's latest steps.
 
         Args:
-            now: with the losses of the epoch.
+            now: holds the losses of the epoch.
             since: the first step to check.
 
         Raises:
@@ -47,17 +47,17 @@ class DivergenceCheck:
         raise self.error(f"loss term {name!r} became {float(recent[step, term])}", now, since + step + 1)
 
     def check_state(self, now: Progress) -> None:
-        """Raise before weights that an update spoiled are measured or saved as good.
+        """Check losses, weights and optimizer state, before they are evaluated or saved.
 
         Raises:
             Diverged: a loss of this epoch, a weight, or a value of the optimizer's state is not finite.
         """
-        self.check_losses(now, 0)  # a stop request may come between two looks
+        self.check_losses(now, 0)  # a stop request may come between two checks of the losses
         if trouble := self.not_finite():
             raise self.error(trouble, now, now.step)
 
     def error(self, what: str, now: Progress, step: int) -> Diverged:
-        """The exception for something that is not finite after a step of this epoch."""
+        """The exception for a value that is not finite after a step of this epoch."""
         last = self._job.run.last
         kept = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was saved yet"
         return Diverged(
@@ -66,7 +66,7 @@ class DivergenceCheck:
         )
 
     def not_finite(self) -> str:
-        """The first value of the state that is not finite, in words; empty where all are finite."""
+        """Describe the first value of the state that is not finite; empty if all are finite."""
         found = [(name, value) for name, value in self._state() if name not in self._from_start]
         finite = [value.isfinite().all() for _, value in found]
         if not finite or bool(torch.stack(finite).all()):
@@ -84,5 +84,5 @@ class DivergenceCheck:
         for parameter, state in self._optimizer.state.items():
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.is_floating_point():
-                    # On the device of the others, where a step count need not be.
+                    # A step count may be on another device than its parameter.
                     yield f"optimizer's {name} of {names.get(id(parameter), 'a parameter')}", value.to(parameter.device)

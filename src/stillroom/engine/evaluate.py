@@ -9,18 +9,18 @@ from torch.nn import functional as F
 
 from stillroom.runtime.distributed import Group
 
-HARDLY = 0.06  # of what guessing leaves; students that had diverged ended between 0.01 and 0.05 of it
+HARDLY = 0.06  # fraction of the range from chance to 100 %; diverged students ended between 0.01 and 0.05 of it
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Numbers of one pass over a set.
+    """Metrics of one pass over a set of images.
 
     Attributes:
         top1: fraction of images whose label has the largest logit, in percent.
         top5: fraction of images whose label is among the five largest logits, in percent.
         loss: mean cross-entropy.
-        count: images seen.
+        count: number of images.
     """
 
     top1: float
@@ -37,23 +37,23 @@ def score(logits: Tensor, labels: Tensor) -> Evaluation:
 
 
 def over_all_processes(part: Evaluation, group: Group) -> Evaluation:
-    """The numbers over all processes' images; every process has to call this.
+    """Combine the metrics of all processes' images; every process must call this.
 
     Args:
-        part: over the images of this process.
-        group: the processes.
+        part: metrics of this process's images.
+        group: the processes of the run.
     """
     means = {f: group.mean(getattr(part, f), part.count) for f in ("top1", "top5", "loss")}
     return Evaluation(**means, count=sum(group.from_all(part.count)))
 
 
 def agreement(logits: Tensor, others: Tensor) -> float:
-    """Fraction of images on which two models name the same class, in percent; both logits are (N, C)."""
+    """Percentage of images for which two models predict the same class; both logits are (N, C)."""
     return 100 * float((logits.argmax(1) == others.argmax(1)).double().mean())
 
 
 def hardly_learned(top1: float, classes: int) -> str:
-    """An accuracy in percent beside that of guessing, in words, if it is hardly better; else nothing.
+    """Describe an accuracy in percent that is hardly better than chance; empty if it is clearly better.
 
     Example:
         >>> hardly_learned(9.2, 20), hardly_learned(95.0, 2)
@@ -70,7 +70,7 @@ def what_to_try(first_loss: float, last_loss: float, lr: float) -> str:
         >>> what_to_try(10.7, 12.4, 0.05)
         'the loss rose, try a lower learning rate (lr=0.01)'
     """
-    rose = last_loss > 1.01 * first_loss  # more than chance makes of it
+    rose = last_loss > 1.01 * first_loss  # a rise above 1 % is more than noise
     if rose:
         return f"the loss rose, try a lower learning rate (lr={lr / 5:g})"
     return "train for more epochs, or at another learning rate"

@@ -1,4 +1,4 @@
-"""The training and validation loaders of a run; each process gets its part of every batch."""
+"""Data loaders of a run for training and validation; each process loads its part of every batch."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
 
 
 def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:
-    """The batch size of a validation pass: large, for nothing is kept for a backward pass.
+    """The batch size of validation: at least 256, because a forward pass alone needs little memory.
 
     Args:
         val_images: number of validation images.
         batch_size: of training, over all processes.
-        machine: says how many processes there are.
+        machine: holds the number of processes.
 
     Raises:
         InputError: there are fewer images than processes.

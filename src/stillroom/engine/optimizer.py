@@ -19,7 +19,7 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions, *
     """Make the optimizer of a resolved recipe, fused where PyTorch offers it.
 
     Args:
-        parameters: of student and connectors; those that want no gradient are left out.
+        parameters: of student and connectors; those that require no gradient are left out.
         options: of the recipe.
         compiled: whether the run uses torch.compile.
     """
@@ -40,24 +40,24 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions, *
         fused=True,
     )
     if options.momentum > 0:
-        # Zeros are what the first step starts from anyway. Without them, the fused step fails as soon as a parameter
-        # that got no gradient so far gets its first, as after an initial stage.
+        # The first step starts from zeros in any case. Without these buffers the fused step fails when a parameter gets
+        # its first gradient later than others, for example after an initial stage.
         for parameter in trained:
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
 
 def _light(kind: type[Any]) -> type[Any]:
-    """The same optimizer without what torch wraps around it for its compiler.
+    """The same optimizer without the wrappers that torch adds for its compiler.
 
-    The wrappers import torch._dynamo when they are first called, which takes as long as importing torch: too long to
-    wait for a first step that nobody compiles.
+    The wrappers import torch._dynamo when they are first called, which takes as long as importing torch. A run
+    that does not compile saves this time.
     """
     if "torch._dynamo" in sys.modules:
         return kind
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         plain = inspect.unwrap(getattr(Optimizer, name))
-        vars(plain).setdefault("__dynamo_disable", plain)  # where the wrapper keeps what it made of the method
+        vars(plain).setdefault("__dynamo_disable", plain)  # where the wrapper caches the wrapped method
     take_step = inspect.unwrap(kind.step)
     return type(kind.__name__, (kind,), {"step": torch.no_grad()(lambda self: take_step(self))})
 
@@ -65,13 +65,13 @@ def _light(kind: type[Any]) -> type[Any]:
 def lr_at(options: OptimOptions, epoch: int, step: int, steps: int, epochs: int) -> float:
     """The learning rate of one step.
 
-    Milestones act from the epoch after each milestone on and the warm-up ``min(e / warmup, 1)`` rises by epochs, both
-    as published; the cosine falls by steps to zero at the end of the run.
+    A milestone takes effect in the epoch after it, and the warm-up ``min(e / warmup, 1)`` rises once per epoch, both as
+    published. The cosine falls at every step and reaches zero at the end of the run.
 
     Args:
         options: a resolved recipe's options.
         epoch: counted from 1.
-        step: inside the epoch, from 0.
+        step: within the epoch, counted from 0.
         steps: in one epoch.
         epochs: of the whole run.
     """

@@ -1,4 +1,4 @@
-"""Polling: how often the loop waits for its device to check losses and stop requests, about once a second."""
+"""Polling: about once a second the loop waits for its device and checks losses and stop requests."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ SECONDS = 1.0
 
 
 class Polling:
-    """Chooses the steps after which the loop looks at what the device has computed.
+    """Chooses the steps after which the loop reads results from the device.
 
-    Waiting for a GPU after every step would leave it idle between them. All processes of a run have to look after the
-    same steps, because what they see decides whether they go on. So the time of a step is the first process's
-    measurement. It is sent with the gradients, and so are requests to stop.
+    Waiting for a GPU after every step would leave it idle between them. All processes of a run must poll after the
+    same steps, because the results decide whether they continue. The time of a step is therefore the first process's
+    measurement. It is sent with the gradients, as are requests to stop.
 
     Args:
         group: the processes of the run.
-        every_step: look after every step, as on a CPU, where nothing has to be waited for.
+        every_step: poll after every step, as on a CPU, which does not run asynchronously.
 
     Attributes:
-        interval: steps from one look to the next, in [1, 50].
-        pace: seconds that a step took here of late; 0 while unknown.
+        interval: steps from one poll to the next, in [1, 50].
+        pace: seconds per step, as measured by this process since the previous poll; 0 if unknown.
     """
 
     def __init__(self, group: Group, *, every_step: bool) -> None:
@@ -36,11 +36,11 @@ class Polling:
         self.interval, self.pace = 1, 0.0
         self._left, self._steps = 1, 0
         self._latest: float | None = None
-        self._sent = torch.zeros(2)  # means over all processes: whether to stop, and seconds a step
+        self._sent = torch.zeros(2)  # means over all processes: stop requests, and seconds per step
         self._agreed_to_stop = False
 
     def average(self, parameters: Iterable[nn.Parameter], losses: Tensor, stop: StopRequest) -> Tensor:
-        """Average gradients and losses (terms,) over all processes; what they have to agree on is sent along."""
+        """Average gradients and losses (terms,) over all processes; stop requests and pace are sent with them."""
         if not self.group.many:
             return losses
         pace = self.pace if self.group.machine.first else 0.0
@@ -50,26 +50,26 @@ class Polling:
         return averaged[:-2]
 
     def due(self) -> bool:
-        """Count a step; return whether to look after it."""
+        """Count a step; return whether to poll after it."""
         self._agreed_to_stop = False
         self._left -= 1
         self._steps += 1
         return self._left <= 0
 
     def look(self) -> None:
-        """Read what was sent, which waits for the device, and plan the next look."""
+        """Wait for the device, read the values that were sent, and plan the next poll."""
         if not self.group.many:
             self.plan(self.pace)
             return
-        wish, pace = self._sent.tolist()
-        self._agreed_to_stop = wish > 0
-        self.plan(pace * self.group.machine.world_size)  # only the first process sent one
+        stop_requests, pace = self._sent.tolist()
+        self._agreed_to_stop = stop_requests > 0
+        self.plan(pace * self.group.machine.world_size)  # only the first process sends its pace
 
     def plan(self, agreed_pace: float) -> None:
-        """Plan the next look.
+        """Plan the next poll.
 
         Args:
-            agreed_pace: seconds a step, the same number in every process; 0 for unknown.
+            agreed_pace: seconds per step, the same number in every process; 0 if unknown.
         """
         now = time.monotonic()
         if self._latest is not None:
@@ -80,9 +80,9 @@ class Polling:
         self._left = self.interval
 
     def must_stop(self, stop: StopRequest) -> bool:
-        """Whether to stop after this step: on request, where several processes agreed on it in their latest look."""
+        """Whether to stop after this step. Several processes stop only after a poll in which they agreed."""
         return self._agreed_to_stop if self.group.many else stop.signal_number > 0
 
     def pause(self) -> None:
-        """Leave out the time up to the next look, as that between two epochs."""
+        """Do not measure the time until the next poll, for example between two epochs."""
         self._latest = None

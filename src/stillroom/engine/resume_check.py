@@ -1,4 +1,4 @@
-"""Check that a run folder holds the requested run: everything that decides its result is compared."""
+"""Resume check: a run folder must hold the requested run, with the same settings and inputs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *
 
     Args:
         path: the folder.
-        there: the settings and inputs that it records.
-        now: those of the run that is asked for; under "identity" what was compared by fingerprints.
-        first: whether this is the process that writes the folder. Other processes of the same start compare settings
-            and data: models are copied to them from the first.
+        there: the settings and inputs recorded in it.
+        now: those of the requested run; under "identity" the fingerprints of its inputs.
+        first: whether this is the process that writes the folder. The other processes compare settings and data only,
+            because they receive the models from the first.
 
     Raises:
         InputError: naming what differs or cannot be compared, and what to do.
@@ -58,8 +58,8 @@ def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *
         )
     if unknown := [*(known.get("opaque") or []), *(wanted.get("opaque") or [])]:
         raise InputError(
-            f"run folder {path} cannot be compared with this run: {unknown[0]} has contents that only it knows; give "
-            "another name=, or make it comparable: keep numbers, text, tensors or a path instead, or give its class a "
+            f"run folder {path} cannot be compared with this run: {unknown[0]} has contents that cannot be read; give "
+            "another name=, or make it comparable: store numbers, text, tensors or a path instead, or give its class a "
             "__reduce__ method"
         )
 
@@ -67,11 +67,11 @@ def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *
 def _by_fingerprint(there: Mapping[str, Any], now: Mapping[str, Any], groups: tuple[str, ...]) -> list[str]:
     changed = []
     for group in groups:
-        held, asked = (found if isinstance(found, dict) else {} for found in (there.get(group), now.get(group)))
+        recorded, requested = (found if isinstance(found, dict) else {} for found in (there.get(group), now.get(group)))
         changed += [
-            f"{group}: {part} {held.get(part)!r} there, {asked.get(part)!r} now"
-            for part in {**held, **asked}
-            if held.get(part) != asked.get(part)
+            f"{group}: {part} {recorded.get(part)!r} there, {requested.get(part)!r} now"
+            for part in {**recorded, **requested}
+            if recorded.get(part) != requested.get(part)
         ]
     return changed
 

@@ -1,4 +1,4 @@
-"""The banner at the start of a run: models and images, then schedule and machine, a line each."""
+"""Run banner: two lines at the start of a run, one for models and images, one for schedule and machine."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from stillroom.formatting import counted
 
 
 def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
-    """Describe a run before it starts, so that mistakes in the settings show at once.
+    """Describe a run before it starts, so that a user sees mistakes in the settings.
 
     Args:
-        job: the run.
-        steps: in one epoch.
-        done: steps that are already done.
+        job: the run to describe.
+        steps: number of steps in one epoch.
+        done: steps done before a resume.
 
     Returns:
-        The models and the images, and then epochs, learning rate and machine, a line each.
+        A line for models and images, and a line for epochs, learning rate and machine.
     """
     models, optim, run, machine = job.recipe.models, job.recipe.optim, job.recipe.run, job.machine
     if isinstance(models, TrainModel):
@@ -45,12 +45,12 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
         where += f" in {counted(machine.world_size, 'process')}"
     length = f"{counted(run.epochs, 'epoch')} of {counted(steps, 'step')}"
     resumed = f", continuing after step {done}" if done else ""
-    rate = f"batch size {run.batch_size}, {optim.optimizer}, learning rate {optim.lr:g}, {optim.schedule}"
-    return f"{trained}; {images}", f"{length}{resumed}; {rate}; {where}, precision {machine.precision}"
+    optimization = f"batch size {run.batch_size}, {optim.optimizer}, learning rate {optim.lr:g}, {optim.schedule}"
+    return f"{trained}; {images}", f"{length}{resumed}; {optimization}; {where}, precision {machine.precision}"
 
 
 def _named(name: str, model: nn.Module) -> str:
-    """As in "runs/teacher (resnet56, 861,620 parameters)"."""
+    """A model's name and size, for example "runs/teacher (resnet56, 861,620 parameters)"."""
     size = counted(sum(p.numel() for p in model.parameters()), "parameter")
     run = RunFolder(Path(name))
     if (run.path / "config.yaml").is_file():

@@ -17,7 +17,7 @@ from stillroom.teachers.bank_key import BankKey
 
 @dataclass(frozen=True)
 class Job:
-    """Everything one run needs, built and checked.
+    """The objects of one run, built and checked.
 
     Attributes:
         student: the model to train, on the CPU or already on its device.
@@ -27,9 +27,9 @@ class Job:
         recipe: the settings.
         run: the folder that records the run.
         machine: device, precision and processes.
-        student_view: what the method reads out of the student beside its logits; None for nothing.
+        student_view: the parts of the student that the method reads beside its logits; None if it reads none.
         teacher_view: the same for the teacher.
-        bank_key: names the teacher's stored logits; None to ask the teacher every time.
+        bank_key: key of the teacher's stored logits; None to run the teacher in every step.
     """
 
     student: nn.Module

@@ -1,4 +1,4 @@
-"""Warn of values that a loss changes in training but that no checkpoint holds."""
+"""Unsaved state: a warning for values that a loss changes in training and that no checkpoint holds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from stillroom.methods import Method
 
 
 class UnsavedState:
-    """Attributes of losses of one's own, as they were before training.
+    """Attributes of the user's own losses, recorded before training and compared afterwards.
 
     Args:
-        method: its losses, with their connectors.
+        method: holds the losses with their connectors.
     """
 
     def __init__(self, method: Method) -> None:
@@ -18,7 +18,7 @@ class UnsavedState:
         self.before = self._parts()
 
     def warnings(self) -> list[str]:
-        """A line for each loss that has changed something which its state dict does not have."""
+        """A line for each loss that changed values which are not in its state dict."""
         found = []
         for name, now in self._parts().items():
             before = self.before[name]
@@ -27,13 +27,13 @@ class UnsavedState:
                 what = ", ".join(part.removeprefix("attribute ") for part in changed)
                 found.append(
                     f"warning: loss {type(self.losses[name]).__name__} changes {what} in training, which no checkpoint "
-                    "has: after a stop, the run goes on as if it had not been changed. Keep what counts in a buffer "
+                    "has: a resumed run starts from the original value. Keep such a value in a buffer "
                     "(self.register_buffer)"
                 )
         return found
 
     def _parts(self) -> dict[str, dict[str, str]]:
-        """Of each loss its attributes and unsaved buffers."""
+        """The digests of each loss's attributes and unsaved buffers."""
         return {
             name: {
                 part: digest
