@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stillroom.data import MemoryLoader
 from stillroom.engine.checkpoint import Progress
@@ -23,7 +23,13 @@ from stillroom.runtime.reporters import Reporter
 
 
 def finish(
-    job: Job, now: Progress, teacher: Evaluation | None, memory: PeakMemory, reporter: Reporter, val: MemoryLoader
+    job: Job,
+    now: Progress,
+    teacher: Evaluation | None,
+    memory: PeakMemory,
+    reporter: Reporter,
+    val: MemoryLoader,
+    last_logits: Tensor | None = None,
 ) -> dict[str, Any]:
     """Write the student, its predictions, and last the summary, whose presence marks the run as finished.
 
@@ -34,6 +40,7 @@ def finish(
         memory: peak memory since the run was started or resumed.
         reporter: receives a warning if the student learned nothing.
         val: loader of the validation images.
+        last_logits: the last epoch's validation logits of this process; None if the run was resumed after that epoch.
 
     Returns:
         The summary.
@@ -49,8 +56,9 @@ def finish(
     peaks = group.from_all(memory.bytes())
     if job.machine.first:
         job.run.write_student(job.student)
-    # Computed with the weights as they are exported, so that a run that was killed here ends alike.
-    keep_predictions(job, predict(job.student, val.epoch(0), job.machine.autocast())[0])
+    if job.recipe.run.export == "best" or last_logits is None:  # the loop has no logits of the exported weights
+        last_logits, _ = predict(job.student, val.epoch(0), job.machine.autocast())
+    keep_predictions(job, last_logits)
     summary = {
         **_cost("", job.student, job),
         **_cost("teacher_", job.teacher, job),

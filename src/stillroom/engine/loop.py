@@ -69,6 +69,7 @@ class Loop:
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
         self.teacher_logits: Tensor | None = None
+        self.val_logits: Tensor | None = None  # of the epoch that was validated last
         self.divergence = DivergenceCheck(job, self.optimizer, self.steps)
         self.polling = Polling(self.group, every_step=device.type == "cpu")
         self.unsaved: UnsavedState | None = UnsavedState(job.method)
@@ -119,7 +120,7 @@ class Loop:
             for hooks in (self.student_reader, self.teacher):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
-        return finish(self.job, self.progress, teacher, self.memory, self.reporter, self.val_loader)
+        return finish(self.job, self.progress, teacher, self.memory, self.reporter, self.val_loader, self.val_logits)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The hot path: no checks, no waiting for the device beyond a look about once a second."""
@@ -188,7 +189,7 @@ class Loop:
         now, run = self.progress, self.job.run
         self.divergence.check_state(now)
         logits, labels = predict(self.job.student, self._val_batches(stop), self._autocast())
-        row = self._row(logits, labels)
+        self.val_logits, row = logits, self._row(logits, labels)
         if not math.isfinite(row["val_loss"]):
             raise self.divergence.error(f"the validation loss became {row['val_loss']}", now, now.step)
         now.rows.append(row)
