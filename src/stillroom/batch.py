@@ -22,6 +22,11 @@ class Batch:
             loader makes one.
         stand_in: whether the step has no image for this process. The batch then has one image of another process, so
             that models and losses can run; it must not be counted.
+        pixels: the view that ``images`` shows, before it was resized and normalised: uint8 or float32 tensor
+            (B, channels, H, W) with values in [0, 255]. A teacher with an input format of its own is given this.
+        strong_pixels: the same for ``strong``.
+        epoch: of the training images, from 1; 0 for images without augmentation, such as those of validation.
+        start: position of the first image among this process's images of the epoch.
     """
 
     images: Tensor
@@ -29,6 +34,10 @@ class Batch:
     ids: Tensor
     strong: Tensor | None = None
     stand_in: bool = False
+    pixels: Tensor | None = None
+    strong_pixels: Tensor | None = None
+    epoch: int = 0
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,175 @@
+"""The settings of a run in four groups, each with its meaning, default and range.
+
+Nothing here imports PyTorch: ``stillroom --help`` must not wait for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stillroom.settings import described, setting
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class TrainModel:
+    """The classifier."""
+
+    model: str = setting(
+        "a name from `stillroom list models`, timm:NAME, torchvision:NAME, package.module:function, or the folder of a "
+        "finished run",
+        path=True, axis=True)  # fmt: skip
+    checkpoint: str | None = setting(
+        "file with weights to start from (.safetensors, .pt, .pth); with a run folder, used instead of the run's "
+        "own",
+        None, path=True)  # fmt: skip
+    pretrained: bool = setting(
+        "start from the published weights of a timm or torchvision model; refused for any other model",
+        False, fetches="model")  # fmt: skip
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class DistillModels:
+    """Teacher, student and the method between them."""
+
+    teacher: str = setting(
+        "the folder of a finished run, a name from `stillroom list models`, timm:NAME, torchvision:NAME or "
+        "package.module:function",
+        path=True, axis=True)  # fmt: skip
+    student: str = setting(
+        "named like the teacher; starts from random weights unless told otherwise", path=True, axis=True
+    )
+    method: str = setting(
+        'the losses: a name from `stillroom list methods`, "ldrld(depth=5)", or a sum such as '
+        '"0.1*ce + 0.9*kd(temperature=4)"',
+        "ldrld", axis=True)  # fmt: skip
+    teacher_checkpoint: str | None = setting(
+        "file with the teacher's weights (.safetensors, .pt, .pth); with a run folder, used instead of the run's own",
+        None, path=True)  # fmt: skip
+    teacher_pretrained: bool = setting(
+        "use the published weights of a timm or torchvision teacher; refused for any other teacher",
+        False, fetches="teacher")  # fmt: skip
+    student_checkpoint: str | None = setting(
+        "file with weights for the student to start from; as teacher_checkpoint", None, path=True
+    )
+    student_pretrained: bool = setting(
+        "start from the published weights of a timm or torchvision student; refused for any other student",
+        False, fetches="student")  # fmt: skip
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The images, and how the models see them."""
+
+    data: str = setting(
+        "a name from `stillroom list data`, or a folder (class folders, train/ and val/, or Parquet files)", path=True
+    )
+    root: str = setting("folder in which named data sets are stored or downloaded", "data", path=True)
+    image_size: int | None = setting(
+        "side in pixels to resize to; required when the images differ in size. Default: the size of the run that the "
+        "teacher (or the trained model) comes from",
+        None, at_least=8, unit="pixels")  # fmt: skip
+    class_depth: int = setting(
+        "folder levels from the data set, or its splits, down to the class folders: 2 for alphabet/character/image",
+        1, at_least=1)  # fmt: skip
+    first_classes: int | None = setting("use only the first k classes, for quick work", None, at_least=2)
+    per_class: int | None = setting("use only the first n training images of a class, for quick work", None, at_least=1)
+    val_fraction: float = setting(
+        "fraction of the images held out for validation when the folder has no split of its own",
+        0.1, above=0, below=1)  # fmt: skip
+    skip_broken: float = setting(
+        "largest fraction of undecodable images to leave out; 0 stops at the first one", 0.0, at_least=0, below=1
+    )
+    mean: list[float] | None = setting(
+        "channel means on [0, 1]. Default: those of the teacher, those known for the data set, or measured ones",
+        None, at_least=0, at_most=1, view=True)  # fmt: skip
+    std: list[float] | None = setting(
+        "channel standard deviations on [0, 1]. Default: as for mean", None, above=0, at_most=1, view=True
+    )
+    pad: int | None = setting(
+        "random crop after padding by this many pixels; 0 turns it off. Default: what suits the data set",
+        None, at_least=0, unit="pixels", view=True)  # fmt: skip
+    flip: bool | None = setting("random horizontal flip. Default: what suits the data set", None, view=True)
+    rotate: float | None = setting(
+        "random rotation by up to this many degrees either way. Default: what suits the data set",
+        None, at_least=0, at_most=180, unit="degrees", view=True)  # fmt: skip
+    min_scale: float | None = setting(
+        "smallest fraction of the area that a random resized crop keeps; 1 turns it off. Default: what suits the data "
+        "set",
+        None, above=0, at_most=1, view=True)  # fmt: skip
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class OptimOptions:
+    """Optimizer, learning rate and batch-norm momentum."""
+
+    optimizer: Literal["sgd", "adamw"] = setting("sgd (the published recipes) or adamw", "sgd")
+    lr: float | None = setting(
+        "peak learning rate. Default: 0.001 for adamw; for sgd 0.05, or 0.01 for a MobileNet, ShuffleNet, EfficientNet "
+        "or MNASNet, recognised by the name of the model, function or class, or by what its run folder trained",
+        None, above=0)  # fmt: skip
+    weight_decay: float | None = setting("weight decay. Default: 0.0005 for sgd, 0.05 for adamw", None, at_least=0)
+    momentum: float = setting("momentum of sgd", 0.9, at_least=0, below=1)
+    nesterov: bool = setting("Nesterov momentum for sgd", False)
+    schedule: Literal["milestones", "cosine"] | None = setting(
+        "learning-rate schedule: milestones (steps down) or cosine. Default: milestones for sgd, cosine for adamw", None
+    )
+    milestones: list[int] | None = setting(
+        "epochs after which the learning rate falls. Default: 5/8, 6/8 and 7/8 of the epochs (150, 180, 210 of 240), "
+        "each once and none at the end (4, 5 of 6)",
+        None, at_least=0)  # fmt: skip
+    gamma: float = setting("factor on the learning rate at each milestone", 0.1, above=0, at_most=1)
+    warmup_epochs: int = setting(
+        "epochs of linear learning-rate warm-up: step by step with cosine, epoch by epoch with milestones (as "
+        "published: the first of k epochs has 1/k of the learning rate)",
+        0, at_least=0)  # fmt: skip
+    unfinished_warmup: bool = setting(
+        "keep the learning rate of the last but one warm-up epoch until the first milestone, as the published LDRLD "
+        "code does by accident (0.95 of the peak after 20 epochs). For exact reproduction only",
+        False)  # fmt: skip
+    bn_momentum: float | None = setting(
+        "weight of a new batch in the running statistics of the student's batch norms. Default: as the model was built "
+        "(mostly 0.1; torchvision's MobileNetV3 has 0.01, too slow for a short run)",
+        None, above=0, at_most=1)  # fmt: skip
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Length of the run, its folder, and the machine."""
+
+    epochs: int = setting("passes over the training images", 240, at_least=1)
+    batch_size: int = setting(
+        "images in a step, over all devices together", 64, at_least=2, unit="images, for batch norm needs them"
+    )
+    seed: int = setting(
+        "fixes the initial weights, the order of the images and their augmentation",
+        0, at_least=0, below=2**32, axis=True)  # fmt: skip
+    name: str | None = setting(
+        "name of the run folder. Default: made from models, method, data and seed", None, may_change=True
+    )
+    runs: str = setting("folder in which run folders are created", "runs", may_change=True)
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = setting("device to train on", "auto", may_change=True)
+    precision: Literal["auto", "32", "bf16"] = setting(
+        "32 (float32), bf16 (autocast), or auto: bf16 where the processor computes in it", "auto"
+    )
+    channels_last: bool = setting("keep images and weights in channels-last memory format", True)
+    compile: bool = setting("run torch.compile on the student; pays off in long runs only", False)
+    bank: str | None = setting(
+        "folder for the teacher's logits: the first run with a teacher, data, augmentation and seed stores them, later "
+        "runs read them. Without it every run computes them",
+        None, may_change=True)  # fmt: skip
+    bank_gb: float = setting(
+        "largest size of that folder in gigabytes; logits that do not fit are computed",
+        20.0, above=0, unit="gigabytes", may_change=True)  # fmt: skip
+    shard_teacher: bool = setting(
+        "spread the teacher's weights over all processes (FSDP), for teachers too large for one device",
+        False, may_change=True)  # fmt: skip
+    checkpoint_every: int = setting("epochs between checkpoints", 1, at_least=1, may_change=True)
+    export: Literal["last", "best"] = setting(
+        "which weights become student.safetensors: those of the last or of the best epoch", "last"
+    )
