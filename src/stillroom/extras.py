@@ -12,6 +12,7 @@ PACKAGES = {
     "report": ("captum", "jinja2", "joblib", "matplotlib", "pebble", "scipy", "sklearn", "tabulate", "threadpoolctl",
                "torchmetrics"),
     "export": ("jinja2", "onnx", "onnxruntime", "onnxscript", "scipy", "torchmetrics"),
+    "onnx": ("onnx", "onnxruntime"),
     "ray": ("ray",),
     "numba": ("numba",),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""onnxruntime sessions, and the optional packages that they need."""
+"""ONNX tools of the export: the packages that it needs, quiet exporters, and the logits of a session."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -43,22 +42,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def open_session(path: Path, threads: int) -> Any:
-    """An onnxruntime session on the CPU with so many threads.
-
-    Args:
-        path: the model.
-        threads: within one operator; operators run one after the other.
-    """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def session_logits(session: Any, batches: Iterable[Batch]) -> Tensor:

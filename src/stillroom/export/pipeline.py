@@ -21,13 +21,14 @@ from stillroom.export.form_scores import FormScores, form_scores
 from stillroom.export.latency import Timing
 from stillroom.export.model_card import Facts, write_card
 from stillroom.export.onnx_graph import Parity, check_parity, write_graph
-from stillroom.export.onnx_session import INPUT, OUTPUT, open_session, require_onnx, session_logits
+from stillroom.export.onnx_session import INPUT, OUTPUT, require_onnx, session_logits
 from stillroom.export.quantise import write_int8
 from stillroom.export.source_run import SourceRun, read_source_run
 from stillroom.export.speed import Speed, measure_speed
 from stillroom.extras import require
 from stillroom.files import write_text
 from stillroom.models import save_weights
+from stillroom.models.onnx_file import open_session
 from stillroom.models.predict import predict
 from stillroom.prepare.name_checks import check_run
 from stillroom.report.statistics import image_difference

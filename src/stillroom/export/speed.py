@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from stillroom.errors import InputError
 from stillroom.export.latency import Contender, Timing, machine_record, time_calls
 from stillroom.export.onnx_graph import write_graph
-from stillroom.export.onnx_session import INPUT, OUTPUT, open_session
+from stillroom.export.onnx_session import INPUT, OUTPUT
 from stillroom.export.quantise import write_int8
 from stillroom.export.source_run import SourceRun, teacher_or_reason
 from stillroom.models import logits_of
+from stillroom.models.onnx_file import open_session
 
 BATCHES = (1, 64)
 CALIBRATION = 64  # images for a teacher's int8 form, of which only the speed matters
