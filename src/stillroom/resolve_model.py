@@ -11,7 +11,7 @@ from torch import nn
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
-from stillroom.models import ZOO, build_model, load_weights
+from stillroom.models import BARE_NAMES, build_model, load_weights, without_weights
 from stillroom.models.student_wrapper import rewrapped
 from stillroom.trust import TYPED, Trust, naming
 
@@ -25,7 +25,7 @@ def is_run(model: str | Path) -> bool:
 
 def was_handed_in(model: str) -> bool:
     """Whether a run's model was handed in as a module from Python: its class name cannot build it."""
-    return not any(mark in model for mark in ":/\\") and model not in ZOO and not is_run(model)
+    return not any(mark in model for mark in ":/\\") and model not in BARE_NAMES and not is_run(model)
 
 
 def followed(model: str, trust: Trust) -> tuple[str, Trust]:
@@ -105,7 +105,7 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
             f"{role}={run.path}: its model was handed in as a module ({name}) and cannot be built from a name; pass "
             "the module itself from Python, or train with the name of a function, package.module:function"
         )
-    model = build(role, name, data, None, pretrained=False, trust=run.trust.inside(run.path))
+    model = build(role, without_weights(name), data, None, pretrained=False, trust=run.trust.inside(run.path))
     model = rewrapped(model, config, len(classes))
     try:
         load_weights(model, checkpoint or str(run.student))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.models import load_weights
+from stillroom.models import load_weights, without_weights
 from stillroom.models.student_wrapper import rewrapped
 from stillroom.resolve_model import fingerprint, followed, was_handed_in
 from stillroom.restore import dataset_of, student_of, teacher_of
@@ -96,8 +96,11 @@ def read_source_run(run: RunFolder, student: nn.Module | None, data: DataSet | N
 
 
 def architecture_name(run: RunFolder) -> str:
-    """The name of a run's model, also where the run began from the model of another run."""
-    return followed(str(run.path), run.trust)[0]
+    """The name of a run's model, also where the run began from the model of another run.
+
+    It builds the network without published weights, since the run's own follow.
+    """
+    return without_weights(followed(str(run.path), run.trust)[0])
 
 
 def teacher_or_reason(source: SourceRun) -> tuple[nn.Module | None, str]:

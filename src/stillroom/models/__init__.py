@@ -7,7 +7,7 @@ imported when they are needed.
 
 from __future__ import annotations
 
-from stillroom.models.build import build_model
+from stillroom.models.build import BARE_NAMES, PRETRAINED_NAMES, build_model, without_weights
 from stillroom.models.hooks import FeatureTap, Tapped, stages_of
 from stillroom.models.output import check_output, logits_of
 from stillroom.models.weight_files import read_checkpoint
@@ -15,6 +15,8 @@ from stillroom.models.weights import load_weights, save_weights
 from stillroom.models.zoo import ZOO, ModelRow, describe_models
 
 __all__ = [
+    "BARE_NAMES",
+    "PRETRAINED_NAMES",
     "ZOO",
     "FeatureTap",
     "ModelRow",
@@ -27,4 +29,5 @@ __all__ = [
     "read_checkpoint",
     "save_weights",
     "stages_of",
+    "without_weights",
 ]

@@ -10,6 +10,7 @@ from torch import nn
 
 from stillroom.errors import InputError, did_you_mean
 from stillroom.models import external, factory
+from stillroom.models.efficientnet_lite0 import ARCHITECTURE, EFFICIENTNET_LITE0, efficientnet_lite0
 from stillroom.models.output import ImageSize, check_output
 from stillroom.models.weights import load_weights
 from stillroom.models.zoo import ZOO
@@ -17,6 +18,14 @@ from stillroom.trust import TYPED, Origin
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+BARE_NAMES = (*ZOO, EFFICIENTNET_LITE0)  # models whose names have no colon
+PRETRAINED_NAMES = (EFFICIENTNET_LITE0,)  # those that always come with published weights
+
+
+def without_weights(spec: str) -> str:
+    """The name that builds the same network without published weights, for weights that are loaded afterwards."""
+    return f"timm:{ARCHITECTURE}" if spec == EFFICIENTNET_LITE0 else spec
 
 
 def build_model(
@@ -89,6 +98,8 @@ def _construct(
         if colon and source == "torchvision":
             _known(name in external.torchvision_names(), spec, "torchvision", external.torchvision_names)
             return external.from_torchvision(name, num_classes, in_channels, image_size, pretrained, origin)
+        if spec == EFFICIENTNET_LITE0:
+            return efficientnet_lite0(num_classes, in_channels)
         if not colon and spec not in ZOO:
             raise InputError(unknown_name(spec))
     if pretrained:

@@ -13,7 +13,7 @@ from stillroom.config import DistillModels, Recipe, RunOptions, TrainModel
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
-from stillroom.models import ZOO, build_model
+from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model
 from stillroom.models.build import unknown_name
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.resolve_model import ModelLike, followed, is_run, was_handed_in
@@ -83,7 +83,7 @@ def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained
         why = f"the {role} was passed as a module and has its weights; leave {prefix}pretrained out"
     elif is_run(model):
         why = f"{role}={model} is a run folder, whose own weights are used; leave {prefix}pretrained out"
-    elif model.startswith(("timm:", "torchvision:")):
+    elif model in PRETRAINED_NAMES or model.startswith(("timm:", "torchvision:")):
         return
     else:
         why = f"there are no published weights for {role}={model}; give {prefix}checkpoint=FILE"
@@ -99,7 +99,7 @@ def require_weights(role: str, model: ModelLike, checkpoint: str | None, pretrai
     if isinstance(model, nn.Module) or checkpoint or pretrained or is_run(model):
         return
     hub = model.startswith(("timm:", "torchvision:"))
-    if ":" in model and not hub:  # a function may bring weights
+    if model in PRETRAINED_NAMES or (":" in model and not hub):  # a function may bring weights
         return
     prefix = "" if role == "model" else f"{role}_"
     published = f"{prefix}pretrained=true, " if hub else ""
@@ -132,7 +132,7 @@ def _check_name(role: str, model: str) -> None:
             raise InputError(f"{role}={model}: this run is not finished; run its command again first")
     elif is_path(model):
         check_run(f"{role}=", Path(model))
-    elif ":" not in model and model not in ZOO:
+    elif ":" not in model and model not in BARE_NAMES:
         run = Path(RunOptions.runs) / model
         if is_run(run):
             raise InputError(f"{role}={model}: there is no model of that name; did you mean {run}?")
