@@ -71,6 +71,7 @@ class Recipe:
 GROUPS = {"train": TrainModel, "distill": DistillModels}
 COMMON = (DataOptions, OptimOptions, RunOptions)
 WARMUP_WORDS = "0, or at least 2: with milestones the learning rate rises from epoch to epoch, and 1 changes nothing"
+ONE_FACTOR = "1, or leave backbone_lr_factor at 1: both set the learning rate of the layers below the head"
 SETTINGS = settings_in(TrainModel, DistillModels, *COMMON)
 
 
@@ -146,6 +147,8 @@ def _check(recipe: Recipe) -> None:
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
         ("warmup_epochs", warmup, warmup <= run.epochs, f"at most {run.epochs}, the number of epochs"),
         ("warmup_epochs", warmup, optim.schedule == "cosine" or warmup != 1, WARMUP_WORDS),
+        ("freeze_epochs", optim.freeze_epochs, optim.freeze_epochs <= run.epochs, f"at most {run.epochs} epochs"),
+        ("layer_decay", optim.layer_decay, 1 in (optim.layer_decay, optim.backbone_lr_factor), ONE_FACTOR),
         ("milestones", optim.milestones, optim.milestones == sorted(optim.milestones), "increasing epochs"),
         ("mean", data.mean, (data.mean is None) == (data.std is None), "together with std, or neither"),
         ("name", run.name, run.name is None or bool(PORTABLE.fullmatch(run.name)), PORTABLE_WORDS),

@@ -105,7 +105,7 @@ class DataOptions:
 @described
 @dataclass(frozen=True, kw_only=True)
 class OptimOptions:
-    """Optimizer, learning rate and batch-norm momentum."""
+    """Optimizer, learning rate, fine-tuning and batch-norm momentum."""
 
     optimizer: Literal["sgd", "adamw"] = setting("sgd (the published recipes) or adamw", "sgd")
     lr: float | None = setting(
@@ -131,6 +131,17 @@ class OptimOptions:
         "keep the learning rate of the last but one warm-up epoch until the first milestone, as the published LDRLD "
         "code does by accident (0.95 of the peak after 20 epochs). For exact reproduction only",
         False)  # fmt: skip
+    freeze_epochs: int = setting(
+        "train only the head (the last layer) in the first k epochs. The rest of the trained model is frozen, with its "
+        "batch-norm statistics. As many as epochs make a linear probe",
+        0, at_least=0)  # fmt: skip
+    backbone_lr_factor: float = setting(
+        "factor on the learning rate of all layers of the trained model but its head", 1.0, above=0, at_most=1
+    )
+    layer_decay: float = setting(
+        "factor on the learning rate from each layer of the trained model to the one before it; the head has the full "
+        "learning rate. For timm models",
+        1.0, above=0, at_most=1)  # fmt: skip
     bn_momentum: float | None = setting(
         "weight of a new batch in the running statistics of the student's batch norms. Default: as the model was built "
         "(mostly 0.1; torchvision's MobileNetV3 has 0.01, too slow for a short run)",

@@ -43,7 +43,7 @@ METHODS = {
 }
 EXTRA = {
     "restarted": {"shard_teacher": True},
-    "labels": {"export": "best"},
+    "labels": {"export": "best", "freeze_epochs": 1, "backbone_lr_factor": 0.5},
     "moved-banked": {"export": "best", "checkpoint_every": 2},
 }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stillroom.config import make_recipe
-from stillroom.engine.optimizer import build_optimizer, lr_at
+from stillroom.engine.optimizer import build_optimizer, lr_at, peak_lr, set_lr
 
 
 def options(**settings):
@@ -43,9 +43,11 @@ def test_cosine_rises_by_steps_and_ends_near_zero():
     assert lr_at(optim, 5, 3, 4, 5) == pytest.approx(0.5 * (1 + math.cos(math.pi * 3.75 / 4)))
 
 
-def test_frozen_parameters_are_not_handed_to_the_optimizer():
-    free, frozen = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1), requires_grad=False)
+def test_groups_keep_their_factor_and_the_peak_is_the_largest_learning_rate():
     for kind, settings in ((torch.optim.SGD, {}), (torch.optim.AdamW, {"optimizer": "adamw"})):
-        optimizer = build_optimizer([free, frozen], options(**settings))
+        plain, slow = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+        optimizer = build_optimizer([{"params": [slow], "lr_scale": 0.1}, {"params": [plain]}], options(**settings))
         assert isinstance(optimizer, kind)
-        assert optimizer.param_groups[0]["params"] == [free]
+        set_lr(optimizer, 0.5)
+        assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5]
+        assert peak_lr(optimizer) == 0.5

@@ -29,6 +29,12 @@ def test_settings_that_are_probably_not_meant_are_noted(tiny_data, settings, not
     assert note in found
 
 
+def test_a_frozen_backbone_of_random_weights_is_noted(tiny_data):
+    recipe = make_recipe("train", {**FAST, "model": "resnet8", "data": "tiny", "freeze_epochs": 1})
+    (found,) = training_notes(set_up(recipe, Inputs(data=tiny_data), tiny_data), recipe)
+    assert "freeze_epochs=1: the trained model starts from random weights" in found
+
+
 def test_copies_and_images_left_out_are_noted(tiny_data):
     assert data_notes(tiny_data) == []
     twice = type(tiny_data)(

@@ -17,9 +17,10 @@ from stillroom.engine import best_weights
 from stillroom.engine.checkpoint import Progress, restore_progress, save_progress
 from stillroom.engine.divergence import DivergenceCheck
 from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, over_all_processes, score
+from stillroom.engine.fine_tuning import Backbone, parameter_groups
 from stillroom.engine.finish import finish
 from stillroom.engine.loaders import make_loaders
-from stillroom.engine.optimizer import build_optimizer, lr_at
+from stillroom.engine.optimizer import build_optimizer, lr_at, peak_lr, set_lr
 from stillroom.engine.polling import Polling
 from stillroom.engine.predictions import keep_teacher_predictions
 from stillroom.engine.random_state import seed_from_place, seeded_at
@@ -57,7 +58,9 @@ class Loop:
         self.group.copy_from_first([job.student, job.method])
         self.norms = SharedNorms([job.student, job.method] if self.group.many else [])
         self.trained = [*job.student.parameters(), *job.method.parameters()]
-        self.optimizer = build_optimizer(self.trained, job.recipe.optim, compiled=self.options.compile)
+        groups = parameter_groups(job.student, job.method.parameters(), job.head, job.recipe.optim)
+        self.optimizer = build_optimizer(groups, job.recipe.optim, compiled=self.options.compile)
+        self.backbone = Backbone(job.student, job.head, job.recipe.optim.freeze_epochs)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
         self.runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
         self.train_loader, self.val_loader = make_loaders(
@@ -117,6 +120,7 @@ class Loop:
                     self._stop_if(self._stop_requested(stop), stop)
         finally:
             self.reporter.close()
+            self.backbone.release()
             for hooks in (self.student_reader, self.teacher):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
@@ -128,10 +132,10 @@ class Loop:
         looked = now.step
         self.polling.pause()
         self.runner.train()
+        self.backbone.begin_epoch(now.epoch)
         begin = time.perf_counter() - now.seconds
         for batch in loader.epoch(now.epoch, now.step):
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs)
+            set_lr(self.optimizer, lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs))
             self.norms.stand_in = batch.stand_in
             teacher = self._teacher_output(batch)
             with self._autocast():
@@ -223,7 +227,7 @@ class Loop:
         means = now.losses[: now.step].mean(0).tolist()
         return {
             "epoch": now.epoch,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": peak_lr(self.optimizer),
             "loss": sum(means),
             "terms": dict(zip(self.names, means, strict=True)),
             "train_top1": 100 * float(self.group.total(now.correct)) / max(now.seen, 1),

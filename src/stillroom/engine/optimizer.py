@@ -5,21 +5,20 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from stillroom.config import OptimOptions
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions, *, compiled: bool = False) -> Optimizer:
+def build_optimizer(groups: Sequence[dict[str, Any]], options: OptimOptions, *, compiled: bool = False) -> Optimizer:
     """Make the optimizer of a resolved recipe, fused where PyTorch offers it.
 
     Args:
-        parameters: of student and connectors; those that require no gradient are left out.
+        groups: from :func:`stillroom.engine.fine_tuning.parameter_groups`.
         options: of the recipe.
         compiled: whether the run uses torch.compile.
     """
@@ -28,11 +27,10 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions, *
     adamw, sgd_class = torch.optim.AdamW, torch.optim.SGD
     if not compiled:
         adamw, sgd_class = _light(adamw), _light(sgd_class)
-    trained = [p for p in parameters if p.requires_grad]
     if options.optimizer == "adamw":
-        return adamw(trained, lr=options.lr, weight_decay=options.weight_decay, fused=True)
+        return adamw(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
     sgd = sgd_class(
-        trained,
+        groups,
         lr=options.lr,
         momentum=options.momentum,
         weight_decay=options.weight_decay,
@@ -41,8 +39,8 @@ def build_optimizer(parameters: Iterable[nn.Parameter], options: OptimOptions, *
     )
     if options.momentum > 0:
         # The first step starts from zeros in any case. Without these buffers the fused step fails when a parameter gets
-        # its first gradient later than others, for example after an initial stage.
-        for parameter in trained:
+        # its first gradient later than others, for example after an initial stage or after frozen epochs.
+        for parameter in (p for group in groups for p in group["params"]):
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return sgd
 
@@ -60,6 +58,17 @@ def _light(kind: type[Any]) -> type[Any]:
         vars(plain).setdefault("__dynamo_disable", plain)  # where the wrapper caches the wrapped method
     take_step = inspect.unwrap(kind.step)
     return type(kind.__name__, (kind,), {"step": torch.no_grad()(lambda self: take_step(self))})
+
+
+def set_lr(optimizer: Optimizer, lr: float) -> None:
+    """Set the learning rate of every parameter group: the given one times the group's factor ``lr_scale``, if any."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_scale", 1.0)
+
+
+def peak_lr(optimizer: Optimizer) -> float:
+    """The largest learning rate of any parameter group."""
+    return max(float(group["lr"]) for group in optimizer.param_groups)
 
 
 def lr_at(options: OptimOptions, epoch: int, step: int, steps: int, epochs: int) -> float:

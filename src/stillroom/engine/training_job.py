@@ -30,6 +30,7 @@ class Job:
         student_view: the parts of the student that the method reads beside its logits; None if it reads none.
         teacher_view: the same for the teacher.
         bank_key: key of the teacher's stored logits; None to run the teacher in every step.
+        head: names of the layers that are the student's head, for fine-tuning; empty where no setting concerns it.
     """
 
     student: nn.Module
@@ -42,3 +43,4 @@ class Job:
     student_view: ModelParts | None = None
     teacher_view: ModelParts | None = None
     bank_key: BankKey | None = None
+    head: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stillroom.batch import Batch
 from stillroom.config import DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, MemoryLoader
+from stillroom.engine.fine_tuning import find_head
 from stillroom.fingerprint import Parts, deep_copy
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
@@ -35,6 +36,7 @@ class Setup:
         earlier: the runs that the weights come from, by role.
         student_parts: fingerprints of the student before it was connected.
         method_parts: fingerprints of the losses before they were connected.
+        head: names of the student's head, as for :func:`stillroom.engine.fine_tuning.find_head`.
     """
 
     data: DataSet
@@ -44,6 +46,7 @@ class Setup:
     earlier: Earlier
     student_parts: Parts
     method_parts: Parts
+    head: tuple[str, ...]
 
 
 def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
@@ -66,10 +69,12 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     student, teacher = _build_models(recipe, inputs, data)
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
     refuse_leak(earlier, data, recipe.data.val_fraction)
-    name, checkpoint, _ = _student_source(recipe)
+    name, checkpoint, _ = student_source(recipe)
     begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
-    joint = connect(method, student, teacher, examples(data, method, recipe.run.seed), labels_by_id(data))
-    return Setup(data, method, joint, teacher, earlier, begun, losses)
+    shown = examples(data, method, recipe.run.seed)
+    joint = connect(method, student, teacher, shown, labels_by_id(data))
+    head = find_head(recipe.optim, method, joint.student, shown.images)
+    return Setup(data, method, joint, teacher, earlier, begun, losses, head)
 
 
 def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
@@ -80,7 +85,7 @@ def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
     return parse_method(text, inputs.trust.of(text))
 
 
-def _student_source(recipe: Recipe) -> tuple[str, str | None, bool]:
+def student_source(recipe: Recipe) -> tuple[str, str | None, bool]:
     """Name, checkpoint and ``pretrained`` of the model that is trained."""
     models = recipe.models
     if isinstance(models, TrainModel):
@@ -92,7 +97,7 @@ def _build_models(recipe: Recipe, inputs: Inputs, data: DataSet) -> tuple[nn.Mod
     """Student and teacher on the CPU, so that connectors start from the same weights on every device."""
     torch.manual_seed(recipe.run.seed)
     models, trust = recipe.models, inputs.trust
-    name, checkpoint, pretrained = _student_source(recipe)
+    name, checkpoint, pretrained = student_source(recipe)
     role = "model" if isinstance(models, TrainModel) else "student"
     student = build(role, inputs.student or name, data, checkpoint, pretrained, trust)
     if recipe.optim.bn_momentum is not None:

@@ -79,7 +79,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     joint = setup.joint
     return Job(
         joint.student, setup.teacher, setup.method, setup.data, recipe, run, machine, joint.student_view,
-        joint.teacher_view, key,
+        joint.teacher_view, key, setup.head,
     )  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from stillroom.config import Recipe, TrainModel
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.sample_hashes import seen_by
+from stillroom.models import ZOO
 from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
 from stillroom.prepare.leak_check import Earlier, count_among
-from stillroom.prepare.models_and_method import Setup
+from stillroom.prepare.models_and_method import Setup, student_source
 from stillroom.resolve_model import ModelLike, is_run
 
 SHOWN = 10  # names of images that were left out
@@ -37,6 +38,11 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             f"milestones: the run ends with epoch {epochs}, so that the learning rate does not fall at "
             f"{', '.join(late)}; give milestones for this number of epochs"
         )
+    if recipe.optim.freeze_epochs and _starts_at_random(recipe):
+        found.append(
+            f"freeze_epochs={recipe.optim.freeze_epochs}: the trained model starts from random weights, so that its "
+            "frozen layers have learned nothing; give pretrained=true, a checkpoint, or the folder of a finished run"
+        )
     window = bn_window(setup.joint.student)
     if window > max(steps, 1 / USUAL_BN_MOMENTUM):
         found.append(
@@ -44,6 +50,13 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
         )
     return found
+
+
+def _starts_at_random(recipe: Recipe) -> bool:
+    """Whether the trained model is known to have random weights; a function or a module may bring its own."""
+    name, checkpoint, pretrained = student_source(recipe)
+    known = name in ZOO or name.startswith(("timm:", "torchvision:"))
+    return known and checkpoint is None and not pretrained
 
 
 def image_notes(data: DataSet, earlier: Earlier) -> list[str]:
