@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from stillroom.errors import InputError
+from stillroom.teachers.class_names import imagenet_synsets, read_class_names, synset_of
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("names.txt", "cat\nfire truck \ncat\n\n"),
+        ("names.txt", "\ufeffcat\r\nfire truck\r\ncat\r\n"),
+        ("names.json", '["cat", "fire truck", "cat"]'),
+        ("names.yaml", "[cat, fire truck, cat]"),
+        ("names.yml", "1: fire truck\n0: cat\n2: cat\n"),
+        ("names.json", '{"0": "cat", "1": "fire truck", "2": "cat"}'),
+        ("config.json", json.dumps({"architectures": ["X"], "id2label": {"1": "fire truck", "0": "cat", "2": "cat"}})),
+    ],
+)
+def test_names_are_read_in_the_order_of_the_outputs(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    assert read_class_names(tmp_path / name) == ("cat", "fire truck", "cat")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("names.txt", "", "holds no names: give one name a line"),
+        ("names.yaml", "", "holds no names: give one name a line"),
+        ("names.txt", "cat\n\ndog\n", "line 2 is empty: give every class a name"),
+        ("names.json", '["cat", ""]', "index 1 is empty: give every class a name"),
+        ("names.yaml", "[cat, no]", "index 1 is False, not text: write it in quotes"),
+        ("names.json", '{"0": "cat", "2": "dog"}', "has 2 names but no index 1: number the classes from 0"),
+        ("names.json", '{"cat": 0, "dog": 1}', "has 2 names but no index 0"),
+        ("names.json", "[", r"cannot be read \(JSONDecodeError.*give one name a line"),
+        ("names.yaml", "cat", "holds neither a list nor a mapping: give one name a line"),
+    ],
+)
+def test_a_file_without_usable_names_is_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=rf"teacher_classes=.*{name}.*{message}"):
+        read_class_names(tmp_path / name)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"teacher_classes=.*gone.txt cannot be read \(No such file.*give one name"):
+        read_class_names(tmp_path / "gone.txt")
+
+
+def test_a_wordnet_id_is_read_from_the_beginning_of_a_name():
+    for name in ("n01443537", "n01443537 goldfish", "n01443537_goldfish", "n01443537-goldfish"):
+        assert synset_of(name) == "n01443537"
+    for name in ("goldfish", "n0144353", "n014435371", "xn01443537", "n01443537x"):
+        assert synset_of(name) is None
+
+
+def test_imagenet_is_known_by_its_number_of_classes():
+    synsets = imagenet_synsets(1000)
+    assert synsets is not None
+    assert (len(set(synsets)), synsets[0], synsets[999]) == (1000, "n01440764", "n15075141")
+    assert imagenet_synsets(200) is None
+    assert len(imagenet_synsets(21843) or ()) == 21843
