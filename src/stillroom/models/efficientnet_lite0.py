@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,14 +46,15 @@ def efficientnet_lite0(num_classes: int | None, in_channels: int) -> nn.Module:
     path = _weights_file()
     with torch.device("meta"):
         names = timm.create_model(ARCHITECTURE).state_dict()
-    model: nn.Module = timm.create_model(
+    built: Any = timm.create_model(
         ARCHITECTURE,
         pretrained=True,
         num_classes=classes,
         in_chans=in_channels,
         pretrained_cfg_overlay={"state_dict": renamed(read_checkpoint(path), names, path)},
     )
-    del model.pretrained_cfg["state_dict"]  # or the model would hold the weights twice
+    built.pretrained_cfg.pop("state_dict")  # or the model would hold the weights twice
+    model: nn.Module = built
     return model
 
 
