@@ -15,6 +15,7 @@ PACKAGES = {
     "export": ("jinja2", "onnx", "onnxruntime", "onnxscript", "scipy", "torchmetrics"),
     "onnx": ("onnx", "onnxruntime"),
     "ray": ("ray",),
+    "remote": ("tenacity", "urllib3"),
     "numba": ("numba",),
 }  # fmt: skip
 

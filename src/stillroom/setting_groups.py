@@ -1,4 +1,4 @@
-"""The settings of a run in four groups, each with its meaning, default and range.
+"""The settings of a run in groups, each with its meaning, default and range.
 
 Nothing here imports PyTorch: ``stillroom --help`` must not wait for it.
 """
@@ -57,6 +57,31 @@ class DistillModels:
     student_pretrained: bool = setting(
         "start from the published weights of a timm or torchvision student; refused for any other student",
         False, fetches="student")  # fmt: skip
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class RemoteOptions:
+    """Requests to a teacher behind a server (http://HOST/v2/models/NAME)."""
+
+    teacher_batch_size: int = setting("images in a request to the server", 16, at_least=1, may_change=True)
+    teacher_concurrency: int = setting("simultaneous requests to the server", 4, at_least=1, may_change=True)
+    teacher_timeout: float = setting(
+        "seconds until a request without a response is repeated", 60.0, above=0, unit="seconds", may_change=True
+    )
+    teacher_patience: float = setting(
+        "seconds to wait for a server that is busy or out of reach, before the run ends with an error",
+        600.0, at_least=0, unit="seconds", may_change=True)  # fmt: skip
+    teacher_query_budget: int | None = setting(
+        "largest number of images to send to the server, over all runs with the same bank folder. Default: no limit",
+        None, at_least=0, may_change=True)  # fmt: skip
+    teacher_api_key_env: str | None = setting(
+        "name of the environment variable that holds the server's API key; the key itself is never written anywhere",
+        None, may_change=True)  # fmt: skip
+    teacher_identity: str | None = setting(
+        "text that stands for the model behind the server, to be changed when the model is replaced; required where "
+        "the server names no version",
+        None)  # fmt: skip
 
 
 @described

@@ -13,7 +13,7 @@ from stillroom.errors import InputError
 from stillroom.input_format import InputFormat, InputTransform
 from stillroom.teachers.onnx_teacher import OnnxTeacher
 from stillroom.teachers.teacher import Teacher
-from tests.teachers.onnx_models import FACTS, HALF, MEAN, STD, torch_and_onnx, write_onnx
+from tests.teachers.onnx_models import FACTS, HALF, MEAN, STD, write_onnx
 
 PLAIN = InputFormat((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -32,9 +32,9 @@ def means(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float().div(255).mean((2, 3)) * torch.tensor([1.0, 2.0, 3.0])
 
 
-def test_logits_are_those_of_the_exported_network(tmp_path):
-    model = torch_and_onnx(tmp_path / "t.onnx")
-    teacher = OnnxTeacher(tmp_path / "t.onnx", device="cpu")
+def test_logits_are_those_of_the_exported_network(network):
+    model, path = network
+    teacher = OnnxTeacher(path, device="cpu")
     pixels, strong = pixels_of(7), pixels_of(7, seed=1)
     output = teacher.predict(batch_of(pixels, strong))
     transform = InputTransform(InputFormat(MEAN, STD))
@@ -46,9 +46,8 @@ def test_logits_are_those_of_the_exported_network(tmp_path):
     assert isinstance(teacher, Teacher)
 
 
-def test_our_own_export_says_classes_and_normalisation(tmp_path):
-    torch_and_onnx(tmp_path / "t.onnx")
-    teacher = OnnxTeacher(tmp_path / "t.onnx")
+def test_our_own_export_says_classes_and_normalisation(network):
+    teacher = OnnxTeacher(network[1])
     assert teacher.classes == tuple(FACTS["classes"])
     assert teacher.input_format == InputFormat(MEAN, STD, (8, 8))
 

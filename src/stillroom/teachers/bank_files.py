@@ -96,17 +96,10 @@ class BlockFiles:
                 file.truncate(
                     len(data)
                 )  # reserves the size, so that runs that write at the same time count each other's files
-                self._check_room(len(data))
+                check_bank_room(self.folder, self.limit, len(data))
                 file.write(data)
 
         write_atomically(self.path_of(view, epoch, index), fill)
-
-    def _check_room(self, size: int) -> None:
-        if sum(file.stat().st_size for file in _files(self.folder)) > self.limit:
-            raise OSError(errno.ENOSPC, "the size limit is reached")
-        disk = shutil.disk_usage(self.path)
-        if disk.free - size < min(FREE_BYTES, FREE_FRACTION * disk.total):
-            raise OSError(errno.ENOSPC, f"only {disk.free / 1e9:.3g} GB of the disk are free, kept for checkpoints")
 
     def _facts(self, view: str, epoch: int, index: int, logits: Tensor) -> dict[str, str]:
         """Metadata of a block's file."""
@@ -158,6 +151,24 @@ class BlockFiles:
                 f"teacher bank {self.path} has another key ({'; '.join(changed)}): it was copied or edited; "
                 "delete that folder"
             )
+
+
+def check_bank_room(folder: Path, limit: int, size: int) -> None:
+    """Check that the bank folder may grow.
+
+    Args:
+        folder: of all banks.
+        limit: largest total size of its files in bytes.
+        size: bytes that will be written.
+
+    Raises:
+        OSError: its files exceed the limit, or the disk is nearly full.
+    """
+    if sum(file.stat().st_size for file in _files(folder)) > limit:
+        raise OSError(errno.ENOSPC, "the size limit is reached")
+    disk = shutil.disk_usage(folder)
+    if disk.free - size < min(FREE_BYTES, FREE_FRACTION * disk.total):
+        raise OSError(errno.ENOSPC, f"only {disk.free / 1e9:.3g} GB of the disk are free, kept for checkpoints")
 
 
 def _files(folder: Path) -> Iterator[os.DirEntry[str]]:
