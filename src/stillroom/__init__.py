@@ -1,7 +1,8 @@
 """Stillroom distils a big image classifier into a small one that keeps its accuracy.
 
 ``stillroom.losses`` stands alone: drop-in distillation losses for a training loop of your own.
-``stillroom.distill``, ``stillroom.train`` and ``stillroom.evaluate`` are the whole road, as on the command line.
+``stillroom.train``, ``stillroom.distill``, ``stillroom.evaluate`` and ``stillroom.predict_images`` do what the command
+line does.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from stillroom.errors import InputError
 
 if TYPE_CHECKING:
     from stillroom.api import Result, distill, evaluate, train
+    from stillroom.image_prediction import FilePrediction, predict_images
 
-__all__ = ["InputError", "Result", "distill", "evaluate", "train"]
+__all__ = ["FilePrediction", "InputError", "Result", "distill", "evaluate", "predict_images", "train"]
 
 _PARTS = ("data", "export", "losses", "methods", "models")  # packages that need no import of their own
 
@@ -23,9 +25,8 @@ _PARTS = ("data", "export", "losses", "methods", "models")  # packages that need
 def __getattr__(name: str) -> Any:
     """Import the heavy parts when they are first used, so that ``import stillroom.losses`` stays light."""
     if name in __all__:
-        from stillroom import api
-
-        return getattr(api, name)
+        home = "image_prediction" if name in ("FilePrediction", "predict_images") else "api"
+        return getattr(importlib.import_module(f"stillroom.{home}"), name)
     if name in _PARTS:
         return importlib.import_module(f"stillroom.{name}")
     raise AttributeError(f"module 'stillroom' has no attribute {name!r}", name=name, obj=sys.modules[__name__])

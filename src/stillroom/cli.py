@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from stillroom.cli_output import print_error, print_rich, status_line
 from stillroom.cli_parsers import (
     Parser,
     compare_parser,
@@ -18,6 +18,7 @@ from stillroom.cli_parsers import (
     export_parser,
     list_parser,
     parse_arguments,
+    predict_parser,
     report_parser,
     settings_of_command,
     train_parser,
@@ -130,7 +131,7 @@ def _run(command: Any, asked: Arguments, trust: Trust) -> int:
     from stillroom.runtime.reporters import make_reporter
 
     result = run_recipe(recipe, make_reporter(), Inputs(trust=trust))
-    _print(summary_table([result.record]))
+    print_rich(summary_table([result.record]))
     print(f"{result.record.student}")
     return 0
 
@@ -162,15 +163,15 @@ def _compare(asked: Arguments) -> int:
     from stillroom.report.summary import summarize
     from stillroom.report.verdict import verdict
 
-    with _status() as say:
+    with status_line() as say:
         pairs = summarize(result.comparison, say)
     for pair in pairs:
-        _print(comparison_table(pair, result.comparison.reference))
+        print_rich(comparison_table(pair, result.comparison.reference))
         for line in verdict(pair, result.comparison.reference):
-            _print(line)
+            print_rich(line)
     if chosen.page:
         page = result.folder / "index.html"
-        with _status() as say:
+        with status_line() as say:
             write_report(page, result.comparison, pairs, say=say)
         print(page.resolve().as_uri())
     for name, problem in result.failed.items():
@@ -196,7 +197,7 @@ def _report(asked: Arguments) -> int:
     if table is not None:
         check_table(table)
     comparison = read_comparison(folders, options.get("reference"), trust=Trust(files=asked.trust))
-    with _status() as say:
+    with status_line() as say:
         summaries = summarize(comparison, say)
         if table is not None:
             write_table(table, summaries, comparison.reference)
@@ -232,42 +233,27 @@ def _demo(asked: Arguments) -> int:
     require("stillroom demo", "report")
     from stillroom.demo import demo
 
-    demo(**{"out": None, **asked.values}, show=_print)
+    demo(**{"out": None, **asked.values}, show=print_rich)
     return 0
+
+
+def _predict(asked: Arguments) -> int:
+    from stillroom.cli_predict import predict_command
+
+    return predict_command(asked)
 
 
 def _list(asked: Arguments) -> int:
     from stillroom.cli_list import Filters, listing
 
     chosen = dict(asked.values)
-    _print(listing(chosen.pop("what"), Filters(**chosen)))
+    print_rich(listing(chosen.pop("what"), Filters(**chosen)))
     return 0
 
 
-def _print(content: Any) -> None:
-    from stillroom.runtime.reporters import make_console
-
-    console = make_console(stderr=False)
-    if not console.is_terminal:  # pipes and files get whole lines
-        console.width = 200
-    console.print(content, soft_wrap=isinstance(content, str))
-
-
-@contextmanager
-def _status() -> Iterator[Callable[[str], None]]:
-    """Show a status line while work is going on; on terminals only."""
-    from rich.text import Text
-
-    from stillroom.runtime.reporters import make_console
-
-    with make_console(stderr=True).status("") as line:
-        yield lambda words: line.update(Text(words))
-
-
 def _fail(message: object, status: int) -> int:
-    """Print the message as one line on stderr and return the exit status."""
-    text = " ".join(str(message).split()).encode(errors="backslashreplace").decode()  # a path may hold any bytes
-    print(f"stillroom: error: {text}", file=sys.stderr)
+    """Print an error and return the exit status."""
+    print_error(f"error: {message}")
     return status
 
 
@@ -293,6 +279,7 @@ COMMANDS = {
     "report": Command(report_parser, _report, "write a page about finished runs"),
     "export": Command(export_parser, _export, "turn a finished run into files to deploy, ONNX among them"),
     "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier on validation images"),
+    "predict": Command(predict_parser, _predict, "show the classes that a model finds in image files"),
     "list": Command(list_parser, _list, "show models, methods, data sets or published recipes"),
 }
 

@@ -146,6 +146,24 @@ def export_parser() -> Parser:
     return parser
 
 
+def predict_parser() -> Parser:
+    """The arguments of ``predict``."""
+    parser = Parser(prog="stillroom predict", description="Show the classes that a model finds in image files, with "
+                    "their probabilities. Exit status 1 means that an image cannot be read.")  # fmt: skip
+    parser.add_argument("model", metavar="MODEL", help="folder of a finished run, or folder of an export")
+    parser.add_argument("images", metavar="IMAGES", nargs="+",
+                        help="image files, and folders that stand for all images in them and below")  # fmt: skip
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="classes of each image (default: 5)")
+    parser.add_argument("--format", choices=["table", "csv"], default="table",
+                        help="csv has a row for each image and class, with unrounded probabilities (default: table)",
+                        )  # fmt: skip
+    parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="images in a step (default: 64)")
+    parser.add_argument("--accelerator", choices=["auto", "cpu", "cuda", "mps"], default="auto",
+                        help="device to compute on (default: auto)")  # fmt: skip
+    _add_trust(parser)
+    return parser
+
+
 def list_parser() -> Parser:
     """The arguments of ``list``."""
     parser = Parser(prog="stillroom list", description="Show what there is to choose from.")

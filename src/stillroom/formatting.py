@@ -1,4 +1,4 @@
-"""Format counts, durations and sizes in bytes."""
+"""Format counts, durations, sizes in bytes, and names in spreadsheets."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def size_in_words(count: float, *, up: bool = False) -> str:
     scale, unit = next(((s, u) for s, u in ((1e9, "GB"), (1e6, "MB")) if count >= s), (1e3, "kB"))
     tenths = math.ceil(10 * count / scale) if up else math.floor(10 * count / scale)
     return f"{tenths / 10:.12g} {unit}"
+
+
+def inert_text(name: str) -> str:
+    """Return a name in a form that a spreadsheet takes for text: a name like a formula could send the table away."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name

@@ -151,7 +151,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
     """Return height and width of the first image with a readable header, or None if there is none."""
-    with _pillow_silent():
+    with pillow_silent():
         for chunk in chunks:
             for source in chunk:
                 try:
@@ -195,7 +195,7 @@ def decode_all(
             images[place], digests[place] = image, digest
         return image.shape
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _pillow_silent():
+    with ThreadPoolExecutor(os.cpu_count()) as pool, pillow_silent():
         for chunk in chunks:
             starts = range(0, len(chunk), _GROUP)
             groups = [chunk[start : start + _GROUP] for start in starts]
@@ -218,7 +218,7 @@ def decode_all(
 
 
 @contextmanager
-def _pillow_silent() -> Iterator[None]:
+def pillow_silent() -> Iterator[None]:
     """Silence Pillow's warnings about odd metadata and about decompression bombs, which are handled."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

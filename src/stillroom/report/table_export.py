@@ -12,6 +12,7 @@ from typing import Any
 from stillroom.errors import InputError
 from stillroom.extras import require
 from stillroom.files import write_text
+from stillroom.formatting import inert_text
 from stillroom.report.comparison_table import comparison_rows
 from stillroom.report.metrics import Measures
 from stillroom.report.own_files import TABLES, refuse_foreign
@@ -90,17 +91,12 @@ def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG0
     )
     writer.writeheader()
     for summary in summaries:
-        place = {"teacher": _inert(summary.pair.teacher), "student": _inert(summary.pair.student)}
+        place = {"teacher": inert_text(summary.pair.teacher), "student": inert_text(summary.pair.student)}
         for method in summary.methods:
             for seed, measures in zip(method.seeds, method.measures, strict=True):
-                row: dict[str, Any] = place | {"method": _inert(method.method), "seed": seed} | asdict(measures)
+                row: dict[str, Any] = place | {"method": inert_text(method.method), "seed": seed} | asdict(measures)
                 writer.writerow(row)
     return file.getvalue()
-
-
-def _inert(name: str) -> str:
-    """A name that a spreadsheet takes for text, whatever it begins with; a formula in it could send the table away."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 MAKERS: dict[str, Callable[[Sequence[PairSummary], str], str]] = {".md": _markdown, ".tex": _latex, ".csv": _csv}
