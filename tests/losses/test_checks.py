@@ -25,6 +25,7 @@ MEANS: dict[str, Callable[[], nn.Module]] = {
     "rld": losses.RLD,
     "ctkd": losses.CTKD,
     "swap": losses.SWAP,
+    "hard": losses.HardLabels,
     "rc": losses.RC,
     "lskd": lambda: losses.Standardized(losses.DKD()),
 }

@@ -30,6 +30,7 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
     "rld": lambda classes: losses.RLD(temperature=2.0),
     "ctkd": lambda classes: losses.CTKD(initial=-2.0),
     "swap": lambda classes: losses.SWAP(temperature=2.0),
+    "hard": lambda classes: losses.HardLabels(),
     "lskd": lambda classes: losses.Standardized(losses.KD(temperature=2.0)),
     "mlkd": lambda classes: OneView(losses.MLKD(temperature=2.0)),
 }
@@ -124,7 +125,7 @@ def test_samples_and_classes_have_no_order(name: str, data: Logits, seed: int) -
     torch.testing.assert_close(value_and_gradient(name, shuffled), expected, rtol=1e-9, atol=1e-11)
 
 
-@every_loss_but("nkd", "dist", "ttm", "wttm", "wsld", "rld", "swap")
+@every_loss_but("nkd", "dist", "ttm", "wttm", "wsld", "rld", "swap", "hard")
 @QUICK
 @given(data=logits(scales=(0.1, 5.0, 1e4, 1e30)))
 def test_agreement_costs_nothing_and_pulls_nowhere(name: str, data: Logits) -> None:
@@ -304,7 +305,7 @@ def test_modules_copy_pickle_and_carry_no_state(name: str) -> None:
 @every_loss_but("lskd", "mlkd")
 def test_repr_shows_every_parameter(name: str) -> None:
     module = MODULES[name](9)
-    for parameter in inspect.signature(type(module)).parameters:
+    for parameter in settings_of(type(module)):
         assert f"{parameter}=" in repr(module)
 
 

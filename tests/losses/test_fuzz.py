@@ -40,6 +40,7 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "rld": lambda classes: losses.RLD(),
     "ctkd": lambda classes: losses.CTKD(),
     "swap": lambda classes: losses.SWAP(),
+    "hard": lambda classes: losses.HardLabels(),
     "rc": lambda classes: losses.RC(),
     "revision": lambda classes: losses.REVISION(),
     "mlkd": lambda classes: losses.MLKD(),

@@ -34,7 +34,7 @@ on_either = pytest.mark.parametrize("on", ["class", "object"])
 def test_a_plain_module_has_every_default():
     assert properties_of(Own()) == LossProperties(
         needs=None, per_sample=False, draws=False, initial_epochs=0, final_epoch=None, reuses_head=False,
-        projector_factor=2,
+        projector_factor=2, teacher_offer="logits",
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_a_plain_module_has_every_default():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("needs", ("student_logits",)), ("per_sample", True), ("draws", True), ("initial_epochs", 3), ("final_epoch", 5),
-     ("reuses_head", True), ("projector_factor", 4)],
+     ("reuses_head", True), ("projector_factor", 4), ("teacher_offer", "top-k")],
 )  # fmt: skip
 def test_a_declared_property_is_read(name, value, on):
     assert getattr(properties_of(declaring(name, value, on=on)), name) == value
@@ -54,7 +54,7 @@ def test_a_declared_property_is_read(name, value, on):
     [("inital_epochs", 3, "initial_epochs"), ("initial_epoch", 3, "initial_epochs"), ("final_epochs", 3, "final_epoch"),
      ("per_samples", True, "per_sample"), ("persample", True, "per_sample"), ("reuse_head", True, "reuses_head"),
      ("draw", True, "draws"), ("need", ("student_logits",), "needs"), ("projection_factor", 4, "projector_factor"),
-     ("connects", lambda self, student_logits: self, "connect")],
+     ("teacher_offers", "labels", "teacher_offer"), ("connects", lambda self, student_logits: self, "connect")],
 )  # fmt: skip
 def test_a_misspelt_property_is_refused_wherever_it_stands(written, value, meant, on):
     with pytest.raises(InputError, match=f"loss Own has an attribute {written}, .* did you mean {meant}"):
@@ -65,7 +65,8 @@ def test_a_misspelt_property_is_refused_wherever_it_stands(written, value, meant
 @pytest.mark.parametrize(
     ("name", "value"),
     [("per_sample", 1), ("draws", "yes"), ("initial_epochs", 3.0), ("initial_epochs", -1), ("initial_epochs", True),
-     ("final_epoch", "last"), ("reuses_head", 2), ("projector_factor", 0), ("needs", "student_logits"),
+     ("final_epoch", "last"), ("reuses_head", 2), ("projector_factor", 0), ("teacher_offer", "all"),
+     ("teacher_offer", None), ("needs", "student_logits"),
      ("needs", ["student_logits"])],
 )  # fmt: skip
 def test_a_property_of_another_type_is_refused(name, value, on):

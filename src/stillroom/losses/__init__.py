@@ -24,6 +24,7 @@ from stillroom.losses.feature.vid import VID, vid
 from stillroom.losses.logit.ctkd import CTKD, ctkd
 from stillroom.losses.logit.dist import DIST, dist
 from stillroom.losses.logit.dkd import DKD, dkd
+from stillroom.losses.logit.hard_labels import HardLabels, hard_labels
 from stillroom.losses.logit.kd import KD, kd
 from stillroom.losses.logit.ldrld import LDRLD, ldrld
 from stillroom.losses.logit.mlkd import MLKD, mlkd, mlkd_terms
@@ -70,6 +71,7 @@ __all__ = [
     "WSLD",
     "WTTM",
     "FitNet",
+    "HardLabels",
     "ReviewKD",
     "SimKD",
     "Standardized",
@@ -84,6 +86,7 @@ __all__ = [
     "fitnet",
     "fsp",
     "ft",
+    "hard_labels",
     "itrd",
     "kd",
     "ldrld",

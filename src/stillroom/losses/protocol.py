@@ -17,11 +17,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
 Value = TypeVar("Value")
+
+# What is known of a teacher's prediction, the most first. Each can be reduced to those after it.
+Offer = Literal["logits", "probabilities", "top-k", "labels"]
+OFFERS: tuple[Offer, ...] = ("logits", "probabilities", "top-k", "labels")
 
 CLOSE = 0.88  # similarity from which an unknown attribute counts as a misspelt property; "connected" is below it
 
@@ -41,6 +45,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_names(value: Any) -> bool:
     return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+
+
+def _is_offer(value: Any) -> bool:
+    return isinstance(value, str) and value in OFFERS
 
 
 def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -63,6 +71,12 @@ class LossProperties:
             place of its own classifier.
         projector_factor: with ``reuses_head``, how many times narrower than the teacher's final map the projector is
             inside, at least 1.
+        teacher_offer: the least that must be known of the teacher's prediction, for a loss that takes
+            ``teacher_logits`` or ``teacher_logits_strong``. "logits": the logits themselves. "probabilities": a
+            constant added to all logits of a sample changes nothing, so that log-probabilities do as well. "top-k":
+            the k largest probabilities with the rest spread evenly do as well, because the loss is a divergence
+            between two distributions over all classes, in which a probability counts by its size. "labels": only the
+            place of the largest logit is read, and a sample whose logits are all equal is left out.
 
     Example:
         >>> from stillroom.losses import FT
@@ -77,6 +91,7 @@ class LossProperties:
     final_epoch: int | None = _property(None, _or_none(_is_count), "a whole number, at least 0, or None")
     reuses_head: bool = _property(False, _is_bool, "True or False")
     projector_factor: int = _property(2, lambda value: _is_count(value) and value >= 1, "a whole number, at least 1")
+    teacher_offer: Offer = _property("logits", _is_offer, " or ".join(OFFERS))  # noqa: RUF009  a field
 
 
 _FITS: dict[str, Callable[[Any], bool]] = {one.name: one.metadata["fits"] for one in fields(LossProperties)}

@@ -67,6 +67,9 @@ PRESETS: Mapping[str, Preset] = {
     "rld": Preset(losses.RLD, 1.0, 1.0, 20, "Refined logit distillation", "ICCV 2025"),
     "ctkd": Preset(losses.CTKD, 0.9, 0.1, 0, "Curriculum temperature", "Li et al., AAAI 2023"),
     "mlkd": Preset(losses.MLKD, 0.9, 0.1, 0, "Multi-level logit distillation", "Jin et al., CVPR 2023"),
+    "hard": Preset(
+        losses.HardLabels, 0.5, 0.5, 0, "Hard labels of the teacher", "Touvron et al., ICML 2021", "hard_labels"
+    ),
     "fitnet": Preset(losses.FitNet, 100.0, 1.0, 0, "Hints from a middle layer", "Romero et al., ICLR 2015"),
     "at": Preset(losses.AT, 1000.0, 1.0, 0, "Attention transfer", "Zagoruyko and Komodakis, ICLR 2017"),
     "sp": Preset(losses.SP, 3000.0, 1.0, 0, "Similarity preserving", "Tung and Mori, ICCV 2019"),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from stillroom.batch import Batch, Output
 from stillroom.input_format import InputFormat
-
-# What a teacher tells about an image, the most first. Each one can be reduced to those after it.
-Offer = Literal["logits", "probabilities", "top-k", "labels"]
-OFFERS: tuple[Offer, ...] = ("logits", "probabilities", "top-k", "labels")
+from stillroom.losses.protocol import OFFERS as OFFERS
+from stillroom.losses.protocol import Offer as Offer
 
 
 @runtime_checkable

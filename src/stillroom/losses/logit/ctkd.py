@@ -103,6 +103,7 @@ class CTKD(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "top-k"
 
     def __init__(self, start: float = 1.0, span: float = 20.0, initial: float = 1.0, loops: int = 10) -> None:
         super().__init__()

@@ -114,6 +114,8 @@ class DIST(nn.Module):
         DIST(beta=2.0, gamma=1.0, temperature=4.0)
     """
 
+    teacher_offer = "probabilities"
+
     def __init__(self, beta: float = 1.0, gamma: float = 1.0, temperature: float = 4.0) -> None:
         super().__init__()
         check_finite(beta=beta, gamma=gamma)

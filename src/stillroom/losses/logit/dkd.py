@@ -129,6 +129,7 @@ class DKD(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "probabilities"
 
     def __init__(self, alpha: float = 1.0, beta: float = 8.0, temperature: float = 4.0) -> None:
         super().__init__()

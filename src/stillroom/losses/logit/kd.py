@@ -97,6 +97,7 @@ class KD(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "top-k"
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()

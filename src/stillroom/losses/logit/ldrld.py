@@ -242,6 +242,7 @@ class LDRLD(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "probabilities"
 
     def __init__(
         self, depth: int | None = None, temperature: float = 4.0, alpha: float = 10.5, beta: float = 7.0,

@@ -174,6 +174,8 @@ class MLKD(nn.Module):
         MLKD(temperature=2.0, standardized=True)
     """
 
+    teacher_offer = "probabilities"
+
     def __init__(self, temperature: float = 4.0, standardized: bool = False) -> None:
         super().__init__()
         check_temperature(temperature)

@@ -127,6 +127,7 @@ class NKD(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "probabilities"
 
     def __init__(self, gamma: float = 1.5, temperature: float = 1.0) -> None:
         super().__init__()

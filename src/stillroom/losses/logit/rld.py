@@ -144,6 +144,7 @@ class RLD(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "probabilities"
 
     def __init__(
         self,

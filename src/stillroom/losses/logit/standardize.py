@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits
-from stillroom.losses.protocol import needs_of, properties_of, rows_of
+from stillroom.losses.protocol import Offer, needs_of, properties_of, rows_of
 from stillroom.losses.tensors import check_tensor
 
 EPSILON = 1e-7  # added to the standard deviation, as published
@@ -89,6 +89,8 @@ class Standardized(nn.Module):
         inner = properties_of(loss)
         self.per_sample, self.draws = inner.per_sample, inner.draws
         self.initial_epochs, self.final_epoch = inner.initial_epochs, inner.final_epoch
+        # A z-score ignores a constant and keeps the largest logit, but depends on the spread of all of them.
+        self.teacher_offer: Offer = "labels" if inner.teacher_offer == "labels" else "probabilities"
 
     def forward(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None, epoch: int = 1

@@ -76,6 +76,7 @@ class SWAP(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "top-k"
 
     def __init__(self, temperature: float = 4.0) -> None:
         super().__init__()

@@ -91,6 +91,7 @@ class TTM(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "top-k"
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()
@@ -119,6 +120,7 @@ class WTTM(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "top-k"
 
     def __init__(self, gamma: float = 0.1) -> None:
         super().__init__()

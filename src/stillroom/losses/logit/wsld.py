@@ -72,6 +72,7 @@ class WSLD(nn.Module):
     """
 
     per_sample = True
+    teacher_offer = "top-k"
 
     def __init__(self, temperature: float = 2.0) -> None:
         super().__init__()
