@@ -15,7 +15,7 @@ from torch import nn
 
 from stillroom.errors import InputError
 from stillroom.models import read_checkpoint
-from stillroom.models.weight_files import read_safetensors, read_torch
+from stillroom.models.weight_files import read_safetensors, read_state, read_torch
 
 
 class Payload:
@@ -353,3 +353,31 @@ def test_a_pipe_is_no_checkpoint(tmp_path):
     for read in (read_torch, read_safetensors):
         with pytest.raises(InputError, match="not a regular file"):
             read(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "ema", "place", "value"),
+    [
+        ({"module": {"w": torch.ones(1)}, "lr": 0.1}, True, "module", 1),  # DeepSpeed
+        ({"ema": {"module": {"w": torch.ones(1)}}, "model": {"w": torch.zeros(1)}}, True, "ema.module", 1),
+        ({"ema": {"module": {"w": torch.ones(1)}}, "model": {"w": torch.zeros(1)}}, False, "model", 0),
+        ({"ema": {"decay": 0.99}, "model": {"w": torch.zeros(1)}}, True, "model", 0),
+        ({"model_ema": {"w": torch.ones(1)}, "model": None}, False, "model_ema", 1),
+        ({"w": torch.ones(1)}, True, "", 1),
+    ],
+)
+def test_the_state_dict_is_found_under_the_keys_of_common_training_scripts(content, ema, place, value, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(content, path)
+    state = read_state(path, ema=ema)
+    assert (state.place, state.tensors["w"].item()) == (place, value)
+    assert state.averaged == place.startswith(("ema", "model_ema"))
+
+
+def test_a_checkpoint_without_end_is_searched_only_so_deep(tmp_path):
+    content = {"w": torch.ones(1)}
+    for _ in range(50):
+        content = {"model": content}
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="no state dict"):
+        read_checkpoint(tmp_path / "w.pth")

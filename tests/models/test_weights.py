@@ -8,7 +8,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from stillroom.errors import InputError
-from stillroom.models import ZOO, load_weights, save_weights
+from stillroom.models import ZOO, build_model, classes_of_checkpoint, load_weights, save_weights
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_other_class_count_is_said_in_plain_words(trained, tmp_path):
     before = model.fc.bias.clone()
     with pytest.raises(
         InputError,
-        match=r"the checkpoint has 10 classes, the model 100 as the data; give data with these 10",
+        match=r"the checkpoint has 10 classes, the model 100 as the data; give data with these 10.*new_head=true",
     ):
         load_weights(model, path)
     assert torch.equal(model.fc.bias, before)
@@ -215,3 +215,136 @@ def test_names_with_line_breaks_and_without_end_are_shown_on_one_line(tmp_path):
         load_weights(nn.Linear(2, 2), path)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def _prefixed(prefix, state):
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "net.", "backbone.", "model._orig_mod.", "module.model.", "anything.the.author.chose."]
+)
+def test_a_prefix_that_the_models_tensors_share_is_dropped_and_what_is_beside_them_left_out(prefix, trained, tmp_path):
+    path = tmp_path / "w.ckpt"
+    torch.save({"state_dict": {**_prefixed(prefix, trained.state_dict()), "criterion.weight": torch.ones(3)}}, path)
+    fresh = ZOO["resnet8"](10)
+    loaded = load_weights(fresh, path)
+    assert _same(fresh, trained)
+    assert (loaded.prefix, loaded.beside, loaded.place) == (prefix, 1, "state_dict")
+    assert str(loaded) == f"left out 1 tensor outside {prefix}"
+
+
+def test_what_is_under_the_prefix_still_has_to_fit(trained, tmp_path):
+    path = tmp_path / "w.ckpt"
+    torch.save(_prefixed("model.", {**trained.state_dict(), "extra.weight": torch.ones(1)}), path)
+    with pytest.raises(InputError, match=r"1 unexpected \(extra\.weight\)"):
+        load_weights(ZOO["resnet8"](10), path)
+
+
+def test_two_networks_in_one_file_are_refused_by_name(trained, tmp_path):
+    path = tmp_path / "w.ckpt"
+    torch.save({**_prefixed("student.", trained.state_dict()), **_prefixed("teacher.", trained.state_dict())}, path)
+    with pytest.raises(InputError, match=r"2 networks that fit, under student\., teacher\.; save"):
+        load_weights(ZOO["resnet8"](10), path)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda plain, averaged: {"state_dict": plain, "state_dict_ema": averaged, "epoch": 3},  # timm
+        lambda plain, averaged: {  # torchvision's reference training
+            "model": plain,
+            "model_ema": {**_prefixed("module.", averaged), "n_averaged": torch.tensor(7)},
+        },
+        lambda plain, averaged: {"model": plain, "ema": {"module": averaged, "updates": 3}},
+        lambda plain, averaged: {"state_dict": {**_prefixed("net.", plain), **_prefixed("ema_net.module.", averaged)}},
+    ],
+    ids=["timm", "torchvision", "nested", "lightning"],
+)
+def test_averaged_weights_are_taken_as_timm_does_unless_told_otherwise(save, trained, tmp_path):
+    path, plain = tmp_path / "w.pth", ZOO["resnet8"](10)
+    torch.save(save(plain.state_dict(), trained.state_dict()), path)
+    fresh = ZOO["resnet8"](10)
+    assert "the averaged (EMA) weights" in str(load_weights(fresh, path))
+    assert _same(fresh, trained)
+    loaded = load_weights(fresh, path, ema=False)
+    assert not loaded.averaged
+    assert _same(fresh, plain)
+
+
+def test_averaged_weights_that_are_the_only_ones_are_taken_and_said(trained, tmp_path):
+    path, fresh = tmp_path / "w.pth", ZOO["resnet8"](10)
+    torch.save({"state_dict_ema": trained.state_dict(), "state_dict": None}, path)
+    assert str(load_weights(fresh, path, ema=False)) == "the averaged (EMA) weights (state_dict_ema) were loaded"
+    assert _same(fresh, trained)
+
+
+def _body(model, head):
+    return {name: value for name, value in model.state_dict().items() if not name.startswith(head)}
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("resnet8", "fc."),
+        ("timm:test_vit", "head."),
+        ("timm:test_convnext", "head.fc."),
+        ("torchvision:squeezenet1_1", "classifier.1."),
+    ],
+)
+def test_a_new_head_is_put_on_the_body_of_a_checkpoint(name, head, tmp_path):
+    path = tmp_path / "w.safetensors"
+    trained = build_model(name, num_classes=12)
+    save_weights(trained, path)
+    model = build_model(name, num_classes=5)
+    own = {k: v.clone() for k, v in model.state_dict().items() if k.startswith(head)}
+    assert classes_of_checkpoint(path, model) == 12
+    with pytest.raises(InputError, match=r"12 classes, the model 5 .*new_head=true"):
+        load_weights(model, path)
+    loaded = load_weights(model, path, new_head=True)
+    assert (loaded.new_head, loaded.classes) == (True, 12)
+    assert "the head is new; the file has a head for 12 classes" in str(loaded)
+    body = _body(trained, head)
+    assert all(torch.equal(value, body[k]) for k, value in _body(model, head).items())
+    assert own
+    assert all(torch.equal(value, model.state_dict()[k]) for k, value in own.items())
+
+
+def test_auxiliary_heads_are_new_as_well(tmp_path):
+    path = tmp_path / "w.pth"
+    with torch.device("meta"):
+        shapes = build_model("torchvision:googlenet", num_classes=3).state_dict()
+        model = build_model("torchvision:googlenet", num_classes=2)
+    torch.save({k: torch.zeros(v.shape, dtype=v.dtype) for k, v in shapes.items()}, path)
+    model.to_empty(device="cpu")
+    torch.nn.init.ones_(model.aux1.fc2.weight)
+    assert load_weights(model, path, new_head=True).new_head
+    assert model.aux1.fc2.weight.eq(1).all()
+    assert model.aux1.fc1.weight.eq(0).all()
+
+
+def test_a_head_of_the_right_size_is_loaded_although_a_new_one_would_be_accepted(trained, tmp_path):
+    path, fresh = tmp_path / "w.pth", ZOO["resnet8"](10)
+    torch.save(trained.state_dict(), path)
+    assert not load_weights(fresh, path, new_head=True).new_head
+    assert _same(fresh, trained)
+
+
+@pytest.mark.parametrize("projector", [False, True], ids=["none", "projector"])
+def test_a_backbone_without_a_classifier_requires_a_new_head(projector, trained, tmp_path):
+    path, fresh = tmp_path / "w.pth", ZOO["resnet8"](10)
+    backbone = _prefixed("module.encoder_q.", _body(trained, "fc."))
+    extra = {"module.encoder_q.fc.0.weight": torch.zeros(8, 64)} if projector else {}
+    torch.save({"state_dict": {**backbone, **extra}}, path)
+    assert classes_of_checkpoint(path, fresh) is None
+    with pytest.raises(InputError, match=r"no head for the model: 2 missing \(fc\.weight.*new_head=true"):
+        load_weights(fresh, path)
+    assert "the file has no head" in str(load_weights(fresh, path, new_head=True))
+    assert torch.equal(fresh.layer3[0].conv2.weight, trained.layer3[0].conv2.weight)
+
+
+def test_a_new_head_is_no_excuse_for_another_architecture(trained, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(trained.state_dict(), path)
+    with pytest.raises(InputError, match="another architecture"):
+        load_weights(ZOO["resnet14"](5), path, new_head=True)

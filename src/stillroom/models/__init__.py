@@ -11,7 +11,7 @@ from stillroom.models.build import BARE_NAMES, PRETRAINED_NAMES, build_model, wi
 from stillroom.models.hooks import FeatureTap, Tapped, stages_of
 from stillroom.models.output import check_output, logits_of
 from stillroom.models.weight_files import read_checkpoint
-from stillroom.models.weights import load_weights, save_weights
+from stillroom.models.weights import LoadedWeights, classes_of_checkpoint, load_weights, save_weights
 from stillroom.models.zoo import ZOO, ModelRow, describe_models
 
 __all__ = [
@@ -19,10 +19,12 @@ __all__ = [
     "PRETRAINED_NAMES",
     "ZOO",
     "FeatureTap",
+    "LoadedWeights",
     "ModelRow",
     "Tapped",
     "build_model",
     "check_output",
+    "classes_of_checkpoint",
     "describe_models",
     "load_weights",
     "logits_of",

@@ -1,6 +1,9 @@
-"""Classifier head: the layers of a model that compute its logits."""
+"""Classifier head: the layers of a model that compute its logits, and how many classes they have."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -21,14 +24,49 @@ def head_names(model: nn.Module, images: Tensor) -> tuple[str, ...]:
     Returns:
         Names of submodules of the model inside its wrappers; empty if there is no such layer.
     """
+    if found := _named_head(model):
+        return found
+    name = probe_model(model, images).head
+    return (name,) if name else ()
+
+
+def last_layers(model: nn.Module) -> tuple[str, ...]:
+    """Find the head without images: the layers that a timm model names, of another model the last one.
+
+    Args:
+        model: a classifier, also on the meta device.
+
+    Returns:
+        Names of linear layers and convolutions; empty if there are none, or if a timm model has no head.
+    """
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    if callable(getattr(model, "get_classifier", None)):
+        heads = _named_head(model)
+        return tuple(name for name in layers if any(name == head or name.startswith(f"{head}.") for head in heads))
+    return tuple(layers[-1:])
+
+
+def head_classes(model: nn.Module, state: Mapping[str, Any] | None = None) -> int | None:
+    """How many classes a model's head has, or the head of other weights for it.
+
+    Args:
+        model: a classifier.
+        state: its tensors by name; by default the model's own.
+
+    Returns:
+        The number; None where there is no head.
+    """
+    tensors = model.state_dict() if state is None else state
+    weights = (tensors.get(f"{name}.weight") for name in last_layers(model))
+    return next((int(weight.shape[0]) for weight in weights if isinstance(weight, Tensor) and weight.ndim), None)
+
+
+def _named_head(model: nn.Module) -> tuple[str, ...]:
+    """Names of the layers with weights that ``get_classifier`` of a timm model returns."""
     own = getattr(inside(model), "get_classifier", None)
     layers = own() if callable(own) else ()
     layers = layers if isinstance(layers, tuple | list) else (layers,)
     names = {
         id(module): name for name, module in inside(model).named_modules() if any(True for _ in module.parameters())
     }
-    found = tuple(names[id(layer)] for layer in layers if names.get(id(layer)))
-    if found:
-        return found
-    name = probe_model(model, images).head
-    return (name,) if name else ()
+    return tuple(names[id(layer)] for layer in layers if names.get(id(layer)))

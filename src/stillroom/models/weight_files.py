@@ -7,9 +7,9 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -20,14 +20,35 @@ from stillroom.errors import InputError, first_line
 from stillroom.files import shown
 from stillroom.reading import UnreadableError, open_file
 
-_NESTS = ("model", "state_dict", "model_state_dict", "net")
+_EMA_NESTS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
+_NESTS = ("model", "state_dict", "model_state_dict", "net", "module")
+_MAX_NESTING = 3  # keys that lead to a state dict
 _TORCH_STARTS = (b"PK", b"\x80")
 _MAX_GROWTH = 10  # torch stores tensors uncompressed, so content this many times larger than the file is an attack
 # Types of the numbers that training scripts store beside the weights: best accuracy, epoch, learning rate.
 _NUMBERS = (np.float16, np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+class StoredState(NamedTuple):
+    """A state dict in a file.
+
+    Attributes:
+        tensors: by name, on the CPU.
+        place: the keys under which the file holds it, joined by dots; empty for a bare state dict.
+        averaged: whether it is an exponential moving average (EMA) of the weights.
+    """
+
+    tensors: dict[str, Any]
+    place: str
+    averaged: bool
+
+
+def read_checkpoint(path: str | Path, *, ema: bool = True) -> dict[str, Any]:
+    """Read the tensors of a safetensors or torch file; see :func:`read_state`."""
+    return read_state(path, ema=ema).tensors
+
+
+def read_state(path: str | Path, *, ema: bool = True) -> StoredState:
     """Read the state dict of a safetensors or torch file.
 
     Torch files are unpickled with torch's allow-list (``weights_only``) plus numpy numbers, which cannot run code. All
@@ -35,10 +56,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Args:
         path: the file. Its content, not its suffix, decides which kind it is.
+        ema: whether the exponential moving average of the weights is taken where the file has both, as timm's
+            ``load_checkpoint`` does. Where it has one, that one is taken.
 
     Returns:
         Names to tensors on the CPU: the file's own mapping, or the one under ``model``, ``state_dict``,
-        ``model_state_dict`` or ``net``. Names are as stored.
+        ``model_state_dict``, ``net`` or ``module``, or, averaged, under ``state_dict_ema``, ``model_ema``,
+        ``ema_state_dict`` or ``ema``. Names are as stored.
 
     Raises:
         InputError: the file is missing, damaged, has no tensors, or contains objects that would run code.
@@ -52,7 +76,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"the checkpoint {shown(path)} cannot be opened: {error.strerror or first_line(error)}"
         ) from error
-    return _state_dict_in(content, path)
+    keys = (*_EMA_NESTS, *_NESTS) if ema else (*_NESTS, *_EMA_NESTS)
+    found = _find_state(content, keys)
+    if found is not None:
+        place, state = found
+        return StoredState(dict(state), ".".join(place), not set(place).isdisjoint(_EMA_NESTS))
+    if isinstance(content, Mapping):
+        held = f"a mapping with the keys {', '.join(shown(str(name), 80) for name in list(content)[:5]) or '(none)'}"
+    else:
+        held = f"a {type(content).__name__}"
+    raise InputError(f"{path} holds {held} and no state dict; save model.state_dict(), bare or under the key 'model'")
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -178,17 +211,23 @@ def _numpy_numbers() -> list[Any]:
     return [*((maker, name) for name in names), np.dtype, *dtypes]
 
 
-def _state_dict_in(content: Any, path: Path) -> dict[str, Any]:
-    """Return the mapping from names to tensors in a checkpoint."""
-    if isinstance(content, Mapping):
-        for nest in _NESTS:
-            if isinstance(content.get(nest), Mapping):
-                content = content[nest]
-                break
-        state = {str(name): value for name, value in content.items()}
-        if any(isinstance(value, Tensor) for value in state.values()):
-            return state
-        held = f"a mapping with the keys {', '.join(shown(name, 80) for name in list(state)[:5]) or '(none)'}"
-    else:
-        held = f"a {type(content).__name__}"
-    raise InputError(f"{path} holds {held} and no state dict; save model.state_dict(), bare or under the key 'model'")
+def _find_state(
+    content: Any, keys: Sequence[str], place: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], Mapping[str, Any]] | None:
+    """Find the mapping from names to tensors in a checkpoint.
+
+    Args:
+        content: of the file.
+        keys: under which one may be, the preferred first.
+        place: the keys that lead to ``content``.
+
+    Returns:
+        The keys that lead to it, and the mapping; None if there is none.
+    """
+    if not isinstance(content, Mapping) or len(place) > _MAX_NESTING:
+        return None
+    for key in keys:
+        if (found := _find_state(content.get(key), keys, (*place, key))) is not None:
+            return found
+    state = {str(name): value for name, value in content.items()}
+    return (place, state) if any(isinstance(value, Tensor) for value in state.values()) else None

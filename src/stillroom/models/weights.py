@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,48 +15,134 @@ from torch import Tensor, nn
 from stillroom.errors import InputError, first_line
 from stillroom.files import shown, write_atomically
 from stillroom.formatting import counted
-from stillroom.models.weight_files import read_checkpoint
+from stillroom.models.classifier_head import head_classes, last_layers
+from stillroom.models.state_names import find_prefix, is_averaged
+from stillroom.models.weight_files import read_state
 
-_PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 3
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+@dataclass(frozen=True, slots=True)
+class LoadedWeights:
+    """What was loaded from a checkpoint; as text, what a reader of the log should know.
+
+    Attributes:
+        place: the keys under which the file holds the state dict, joined by dots; empty for a bare one.
+        averaged: whether it is an exponential moving average (EMA) of the weights.
+        prefix: what was dropped before the names of its tensors.
+        beside: how many entries of the file are not under that prefix; they were left out.
+        new_head: whether the model's head kept its random weights.
+        classes: how many classes the file's head has; None if it has no head.
+    """
+
+    place: str
+    averaged: bool
+    prefix: str
+    beside: int
+    new_head: bool
+    classes: int | None
+
+    def __str__(self) -> str:
+        """The facts that are not usual, in one line; empty if there are none."""
+        where = f" ({self.place or self.prefix})"
+        head = "no head" if self.classes is None else f"a head for {counted(self.classes, 'class')}"
+        facts = (
+            f"the averaged (EMA) weights{where} were loaded" if self.averaged else "",
+            f"left out {counted(self.beside, 'tensor')} outside {shown(self.prefix, 80)}" if self.beside else "",
+            f"the head is new; the file has {head}" if self.new_head else "",
+        )
+        return "; ".join(filter(None, facts))
+
+
+def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, ema: bool = True) -> LoadedWeights:
     """Load a checkpoint into a model, strictly: the names of the tensors must match.
 
-    The file is a safetensors file, or a torch file with a state dict, bare or under ``model``, ``state_dict``,
-    ``model_state_dict`` or ``net`` (as RepDistiller, mdistiller, timm and Lightning write them). A prefix of
-    DataParallel or torch.compile is dropped. No code in the file is run, and the model is not changed if the checkpoint
-    is refused.
+    The file is a safetensors file, or a torch file with a state dict where
+    :func:`stillroom.models.weight_files.read_state` looks for one. A prefix that all of the model's tensors share in
+    the file is dropped, such as those of DataParallel, torch.compile and Lightning; what is stored beside them is left
+    out. No code in the file is run, and the model is not changed if the checkpoint is refused.
 
     Args:
         model: the model.
         path: the file.
+        new_head: whether a head with another number of classes, or none, is accepted: the model's own keeps its random
+            weights.
+        ema: whether the averaged weights are taken where the file has both, as timm's ``load_checkpoint`` does.
+
+    Returns:
+        What was loaded.
 
     Raises:
         InputError: the file is missing, damaged, contains code instead of tensors, or does not fit the model.
     """
     path = Path(path)
     expected = model.state_dict()
-    state = _strip_prefixes(read_checkpoint(path), expected)
+    state, loaded = _stored_for(model, expected, path, ema)
+    if new_head and loaded.classes != head_classes(model):
+        state = _with_own_head(state, model, expected, loaded.classes)
+        loaded = replace(loaded, new_head=True)
     _fill_in(state, expected)
-    _check_names(state, expected, path)
+    _check_names(model, state, expected, path)
     _check_kinds(state, expected, path)
     _check_shapes(model, state, expected, path)
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path} does not fit {type(model).__name__}: {first_line(error)}") from error
+    return loaded
 
 
-def _strip_prefixes(state: dict[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the prefixes of DataParallel and torch.compile, which may be nested."""
-    while state:
-        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
-        if prefix is None or any(name.startswith(prefix) for name in expected):
-            break
-        state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+def classes_of_checkpoint(path: str | Path, model: nn.Module) -> int | None:
+    """How many classes the head in a checkpoint has.
+
+    Args:
+        path: the file.
+        model: of the same architecture, with any number of classes; may be on the meta device.
+
+    Returns:
+        The number; None if the file has no head that the model names.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return _stored_for(model, model.state_dict(), Path(path), ema=True)[1].classes
+
+
+def _stored_for(
+    model: nn.Module, expected: Mapping[str, Any], path: Path, ema: bool
+) -> tuple[dict[str, Any], LoadedWeights]:
+    """Read the tensors of a file under the names that a model gives them."""
+    stored = read_state(path, ema=ema)
+    prefix = find_prefix(stored.tensors, expected, path, ema=ema)
+    state = {name.removeprefix(prefix): value for name, value in stored.tensors.items() if name.startswith(prefix)}
+    return state, LoadedWeights(
+        place=stored.place,
+        averaged=stored.averaged or is_averaged(prefix),
+        prefix=prefix,
+        beside=len(stored.tensors) - len(state),
+        new_head=False,
+        classes=head_classes(model, state),
+    )
+
+
+def _with_own_head(
+    state: Mapping[str, Any], model: nn.Module, expected: Mapping[str, Any], classes: int | None
+) -> dict[str, Any]:
+    """Replace the head in a state dict by the model's own, auxiliary heads of as many classes included."""
+    heads = tuple(f"{name}." for name in last_layers(model))
+    ours = head_classes(model)
+    kept = {name: value for name, value in state.items() if not name.startswith(heads)}
+    for name, value in expected.items():
+        other = state.get(name)
+        auxiliary = (
+            isinstance(other, Tensor)
+            and isinstance(value, Tensor)
+            and (tuple(other.shape[:1]), tuple(value.shape[:1])) == ((classes,), (ours,))
+            and other.shape[1:] == value.shape[1:]
+        )
+        if name.startswith(heads) or auxiliary:
+            kept[name] = value
+    return kept
 
 
 def _fill_in(state: dict[str, Any], expected: Mapping[str, Any]) -> None:
@@ -82,7 +169,7 @@ def _memory(tensor: Tensor) -> tuple[Any, ...]:
     return (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
 
 
-def _check_names(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+def _check_names(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
     complaints = [
@@ -90,6 +177,12 @@ def _check_names(state: Mapping[str, Any], expected: Mapping[str, Any], path: Pa
         for kind, names in (("missing", missing), ("unexpected", unexpected))
         if names
     ]
+    heads = tuple(f"{name}." for name in last_layers(model))
+    if complaints and all(name.startswith(heads) for name in (*missing, *unexpected)):
+        raise InputError(
+            f"{path} has no head for the model: {' and '.join(complaints)}; load it with new_head=true, which starts "
+            "with a new head, or give a checkpoint that has one"
+        )
     if complaints:
         raise InputError(
             f"{path} is a checkpoint of another architecture: of the model's {len(expected)} tensors "
@@ -140,23 +233,21 @@ def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[
         return
     counts = {(theirs[:1], ours[:1]) for theirs, ours in wrong.values()}
     only_first = all(theirs[1:] == ours[1:] and theirs and ours for theirs, ours in wrong.values())
-    if only_first and len(counts) == 1 and _head_of(model) in {name.rpartition(".")[0] for name in wrong}:
+    if (
+        only_first
+        and len(counts) == 1
+        and not set(last_layers(model)).isdisjoint(name.rpartition(".")[0] for name in wrong)
+    ):
         theirs, ours = next(iter(wrong.values()))
         raise InputError(
             f"{path} does not fit: the checkpoint has {counted(theirs[0], 'class')}, the model {ours[0]} as the data; "
-            f"give data with these {theirs[0]} classes, or a checkpoint for {ours[0]}"
+            f"give data with these {theirs[0]} classes, a checkpoint for {ours[0]}, or new_head=true for a new head"
         )
     shown = [f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in list(wrong.items())[:_SHOWN]]
     raise InputError(
         f"{path} does not fit: {len(wrong)} tensors have other shapes ({'; '.join(shown)}"
         f"{'; …' if len(wrong) > _SHOWN else ''}); build the model as it was trained"
     )
-
-
-def _head_of(model: nn.Module) -> str:
-    """Return the name of the last linear layer or convolution."""
-    heads = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-    return heads[-1] if heads else ""
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: dict[str, str] | None = None) -> None:

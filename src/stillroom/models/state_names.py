@@ -1,0 +1,63 @@
+"""State dict names: find a model's tensors in a checkpoint that stores them under other names or beside others."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stillroom.errors import InputError
+from stillroom.files import shown
+
+_EMA = re.compile(r"(^|[._])ema([._]|$)")  # "ema_model.", "model_ema.module."
+_SHOWN = 3
+
+
+def find_prefix(state: Mapping[str, Any], expected: Collection[str], path: Path, *, ema: bool) -> str:
+    """Find what stands before the names of a model's tensors in a checkpoint.
+
+    DataParallel writes ``module.``, torch.compile ``_orig_mod.``, Lightning the attribute that holds the network, such
+    as ``model.``, and self-supervised methods ``backbone.`` or ``module.encoder_q.``. The prefix is the one under which
+    most of the expected names are found.
+
+    Args:
+        state: the checkpoint.
+        expected: the names of the model's tensors.
+        path: the file, for messages.
+        ema: whether the averaged weights are taken where a checkpoint has both under two prefixes.
+
+    Returns:
+        The prefix with its dot; empty where the names are stored as they are, or none of them is found.
+
+    Raises:
+        InputError: several networks in the checkpoint fit equally well.
+    """
+    found = Counter(prefix for name in state for prefix, rest in _splits(name) if rest in expected)
+    most = max(found.values(), default=0)
+    best = [prefix for prefix, count in found.items() if count == most]
+    if not best or "" in best:
+        return ""
+    averaged = [prefix for prefix in best if is_averaged(prefix)]
+    others = [prefix for prefix in best if prefix not in averaged]
+    choice = (averaged or others) if ema else (others or averaged)
+    if len(choice) > 1:
+        names = ", ".join(shown(prefix, 80) for prefix in choice[:_SHOWN]) + ", …" * (len(choice) > _SHOWN)
+        raise InputError(
+            f"{path} holds {len(choice)} networks that fit, under {names}; save the state dict of one in a file of "
+            "its own"
+        )
+    return choice[0]
+
+
+def is_averaged(prefix: str) -> bool:
+    """Whether a prefix says that what follows is an exponential moving average (EMA) of the weights."""
+    return _EMA.search(prefix) is not None
+
+
+def _splits(name: str) -> Iterator[tuple[str, str]]:
+    """Each prefix of a name, the empty one first, with what follows."""
+    yield "", name
+    for dot in re.finditer(r"\.", name):
+        yield name[: dot.end()], name[dot.end() :]

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stillroom.errors import InputError
+from stillroom.models.state_names import find_prefix, is_averaged
+
+EXPECTED = ("conv.weight", "fc.weight", "fc.bias")
+
+
+def found(*prefixes: str, ema: bool = True) -> str:
+    names = [f"{prefix}{name}" for prefix in prefixes for name in EXPECTED]
+    return find_prefix(dict.fromkeys(names), EXPECTED, Path("w.pth"), ema=ema)
+
+
+def test_names_as_they_are_come_first_and_deep_prefixes_are_found() -> None:
+    assert found("", "copy.") == ""
+    assert found("a.b.c.") == "a.b.c."
+
+
+def test_a_prefix_with_few_of_the_names_does_not_win() -> None:
+    names = [*(f"net.{name}" for name in EXPECTED), "teacher.fc.weight"]
+    assert find_prefix(dict.fromkeys(names), EXPECTED, Path("w.pth"), ema=True) == "net."
+
+
+def test_a_file_of_something_else_has_no_prefix() -> None:
+    assert find_prefix({"a.b": 1}, EXPECTED, Path("w.pth"), ema=True) == ""
+
+
+def test_of_two_networks_the_averaged_one_is_told_by_its_name() -> None:
+    assert found("model.", "model_ema.module.") == "model_ema.module."
+    assert found("model.", "model_ema.module.", ema=False) == "model."
+    assert is_averaged("ema.")
+    assert not is_averaged("schema.")
+    with pytest.raises(InputError, match=r"w\.pth holds 2 networks that fit, under a\., b\."):
+        found("a.", "b.")
