@@ -3,10 +3,11 @@ import sys
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from stillroom.errors import InputError
-from stillroom.models import ZOO, build_model, save_weights
+from stillroom.models import ZOO, build_model, check_output, save_weights
 
 
 def test_zoo_names_build_for_the_users_data():
@@ -92,3 +93,92 @@ def test_the_zoo_needs_no_other_library():
         "sys.exit(any(name in sys.modules for name in ('timm', 'torchvision', 'safetensors')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+OWN = """
+from torch import nn
+
+def two(num_classes=2):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, num_classes))
+
+def required(num_classes):
+    return two(num_classes)
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_heads_for_test.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield "own_heads_for_test"
+    sys.modules.pop("own_heads_for_test", None)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet8", "timm:test_vit", "torchvision:squeezenet1_1", "own_heads_for_test:required"]
+)
+def test_without_a_number_the_classes_are_those_of_the_checkpoint(name, own, tmp_path):
+    path = tmp_path / "w.safetensors"
+    trained = build_model(name, num_classes=17)
+    save_weights(trained, path)
+    model = build_model(name, num_classes=None, checkpoint=path, image_size=160)
+    assert check_output(model, None, 3, 160) == 17
+    expected = trained.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_looking_for_the_classes_of_a_checkpoint_draws_no_random_numbers(tmp_path):
+    path = tmp_path / "w.safetensors"
+    save_weights(ZOO["resnet8"](17), path)
+    states = []
+    for options in ({"num_classes": 17}, {"num_classes": None, "checkpoint": path}):
+        torch.manual_seed(3)
+        build_model("resnet8", **options)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+
+
+def test_without_a_number_published_weights_keep_their_head(monkeypatch):
+    published = torchvision.models.get_model("shufflenet_v2_x0_5", weights=None)
+    monkeypatch.setattr(torchvision.models, "get_model", lambda _name, **_arguments: published)
+    model = build_model("torchvision:shufflenet_v2_x0_5", num_classes=None, pretrained=True, image_size=32)
+    assert model.fc.out_features == 1000
+    assert build_model("efficientnet-lite0", num_classes=None, image_size=32).num_classes == 1000
+
+
+def test_without_a_number_a_function_uses_its_default_and_a_module_its_own_classes(own):
+    assert build_model(f"{own}:two", num_classes=None, image_size=4)[2].out_features == 2
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    assert build_model(module, num_classes=None, image_size=2) is module
+    with pytest.raises(InputError, match=r"required called with no arguments fails: .*num_classes"):
+        build_model(f"{own}:required", num_classes=None)
+
+
+def test_without_a_number_and_without_classes_the_reason_is_said(tmp_path):
+    with pytest.raises(InputError, match=r"resnet8 has no published weights.*give num_classes"):
+        build_model("resnet8", num_classes=None)
+    with torch.device("meta"), pytest.raises(InputError, match=r"backbone without a classifier; give num_classes"):
+        build_model("timm:eva02_tiny_patch14_224", num_classes=None)
+    path = tmp_path / "w.pth"
+    torch.save({k: v for k, v in ZOO["resnet8"](10).state_dict().items() if not k.startswith("fc.")}, path)
+    with pytest.raises(InputError, match=r"has no head for resnet8.*give num_classes"):
+        build_model("resnet8", num_classes=None, checkpoint=path)
+
+
+def test_a_checkpoint_of_another_class_count_gets_a_new_head_on_request(tmp_path):
+    path = tmp_path / "w.safetensors"
+    trained = ZOO["resnet8"](10)
+    save_weights(trained, path)
+    model = build_model("resnet8", num_classes=3, checkpoint=path, new_head=True, image_size=32)
+    assert torch.equal(model.conv1.weight, trained.conv1.weight)
+    assert model.fc.out_features == 3
+
+
+def test_a_checkpoint_for_efficientnet_lite0_requires_no_package(tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    tuned = build_model("efficientnet-lite0", num_classes=4)
+    save_weights(tuned, path)
+    monkeypatch.setattr("stillroom.extras.find_spec", lambda _name: None)
+    model = build_model("efficientnet-lite0", num_classes=None, checkpoint=path)
+    assert torch.equal(model.classifier.weight, tuned.classifier.weight)

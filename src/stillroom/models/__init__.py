@@ -10,6 +10,7 @@ from __future__ import annotations
 from stillroom.models.build import BARE_NAMES, PRETRAINED_NAMES, build_model, without_weights
 from stillroom.models.hooks import FeatureTap, Tapped, stages_of
 from stillroom.models.output import check_output, logits_of
+from stillroom.models.pretrained import published_classes, published_input
 from stillroom.models.weight_files import read_checkpoint
 from stillroom.models.weights import LoadedWeights, classes_of_checkpoint, load_weights, save_weights
 from stillroom.models.zoo import ZOO, ModelRow, describe_models
@@ -28,6 +29,8 @@ __all__ = [
     "describe_models",
     "load_weights",
     "logits_of",
+    "published_classes",
+    "published_input",
     "read_checkpoint",
     "save_weights",
     "stages_of",

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from stillroom.errors import InputError, did_you_mean
 from stillroom.models import external, factory
 from stillroom.models.efficientnet_lite0 import ARCHITECTURE, EFFICIENTNET_LITE0, efficientnet_lite0
 from stillroom.models.output import ImageSize, check_output
-from stillroom.models.weights import load_weights
+from stillroom.models.weights import classes_of_checkpoint, load_weights
 from stillroom.models.zoo import ZOO
 from stillroom.trust import TYPED, Origin
 
@@ -31,11 +32,12 @@ def without_weights(spec: str) -> str:
 def build_model(
     spec: str | nn.Module,
     *,
-    num_classes: int,
+    num_classes: int | None,
     in_channels: int = 3,
     image_size: ImageSize | None = None,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
+    new_head: bool = False,
     origin: Origin = TYPED,
 ) -> nn.Module:
     """Build a classifier.
@@ -44,13 +46,15 @@ def build_model(
         spec: a name of the zoo (``resnet20``); ``timm:NAME``; ``torchvision:NAME``;
             ``package.module:function``, called with ``num_classes=`` and, where its signature takes it,
             ``in_channels=``; or a module, returned as it is.
-        num_classes: length of the logits, >= 1.
+        num_classes: length of the logits, >= 1. None keeps the classes of the weights: those of the checkpoint, or of
+            the published weights; a function is called without it, and a module keeps its own.
         in_channels: channels of the images, >= 1.
         image_size: height and width of the images, one number if they are equal. Transformers are built for it, and
             the model is tested on blank images of that size.
         pretrained: download the published weights of a timm or torchvision model. A head with another number of classes
             is replaced by a new one.
         checkpoint: weights to load strictly afterwards; see ``load_weights``.
+        new_head: whether a checkpoint for another number of classes is accepted: the head starts with random weights.
         origin: where ``spec`` comes from; by default from the user. A name in a file that is not trusted is neither
             imported nor looked up on a hub.
 
@@ -60,7 +64,7 @@ def build_model(
     Raises:
         UntrustedError: ``origin`` does not permit the import or download that the name requires.
         InputError: an unknown name (with close matches), a model that cannot be built or fails on such images,
-            weights that cannot be downloaded or do not fit.
+            weights that cannot be downloaded or do not fit, ``num_classes`` None where no weights have classes.
     """
     if isinstance(image_size, tuple) and image_size[0] == image_size[1]:
         image_size = image_size[0]
@@ -73,17 +77,34 @@ def build_model(
             raise InputError(f"{name} must be at least 1, got {value}")
     if pretrained and checkpoint is not None:
         raise InputError("pretrained=True and checkpoint both name weights; give one of them")
+    if checkpoint is not None and isinstance(spec, str):
+        spec = without_weights(spec)  # the checkpoint's replace them
+    if num_classes is None and checkpoint is not None and isinstance(spec, str):
+        num_classes = _classes_in(checkpoint, spec, in_channels, image_size, origin)
     model = _construct(spec, num_classes, in_channels, image_size, pretrained, origin)
+    if num_classes is None and getattr(model, "num_classes", None) == 0:  # as timm says it
+        raise InputError(f"{spec} has no classes: it is a backbone without a classifier; give num_classes")
     if checkpoint is not None:
-        load_weights(model, checkpoint)
+        load_weights(model, checkpoint, new_head=new_head)
     if image_size is not None:
         check_output(model, num_classes, in_channels, image_size)
     return model
 
 
+def _classes_in(
+    checkpoint: str | Path, spec: str, in_channels: int, image_size: ImageSize | None, origin: Origin
+) -> int:
+    """How many classes the head in a checkpoint of this model has."""
+    with torch.random.fork_rng(devices=()):  # the model that is built here is dropped
+        classes = classes_of_checkpoint(checkpoint, _construct(spec, 2, in_channels, image_size, False, origin))
+    if classes is None:
+        raise InputError(f"{checkpoint} has no head for {spec}, so its classes are not known: give num_classes")
+    return classes
+
+
 def _construct(
     spec: str | nn.Module,
-    num_classes: int,
+    num_classes: int | None,
     in_channels: int,
     image_size: ImageSize | None,
     pretrained: bool,
@@ -107,6 +128,8 @@ def _construct(
         raise InputError(f"pretrained=True: there are no published weights for {shown}; give checkpoint=FILE")
     if isinstance(spec, nn.Module):
         return spec
+    if num_classes is None and not colon:
+        raise InputError(f"{spec} has no published weights, and so no classes of its own: give num_classes")
     return (
         factory.from_function(spec, num_classes, in_channels, origin) if colon else ZOO[spec](num_classes, in_channels)
     )

@@ -38,13 +38,14 @@ def torchvision_names() -> tuple[str, ...]:
 
 
 def from_timm(
-    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool, origin: Origin
+    name: str, num_classes: int | None, in_channels: int, image_size: ImageSize | None, pretrained: bool, origin: Origin
 ) -> nn.Module:
     """Build a timm model.
 
     Args:
         name: as ``timm.create_model`` takes it.
-        num_classes: length of the logits; timm replaces the head of pretrained weights with another count.
+        num_classes: length of the logits; timm replaces the head of pretrained weights with another count. None
+            builds as many as the published weights have.
         in_channels: channels of the images; timm adapts the stem of pretrained weights.
         image_size: given as ``img_size`` to the architectures that are built for one size (ViT, Swin …).
         pretrained: download the published weights.
@@ -60,11 +61,9 @@ def from_timm(
     import timm
 
     _permit(f"timm:{name}", origin, elsewhere=":" in name or "/" in name, pretrained=pretrained)
-    arguments: dict[str, Any] = {
-        "num_classes": num_classes,
-        "in_chans": in_channels,
-        "pretrained": pretrained,
-    }
+    arguments: dict[str, Any] = {"in_chans": in_channels, "pretrained": pretrained}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
     try:
         if image_size is not None:
             try:
@@ -81,7 +80,7 @@ def from_timm(
 
 
 def from_torchvision(
-    name: str, num_classes: int, in_channels: int, image_size: ImageSize | None, pretrained: bool, origin: Origin
+    name: str, num_classes: int | None, in_channels: int, image_size: ImageSize | None, pretrained: bool, origin: Origin
 ) -> nn.Module:
     """Build a torchvision classifier.
 
@@ -91,7 +90,7 @@ def from_torchvision(
 
     Args:
         name: as ``torchvision.models.get_model`` takes it.
-        num_classes: length of the logits.
+        num_classes: length of the logits; None builds as many as the default weights have.
         in_channels: channels of the images.
         image_size: the vision transformers are built for it.
         pretrained: download the default weights.
@@ -112,7 +111,9 @@ def from_torchvision(
             f"torchvision:{name} has pretrained weights for 3 channels, not {in_channels}; "
             "use the timm model of that name, which adapts them, or pretrained=False"
         )
-    arguments: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {"num_classes": num_classes}
+    arguments: dict[str, Any] = {"weights": "DEFAULT"} if pretrained else {}
+    if num_classes is not None and not pretrained:
+        arguments["num_classes"] = num_classes
     if image_size is not None and name.startswith("vit_"):
         if isinstance(image_size, tuple):
             height, width = image_size
@@ -122,7 +123,7 @@ def from_torchvision(
         arguments["image_size"] = image_size
     try:
         model: nn.Module = models.get_model(name, **arguments)
-        if pretrained:
+        if pretrained and num_classes is not None:
             known = len(models.get_model_weights(name)["DEFAULT"].meta["categories"])
             replace_heads(model, known, num_classes)
     except Exception as error:

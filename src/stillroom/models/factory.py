@@ -13,13 +13,13 @@ from stillroom.imports import import_callable
 from stillroom.trust import Origin
 
 
-def from_function(spec: str, num_classes: int, in_channels: int, origin: Origin) -> nn.Module:
+def from_function(spec: str, num_classes: int | None, in_channels: int, origin: Origin) -> nn.Module:
     """Import a function and call it to build a model.
 
     Args:
         spec: ``package.module:function``; the function may also be a class or a dotted name inside the
             module.
-        num_classes: given as ``num_classes=``.
+        num_classes: given as ``num_classes=``; None calls the function without it, so that its default holds.
         in_channels: given as ``in_channels=`` if the signature accepts it.
         origin: where the name comes from; one in a file that is not trusted is not imported.
 
@@ -33,13 +33,13 @@ def from_function(spec: str, num_classes: int, in_channels: int, origin: Origin)
     if not module_name or not path:
         raise InputError(f"{spec!r} is not a model; write package.module:function, timm:NAME or torchvision:NAME")
     build = import_callable(module_name, path, origin)
-    arguments = {"num_classes": num_classes}
+    arguments = {} if num_classes is None else {"num_classes": num_classes}
     if _takes(build, "in_channels"):
         arguments["in_channels"] = in_channels
     try:
         model = build(**arguments)
     except Exception as error:
-        call = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        call = ", ".join(f"{key}={value}" for key, value in arguments.items()) or "no arguments"
         raise InputError(f"{spec} called with {call} fails: {first_line(error)}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{spec} returned a {type(model).__name__}; it must return a torch.nn.Module")

@@ -44,20 +44,23 @@ def logits_of(output: Any) -> Tensor:
     )
 
 
-def check_output(model: nn.Module, num_classes: int, in_channels: int, image_size: ImageSize) -> None:
-    """Check the shape of a model's logits with two blank images.
+def check_output(model: nn.Module, num_classes: int | None, in_channels: int, image_size: ImageSize) -> int:
+    """Check the shape of a model's logits with two blank images, and count its classes.
 
     Runs in evaluation mode without gradients. Every module's training flag is restored; batch-norm statistics do not
     change.
 
     Args:
         model: any module from images to logits.
-        num_classes: the expected number of logits per image.
+        num_classes: the expected number of logits per image; None accepts any number.
         in_channels: channels of the images.
         image_size: height and width of the images, or one number for squares.
 
+    Returns:
+        The number of logits per image.
+
     Raises:
-        InputError: the model fails on such images, or its logits are not (2, num_classes).
+        InputError: the model fails on such images, or its logits are not (2, num_classes) or (2, any number).
     """
     name = type(model).__name__
     height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
@@ -71,11 +74,15 @@ def check_output(model: nn.Module, num_classes: int, in_channels: int, image_siz
             reason = first_line(error)
             raise InputError(f"the model {name} fails on {inputs}: {reason}") from error
     shape = tuple(logits_of(output).shape)
-    if shape != (2, num_classes):
+    if num_classes is None:
+        if len(shape) != 2 or shape[0] != 2 or shape[1] < 1:
+            raise InputError(f"the model {name} gives logits of shape {shape} for {inputs}; expected (2, classes)")
+    elif shape != (2, num_classes):
         raise InputError(
             f"the model {name} gives logits of shape {shape} for {inputs}; expected (2, {num_classes}): "
             "set its number of classes to the data's"
         )
+    return int(shape[1])
 
 
 @contextmanager
