@@ -34,6 +34,12 @@ def test_addresses(url, server, path, version):
     assert (address.server, address.path, address.version) == (server, path, version)
 
 
+def test_requests_are_exposed_without_encryption_to_another_machine():
+    assert parse_address("http://a.b/v2/models/net").exposed
+    assert not parse_address("https://a.b/v2/models/net").exposed
+    assert not parse_address("http://127.0.0.1:80/v2/models/net").exposed
+
+
 @pytest.mark.parametrize(
     "url", ["http://a.b/", "http://a.b/v2/models", "ftp://a.b/v2/models/net", "http:///v2/models/net", "http://[a/v2"]
 )

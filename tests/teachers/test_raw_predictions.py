@@ -37,3 +37,16 @@ def test_the_names_of_the_classes_must_fit():
         RawPredictions("logits", ["a", "b"], [torch.zeros(1, 3) - 1], "teacher=x")
     with pytest.raises(InputError, match="give teacher_classes="):
         RawPredictions("labels", None, [torch.zeros(1, dtype=torch.long)], "teacher=x")
+
+
+def test_the_rest_of_top_k_is_spread_evenly():
+    classes, scores = torch.tensor([[2, 0]]), torch.tensor([[0.6, 0.2]])
+    made = RawPredictions("top-k", list("abcd"), [classes, scores], "teacher=x")
+    assert torch.allclose(made.logits([classes, scores]).softmax(1), torch.tensor([[0.2, 0.1, 0.6, 0.1]]))
+
+
+def test_a_class_that_has_no_name_is_refused():
+    made = RawPredictions("labels", ["a", "b"], [torch.zeros(1, dtype=torch.long)], "teacher=x")
+    assert made.logits([torch.tensor([1, 0])]).argmax(1).tolist() == [1, 0]
+    with pytest.raises(InputError, match="predicts the class 2, counted from 0, and teacher_classes names 2"):
+        made.logits([torch.tensor([0, 2])])

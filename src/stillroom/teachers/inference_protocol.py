@@ -62,6 +62,12 @@ class ModelAddress:
         """The model's path on the server, from ``/v2``."""
         return f"/v2/models/{self.name}" + (f"/versions/{self.version}" if self.version else "")
 
+    @property
+    def exposed(self) -> bool:
+        """Whether requests go to another machine without encryption."""
+        parts = urlsplit(self.server)
+        return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+
     def __str__(self) -> str:
         """The whole address."""
         return self.server + self.path

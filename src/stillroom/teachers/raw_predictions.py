@@ -9,6 +9,7 @@ from torch import Tensor
 
 from stillroom.errors import InputError
 from stillroom.formatting import counted
+from stillroom.teachers.offers import one_hot_logits
 from stillroom.teachers.teacher import Offer
 
 SUM_TOLERANCE = 0.02  # of a row of probabilities; half precision and rounding stay below it
@@ -55,13 +56,27 @@ class RawPredictions:
         self.logits(trial)
 
     def logits(self, outputs: Sequence[Tensor]) -> Tensor:
-        """Logits, float32 (B, classes), of the tensors that the model returned."""
+        """Logits, float32 (B, classes), of the tensors that the model returned.
+
+        Probabilities become their logarithm. The mass that top-k probabilities leave is spread evenly over the other
+        classes.
+
+        Raises:
+            InputError: the model predicts a class that ``classes`` does not have.
+        """
         if self.offers == "logits":
             return outputs[0].float()
         if self.offers == "probabilities":
             return _log(outputs[0].float())
         classes = outputs[0].long().reshape(len(outputs[0]), -1)
-        scores = outputs[1].float() if self.offers == "top-k" else torch.ones_like(classes, dtype=torch.float32)
+        if bool((classes < 0).any() or (classes >= self.class_count).any()):
+            raise InputError(
+                f"{self._source} predicts the class {int(classes.max())}, counted from 0, and teacher_classes names "
+                f"{self.class_count}; name all its classes in its order"
+            )
+        if self.offers == "labels":
+            return one_hot_logits(classes[:, 0], self.class_count)
+        scores = outputs[1].float()
         rest = (1 - scores.sum(1, keepdim=True)).clamp_min(0) / max(1, self.class_count - classes.shape[1])
         return _log(rest.expand(-1, self.class_count).scatter(1, classes, scores))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,6 @@ from stillroom.teachers.raw_predictions import RawPredictions
 from stillroom.teachers.teacher import Offer
 
 _POLL_SECONDS = 0.1
-START_PATIENCE = 30.0  # seconds; a server that is not there when a run begins is more often a mistake than a restart
 
 
 class RemoteTeacher:
@@ -86,37 +86,25 @@ class RemoteTeacher:
         require(source, "remote")
         self.options, self.offers, self.bank_seconds, self._say = options, offers, 0.0, say
         self._messages: SimpleQueue[str] = SimpleQueue()
-        key = read_api_key(options.teacher_api_key_env)
-        if key is not None and url.startswith("http://"):
-            say(f"warning: {source} gets the API key without encryption; use https:// outside a trusted network")
-        self._client = InferenceClient(
-            self.address,
-            key=key,
-            timeout=options.teacher_timeout,
-            patience=min(options.teacher_patience, START_PATIENCE),
-            connections=options.teacher_concurrency,
-            backoff=backoff,
-            say=self._messages.put,
-        )
-        metadata = self._ask()
-        version = self._version(metadata)
-        self._input = image_input(metadata.inputs, len(input_format.mean), source)
-        self.input_format = self._input.agree(input_format, source)
-        self._outputs = [spec.name for spec in prediction_outputs(metadata.outputs, offers, output_names, source)]
-        self._transform = InputTransform(self.input_format, torch.device(device))
-        self.identity = (
-            f"server {self.address.name} version {version} {options.teacher_identity or ''} {metadata.digest} {offers} "
-            f"{self._outputs} {self.input_format!r}"
-        )
-        self._store = PredictionStore(folder, self.identity, limit_bytes=limit_bytes, say=self._messages.put)
-        self._threads = ThreadPoolExecutor(options.teacher_concurrency, "stillroom-remote-teacher")
-        try:
+        with ExitStack() as resources:
+            self._client = self._connect(backoff)
+            resources.callback(self._client.close)
+            self._threads = ThreadPoolExecutor(options.teacher_concurrency, "stillroom-remote-teacher")
+            resources.callback(self._threads.shutdown)
+            metadata = self._metadata()
+            self._input = image_input(metadata.inputs, len(input_format.mean), source)
+            self.input_format = self._input.agree(input_format, source)
+            self._transform = InputTransform(self.input_format, torch.device(device))
+            self._outputs = [spec.name for spec in prediction_outputs(metadata.outputs, offers, output_names, source)]
+            self.identity = (
+                f"server {self.address.name} version {self._version(metadata)} {options.teacher_identity or ''} "
+                f"{metadata.digest} {offers} {self._outputs} {self.input_format!r}"
+            )
+            self._store = PredictionStore(folder, self.identity, limit_bytes=limit_bytes, say=self._messages.put)
+            resources.callback(self._store.close)
             self._predictions = RawPredictions(offers, classes, self._trial(device), source, say)
-        except BaseException:
-            self.close()
-            raise
-        self.classes, self.class_count = self._predictions.classes, self._predictions.class_count
-        self._client.patience = options.teacher_patience
+            self.classes, self.class_count = self._predictions.classes, self._predictions.class_count
+            self._resources = resources.pop_all()
 
     def predict(self, batch: Batch) -> Output:
         """Logits of ``batch.pixels``, and of ``batch.strong_pixels`` where they are given.
@@ -130,32 +118,50 @@ class RemoteTeacher:
             zeros = torch.zeros(len(batch.pixels), self.class_count, device=batch.pixels.device)
             return Output(zeros, {} if batch.strong_pixels is None else {"logits_strong": zeros})
         views = [batch.pixels] if batch.strong_pixels is None else [batch.pixels, batch.strong_pixels]
-        begin = time.perf_counter()
-        logits = [self._predictions.logits(self._outputs_of(self._rows(pixels))).to(pixels.device) for pixels in views]
-        if batch.epoch > 0 and self._store.storing:
-            self.bank_seconds += time.perf_counter() - begin
+        rows = [self._rows(pixels, training=batch.epoch > 0) for pixels in views]
+        logits = [self._predictions.logits(self._outputs_of(part)).to(batch.pixels.device) for part in rows]
         return Output(logits[0], {"logits_strong": logits[1]} if len(logits) == 2 else {})
 
     def close(self) -> None:
         """Close the connections and the store."""
         self._client.cancelled.set()
-        self._threads.shutdown()
-        self._client.close()
-        self._store.close()
+        self._resources.close()
 
-    def _ask(self) -> ModelMetadata:
+    def _connect(self, backoff: tuple[float, float]) -> InferenceClient:
+        key = read_api_key(self.options.teacher_api_key_env)
+        if key is not None and self.address.exposed:
+            self._say(
+                f"warning: {self._source} gets the API key without encryption; use https:// outside a trusted network"
+            )
+        return InferenceClient(
+            self.address,
+            key=key,
+            timeout=self.options.teacher_timeout,
+            patience=self.options.teacher_patience,
+            connections=self.options.teacher_concurrency,
+            backoff=backoff,
+            say=self._messages.put,
+        )
+
+    def _metadata(self) -> ModelMetadata:
         """The metadata of the model, once the server is ready."""
         with self._stoppable():
-            self._client.get_json(HEALTH, optional=True)
-            server = self._client.get_json("/v2", optional=True)
-            self._client.get_json(f"{self.address.path}/ready", optional=True)
-            body = self._client.get_json(self.address.path)
+            question = self._threads.submit(self._ask)
+            self._gather([question])
+        server, body = question.result()
         extensions = server.get("extensions") if isinstance(server, dict) else None
         self._binary = isinstance(extensions, list) and BINARY in extensions
         try:
             return parse_metadata(body)
         except ProtocolError as error:
             raise InputError(f"{self._source}: {error}") from error
+
+    def _ask(self) -> tuple[Any, Any]:
+        """The metadata of server and model. Runs in a thread of its own."""
+        self._client.get_json(HEALTH, optional=True)
+        server = self._client.get_json("/v2", optional=True)
+        self._client.get_json(f"{self.address.path}/ready", optional=True)
+        return server, self._client.get_json(self.address.path)
 
     def _version(self, metadata: ModelMetadata) -> str | None:
         self.version = version_of(self.address, metadata)
@@ -173,8 +179,9 @@ class RemoteTeacher:
         blank = torch.zeros(1, len(self.input_format.mean), height, width, dtype=torch.uint8, device=device)
         return self._outputs_of(self._rows(blank))
 
-    def _rows(self, pixels: Tensor) -> Tensor:
+    def _rows(self, pixels: Tensor, *, training: bool = False) -> Tensor:
         """The stored form of the predictions, float32 (B, values), from the store or from the server."""
+        begin = time.perf_counter()
         keys = image_keys(pixels)
         rows = self._store.read(list(dict.fromkeys(keys)))
         places = {key: place for place, key in reversed(list(enumerate(keys))) if key not in rows}  # the first of each
@@ -193,6 +200,8 @@ class RemoteTeacher:
                 self._gather(tasks)
             fetched = torch.cat([task.result() for task in tasks])
             rows.update((keys[place], row) for place, row in zip(missing, fetched, strict=True))
+            if training and self._store.storing:
+                self.bank_seconds += time.perf_counter() - begin
         self._say_all()
         return torch.stack([rows[key] for key in keys])
 
@@ -239,7 +248,7 @@ class RemoteTeacher:
                 "command again to go on"
             )
 
-    def _gather(self, tasks: Sequence[Future[Tensor]]) -> None:
+    def _gather(self, tasks: Sequence[Future[Any]]) -> None:
         """Wait for requests. If one fails, drop those that have not begun and let the others end and be stored."""
         try:
             pending = set(tasks)
