@@ -22,3 +22,31 @@ def one_hot_logits(labels: Tensor, class_count: int) -> Tensor:
     """
     hot = labels[:, None] == torch.arange(class_count, device=labels.device)
     return (hot.float() - 1) * ONE_HOT_GAP
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """Turn probabilities into logits, up to a constant per row: their logarithm.
+
+    Args:
+        probabilities: (N, classes); values below 1.2e-38 count as 1.2e-38, so that every logit is finite.
+
+    Returns:
+        float32 (N, classes).
+    """
+    return probabilities.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def top_k_logits(classes: Tensor, probabilities: Tensor, class_count: int) -> Tensor:
+    """Turn the probabilities of the top k classes into logits. The rest of the mass is spread evenly over the others.
+
+    Args:
+        classes: int64 (N, k), in [0, class_count), each once in a row.
+        probabilities: (N, k), of these classes.
+        class_count: the number of classes.
+
+    Returns:
+        float32 (N, class_count).
+    """
+    scores = probabilities.float()
+    rest = (1 - scores.sum(1, keepdim=True)).clamp_min(0) / max(1, class_count - classes.shape[1])
+    return log_probabilities(rest.expand(-1, class_count).scatter(1, classes, scores))

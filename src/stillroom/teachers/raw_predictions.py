@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from stillroom.errors import InputError
 from stillroom.formatting import counted
-from stillroom.teachers.offers import one_hot_logits
+from stillroom.teachers.offers import log_probabilities, one_hot_logits, top_k_logits
 from stillroom.teachers.teacher import Offer
 
 SUM_TOLERANCE = 0.02  # of a row of probabilities; half precision and rounding stay below it
@@ -67,7 +66,7 @@ class RawPredictions:
         if self.offers == "logits":
             return outputs[0].float()
         if self.offers == "probabilities":
-            return _log(outputs[0].float())
+            return log_probabilities(outputs[0])
         classes = outputs[0].long().reshape(len(outputs[0]), -1)
         if bool((classes < 0).any() or (classes >= self.class_count).any()):
             raise InputError(
@@ -76,9 +75,7 @@ class RawPredictions:
             )
         if self.offers == "labels":
             return one_hot_logits(classes[:, 0], self.class_count)
-        scores = outputs[1].float()
-        rest = (1 - scores.sum(1, keepdim=True)).clamp_min(0) / max(1, self.class_count - classes.shape[1])
-        return _log(rest.expand(-1, self.class_count).scatter(1, classes, scores))
+        return top_k_logits(classes, outputs[1], self.class_count)
 
     def _columns(self, output: Tensor) -> int:
         if output.ndim != 2 or output.shape[1] < 2:
@@ -105,7 +102,3 @@ class RawPredictions:
         if self.offers == "logits" and distributed:
             say(f"warning: {self._source}: its output looks like probabilities; if it is, give "
                 "teacher_output=probabilities")  # fmt: skip
-
-
-def _log(probabilities: Tensor) -> Tensor:
-    return probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
