@@ -105,6 +105,9 @@ class DataOptions:
     val_fraction: float = setting(
         "fraction of the images held out for validation when the folder has no split of its own",
         0.1, above=0, below=1)  # fmt: skip
+    labels: Literal["auto", "none"] = setting(
+        "none takes every training image without its label, also images that are not in class folders; validation "
+        "images in class folders keep theirs", "auto")  # fmt: skip
     skip_broken: float = setting(
         "largest fraction of undecodable images to leave out; 0 stops at the first one", 0.0, at_least=0, below=1
     )

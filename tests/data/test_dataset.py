@@ -23,3 +23,12 @@ def image_set(shape=(3, 8, 8), classes=("a", "b")):
 def test_splits_that_do_not_fit_each_other_are_refused(val, mean, message):
     with pytest.raises(InputError, match=message):
         DataSet("mine", image_set(), val, (0.5,) * mean, (0.2,) * mean, Augment())
+
+
+def test_validation_images_have_labels_or_none_of_them_has():
+    whole = image_set()
+    DataSet("mine", whole, whole.without_labels(), (0.5,) * 3, (0.2,) * 3, Augment())
+    some = ImageSet(whole.images, torch.tensor([0, -1, 1, 1]), whole.ids, whole.classes)
+    DataSet("mine", some, whole, (0.5,) * 3, (0.2,) * 3, Augment())
+    with pytest.raises(InputError, match="1 of 4 validation images have no label"):
+        DataSet("mine", whole, some, (0.5,) * 3, (0.2,) * 3, Augment())

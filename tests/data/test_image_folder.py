@@ -206,3 +206,61 @@ def test_images_without_class_folders_are_counted_and_the_way_out_is_said(tmp_pa
 def test_a_depth_where_there_is_none_is_refused(name, depth):
     with pytest.raises(InputError, match=f"class_depth is {depth}; give 1 or more"):
         load_data(name, class_depth=depth)
+
+
+@pytest.fixture
+def loose(tmp_path, image):
+    """Writes images that are in no class folder."""
+
+    def make(where, count=4):
+        folder = tmp_path / where
+        folder.mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            image(100 + len(where) * 10 + index).save(folder / f"{index}.png")
+        return tmp_path
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["unlabelled", "Unlabeled"])
+def test_a_folder_of_unlabelled_images_beside_the_class_folders(image_folder, loose, name):
+    image_folder(count=8)
+    data = load_data(loose(f"{name}/2026", 30), val_fraction=0.4)
+    assert data.train.classes == ("ant", "bee")
+    assert data.train.unlabelled == 30
+    assert data.val.unlabelled == 0
+    assert len(data.train) + len(data.val) == 46
+    assert f"30 images of {name}/: training images without a label" in data.notes
+
+
+@pytest.mark.parametrize("where", ["train/unlabelled", "unlabelled"])
+def test_unlabelled_images_of_splits(image_folder, loose, where):
+    image_folder("train")
+    image_folder("val")
+    root = loose(where, 5)
+    train, val = list_image_folder(root)
+    assert sorted(train.labels.tolist()) == [-1] * 5 + [0] * 3 + [1] * 3
+    assert val.classes == train.classes == ("ant", "bee")
+    assert load_data(root).train.unlabelled == 5
+
+
+def test_unlabelled_validation_images_beside_labelled_ones_are_left_out(image_folder, loose):
+    image_folder("train")
+    image_folder("val")
+    data = load_data(loose("val/unlabelled", 2))
+    assert len(data.val) == 6
+    assert data.notes == ("2 images of val/unlabelled/: left out, because validation images need a label",)
+
+
+@pytest.mark.parametrize("where", ["train", "train/unlabelled"])
+def test_train_without_class_folders_beside_val_with_them_has_no_labels(image_folder, loose, where):
+    image_folder("val")
+    data = load_data(loose(where, 7))
+    assert data.train.classes == ("ant", "bee")
+    assert (len(data.train), data.train.unlabelled, len(data.val), data.val.unlabelled) == (7, 7, 6, 0)
+    assert "train has no class folders: its images are training images without labels" in data.notes[0]
+
+
+def test_images_without_class_folders_are_refused_with_the_way_to_use_them(loose):
+    with pytest.raises(InputError, match=r"has none for class folders; .* give labels=none"):
+        load_data(loose(""))

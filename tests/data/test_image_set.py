@@ -49,3 +49,18 @@ def test_content_is_the_hash_of_the_pixels_unless_hashes_are_given(small_set):
     assert torch.equal(hashed.digests, small_set.content())
     assert torch.equal(hashed.at(torch.tensor([5, 2])).content(), small_set.content()[[5, 2]])
     assert torch.equal(hashed.select(per_class=1).content(), small_set.content()[:5])
+
+
+def test_images_without_a_label_are_counted_and_in_no_selection(small_set):
+    labels = small_set.labels.clone()
+    labels[::2] = -1
+    partial = ImageSet(small_set.images, labels, small_set.ids, small_set.classes)
+    assert partial.unlabelled == 52
+    assert torch.equal(partial.labelled().ids, small_set.ids[1::2])
+    assert (partial.select(first_classes=3).labels >= 0).all()
+    assert sorted(partial.select(per_class=2).labels.tolist()) == sorted(2 * list(range(5)))
+    assert partial.without_labels().unlabelled == 103
+    with pytest.raises(InputError, match="select by label, and no image has one"):
+        partial.without_labels().select(per_class=2)
+    with pytest.raises(InputError, match="labels run from -2"):
+        ImageSet(small_set.images, labels * 2, small_set.ids, small_set.classes)

@@ -40,9 +40,8 @@ def test_classes_are_numbered_where_nothing_names_them(tmp_path, parquet_file):
 @pytest.mark.parametrize(
     ("labels", "kind", "names", "words"),
     [
-        ([0, None, 1, None], "int64", ("a", "b"), r"2 rows of .*train\.parquet without a label \(row 1, 3\)"),
-        ([0, None, 1, 1], "uint8", ("a", "b"), r"1 row of .* without a label \(row 1\)"),
-        ([0, -1, 1, -7], "int64", ("a", "b"), r"2 rows of .* without a label \(row 1, 3\)"),
+        ([None, -1], "int64", ("a", "b"), r"no row of .* has a label; .* give labels=none"),
+        ([0, -1, 1, -7], "int64", ("a", "b"), r"1 row of .*train\.parquet without a label \(row 3\)"),
         ([0, 2, 1, 9], "int64", ("a", "b"), r"2 labels of .* beyond the 2 classes \(row 1: 2, row 3: 9\)"),
         ([0, 1, 10**12, 1], "int64", None, r"1 label of .* beyond the 4 classes \(row 2: 1000000000000\)"),
         ([0, 1, 2**63 + 5, 1], "uint64", None, r"1 row of .* without a label \(row 2\)"),
@@ -55,6 +54,25 @@ def test_bad_labels_are_named(tmp_path, parquet_file, labels, kind, names, words
     parquet_file(tmp_path / "train.parquet", labels, names, kind=kind)
     with pytest.raises(InputError, match=words):
         load_data(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["int64", "int8"])
+def test_training_rows_without_a_label_are_training_images_only(tmp_path, parquet_file, kind):
+    parquet_file(tmp_path / "train.parquet", [0, None, 1, -1, 0, 1], kind=kind)
+    data = load_data(tmp_path, val_fraction=0.4)
+    assert sorted(data.train.ids[data.train.labels < 0].tolist()) == [1, 3]
+    assert data.val.unlabelled == 0
+    assert data.notes == ("2 rows without a label: training images without a label",)
+    parquet_file(tmp_path / "val.parquet", [0, -1])
+    with pytest.raises(InputError, match=r"1 row of .*val\.parquet without a label \(row 1\)"):
+        load_data(tmp_path)
+
+
+def test_without_labels_hidden_ones_are_no_fault(tmp_path, parquet_file):
+    parquet_file(tmp_path / "train.parquet", [-1, None])
+    parquet_file(tmp_path / "val.parquet", [0, 1])
+    data = load_data(tmp_path, labels="none")
+    assert (data.train.unlabelled, data.val.unlabelled) == (2, 0)
 
 
 @pytest.mark.parametrize("names", [None, "ab", 5, {}, []])
@@ -75,7 +93,7 @@ def test_class_names_must_agree_in_all_files(tmp_path, parquet_file):
 
 
 def test_everything_wrong_is_told_at_once(tmp_path, parquet_file):
-    parquet_file(tmp_path / "train-0.parquet", [0, 1, None], encoded=[b"", b"x", None])
+    parquet_file(tmp_path / "train-0.parquet", [0, 1, -7], encoded=[b"", b"x", None])
     parquet_file(tmp_path / "train-1.parquet", [0, 7])
     parquet_file(tmp_path / "val.parquet", [])
     with pytest.raises(InputError, match="4 problems") as caught:

@@ -58,3 +58,13 @@ def test_no_images_and_images_that_are_all_alike():
     assert held_out(LABELS[:0], DIGESTS[:0], 0.1, 0).tolist() == []
     alike = held_out(np.zeros(9, dtype=np.int64), np.full(9, 7), 0.1, 0)
     assert 1 <= alike.sum() <= 8
+
+
+def test_images_without_a_label_are_held_out_only_where_none_has_one():
+    some = np.where(DIGESTS % 2 == 0, LABELS, -1)
+    held = held_out(some, DIGESTS, 0.3, 0)
+    assert not held[some < 0].any()
+    assert (held == (held_out(LABELS, DIGESTS, 0.3, 0) & (some >= 0))).all()
+    few = np.full(5, -1)
+    assert 0 < held_out(few, DIGESTS[:5], 0.001, 0).sum() < 5
+    assert held_out(np.full(4000, -1), DIGESTS, 0.3, 0).mean() == pytest.approx(0.3, abs=0.05)

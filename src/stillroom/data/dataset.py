@@ -17,7 +17,7 @@ class DataSet:
     Attributes:
         name: the name of the set or of its folder.
         train: training images.
-        val: validation images, with the same classes.
+        val: validation images, with the same classes; all with a label or all without.
         mean: mean of each channel on [0, 1], over all training images before any selection.
         std: standard deviation of each channel on [0, 1], over the same images.
         augment: the default augmentation of the set; the published one where there is one.
@@ -26,7 +26,8 @@ class DataSet:
         repeated: hashes of validation images that are training images too, before any selection.
 
     Raises:
-        InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit.
+        InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit; or some
+            validation images have a label and others have none.
     """
 
     name: str
@@ -51,6 +52,11 @@ class DataSet:
             one, other = next(pair for pair in pairs if pair[0] != pair[1])
             raise InputError(
                 f"classes of the training and the validation split differ ({one!r} and {other!r}); give both the same"
+            )
+        if 0 < self.val.unlabelled < len(self.val):
+            raise InputError(
+                f"{self.val.unlabelled:,} of {len(self.val):,} validation images have no label; give all of them one, "
+                "or none"
             )
         if not len(self.mean) == len(self.std) == shapes[0][0]:
             raise InputError(

@@ -10,6 +10,8 @@ from stillroom.formatting import counted
 
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp", ".gif"))
 
+UNLABELLED = frozenset(("unlabelled", "unlabeled"))  # folders beside the class folders, for images without a label
+
 _Identity = tuple[int, int]
 
 
@@ -30,6 +32,7 @@ class FolderScan:
         real = split.resolve()
         self._seen: dict[_Identity, Path] = {_identity(folder): split for folder in (real, *real.parents)}
         self.outside: list[Path] = []
+        self.unlabelled: list[Path] = []
         self._closed: list[str] = []
         self._nowhere: list[str] = []
         self._elsewhere: list[str] = []
@@ -37,12 +40,17 @@ class FolderScan:
     def class_folders(self, depth: int = 1) -> list[Path]:
         """Return the sorted folders ``depth`` levels below the split, without hidden ones.
 
-        Images above that level, which are in no class folder, are added to ``outside``.
+        Images above that level, which are in no class folder, are added to ``outside``. The split's own folders named
+        in :data:`UNLABELLED` are added to ``unlabelled``; they are no classes.
         """
         folders = [self.split]
         for _ in range(depth):
             entries = [self._entries(folder) for folder in folders]
+            at_top = folders == [self.split]
             folders = [path for found, _ in entries for path in found if not path.name.startswith(".")]
+            if at_top:
+                self.unlabelled = [path for path in folders if path.name.lower() in UNLABELLED]
+                folders = [path for path in folders if path not in self.unlabelled]
             self.outside += [file for _, files in entries for file in files]
         return sorted(folders)
 

@@ -1,4 +1,7 @@
-"""List the images of an image folder: one folder per class, with or without train and val folders."""
+"""List the images of an image folder: one folder per class, with or without train and val folders.
+
+Images in a folder ``unlabelled`` beside the class folders have no label. They are training images only.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.data.folder_scan import FolderScan
+from stillroom.data.image_set import UNKNOWN
 from stillroom.data.listing import Listing
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
@@ -21,6 +25,8 @@ _CHUNK = 2048
 def list_image_folder(root: Path, depth: int = 1) -> tuple[Listing, Listing | None]:
     """List ``train`` and ``val`` (``validation``, ``valid``, ``test``), or class folders without a split.
 
+    A ``train`` folder without class folders beside a ``val`` folder with them has training images without labels.
+
     Args:
         root: the folder.
         depth: how many levels below the split the class folders are; every image below one is of its class.
@@ -31,11 +37,18 @@ def list_image_folder(root: Path, depth: int = 1) -> tuple[Listing, Listing | No
     """
     if not _is_split(root):
         return list_classes(root, root, depth), None
-    train = list_classes(root / "train", root, depth)
-    val_folder = next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
+    beside = FolderScan(root, root)
+    beside.class_folders()
+    val_folder = find_validation(root)
     if val_folder is None:
-        return train, None
-    val = list_classes(val_folder, root, depth)
+        return list_classes(root / "train", root, depth, beside.unlabelled), None
+    val = list_classes(val_folder, root, depth, training=False)
+    if len(val.classes) > 1 and _is_flat(root / "train"):
+        folders = [root / "train", *beside.unlabelled]
+        train = list_without_labels(root / "train", root, folders, val.classes)
+        note = f"{shown(root / 'train')} has no class folders: its images are training images without labels"
+        return replace(train, notes=(note, *train.notes)), val
+    train = list_classes(root / "train", root, depth, beside.unlabelled)
     if train.classes != val.classes:
         val = replace(val, problems=(*val.problems, _difference(train, val)))
     return train, val
@@ -50,13 +63,28 @@ def _is_split(root: Path) -> bool:
     return not beside or bool(FolderScan(train, root).class_folders())
 
 
-def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
+def find_validation(root: Path) -> Path | None:
+    """Return the folder of the validation images; None if there is none."""
+    return next((root / name for name in VAL_NAMES if (root / name).is_dir()), None)
+
+
+def _is_flat(split: Path) -> bool:
+    """Whether a split has images and no class folders."""
+    scan = FolderScan(split, split)
+    return not scan.class_folders() and bool(scan.outside or scan.unlabelled)
+
+
+def list_classes(
+    split: Path, root: Path, depth: int = 1, beside: Sequence[Path] = (), *, training: bool = True
+) -> Listing:
     """List the images of one split, one folder per class.
 
     Args:
         split: the folder that contains the class folders.
         root: the folder of the set; names are paths relative to it.
         depth: how many levels below the split the class folders are.
+        beside: folders elsewhere with more images without a label.
+        training: whether images without a label are listed; otherwise a note says that they are left out.
     """
     scan = FolderScan(split, root)
     folders = scan.class_folders(depth)
@@ -74,13 +102,35 @@ def list_classes(split: Path, root: Path, depth: int = 1) -> Listing:
         nested.append(_folders_inside(folder, own))
         files += own
         labels += [label] * len(own)
+    free = [file for folder in (*scan.unlabelled, *beside) for file in scan.images(folder)]
+    if training:
+        files += free
+        labels += [UNKNOWN] * len(free)
     if empty:
         problems.append(
             f"{counted(len(empty), 'class folder')} with no images: {first_few(empty)}; add some or remove the folder"
         )
     problems += scan.problems()
     notes = _notes(split, scan.outside, nested, depth)
+    if free:
+        where = first_few([f"{folder.relative_to(root).as_posix()}/" for folder in (*scan.unlabelled, *beside)])
+        use = "training images without a label" if training else "left out, because validation images need a label"
+        notes += (f"{counted(len(free), 'image')} of {where}: {use}",)
     return replace(from_files(split, root, files, labels, names, problems), notes=notes)
+
+
+def list_without_labels(split: Path, root: Path, folders: Sequence[Path], classes: tuple[str, ...]) -> Listing:
+    """List all images below some folders, none with a label.
+
+    Args:
+        split: the folder that messages name.
+        root: the folder of the set; names are paths relative to it.
+        folders: the folders, none inside another.
+        classes: the names of the classes.
+    """
+    scan = FolderScan(root, root)
+    files = [file for folder in folders for file in scan.images(folder)]
+    return from_files(split, root, files, [UNKNOWN] * len(files), classes, scan.problems())
 
 
 def _folders_inside(folder: Path, files: Sequence[Path]) -> list[Path]:
@@ -112,9 +162,10 @@ def _class_problems(split: Path, names: Sequence[str], scan: FolderScan, depth: 
         images = f"holds {counted(len(scan.outside), 'image')} and " if scan.outside else ""
         inside = f", or {shown(split / names[0])} if its folders are the classes" if names else ""
         below = "" if depth == 1 else f" {depth} levels below it"
+        without = "; to distil on images without labels, give labels=none" if scan.outside or scan.unlabelled else ""
         return [
             f"{shown(split)} {images}has {found} for class folders{below}; put the images of each class into a folder "
-            f"of its own, like {shown(split)}/CLASS/IMAGE.png{inside}"
+            f"of its own, like {shown(split)}/CLASS/IMAGE.png{inside}{without}"
         ]
     if all(name.lower() in _LIKE_SPLITS for name in names):
         return [f"the folders of {split} are named like splits ({first_few(names)}); name them 'train' and 'val'"]

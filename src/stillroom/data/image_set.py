@@ -1,4 +1,4 @@
-"""Images of one size in memory, with labels, sample ids and class names."""
+"""Images of one size in memory, with labels, sample ids and class names; a label may be unknown."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from stillroom.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+UNKNOWN = -1  # label of an image without one
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
@@ -20,7 +22,7 @@ class ImageSet:
 
     Attributes:
         images: uint8 tensor (N, C, H, W) on the CPU.
-        labels: int64 tensor (N,), values in [0, len(classes)).
+        labels: int64 tensor (N,), values in [0, len(classes)); -1 for an image without a label.
         ids: int64 tensor (N,), the index of each image in the full set, each once.
         classes: the names of the classes.
         digests: int64 tensor (N,), a hash of each image's file or of its pixels; None if not computed; then
@@ -47,30 +49,48 @@ class ImageSet:
                 found = f"{values.dtype} {tuple(values.shape)}"
                 raise InputError(f"{name} is {found}; give an int64 tensor of shape ({len(self.images)},)")
         low, high = (int(edge) for edge in self.labels.aminmax()) if len(self.labels) else (0, -1)
-        if low < 0 or high >= len(self.classes):
-            raise InputError(f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up")
+        if low < UNKNOWN or high >= len(self.classes):
+            raise InputError(
+                f"labels run from {low} to {high}; with {len(self.classes)} classes give 0 and up, or -1 for an image "
+                "without a label"
+            )
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.images)
 
+    @property
+    def unlabelled(self) -> int:
+        """The number of images without a label."""
+        return int((self.labels < 0).sum())
+
+    def labelled(self) -> ImageSet:
+        """Return the images with a label as a set."""
+        return self.at((self.labels >= 0).nonzero().flatten())
+
+    def without_labels(self) -> ImageSet:
+        """Return the same images without their labels."""
+        return replace(self, labels=torch.full_like(self.labels, UNKNOWN))
+
     def select(self, first_classes: int | None = None, per_class: int | None = None) -> ImageSet:
-        """Return a subset in id order; every image keeps its id.
+        """Return a subset in id order; every image keeps its id. Images without a label are in no subset.
 
         Args:
             first_classes: keep only this many classes, the first ones; from 2 to all.
             per_class: keep only this many images of each class, the first in id order; >= 1.
 
         Raises:
-            InputError: fewer than 2 classes or 1 image, or more than there are.
+            InputError: fewer than 2 classes or 1 image, or more than there are; or no image has a label.
         """
         count = len(self.classes) if first_classes is None else first_classes
         if not 2 <= count <= len(self.classes) and first_classes is not None:
             raise InputError(f"first_classes is {count}; give 2 to {len(self.classes)}, the classes there are")
         if first_classes is None and per_class is None:
             return self
+        if self.unlabelled == len(self):
+            raise InputError("first_classes and per_class select by label, and no image has one; leave them out")
         order = torch.argsort(self.ids)
-        kept = order[self.labels[order] < count]
+        kept = order[(self.labels[order] >= 0) & (self.labels[order] < count)]
         if per_class is not None:
             kept = self._first_of_each(kept, count, per_class)
         return replace(self.at(kept), classes=self.classes[:count])

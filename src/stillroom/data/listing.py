@@ -23,7 +23,7 @@ class Listing:
     Attributes:
         where: the folder or file of the split, for messages.
         names: paths or rows of the images, unique in the split.
-        labels: int64 array (n,), values in [0, len(classes)).
+        labels: int64 array (n,), values in [0, len(classes)); -1 for an image without a label.
         classes: the names of the classes.
         chunks: returns an iterator over the images in order, in chunks.
         problems: problems found so far; with any, the split cannot be used.

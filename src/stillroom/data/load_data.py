@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from stillroom.data.memory_limit import copies_here
 from stillroom.data.named_sets import NAMED_SETS
 from stillroom.data.parquet import find_parquet, list_parquet
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from stillroom.data.unlabelled_folder import list_unlabelled_folder
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import shown
 from stillroom.suggestions import suggest_path
@@ -35,6 +38,8 @@ def load_data(
     skip_broken: float = 0.0,
     download: bool = True,
     copies: int | None = None,
+    labels: Literal["auto", "none"] = "auto",
+    classes: Sequence[str] | None = None,
 ) -> DataSet:
     """Load a data set into memory.
 
@@ -51,6 +56,10 @@ def load_data(
         skip_broken: in [0, 1]; fraction of unreadable images to tolerate and skip.
         download: whether a named set may be downloaded.
         copies: number of processes on this machine that hold the set at the same time; None reads it from torchrun.
+        labels: "none" takes every training image without its label; of a folder, also images that are not in class
+            folders. Validation images keep their labels, except those held out of a folder of images. "auto" takes
+            labels from where they are.
+        classes: the names of the classes where neither training nor validation images have labels.
 
     Returns:
         The set; ``per_class`` shortens only its training split.
@@ -62,7 +71,7 @@ def load_data(
     _check(image_size, val_fraction, seed, skip_broken)
     options = LoadOptions(
         Path(root), image_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken, download,
-        copies_here() if copies is None else copies,
+        copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
     )  # fmt: skip
     known = NAMED_SETS.get(str(name_or_path))
     if class_depth < 1 or (class_depth > 1 and known is not None):
@@ -77,9 +86,10 @@ def load_data(
     train, val = loaded.train, loaded.val
     mean, std = PUBLISHED.get(name if known else "") or channel_statistics(train.images)
     augment = known.augment if known else Augment(pad=max(1, min(train.images.shape[2:]) // 8))
+    selected = train.select(first_classes, per_class)
     return DataSet(
         name=name,
-        train=train.select(first_classes, per_class),
+        train=selected.without_labels() if labels == "none" else selected,
         val=val.select(first_classes),
         mean=mean,
         std=std,
@@ -125,10 +135,14 @@ def _load_folder(folder: Path, options: LoadOptions) -> LoadedSplits:
                 f"class_depth is {options.class_depth} but {shown(folder)} has no class folders; leave it out"
             )
         if files is not None:
-            return load_splits(folder, *list_parquet(*files), options=options)
+            return load_splits(folder, *list_parquet(*files, need_labels=options.labels == "auto"), options=options)
         if is_tiny_imagenet(folder):
             return load_splits(folder, *list_tiny_imagenet(folder), options=options)
-        return load_splits(folder, *list_image_folder(folder, options.class_depth), options=options)
+        if options.labels == "none":
+            listings = list_unlabelled_folder(folder, options.class_depth, options.classes)
+        else:
+            listings = list_image_folder(folder, options.class_depth)
+        return load_splits(folder, *listings, options=options)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(f"{shown(folder)} cannot be opened ({reason}); allow it") from None

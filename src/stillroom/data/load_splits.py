@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class LoadOptions:
     skip_broken: float
     download: bool
     copies: int
+    labels: Literal["auto", "none"] = "auto"
+    classes: tuple[str, ...] | None = None
 
 
 class LoadedSplits(NamedTuple):
@@ -142,7 +144,7 @@ def _check_sets(listing: Listing, sets: Sequence[ImageSet]) -> None:
     for side, images in zip(("training", "validation"), sets, strict=True):
         if len(images) == 0:
             raise InputError(f"the {side} split of {listing.where} has no readable images; add some")
-    lost = set(np.unique(listing.labels).tolist()) - set(sets[0].labels.tolist())
+    lost = set(np.unique(listing.labels[listing.labels >= 0]).tolist()) - set(sets[0].labels.tolist())
     if lost:
         names = first_few([listing.classes[label] for label in sorted(lost)])
         raise InputError(

@@ -1,11 +1,14 @@
-"""List the images of Parquet files in the Hugging Face layout: a column of encoded images and one of labels."""
+"""List the images of Parquet files in the Hugging Face layout: a column of encoded images and one of labels.
+
+A training row whose label is null or -1, which hides a label there, is an image without a label.
+"""
 
 from __future__ import annotations
 
 import importlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.data.decoding import Source
+from stillroom.data.image_set import UNKNOWN
 from stillroom.data.listing import Listing
 from stillroom.data.problem_report import ProblemReport
 from stillroom.errors import InputError
@@ -42,7 +46,9 @@ def find_parquet(root: Path) -> tuple[list[Path], list[Path]] | None:
     return None
 
 
-def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, Listing | None]:
+def list_parquet(
+    train: Sequence[Path], val: Sequence[Path], *, need_labels: bool = True
+) -> tuple[Listing, Listing | None]:
     """List the rows of both splits.
 
     Class names come from the schema metadata under ``huggingface``; otherwise classes are named by number.
@@ -50,6 +56,7 @@ def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, L
     Args:
         train: at least one file.
         val: possibly none.
+        need_labels: whether to refuse training rows none of which has a label.
 
     Returns:
         The training and the validation listing; the second is None if there are no validation files. Problems with
@@ -69,16 +76,23 @@ def list_parquet(train: Sequence[Path], val: Sequence[Path]) -> tuple[Listing, L
     classes = names or tuple(str(number) for number in range(min(count, sum(len(file.labels) for file in whole))))
     if len(classes) < 2:
         report.add(f"{report.where} has {counted(len(classes), 'class')}; give a set with two or more")
+    free = sum(int((file.labels == UNKNOWN).sum()) for file in files[0])
+    rows = sum(len(file.labels) for file in files[0])
+    if need_labels and free == rows > 0:
+        report.add(f"no row of {report.where} has a label; to distil on images without labels, give labels=none")
     for file in whole:
-        report.add(_mend_labels(file, len(classes)))
+        report.add(_mend_labels(file, len(classes), UNKNOWN if file in files[0] else 0))
     for split in files:
         if split and not any(len(file.labels) for file in split):
             report.add(f"{first_few([str(file.path) for file in split])} has no rows; give a split with images")
     problems = tuple(report.problems)
-    return _listing(files[0], classes, problems), _listing(files[1], classes) if files[1] else None
+    listed = _listing(files[0], classes, problems)
+    if free:
+        listed = replace(listed, notes=(f"{counted(free, 'row')} without a label: training images without a label",))
+    return listed, _listing(files[1], classes) if files[1] else None
 
 
-@dataclass
+@dataclass(eq=False)
 class _File:
     """An open Parquet file, the names of its columns, and its labels: below 0 where there is none."""
 
@@ -111,7 +125,7 @@ def _open(path: Path) -> _File:
     try:
         column = file.read(columns=[label]).column(0)  # type: ignore[no-untyped-call]
         labels = column.fill_null(0).cast("int64", safe=False).to_numpy().copy()
-        labels[column.is_null().to_numpy()] = -1
+        labels[column.is_null().to_numpy()] = UNKNOWN
     except _unreadable_errors() as error:
         raise _unreadable(path, error) from None
     return _File(path, file, image, label, labels)
@@ -149,9 +163,9 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} is not a readable Parquet file ({reason}); download it again")
 
 
-def _mend_labels(file: _File, classes: int) -> str:
-    """Set missing and out-of-range labels to -1; return a message about them, or an empty string."""
-    missing, beyond = (file.labels < 0).nonzero()[0], (file.labels >= classes).nonzero()[0]
+def _mend_labels(file: _File, classes: int, least: int) -> str:
+    """Set labels below ``least`` and beyond the classes to -1; return a message about them, or an empty string."""
+    missing, beyond = (file.labels < least).nonzero()[0], (file.labels >= classes).nonzero()[0]
     told = []
     if len(missing):
         rows = first_few([str(row) for row in missing])
@@ -159,7 +173,7 @@ def _mend_labels(file: _File, classes: int) -> str:
     if len(beyond):
         rows = first_few([f"row {row}: {file.labels[row]}" for row in beyond])
         told.append(f"{counted(len(beyond), 'label')} of {file.path} beyond the {classes} classes ({rows})")
-    file.labels[missing] = file.labels[beyond] = -1
+    file.labels[missing] = file.labels[beyond] = UNKNOWN
     return f"{', '.join(told)}; use a split with a correct label for every image" if told else ""
 
 

@@ -21,8 +21,10 @@ def held_out(
     smallest hash is; if all would, the one with the largest hash is not. Only this can change when other images are
     added or removed.
 
+    Images without a label are not held out, unless no image has one.
+
     Args:
-        labels: (n,).
+        labels: (n,); -1 for an image without a label.
         digests: (n,), content hashes from :func:`stillroom.data.content_hash.digest_of`.
         val_fraction: in (0, 1); about this fraction of the images is held out.
         seed: seed of the choice.
@@ -35,6 +37,9 @@ def held_out(
     if not len(labels):
         return chosen
     order = np.lexsort((keys, labels))
+    if (labels >= 0).any():
+        chosen &= labels >= 0
+        order = order[labels[order] >= 0]
     ends = np.flatnonzero(np.diff(labels[order])) + 1
     chosen[order[np.concatenate(([0], ends)).astype(np.int64)]] = True
     chosen[order[np.concatenate((ends, [len(order)])).astype(np.int64) - 1]] = False

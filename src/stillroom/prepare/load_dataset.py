@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +23,10 @@ def with_image_size(recipe: Recipe) -> Recipe:
     return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
 
 
-def load_dataset(options: DataOptions, copies: int | None = None) -> DataSet:
-    """Load the images that the options name; ``copies`` as for :func:`stillroom.data.load_data`."""
+def load_dataset(
+    options: DataOptions, copies: int | None = None, classes: Sequence[str] | None = None
+) -> DataSet:
+    """Load the images that the options name; ``copies`` and ``classes`` as for :func:`stillroom.data.load_data`."""
     return load_data(
         options.data,
         root=options.root,
@@ -34,6 +37,8 @@ def load_dataset(options: DataOptions, copies: int | None = None) -> DataSet:
         val_fraction=options.val_fraction,
         skip_broken=options.skip_broken,
         copies=copies,
+        labels=options.labels,
+        classes=classes,
     )
 
 

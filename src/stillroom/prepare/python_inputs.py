@@ -16,7 +16,7 @@ from stillroom.fingerprint import deep_copy, held_by
 from stillroom.methods import Method
 from stillroom.trust import NOTHING, Trust
 
-LOADING = ("image_size", "class_depth", "first_classes", "per_class", "val_fraction", "skip_broken")
+LOADING = ("image_size", "class_depth", "first_classes", "per_class", "val_fraction", "skip_broken", "labels")
 
 
 @dataclass(frozen=True)
