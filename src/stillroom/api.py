@@ -157,6 +157,11 @@ def evaluate(
     require_weights("model", given, checkpoint, pretrained)
     dataset = data if isinstance(data, DataSet) else load_dataset(chosen)
     dataset = with_options(dataset, chosen, name)
+    if dataset.val.unlabelled:
+        raise InputError(
+            f"data={recipe.data.data}: the validation images have no labels, so that accuracy cannot be measured; put "
+            "them into class folders"
+        )
     network = build("model", given, dataset, checkpoint, pretrained, permit([name], files=trust))
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)

@@ -16,7 +16,7 @@ class Batch:
 
     Attributes:
         images: float tensor (B, channels, H, W), normalised.
-        labels: int64 tensor (B,), values in [0, classes).
+        labels: int64 tensor (B,), values in [0, classes); -1 for an image without a label.
         ids: int64 tensor (B,), the index of each image in its full set, the same in every epoch and process.
         strong: a second, strongly augmented view of the same images, in the same form as ``images``; None unless the
             loader makes one.

@@ -29,7 +29,7 @@ def dataset_of(run: RunFolder) -> DataSet:
     known = {field.name: config[field.name] for field in dataclasses.fields(DataOptions) if field.name in config}
     asked = DataOptions(**known)
     loaded_as = DataOptions(**{name: value for name, value in known.items() if name not in VIEW})
-    loaded, fingerprints = _loaded(loaded_as)
+    loaded, fingerprints = _loaded(loaded_as, tuple(config["classes"]) if asked.labels == "none" else None)
     data = with_options(loaded, asked, "")
     found = {
         "classes": list(data.train.classes), "image_shape": list(data.train.images.shape[1:]),
@@ -64,9 +64,9 @@ def named_set_of(run: RunFolder) -> DataSet | None:
 
 
 @lru_cache(maxsize=1)
-def _loaded(options: DataOptions) -> tuple[DataSet, dict[str, str]]:
+def _loaded(options: DataOptions, classes: tuple[str, ...] | None = None) -> tuple[DataSet, dict[str, str]]:
     """Images and their fingerprints."""
-    data = load_dataset(options)
+    data = load_dataset(options, classes=classes)
     return data, data_fingerprints(data)
 
 

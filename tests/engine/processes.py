@@ -33,6 +33,8 @@ METHODS = {
     "stages": "ab(initial_epochs=1)",
     "views": "0.1*mlkd",
     "banked": "kd",
+    "partial": "0.5*ce + kd",
+    "partial-batch": "0.5*ce + 0.1*dist",
     "labels": "",
     "mixed": "kd",
     "stopped": "kd",
@@ -48,8 +50,13 @@ EXTRA = {
 }
 
 
-def data():
-    return DataSet("tiny", tiny_set(20), tiny_set(11, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
+def data(scenario=""):
+    train, val = tiny_set(20), tiny_set(11, seed=1)
+    if "partial" in scenario:
+        train.labels[train.ids % 3 > 0] = -1
+    if scenario == "partial-batch":
+        val = val.without_labels()
+    return DataSet("tiny", train, val, (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
 
 
 def model(width, seed):
@@ -100,7 +107,7 @@ def distil(folder, scenario, reporter=None, act=None, at=7, **settings):
     name = f"{scenario}-{os.environ.get('WORLD_SIZE', '1')}"
     chosen = {**SETTINGS, "method": METHODS[scenario], "runs": str(folder), "name": name, **EXTRA.get(scenario, {})}
     student = student_of(scenario)
-    inputs = Inputs(teacher=model(8, 5), student=student, data=data())
+    inputs = Inputs(teacher=model(8, 5), student=student, data=data(scenario))
     if scenario == "labels":
         chosen = {key: v for key, v in chosen.items() if key not in ("teacher", "student", "method")} | {"model": "m"}
         inputs = Inputs(student=model(4, 11), data=data())

@@ -18,7 +18,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Stopped
 from tests.engine import processes
 
-ALIKE = ("per-sample", "batch", "stages", "views", "banked", "labels", "mixed")
+ALIKE = ("per-sample", "batch", "stages", "views", "banked", "partial", "partial-batch", "labels", "mixed")
 MOVED = ("moved-batch", "moved-banked", "moved-dropout")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone")
 
@@ -57,7 +57,7 @@ def assert_same(one, other):
 
 def assert_same_rows(record, other):
     for row, found in zip(record.epochs(), other.epochs(), strict=True):
-        for name in ("loss", "val_loss", "train_top1", "val_top1", "val_top5", "agreement"):
+        for name in ("loss", "terms", "val_loss", "train_top1", "val_top1", "val_top5", "agreement"):
             wanted = None if row[name] is None else pytest.approx(row[name], rel=1e-3, abs=1e-4)
             assert found[name] == wanted, (name, row["epoch"])
 

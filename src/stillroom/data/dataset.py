@@ -26,8 +26,8 @@ class DataSet:
         repeated: hashes of validation images that are training images too, before any selection.
 
     Raises:
-        InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit; or some
-            validation images have a label and others have none.
+        InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit;
+            or some validation images have a label and others have none.
     """
 
     name: str

@@ -56,8 +56,14 @@ class Progress:
     best_weights: str = ""
 
     def best(self) -> dict[str, Any]:
-        """The row of the epoch with the highest validation accuracy, the earliest of equals."""
-        return max(self.rows, key=lambda row: (row["val_top1"], -row["epoch"]))
+        """The row of the epoch with the highest validation accuracy, the earliest of equals.
+
+        Without accuracy it is the one with the highest agreement with the teacher; without both, the latest.
+        """
+        for name in ("val_top1", "agreement"):
+            if all(row[name] is not None for row in self.rows):
+                return max(self.rows, key=lambda row: (row[name], -row["epoch"]))
+        return self.rows[-1]
 
     def place(self, seed: int) -> tuple[int, int, int]:
         """Seed, epoch and step, from which the random numbers of a step follow."""

@@ -75,8 +75,8 @@ def finish(
     if job.machine.first:
         job.run.write_summary(summary)
     # Training accuracy lags in a short run, validation accuracy where batch norms average over many steps.
-    accuracy = max(rows[-1]["train_top1"], rows[-1]["val_top1"])
-    if words := hardly_learned(accuracy, len(job.data.train.classes)):
+    known = [value for name in ("train_top1", "val_top1") if (value := rows[-1][name]) is not None]
+    if known and (words := hardly_learned(max(known), len(job.data.train.classes))):
         fix = what_to_try(rows[0]["loss"], rows[-1]["loss"], job.recipe.optim.lr or 0.0)
         reporter.say(f"warning: accuracy ended at {words}; {fix}")
     return summary

@@ -69,6 +69,7 @@ class Loop:
         self.student_reader = parts_reader(job.student, job.student_view, job.method, "student")
         self.teacher = self._place_teacher(layout)
         self.steps = len(self.train_loader)
+        self.unlabelled = job.data.train.unlabelled
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
         self.teacher_logits: Tensor | None = None
@@ -175,18 +176,31 @@ class Loop:
         method, epoch, step = self.job.method, self.progress.epoch, self.progress.step
         labels, ids = batch.labels, batch.ids
         factor = self.group.loss_factor(batch, count)
+        labelled = self._labelled(batch, count)
         scope: AbstractContextManager[None] = nullcontext()
         if method.relates_samples_in(epoch):
             first = self.train_loader.first_owner(step)
             student, teacher, labels, ids = self.group.gather_step(student, teacher, batch, count, first)
+            labelled = None if labelled is None else labelled * count / len(batch.labels)
             factor, scope = 1.0, self.norms.on_whole_batch()
         drawing = seeded_at(self._place()) if method.draws else nullcontext()
         with drawing, scope:
             try:
-                values = torch.stack(list(method(student, teacher, labels, epoch, ids).values()))
+                values = torch.stack(list(method(student, teacher, labels, epoch, ids, labelled).values()))
             except NotFinite as error:
                 raise self.divergence.error(str(error).partition(": ")[0], self.progress, step + 1) from error
         return values * factor if factor != 1.0 else values
+
+    def _labelled(self, batch: Batch, count: int) -> Tensor | None:
+        """By what to divide the summed cross-entropy of this process's part; None where every image has a label.
+
+        It is the number of labelled images in the whole batch, times this part's fraction of the batch, by which
+        :meth:`Group.loss_factor` multiplies.
+        """
+        if not self.unlabelled:
+            return None
+        here = (batch.labels >= 0).sum() * int(not batch.stand_in)
+        return self.group.total(here).clamp_min(1) * (len(batch.labels) / count)
 
     def _close_epoch(self, stop: StopRequest) -> None:
         """Validate, record and save."""
@@ -194,7 +208,7 @@ class Loop:
         self.divergence.check_state(now)
         logits, labels = predict(self.job.student, self._val_batches(stop), self._autocast())
         self.val_logits, row = logits, self._row(logits, labels)
-        if not math.isfinite(row["val_loss"]):
+        if row["val_loss"] is not None and not math.isfinite(row["val_loss"]):
             raise self.divergence.error(f"the validation loss became {row['val_loss']}", now, now.step)
         now.rows.append(row)
         if self.job.machine.first:
@@ -220,20 +234,25 @@ class Loop:
     def _row(self, logits: Tensor, labels: Tensor) -> dict[str, Any]:
         """The numbers of the epoch, over all processes, from this process's validation logits (N, C)."""
         now = self.progress
-        result = over_all_processes(score(logits, labels), self.group)
+        result = over_all_processes(score(logits, labels), self.group) if self.job.has_accuracy else None
         same = None
-        if self.teacher_logits is not None:
+        if self.teacher_logits is not None and self.job.has_agreement:
             same = self.group.mean(agreement(logits, self.teacher_logits), len(labels))
         means = now.losses[: now.step].mean(0).tolist()
+        labelled = now.seen
+        if self.unlabelled:
+            seen = self.train_loader.order(now.epoch)[: now.seen]
+            labelled = int((self.job.data.train.labels[seen] >= 0).sum())
+        correct = float(self.group.total(now.correct))
         return {
             "epoch": now.epoch,
             "lr": peak_lr(self.optimizer),
             "loss": sum(means),
             "terms": dict(zip(self.names, means, strict=True)),
-            "train_top1": 100 * float(self.group.total(now.correct)) / max(now.seen, 1),
-            "val_top1": result.top1,
-            "val_top5": result.top5,
-            "val_loss": result.loss,
+            "train_top1": 100 * correct / labelled if labelled and self.job.classifier_trained else None,
+            "val_top1": result and result.top1,
+            "val_top5": result and result.top5,
+            "val_loss": result and result.loss,
             "agreement": same,
             "seconds": now.seconds,
             "bank_seconds": now.filling,
@@ -241,11 +260,13 @@ class Loop:
         }
 
     def _score_teacher(self) -> Evaluation | None:
-        """Evaluate the teacher once; its predictions are what agreement compares with."""
+        """Evaluate the teacher once, if there are labels; its predictions are what agreement compares with."""
         if self.teacher is None:
             return None
         self.teacher_logits, labels = self.teacher.predict_all(self.val_loader)
         keep_teacher_predictions(self.job, self.teacher_logits)
+        if self.job.data.val.unlabelled:
+            return None
         result = over_all_processes(score(self.teacher_logits, labels), self.group)
         if words := hardly_learned(result.top1, self.teacher_logits.shape[1]):
             self.reporter.say(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from stillroom.data import ImageSet
+from stillroom.data.image_set import UNKNOWN
 from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
@@ -36,7 +37,7 @@ class Predictions:
 
     Attributes:
         logits: (N, C), float32, on the CPU.
-        labels: (N,), int64, on the CPU.
+        labels: (N,), int64, on the CPU; all -1 where the validation images have no labels.
         ids: (N,), int64, the sample ids, on the CPU.
     """
 
@@ -189,6 +190,6 @@ def _read(path: Path, config: Mapping[str, Any]) -> Predictions:
         if found is None or found.shape != shape or found.dtype not in kinds:
             raise UnreadableError(path, f"it has no {name} of shape {shape}")
     labels = tensors["labels"]
-    if images and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    if images and not 0 <= int(labels.min()) <= int(labels.max()) < classes and not bool((labels == UNKNOWN).all()):
         raise UnreadableError(path, f"its labels are not those of {classes} classes")
     return Predictions(tensors["logits"].float(), labels, tensors["ids"])

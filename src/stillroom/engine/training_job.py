@@ -31,6 +31,7 @@ class Job:
         teacher_view: the same for the teacher.
         bank_key: key of the teacher's stored logits; None to run the teacher in every step.
         head: names of the layers that are the student's head, for fine-tuning; empty where no setting concerns it.
+        classifier_trained: whether the run trains the student's classifier, or starts from a trained one.
     """
 
     student: nn.Module
@@ -44,3 +45,14 @@ class Job:
     teacher_view: ModelParts | None = None
     bank_key: BankKey | None = None
     head: tuple[str, ...] = ()
+    classifier_trained: bool = True
+
+    @property
+    def has_accuracy(self) -> bool:
+        """Whether the student's validation accuracy says anything: there are labels, and its classifier is trained."""
+        return self.classifier_trained and not self.data.val.unlabelled
+
+    @property
+    def has_agreement(self) -> bool:
+        """Whether student and teacher can be compared by the classes that they predict."""
+        return self.classifier_trained and self.teacher is not None

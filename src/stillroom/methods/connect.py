@@ -114,9 +114,10 @@ def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> 
 def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
     """Compute the losses once to find errors before training; on a copy, because a pass may change buffers."""
     trial = deep_copy(method)
+    labelled = (examples.labels >= 0).sum().clamp_min(1)
     for epoch in (1, method.initial_epochs + 1):
         with _naming(method, "a loss"), torch.no_grad():
-            trial(outputs["student"], outputs.get("teacher"), examples.labels, epoch, examples.ids)
+            trial(outputs["student"], outputs.get("teacher"), examples.labels, epoch, examples.ids, labelled)
 
 
 @contextmanager

@@ -180,8 +180,49 @@ class Method(nn.Module):
         """Whether any loss needs a second, strongly augmented view."""
         return any(name.endswith("_strong") for name in self.needs)
 
+    def trains_classifier(self, *, labels: bool) -> bool:
+        """Whether anything trains the student's classifier, or replaces it by the teacher's.
+
+        Args:
+            labels: whether any training image has a label.
+        """
+        reads = {name for term in self.terms if term.weight for name in term.needs if name.startswith("student")}
+        own = {"student_logits", "student_logits_strong", "student_head"}
+        return bool(reads & own) or self.projector_factor is not None or (labels and self.ce > 0)
+
+    def refuse_unlabelled(self, count: int, total: int) -> None:
+        """Refuse a method that cannot be used with training images without a label.
+
+        Args:
+            count: number of training images without a label.
+            total: number of all training images.
+
+        Raises:
+            InputError: a loss reads labels, or no image has a label and the method has nothing but the cross-entropy.
+        """
+        if not count:
+            return
+        if count == total and not any(term.weight for term in self.terms):
+            raise InputError(
+                f"method={self.text!r} learns from labels only, and no training image has one; distil a teacher with "
+                "a loss that reads no labels, such as ldrld, kd or rkd"
+            )
+        for term in self.terms:
+            reads = {"target": "the labels", "train_labels": "the labels of all training images"}
+            if found := next((reads[name] for name in (*term.needs, *term.connect_needs) if name in reads), None):
+                raise InputError(
+                    f"method={self.text!r}: {term.name} reads {found}, and {count:,} of {total:,} training images have "
+                    "none; use losses that read no labels, such as ldrld, kd, dist or rkd, or remove these images"
+                )
+
     def forward(
-        self, student: Output, teacher: Output | None, target: Tensor, epoch: int = 1, ids: Tensor | None = None
+        self,
+        student: Output,
+        teacher: Output | None,
+        target: Tensor,
+        epoch: int = 1,
+        ids: Tensor | None = None,
+        labelled: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Compute every weighted term; their sum is the loss.
 
@@ -189,9 +230,11 @@ class Method(nn.Module):
             student: logits (B, C) with gradient, and the parts in :meth:`parts_of`; in the loop all float32, whatever
                 the forward pass computes in.
             teacher: the same; None where :meth:`needs_teacher_in` is False.
-            target: labels (B,), int64.
+            target: labels (B,), int64; -1 for an image without a label, with ``labelled`` only.
             epoch: counted from 1, for warm-ups.
             ids: sample ids (B,), int64, for losses with a memory.
+            labelled: number of images with a label by which the sum of the cross-entropies is divided, > 0; None where
+                every image has a label.
 
         Returns:
             One weighted scalar per term, in the order of :attr:`term_names`; 0 for a term that is not computed.
@@ -207,7 +250,7 @@ class Method(nn.Module):
         if self.ce:
             strong = student.parts.get("logits_strong")
             views = [student.logits] if strong is None else [student.logits, strong]
-            on_labels = torch.stack([F.cross_entropy(view.float(), target) for view in views]).sum()
+            on_labels = torch.stack([_cross_entropy(view.float(), target, labelled) for view in views]).sum()
             terms["ce"] = nothing if epoch <= self.initial_epochs else self.ce * on_labels
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
@@ -247,6 +290,12 @@ class Method(nn.Module):
     def extra_repr(self) -> str:
         """The text form."""
         return self.text
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor | None) -> Tensor:
+    if labelled is None:
+        return F.cross_entropy(logits, target)
+    return F.cross_entropy(logits, target, ignore_index=-1, reduction="sum") / labelled
 
 
 def named(side: str, output: Output) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stillroom.config import DataOptions, Recipe, TrainModel
+from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, load_data
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -23,9 +23,7 @@ def with_image_size(recipe: Recipe) -> Recipe:
     return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
 
 
-def load_dataset(
-    options: DataOptions, copies: int | None = None, classes: Sequence[str] | None = None
-) -> DataSet:
+def load_dataset(options: DataOptions, copies: int | None = None, classes: Sequence[str] | None = None) -> DataSet:
     """Load the images that the options name; ``copies`` and ``classes`` as for :func:`stillroom.data.load_data`."""
     return load_data(
         options.data,
@@ -40,6 +38,12 @@ def load_dataset(
         labels=options.labels,
         classes=classes,
     )
+
+
+def known_classes(recipe: Recipe) -> list[str] | None:
+    """The classes of the run that the teacher comes from; None without one."""
+    run = RunFolder(Path(recipe.models.teacher)) if isinstance(recipe.models, DistillModels) else None
+    return run.config().get("classes") if run is not None and run.finished else None
 
 
 def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:

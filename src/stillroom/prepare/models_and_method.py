@@ -19,7 +19,7 @@ from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
 from stillroom.prepare.load_dataset import with_options
 from stillroom.prepare.python_inputs import Inputs, own_copy
 from stillroom.prepare.run_identity import method_parts, student_parts
-from stillroom.resolve_model import build
+from stillroom.resolve_model import build, is_run
 
 EXAMPLES = 32  # images on which the models are probed
 
@@ -37,6 +37,8 @@ class Setup:
         student_parts: fingerprints of the student before it was connected.
         method_parts: fingerprints of the losses before they were connected.
         head: names of the student's head, as for :func:`stillroom.engine.fine_tuning.find_head`.
+        classifier_trained: whether the run trains the student's classifier, or starts from a trained one.
+        train_images: number of training images in the data set, with those that the method does not use.
     """
 
     data: DataSet
@@ -47,6 +49,8 @@ class Setup:
     student_parts: Parts
     method_parts: Parts
     head: tuple[str, ...]
+    classifier_trained: bool
+    train_images: int
 
 
 def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
@@ -65,6 +69,7 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     losses = method_parts(method, given=inputs.method is not None)
     data = replace(data, train=data.train.hashed(), val=data.val.hashed())
     data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
+    images, data = len(data.train), usable_images(method, data)
     deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may keep state in its check
     student, teacher = _build_models(recipe, inputs, data)
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
@@ -74,7 +79,9 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     shown = examples(data, method, recipe.run.seed)
     joint = connect(method, student, teacher, shown, labels_by_id(data))
     head = find_head(recipe.optim, method, joint.student, shown.images)
-    return Setup(data, method, joint, teacher, earlier, begun, losses, head)
+    begins_trained = inputs.student is not None or checkpoint is not None or is_run(name)
+    trained = begins_trained or method.trains_classifier(labels=data.train.unlabelled < len(data.train))
+    return Setup(data, method, joint, teacher, earlier, begun, losses, head, trained, images)
 
 
 def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
@@ -107,6 +114,18 @@ def _build_models(recipe: Recipe, inputs: Inputs, data: DataSet) -> tuple[nn.Mod
     given = inputs.teacher or models.teacher
     teacher = build("teacher", given, data, models.teacher_checkpoint, models.teacher_pretrained, trust)
     return student.cpu(), teacher.cpu()
+
+
+def usable_images(method: Method, data: DataSet) -> DataSet:
+    """The data set as a method uses it: a method without a loss but the cross-entropy takes labelled images only.
+
+    Raises:
+        InputError: the method cannot be used with training images without a label.
+    """
+    method.refuse_unlabelled(data.train.unlabelled, len(data.train))
+    if any(term.weight for term in method.terms):
+        return data
+    return replace(data, train=data.train.labelled()) if data.train.unlabelled else data
 
 
 def examples(data: DataSet, method: Method, seed: int) -> Batch:

@@ -16,7 +16,7 @@ from stillroom.engine.training_job import Job
 from stillroom.methods import Method
 from stillroom.models.student_wrapper import wrapper_record
 from stillroom.prepare.auto_settings import resolved_settings, with_run_precision
-from stillroom.prepare.load_dataset import load_dataset, with_image_size
+from stillroom.prepare.load_dataset import known_classes, load_dataset, with_image_size
 from stillroom.prepare.models_and_method import Setup, set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
@@ -56,7 +56,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
 
     # Data.
     with first_process_first(machine):  # it may fill the cache
-        data = inputs.data or load_dataset(recipe.data)
+        data = inputs.data or load_dataset(recipe.data, classes=known_classes(recipe))
 
     # Models and method.
     setup = set_up(recipe, inputs, data)
@@ -65,7 +65,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         reporter.say(line)
 
     # Run folder.
-    prints = inputs.fingerprints or data_fingerprints(setup.data)
+    prints = inputs.fingerprints or data_fingerprints(data)
     teacher = None if setup.teacher is None else teacher_identity(setup.teacher, setup.data)
     key = _bank_key(recipe, machine, setup, prints, teacher, reporter)
     run = _open_run_folder(
@@ -79,7 +79,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     joint = setup.joint
     return Job(
         joint.student, setup.teacher, setup.method, setup.data, recipe, run, machine, joint.student_view,
-        joint.teacher_view, key, setup.head,
+        joint.teacher_view, key, setup.head, setup.classifier_trained,
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def _record(
     return {
         "teacher_bank": None if key is None else key.digest,
         "image_shape": list(train.images.shape[1:]),
-        "train_images": len(train),
+        "train_images": setup.train_images,
         "val_images": len(setup.data.val),
         "classes": list(train.classes),
         "teacher_weights": None if teacher is None else teacher.weights,

@@ -23,7 +23,7 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
     steps, batch = math.ceil(len(setup.data.train) / recipe.run.batch_size), recipe.run.batch_size
     run = recipe.run
     unused = [name for name, value in (("bank", run.bank), ("shard_teacher", run.shard_teacher)) if value]
-    found = []
+    found = label_notes(setup)
     if unused and isinstance(recipe.models, TrainModel):
         found.append(f"{' and '.join(unused)} not used: a run that learns from labels has no teacher")
     if steps == 1:
@@ -57,6 +57,33 @@ def _starts_at_random(recipe: Recipe) -> bool:
     name, checkpoint, pretrained = student_source(recipe)
     known = name in ZOO or name.startswith(("timm:", "torchvision:"))
     return known and checkpoint is None and not pretrained
+
+
+def label_notes(setup: Setup) -> list[str]:
+    """Notes on images without a label, and on what is not measured for want of labels or of a trained classifier."""
+    train, val = setup.data.train, setup.data.val
+    found = []
+    if dropped := setup.train_images - len(train):
+        found.append(
+            f"{dropped:,} of {setup.train_images:,} training images have no label and are left out: this method learns "
+            "from labels only"
+        )
+    if train.unlabelled == len(train) and setup.method.ce:
+        found.append("no training image has a label: the cross-entropy (ce) is 0 and has no effect")
+    elif train.unlabelled:
+        found.append(
+            f"{train.unlabelled:,} of {len(train):,} training images have no label: the cross-entropy is the mean over "
+            "the labelled images of a batch, and train_top1 counts these only"
+        )
+    if not setup.classifier_trained:
+        found.append(
+            "no loss trains the student's classifier: no accuracy is reported. Train a classifier on the finished "
+            "student with a second command, stillroom train --model RUN_FOLDER"
+        )
+    elif val.unlabelled:
+        agreement = "; agreement with the teacher is reported instead" if setup.teacher is not None else ""
+        found.append(f"the validation images have no labels: accuracy cannot be measured{agreement}")
+    return found
 
 
 def image_notes(data: DataSet, earlier: Earlier) -> list[str]:

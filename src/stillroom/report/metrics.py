@@ -123,6 +123,8 @@ def measure(run: RunFolder) -> Measures:
     summary, row, mine, teacher = run.summary(), read_row(run), predictions_of(run), teacher_predictions_of(run)
     if not bool(mine.logits.isfinite().all()):
         raise InputError(f"{run.path}: it diverged (its exported weights give logits that are not finite)")
+    if row.last is None or row.best is None:
+        raise InputError(f"{run.path}: its accuracy was not measured")
     return Measures(
         last=row.last,
         best=row.best,

@@ -22,8 +22,8 @@ class Row:
     Attributes:
         name: of the run folder.
         parameters: of the trained model.
-        best: highest validation accuracy of any epoch, in percent.
-        last: validation accuracy after the last epoch, in percent.
+        best: highest validation accuracy of any epoch, in percent; None if it was not measured.
+        last: validation accuracy after the last epoch, in percent; None if it was not measured.
         agreement: fraction of validation images on which student and teacher predict the same class, in percent.
         seconds: spent in training steps.
         speed: training images a second, median over the epochs.
@@ -31,8 +31,8 @@ class Row:
 
     name: str
     parameters: int
-    best: float
-    last: float
+    best: float | None
+    last: float | None
     agreement: float | None
     seconds: float
     speed: float
@@ -42,9 +42,7 @@ class Row:
         return (
             self.name,
             f"{self.parameters:,}",
-            f"{self.best:.2f}",
-            f"{self.last:.2f}",
-            "–" if self.agreement is None else f"{self.agreement:.2f}",
+            *("–" if value is None else f"{value:.2f}" for value in (self.best, self.last, self.agreement)),
             duration(self.seconds),
             f"{self.speed:,.0f}",
         )

@@ -46,6 +46,8 @@ def unusable_reason(run: RunFolder) -> str:
         return f"{error}; remove summary.json there and run its command again, which writes both anew"
     if not rows:
         return f"{run.path / 'metrics.jsonl'} holds no epoch"
+    if reason := unmeasured_reason(summary):
+        return reason
     for row in (rows[-1], summary.get("last")):
         if isinstance(row, Mapping) and (bad := _not_finite(row)):
             return f"it diverged ({bad} after the last epoch)"
@@ -54,6 +56,20 @@ def unusable_reason(run: RunFolder) -> str:
         if not is_finite(value):
             return f"{run.path / 'summary.json'} has no {where} {name}".replace("  ", " ")
     return ""
+
+
+def unmeasured_reason(summary: Mapping[str, Any]) -> str:
+    """Why a run has no accuracy although it did not diverge; empty where it has one."""
+    names = ("val_top1", "val_loss", "agreement")
+    last = summary.get("last")
+    if not isinstance(last, Mapping) or any(name not in last for name in names) or last["val_loss"] is not None:
+        return ""
+    if is_finite(last["agreement"]):
+        return (
+            "its validation images have no labels, so that accuracy was not measured; agreement with the teacher after "
+            f"the last epoch is {last['agreement']:.2f} %"
+        )
+    return "no loss trained its classifier, or its validation images have no labels: accuracy was not measured"
 
 
 def accuracy_of(run: RunFolder) -> float | None:

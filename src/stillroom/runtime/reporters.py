@@ -86,9 +86,8 @@ class Lines:
         terms = "  ".join(f"{name} {value:.4g}" for name, value in row["terms"].items())
         left = self._left(row["epoch"])
         self._write(
-            f"{self._name}: epoch {row['epoch']}/{self._epochs}  {terms}  train {row['train_top1']:.2f} %  "
-            f"val {row['val_top1']:.2f} %  {row['images_per_second']:.0f} images/s"
-            + ("" if left is None else f"  about {duration(left)} left")
+            f"{self._name}: epoch {row['epoch']}/{self._epochs}  {terms}  {_scores(row)}"
+            f"{row['images_per_second']:.0f} images/s" + ("" if left is None else f"  about {duration(left)} left")
         )
 
     def say(self, text: str) -> None:
@@ -153,9 +152,7 @@ class Live:
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Show the validation accuracy of the epoch."""
         assert self._task is not None
-        self._bar.update(
-            self._task, advance=self._waiting, accuracy=f"val {row['val_top1']:.1f} %", speed=row["images_per_second"]
-        )
+        self._bar.update(self._task, advance=self._waiting, accuracy=_score(row, 1), speed=row["images_per_second"])
         self._waiting, self._images, self._shown = 0, 0, time.perf_counter()
 
     def say(self, text: str) -> None:
@@ -165,6 +162,20 @@ class Live:
     def close(self) -> None:
         """Stop updating the bar; it stays on the screen."""
         self._bar.stop()
+
+
+def _score(row: Mapping[str, Any], digits: int) -> str:
+    """Validation accuracy, or where it cannot be measured agreement with the teacher; empty without both."""
+    for name, word in (("val_top1", "val"), ("agreement", "agreement with the teacher")):
+        if row.get(name) is not None:
+            return f"{word} {row[name]:.{digits}f} %"
+    return ""
+
+
+def _scores(row: Mapping[str, Any]) -> str:
+    """What is known of training accuracy and validation, each followed by two spaces."""
+    train = "" if row["train_top1"] is None else f"train {row['train_top1']:.2f} %"
+    return "".join(f"{words}  " for words in (train, _score(row, 2)) if words)
 
 
 def make_console(*, stderr: bool) -> Console:
