@@ -72,7 +72,7 @@ def test_the_dataset_of_many_runs_are_loaded_once_and_shown_as_each_run_saw_them
     loads = []
     load = module.load_dataset
     module._loaded.cache_clear()
-    monkeypatch.setattr(module, "load_dataset", lambda options: loads.append(options) or load(options))
+    monkeypatch.setattr(module, "load_dataset", lambda options, classes: loads.append(options) or load(options))
     other = trained(
         "train", runs, "grey", model=SMALL, epochs=1, mean=[0.1] * 3, std=[0.9] * 3, data=_images(runs)
     )  # fmt: skip

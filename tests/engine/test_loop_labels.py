@@ -4,14 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.nn import functional as F
 
-from stillroom.batch import Output
 from stillroom.data import ImageSet
 from stillroom.engine.predictions import predictions_of
 from stillroom.errors import InputError
-from stillroom.losses import RKD
-from stillroom.methods import Method, Term
 from stillroom.report.runs_table import read_row
 from stillroom.report.usable_runs import unusable_reason
 from stillroom.runtime.reporters import Lines
@@ -112,24 +108,3 @@ def test_methods_that_need_labels_are_refused(tmp_path, unlabelled_data, teacher
 def test_training_on_labels_is_refused_without_any(tmp_path, unlabelled_data):
     with pytest.raises(InputError, match="learns from labels only, and no training image has one"):
         run(tmp_path, unlabelled_data)
-
-
-def test_a_loss_on_embeddings_does_not_train_the_classifier():
-    method = Method([Term(RKD())], ce=0)
-    assert not method.trains_classifier(labels=True)
-    assert Method([Term(RKD())], ce=1).trains_classifier(labels=True)
-    assert not Method([Term(RKD())], ce=1).trains_classifier(labels=False)
-
-
-def test_the_cross_entropy_is_the_mean_over_labelled_images():
-    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    target = torch.tensor([1, -1, 3, -1, -1, 0])
-    method = Method()
-    value = method(Output(logits), None, target, labelled=torch.tensor(3.0))["ce"]
-    assert torch.allclose(value, F.cross_entropy(logits[target >= 0], target[target >= 0]))
-    known = target.clamp_min(0)
-    assert torch.equal(method(Output(logits), None, known)["ce"], F.cross_entropy(logits, known))
-    none = method(Output(logits), None, torch.full((6,), -1), labelled=torch.tensor(1.0))["ce"]
-    none.backward()
-    assert none == 0
-    assert torch.equal(logits.grad, torch.zeros_like(logits))

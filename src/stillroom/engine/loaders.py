@@ -59,3 +59,8 @@ def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:
             f"{val_images} validation images for {machine.world_size} processes: use at most {val_images} processes"
         )
     return max(batch_size, 256, machine.world_size)
+
+
+def labelled_among_first(loader: MemoryLoader, epoch: int, seen: int) -> int:
+    """The number of labelled images among the first ``seen`` ones of an epoch, over all processes."""
+    return int((loader.images.labels[loader.order(epoch)[:seen]] >= 0).sum())

@@ -19,7 +19,7 @@ from stillroom.engine.divergence import DivergenceCheck
 from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, over_all_processes, score
 from stillroom.engine.fine_tuning import Backbone, parameter_groups
 from stillroom.engine.finish import finish
-from stillroom.engine.loaders import make_loaders
+from stillroom.engine.loaders import labelled_among_first, make_loaders
 from stillroom.engine.optimizer import build_optimizer, lr_at, peak_lr, set_lr
 from stillroom.engine.polling import Polling
 from stillroom.engine.predictions import keep_teacher_predictions
@@ -176,7 +176,7 @@ class Loop:
         method, epoch, step = self.job.method, self.progress.epoch, self.progress.step
         labels, ids = batch.labels, batch.ids
         factor = self.group.loss_factor(batch, count)
-        labelled = self._labelled(batch, count)
+        labelled = self.group.labelled(batch, count) if self.unlabelled else None
         scope: AbstractContextManager[None] = nullcontext()
         if method.relates_samples_in(epoch):
             first = self.train_loader.first_owner(step)
@@ -190,17 +190,6 @@ class Loop:
             except NotFinite as error:
                 raise self.divergence.error(str(error).partition(": ")[0], self.progress, step + 1) from error
         return values * factor if factor != 1.0 else values
-
-    def _labelled(self, batch: Batch, count: int) -> Tensor | None:
-        """By what to divide the summed cross-entropy of this process's part; None where every image has a label.
-
-        It is the number of labelled images in the whole batch, times this part's fraction of the batch, by which
-        :meth:`Group.loss_factor` multiplies.
-        """
-        if not self.unlabelled:
-            return None
-        here = (batch.labels >= 0).sum() * int(not batch.stand_in)
-        return self.group.total(here).clamp_min(1) * (len(batch.labels) / count)
 
     def _close_epoch(self, stop: StopRequest) -> None:
         """Validate, record and save."""
@@ -239,10 +228,7 @@ class Loop:
         if self.teacher_logits is not None and self.job.has_agreement:
             same = self.group.mean(agreement(logits, self.teacher_logits), len(labels))
         means = now.losses[: now.step].mean(0).tolist()
-        labelled = now.seen
-        if self.unlabelled:
-            seen = self.train_loader.order(now.epoch)[: now.seen]
-            labelled = int((self.job.data.train.labels[seen] >= 0).sum())
+        labelled = labelled_among_first(self.train_loader, now.epoch, now.seen) if self.unlabelled else now.seen
         correct = float(self.group.total(now.correct))
         return {
             "epoch": now.epoch,

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stillroom.batch import Output
 from stillroom.errors import InputError
 from stillroom.formatting import counted
 from stillroom.losses.protocol import LossProperties, connect_needs_of, needs_of, properties_of
+from stillroom.methods.cross_entropy import cross_entropy
 from stillroom.models.model_parts import PARTS
 
 # What forward may take; connect may take train_labels too. A name means the same for every loss.
@@ -180,41 +180,6 @@ class Method(nn.Module):
         """Whether any loss needs a second, strongly augmented view."""
         return any(name.endswith("_strong") for name in self.needs)
 
-    def trains_classifier(self, *, labels: bool) -> bool:
-        """Whether anything trains the student's classifier, or replaces it by the teacher's.
-
-        Args:
-            labels: whether any training image has a label.
-        """
-        reads = {name for term in self.terms if term.weight for name in term.needs if name.startswith("student")}
-        own = {"student_logits", "student_logits_strong", "student_head"}
-        return bool(reads & own) or self.projector_factor is not None or (labels and self.ce > 0)
-
-    def refuse_unlabelled(self, count: int, total: int) -> None:
-        """Refuse a method that cannot be used with training images without a label.
-
-        Args:
-            count: number of training images without a label.
-            total: number of all training images.
-
-        Raises:
-            InputError: a loss reads labels, or no image has a label and the method has nothing but the cross-entropy.
-        """
-        if not count:
-            return
-        if count == total and not any(term.weight for term in self.terms):
-            raise InputError(
-                f"method={self.text!r} learns from labels only, and no training image has one; distil a teacher with "
-                "a loss that reads no labels, such as ldrld, kd or rkd"
-            )
-        for term in self.terms:
-            reads = {"target": "the labels", "train_labels": "the labels of all training images"}
-            if found := next((reads[name] for name in (*term.needs, *term.connect_needs) if name in reads), None):
-                raise InputError(
-                    f"method={self.text!r}: {term.name} reads {found}, and {count:,} of {total:,} training images have "
-                    "none; use losses that read no labels, such as ldrld, kd, dist or rkd, or remove these images"
-                )
-
     def forward(
         self,
         student: Output,
@@ -250,7 +215,7 @@ class Method(nn.Module):
         if self.ce:
             strong = student.parts.get("logits_strong")
             views = [student.logits] if strong is None else [student.logits, strong]
-            on_labels = torch.stack([_cross_entropy(view.float(), target, labelled) for view in views]).sum()
+            on_labels = torch.stack([cross_entropy(view.float(), target, labelled) for view in views]).sum()
             terms["ce"] = nothing if epoch <= self.initial_epochs else self.ce * on_labels
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
@@ -290,12 +255,6 @@ class Method(nn.Module):
     def extra_repr(self) -> str:
         """The text form."""
         return self.text
-
-
-def _cross_entropy(logits: Tensor, target: Tensor, labelled: Tensor | None) -> Tensor:
-    if labelled is None:
-        return F.cross_entropy(logits, target)
-    return F.cross_entropy(logits, target, ignore_index=-1, reduction="sum") / labelled
 
 
 def named(side: str, output: Output) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from stillroom.engine.fine_tuning import find_head
 from stillroom.fingerprint import Parts, deep_copy
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
+from stillroom.methods.label_needs import refuse_unlabelled, trains_classifier
 from stillroom.models.batch_norm import set_bn_momentum
 from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
 from stillroom.prepare.load_dataset import with_options
@@ -80,7 +81,7 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     joint = connect(method, student, teacher, shown, labels_by_id(data))
     head = find_head(recipe.optim, method, joint.student, shown.images)
     begins_trained = inputs.student is not None or checkpoint is not None or is_run(name)
-    trained = begins_trained or method.trains_classifier(labels=data.train.unlabelled < len(data.train))
+    trained = begins_trained or trains_classifier(method, labels=data.train.unlabelled < len(data.train))
     return Setup(data, method, joint, teacher, earlier, begun, losses, head, trained, images)
 
 
@@ -122,7 +123,7 @@ def usable_images(method: Method, data: DataSet) -> DataSet:
     Raises:
         InputError: the method cannot be used with training images without a label.
     """
-    method.refuse_unlabelled(data.train.unlabelled, len(data.train))
+    refuse_unlabelled(method, data.train.unlabelled, len(data.train))
     if any(term.weight for term in method.terms):
         return data
     return replace(data, train=data.train.labelled()) if data.train.unlabelled else data

@@ -130,6 +130,19 @@ class Group:
         own = 0 if batch.stand_in else len(batch.labels)
         return own * self.machine.world_size / count if self.many else 1.0
 
+    def labelled(self, batch: Batch, count: int) -> Tensor:
+        """By what to divide the sum of this process's cross-entropies, where images may have no label.
+
+        It is the number of labelled images in the whole batch, at least 1, times this part's fraction of the batch, by
+        which :meth:`loss_factor` multiplies. Every process must call this.
+
+        Args:
+            batch: this process's part.
+            count: number of images in the whole batch.
+        """
+        here = (batch.labels >= 0).sum() * int(not batch.stand_in)
+        return self.total(here).clamp_min(1) * (len(batch.labels) / count)
+
     def gather_step(
         self, student: Output, teacher: Output | None, batch: Batch, count: int, first: int
     ) -> tuple[Output, Output | None, Tensor, Tensor]:

@@ -1,0 +1,33 @@
+import pytest
+
+from stillroom.errors import InputError
+from stillroom.methods import parse_method
+from stillroom.methods.label_needs import refuse_unlabelled, trains_classifier
+
+
+@pytest.mark.parametrize(
+    ("method", "with_labels", "without"),
+    [("rkd", True, False), ("0*ce + rkd", False, False), ("0*ce + kd", True, True), ("simkd", True, True)],
+)
+def test_what_trains_the_classifier(method, with_labels, without):
+    made = parse_method(method)
+    assert trains_classifier(made, labels=True) == with_labels
+    assert trains_classifier(made, labels=False) == without
+
+
+@pytest.mark.parametrize("method", ["kd", "ldrld(depth=2)", "dist", "rkd", "0*ce + fitnet"])
+def test_losses_without_labels_take_any_images(method):
+    refuse_unlabelled(parse_method(method), 5, 5)
+
+
+@pytest.mark.parametrize("method", ["dkd", "nkd", "crd", "wsld", "ce + sdd(dkd)"])
+def test_losses_that_read_labels_are_refused_from_the_first_image_without_one(method):
+    refuse_unlabelled(parse_method(method), 0, 5)
+    with pytest.raises(InputError, match=r"reads the labels.* 1 of 5 training images have none"):
+        refuse_unlabelled(parse_method(method), 1, 5)
+
+
+def test_the_cross_entropy_alone_needs_a_label():
+    refuse_unlabelled(parse_method("ce"), 4, 5)
+    with pytest.raises(InputError, match="learns from labels only, and no training image has one"):
+        refuse_unlabelled(parse_method("ce"), 5, 5)
