@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+import stillroom
 from stillroom.data import ImageSet
 from stillroom.engine.predictions import predictions_of
 from stillroom.errors import InputError
+from stillroom.export.pipeline import export
 from stillroom.report.runs_table import read_row
 from stillroom.report.usable_runs import unusable_reason
 from stillroom.runtime.reporters import Lines
@@ -108,3 +110,11 @@ def test_methods_that_need_labels_are_refused(tmp_path, unlabelled_data, teacher
 def test_training_on_labels_is_refused_without_any(tmp_path, unlabelled_data):
     with pytest.raises(InputError, match="learns from labels only, and no training image has one"):
         run(tmp_path, unlabelled_data)
+
+
+def test_evaluation_and_export_of_what_has_no_labels_are_refused(tmp_path, unlabelled_data, teacher):
+    student, record = run(tmp_path, unlabelled_data, teacher, "kd", epochs=1)
+    with pytest.raises(InputError, match="the validation images have no labels, so that accuracy cannot be measured"):
+        stillroom.evaluate(model=student, data=unlabelled_data)
+    with pytest.raises(InputError, match=r"accuracy was not measured; .* An export states the accuracy"):
+        export(record, student=student, data=unlabelled_data)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, environment
+from stillroom.errors import InputError
 from stillroom.export.export_config import export_config
 from stillroom.export.export_folder import install_files, refuse_other_files
 from stillroom.export.exported_model import architecture_of
@@ -32,6 +33,7 @@ from stillroom.models.onnx_file import open_session
 from stillroom.models.predict import predict
 from stillroom.prepare.name_checks import check_run
 from stillroom.report.statistics import image_difference
+from stillroom.report.usable_runs import unmeasured_reason
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ def export(
             missing, the folder holds other files, or a file's logits differ from PyTorch's.
     """
     check_run("", run.path)
+    if run.finished and (reason := unmeasured_reason(run.summary())):
+        raise InputError(
+            f"{run.path}: {reason}. An export states the accuracy of every file; its weights are in {run.student}"
+        )
     if trust:
         run = replace(run, trust=replace(run.trust, files=True))
     out = run.path / "export" if out is None else Path(out)
