@@ -8,10 +8,8 @@ from torch import Tensor
 
 from stillroom.errors import InputError
 from stillroom.formatting import counted
-from stillroom.teachers.offers import log_probabilities, one_hot_logits, top_k_logits
+from stillroom.teachers.offers import SUM_TOLERANCE, log_probabilities, one_hot_logits, top_k_logits
 from stillroom.teachers.teacher import Offer
-
-SUM_TOLERANCE = 0.02  # of a row of probabilities; half precision and rounding stay below it
 
 
 class RawPredictions:
