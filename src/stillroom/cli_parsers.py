@@ -30,7 +30,10 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "evaluate": (TrainModel, DataOptions, EvaluateOptions),
     "compare": (CompareOptions, DataOptions, OptimOptions, RunOptions),
 }
-LEFT_OUT = {"compare": AXES | {"shard_teacher"}}  # a run of a comparison has one process
+LEFT_OUT = {
+    "compare": AXES | {"shard_teacher"},  # a run of a comparison has one process
+    "evaluate": {"new_head"},  # it would predict at random
+}
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.models import BARE_NAMES, build_model, load_weights, without_weights
+from stillroom.models.classifier_head import last_layers
 from stillroom.models.student_wrapper import rewrapped
 from stillroom.trust import TYPED, Trust, naming
 
@@ -54,7 +57,14 @@ def is_function(model: str) -> bool:
 
 
 def build(
-    role: str, model: ModelLike, data: DataSet, checkpoint: str | None, pretrained: bool, trust: Trust
+    role: str,
+    model: ModelLike,
+    data: DataSet,
+    checkpoint: str | None,
+    pretrained: bool,
+    trust: Trust,
+    *,
+    new_head: bool = False,
 ) -> nn.Module:
     """Build a model for a data set, or load one from its run folder.
 
@@ -65,39 +75,40 @@ def build(
         checkpoint: file of weights, or None.
         pretrained: whether to load the library's pretrained weights.
         trust: the permissions for ``model``.
+        new_head: whether the head keeps random weights where those of the checkpoint or run are for other classes.
 
     Raises:
         UntrustedError: ``trust`` does not permit to import or download ``model``.
         InputError: the model cannot be built or does not fit the data; the message names the role.
     """
     if isinstance(model, str) and is_run(model):
-        return _from_run(role, RunFolder(Path(model), trust), data, checkpoint)
+        return _from_run(role, RunFolder(Path(model), trust), data, checkpoint, new_head)
     height, width = data.train.images.shape[2:]
     try:
-        return build_model(
+        made = build_model(
             model,
             num_classes=len(data.train.classes),
             in_channels=data.train.images.shape[1],
             image_size=(height, width),
-            checkpoint=checkpoint,
+            checkpoint=None if new_head else checkpoint,
             pretrained=pretrained,
             origin=trust.of(model) if isinstance(model, str) else TYPED,
         )
+        if new_head and checkpoint is not None:
+            load_weights(made, checkpoint, new_head=True)
     except InputError as error:
         raise naming(role, error) from error
+    return made
 
 
-def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) -> nn.Module:
-    """The student of a finished run, with the classifier it was trained with."""
+def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None, new_head: bool) -> nn.Module:
+    """The student of a finished run, with the head it was trained with, or a new one for other classes."""
     config = run.config()
     if not run.finished:
         raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
-    trained, classes = config["classes"], list(data.train.classes)
-    if len(trained) == len(classes) and trained != classes:
-        differ = next(pair for pair in zip(trained, classes, strict=True) if pair[0] != pair[1])
-        raise InputError(
-            f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r})"
-        )
+    classes = list(data.train.classes)
+    new_head = new_head and config["classes"] != classes
+    _check_classes(role, run, config, classes, new_head)
     followed(str(run.path), run.trust)
     name = trained_model(config)
     if was_handed_in(name):
@@ -105,13 +116,38 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None) 
             f"{role}={run.path}: its model was handed in as a module ({name}) and cannot be built from a name; pass "
             "the module itself from Python, or train with the name of a function, package.module:function"
         )
-    model = build(role, without_weights(name), data, None, pretrained=False, trust=run.trust.inside(run.path))
+    trust = run.trust.inside(run.path)
+    model = build(role, without_weights(name), data, None, pretrained=False, trust=trust, new_head=new_head)
     model = rewrapped(model, config, len(classes))
+    fresh = _head_of(model) if new_head else {}
     try:
-        load_weights(model, checkpoint or str(run.student))
+        load_weights(model, checkpoint or str(run.student), new_head=new_head)
     except InputError as error:
         raise InputError(f"{role}: {error}") from error
+    model.load_state_dict(fresh, strict=False)  # equally many classes may be other ones
     return model
+
+
+def _check_classes(role: str, run: RunFolder, config: Mapping[str, Any], classes: list[str], new_head: bool) -> None:
+    """Refuse a run whose head does not fit the classes of the data, unless it can be and is replaced."""
+    trained = config["classes"]
+    if new_head and config.get("reused_head"):
+        raise InputError(
+            f"new_head=true: {role}={run.path} ends in its teacher's classifier, which is never trained; start from "
+            "another run"
+        )
+    if not new_head and len(trained) == len(classes) and trained != classes:
+        differ = next(pair for pair in zip(trained, classes, strict=True) if pair[0] != pair[1])
+        fix = "; give new_head=true to train it for the data's" if role == "model" else ""
+        raise InputError(
+            f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r}){fix}"
+        )
+
+
+def _head_of(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the head's weights, by name."""
+    layers = tuple(f"{name}." for name in last_layers(model))
+    return {name: value.clone() for name, value in model.state_dict().items() if name.startswith(layers)}
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -27,6 +27,9 @@ class TrainModel:
     pretrained: bool = setting(
         "start from the published weights of a timm or torchvision model; refused for any other model",
         False, fetches="model")  # fmt: skip
+    new_head: bool = setting(
+        "start with a new head where the weights of the checkpoint, or of the run folder, are for other classes", False
+    )
 
 
 @described

@@ -69,7 +69,7 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     method = _build_method(recipe, inputs)
     losses = method_parts(method, given=inputs.method is not None)
     data = replace(data, train=data.train.hashed(), val=data.val.hashed())
-    data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else "")
+    data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else models.model)
     images, data = len(data.train), usable_images(method, data)
     deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may keep state in its check
     student, teacher = _build_models(recipe, inputs, data)
@@ -107,7 +107,8 @@ def _build_models(recipe: Recipe, inputs: Inputs, data: DataSet) -> tuple[nn.Mod
     models, trust = recipe.models, inputs.trust
     name, checkpoint, pretrained = student_source(recipe)
     role = "model" if isinstance(models, TrainModel) else "student"
-    student = build(role, inputs.student or name, data, checkpoint, pretrained, trust)
+    new_head = isinstance(models, TrainModel) and models.new_head
+    student = build(role, inputs.student or name, data, checkpoint, pretrained, trust, new_head=new_head)
     if recipe.optim.bn_momentum is not None:
         set_bn_momentum(student, recipe.optim.bn_momentum)
     if isinstance(models, TrainModel):

@@ -34,6 +34,11 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
         raise InputError("teacher and student are the same module: give the student a module of its own")
     if isinstance(models, TrainModel):
         wanted = [("model", inputs.student or models.model, models.checkpoint, models.pretrained)]
+        if models.new_head and not (models.checkpoint or models.pretrained or is_run(models.model)):
+            raise InputError(
+                f"new_head=true: model={models.model} starts from random weights, its head included; give "
+                "checkpoint=FILE, pretrained=true, or as model the folder of a finished run"
+            )
     else:
         wanted = [
             ("teacher", inputs.teacher or models.teacher, models.teacher_checkpoint, models.teacher_pretrained),
