@@ -85,20 +85,18 @@ def build(
         return _from_run(role, RunFolder(Path(model), trust), data, checkpoint, new_head)
     height, width = data.train.images.shape[2:]
     try:
-        made = build_model(
+        return build_model(
             model,
             num_classes=len(data.train.classes),
             in_channels=data.train.images.shape[1],
             image_size=(height, width),
-            checkpoint=None if new_head else checkpoint,
+            checkpoint=checkpoint,
+            new_head=new_head,
             pretrained=pretrained,
             origin=trust.of(model) if isinstance(model, str) else TYPED,
         )
-        if new_head and checkpoint is not None:
-            load_weights(made, checkpoint, new_head=True)
     except InputError as error:
         raise naming(role, error) from error
-    return made
 
 
 def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None, new_head: bool) -> nn.Module:
