@@ -48,6 +48,8 @@ def test_fine_tune_in_one_command_and_distil_in_the_second(photos, checkpoint, t
         "classifier.weight", "classifier.bias",
     }  # fmt: skip
     assert tuned["classifier.weight"].shape[0] == 3
+    config = timm.get_pretrained_cfg("test_efficientnet")
+    assert (teacher.config()["mean"], teacher.config()["std"]) == ([*config.mean], [*config.std])
     command = ["distill", "--teacher", str(teacher.path), "--student", "resnet8x4", "--data", str(photos), "--runs",
                str(teacher.path.parent), "--name", "student", "--method", "kd"]  # fmt: skip
     assert main([*command, *FLAGS]) == 0

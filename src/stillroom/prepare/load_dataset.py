@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, load_data
+from stillroom.data.named_sets import NAMED_SETS
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
+from stillroom.models.pretrained import published_input
 from stillroom.resolve_model import is_run
 
 
@@ -66,3 +70,31 @@ def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
     if len(mean) != channels or len(std) != channels:
         raise InputError(f"mean={mean}, std={std}: the images have {channels} channels, give {channels} numbers each")
     return replace(data, mean=tuple(mean), std=tuple(std))
+
+
+def with_published_input(
+    data: DataSet, options: DataOptions, name: str, model: nn.Module, *, checkpoint: str | None, pretrained: bool
+) -> DataSet:
+    """Return the data set with the mean and std of a trained model's published weights, where it starts from weights.
+
+    Given ``mean`` and ``std`` win. The published ones of a named data set yield only to ``pretrained``, because a
+    checkpoint may come from that data set.
+
+    Args:
+        data: the images.
+        options: of the recipe.
+        name: of the model that is trained.
+        model: that model.
+        checkpoint: file of its weights, or None.
+        pretrained: whether it has the published weights.
+    """
+    if options.mean is not None or not (pretrained or (checkpoint is not None and options.data not in NAMED_SETS)):
+        return data
+    wanted = None if is_run(name) else published_input(name, model)
+    if wanted is None or (wanted.mean, wanted.std) == (data.mean, data.std):
+        return data
+    note = (
+        f"mean and std are those of the published weights of {name} ({replace(wanted, size=None)}); mean= and std= set "
+        "others"
+    )
+    return replace(data, mean=wanted.mean, std=wanted.std, notes=(*data.notes, note))

@@ -17,7 +17,7 @@ from stillroom.methods.connect import Joint, connect
 from stillroom.methods.label_needs import refuse_unlabelled, trains_classifier
 from stillroom.models.batch_norm import set_bn_momentum
 from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
-from stillroom.prepare.load_dataset import with_options
+from stillroom.prepare.load_dataset import with_options, with_published_input
 from stillroom.prepare.python_inputs import Inputs, own_copy
 from stillroom.prepare.run_identity import method_parts, student_parts
 from stillroom.resolve_model import build, is_run
@@ -75,7 +75,9 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     student, teacher = _build_models(recipe, inputs, data)
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
     refuse_leak(earlier, data, recipe.data.val_fraction)
-    name, checkpoint, _ = student_source(recipe)
+    name, checkpoint, pretrained = student_source(recipe)
+    if isinstance(models, TrainModel) and inputs.student is None:
+        data = with_published_input(data, recipe.data, name, student, checkpoint=checkpoint, pretrained=pretrained)
     begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
     shown = examples(data, method, recipe.run.seed)
     joint = connect(method, student, teacher, shown, labels_by_id(data))
