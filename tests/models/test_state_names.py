@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from stillroom.errors import InputError
-from stillroom.models.state_names import find_prefix, is_averaged
+from stillroom.models.state_names import fill_in, find_prefix, is_averaged
 
 EXPECTED = ("conv.weight", "fc.weight", "fc.bias")
 
@@ -36,3 +38,15 @@ def test_of_two_networks_the_averaged_one_is_told_by_its_name() -> None:
     assert not is_averaged("schema.")
     with pytest.raises(InputError, match=r"w\.pth holds 2 networks that fit, under a\., b\."):
         found("a.", "b.")
+
+
+def test_a_tied_tensor_that_a_writer_left_out_is_filled_in() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+            self.second.weight = self.first.weight
+
+    stored = {"first.weight": torch.ones(2, 2)}
+    fill_in(stored, Tied().state_dict())
+    assert stored["second.weight"] is stored["first.weight"]

@@ -348,3 +348,33 @@ def test_a_new_head_is_no_excuse_for_another_architecture(trained, tmp_path):
     torch.save(trained.state_dict(), path)
     with pytest.raises(InputError, match="another architecture"):
         load_weights(ZOO["resnet14"](5), path, new_head=True)
+
+
+def test_a_file_for_another_image_size_is_resized_by_timm(tmp_path):
+    path = tmp_path / "w.pth"
+    trained = build_model("timm:test_vit", num_classes=4, image_size=64)
+    torch.save(trained.state_dict(), path)
+    model = build_model("timm:test_vit", num_classes=4, image_size=96, checkpoint=path)
+    assert model.pos_embed.shape[1] > trained.pos_embed.shape[1]
+    assert torch.equal(model.blocks[0].attn.qkv.weight, trained.blocks[0].attn.qkv.weight)
+    other = build_model("timm:test_vit", num_classes=9, image_size=96, checkpoint=path, new_head=True)
+    assert torch.equal(other.pos_embed, model.pos_embed)
+
+
+def test_a_file_with_the_names_of_the_networks_authors_is_converted_by_timm(tmp_path):
+    path = tmp_path / "w.pth"
+    trained = build_model("timm:test_convnext", num_classes=4)
+    theirs = {}
+    for name, value in trained.state_dict().items():  # as facebookresearch/ConvNeXt writes them
+        new = name.replace("stem.", "downsample_layers.0.").replace("head.norm.", "norm.").replace("head.fc.", "head.")
+        if name.startswith("stages."):
+            stage, rest = name.split(".", 2)[1:]
+            new = f"stages.{stage}.{rest.removeprefix('blocks.')}"
+            new = new.replace("conv_dw", "dwconv").replace("mlp.fc1", "pwconv1").replace("mlp.fc2", "pwconv2")
+            if rest.startswith("downsample."):
+                new = f"downsample_layers.{stage}.{rest.removeprefix('downsample.')}"
+        theirs[new] = value
+    torch.save({"model": theirs}, path)
+    fresh = build_model("timm:test_convnext", num_classes=4)
+    load_weights(fresh, path)
+    assert _same(fresh, trained)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -154,6 +156,28 @@ def replace_heads(model: nn.Module, known: int, num_classes: int) -> None:
         else:
             continue
         model.set_submodule(path, fresh)
+
+
+def converted_by_timm(state: Mapping[str, Any], model: nn.Module) -> dict[str, Any] | None:
+    """Convert a checkpoint with timm's own function for an architecture.
+
+    It renames the tensors of the authors' files, drops buffers that are computed, and resizes position embeddings.
+
+    Args:
+        state: the tensors by name; not changed.
+        model: a timm model, or any other.
+
+    Returns:
+        The tensors under the names of the model; None without such a function, or where it fails.
+    """
+    module = type(model).__module__
+    convert = getattr(sys.modules.get(module), "checkpoint_filter_fn", None) if module.startswith("timm.") else None
+    if convert is None:
+        return None
+    try:
+        return dict(convert(dict(state), model))
+    except Exception:  # noqa: BLE001  it is written for the files of one network, and fails in any way on others
+        return None
 
 
 def _permit(spec: str, origin: Origin, *, elsewhere: bool, pretrained: bool) -> None:

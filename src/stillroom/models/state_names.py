@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from stillroom.errors import InputError
 from stillroom.files import shown
 
@@ -54,6 +56,34 @@ def find_prefix(state: Mapping[str, Any], expected: Collection[str], path: Path,
 def is_averaged(prefix: str) -> bool:
     """Whether a prefix says that what follows is an exponential moving average (EMA) of the weights."""
     return _EMA.search(prefix) is not None
+
+
+def fill_in(state: dict[str, Any], expected: Mapping[str, Any]) -> None:
+    """Add entries that a valid checkpoint may leave out: tied weights, and batch counters of batch norm.
+
+    Writers of safetensors keep only one of the tensors that share memory. torch before 0.4.1 had no batch counter,
+    which only matters without momentum.
+
+    Args:
+        state: the checkpoint; changed in place.
+        expected: the model's own state dict.
+    """
+    present = {_memory(expected[name]): name for name in state if isinstance(expected.get(name), Tensor)}
+    for name, value in expected.items():
+        if name in state or not isinstance(value, Tensor):
+            continue
+        twin = present.get(_memory(value)) if value.numel() else None
+        if twin is not None:
+            state[name] = state[twin]
+        elif name.endswith("num_batches_tracked"):
+            state[name] = value
+
+
+def _memory(tensor: Tensor) -> tuple[Any, ...]:
+    """Return a key that is equal only for tensors that share memory. Tensors on the meta device share none."""
+    if tensor.is_meta:
+        return (id(tensor),)
+    return (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:

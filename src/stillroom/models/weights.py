@@ -16,7 +16,8 @@ from stillroom.errors import InputError, first_line
 from stillroom.files import shown, write_atomically
 from stillroom.formatting import counted
 from stillroom.models.classifier_head import head_classes, last_layers
-from stillroom.models.state_names import find_prefix, is_averaged
+from stillroom.models.external import converted_by_timm
+from stillroom.models.state_names import fill_in, find_prefix, is_averaged
 from stillroom.models.weight_files import read_state
 
 _SHOWN = 3
@@ -81,7 +82,7 @@ def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, 
     if new_head and loaded.classes != head_classes(model):
         state = _with_own_head(state, model, expected, loaded.classes)
         loaded = replace(loaded, new_head=True)
-    _fill_in(state, expected)
+    fill_in(state, expected)
     _check_names(model, state, expected, path)
     _check_kinds(state, expected, path)
     _check_shapes(model, state, expected, path)
@@ -115,14 +116,33 @@ def _stored_for(
     stored = read_state(path, ema=ema)
     prefix = find_prefix(stored.tensors, expected, path, ema=ema)
     state = {name.removeprefix(prefix): value for name, value in stored.tensors.items() if name.startswith(prefix)}
+    beside = len(stored.tensors) - len(state)
+    if not _fits_below_head(model, state, expected):
+        converted = converted_by_timm(state, model)
+        if converted is not None and _fits_below_head(model, converted, expected):
+            state = converted
     return state, LoadedWeights(
         place=stored.place,
         averaged=stored.averaged or is_averaged(prefix),
         prefix=prefix,
-        beside=len(stored.tensors) - len(state),
+        beside=beside,
         new_head=False,
         classes=head_classes(model, state),
     )
+
+
+def _fits_below_head(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Whether names and shapes are those of the model, apart from its head and batch counters."""
+    heads = tuple(f"{name}." for name in last_layers(model))
+    theirs, ours = (
+        {
+            name: getattr(value, "shape", None)
+            for name, value in tensors.items()
+            if not (name.startswith(heads) or name.endswith("num_batches_tracked"))
+        }
+        for tensors in (state, expected)
+    )
+    return theirs == ours
 
 
 def _with_own_head(
@@ -143,30 +163,6 @@ def _with_own_head(
         if name.startswith(heads) or auxiliary:
             kept[name] = value
     return kept
-
-
-def _fill_in(state: dict[str, Any], expected: Mapping[str, Any]) -> None:
-    """Add entries that a valid checkpoint may leave out: tied weights, and batch counters of batch norm.
-
-    Writers of safetensors keep only one of the tensors that share memory. torch before 0.4.1 had no batch counter,
-    which only matters without momentum.
-    """
-    present = {_memory(expected[name]): name for name in state if isinstance(expected.get(name), Tensor)}
-    for name, value in expected.items():
-        if name in state or not isinstance(value, Tensor):
-            continue
-        twin = present.get(_memory(value)) if value.numel() else None
-        if twin is not None:
-            state[name] = state[twin]
-        elif name.endswith("num_batches_tracked"):
-            state[name] = value
-
-
-def _memory(tensor: Tensor) -> tuple[Any, ...]:
-    """Return a key that is equal only for tensors that share memory. Tensors on the meta device share none."""
-    if tensor.is_meta:
-        return (id(tensor),)
-    return (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
 
 
 def _check_names(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
