@@ -45,6 +45,7 @@ def test_a_checkpoint_is_loaded(tmp_path):
         ("resnt20", "resnet20"),
         ("wrn-40-2", "wrn_40_2"),
         ("mobilenetv2", "MobileNetV2"),
+        ("efficientnet_lite0", "efficientnet-lite0"),
         ("ShuffleNetV2", "ShuffleV2"),
         ("resnet18", "timm:resnet18 or torchvision:resnet18 or ResNet18"),
         ("convnext_tiny", "timm:convnext_tiny or torchvision:convnext_tiny"),

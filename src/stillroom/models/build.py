@@ -43,9 +43,9 @@ def build_model(
     """Build a classifier.
 
     Args:
-        spec: a name of the zoo (``resnet20``); ``timm:NAME``; ``torchvision:NAME``;
-            ``package.module:function``, called with ``num_classes=`` and, where its signature takes it,
-            ``in_channels=``; or a module, returned as it is.
+        spec: a name of the zoo (``resnet20``); ``efficientnet-lite0``, which comes with weights; ``timm:NAME``;
+            ``torchvision:NAME``; ``package.module:function``, called with ``num_classes=`` and, where its signature
+            takes it, ``in_channels=``; or a module, returned as it is.
         num_classes: length of the logits, >= 1. None keeps the classes of the weights: those of the checkpoint, or of
             the published weights; a function is called without it, and a module keeps its own.
         in_channels: channels of the images, >= 1.
@@ -145,7 +145,7 @@ def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str
 
 def unknown_name(name: str) -> str:
     """Return the message for a bare name that is not in the zoo, with libraries that have it or similar names."""
-    zoo = {known.lower(): known for known in ZOO}
+    zoo = {known.lower(): known for known in BARE_NAMES}
     options = [zoo[match] for match in get_close_matches(name.lower(), zoo, n=3, cutoff=0.7)]
     prefixed = []
     if external.is_timm(name):
