@@ -4,6 +4,9 @@ Each loss is a pure function, such as ``kd``, and a module that holds its settin
 trainable connectors, the module's ``connect`` builds them. ``stillroom.losses.protocol`` says what a module declares.
 """
 
+from stillroom.losses.embedding.embed_cosine import EmbedCosine, embed_cosine
+from stillroom.losses.embedding.embed_mse import EmbedMSE, embed_mse
+from stillroom.losses.embedding.embed_queue import EmbedQueue, embed_queue
 from stillroom.losses.feature.ab import AB, ab
 from stillroom.losses.feature.at import AT, at
 from stillroom.losses.feature.catkd import CATKD, catkd
@@ -70,6 +73,9 @@ __all__ = [
     "VID",
     "WSLD",
     "WTTM",
+    "EmbedCosine",
+    "EmbedMSE",
+    "EmbedQueue",
     "FitNet",
     "HardLabels",
     "ReviewKD",
@@ -83,6 +89,9 @@ __all__ = [
     "ctkd",
     "dist",
     "dkd",
+    "embed_cosine",
+    "embed_mse",
+    "embed_queue",
     "fitnet",
     "fsp",
     "ft",

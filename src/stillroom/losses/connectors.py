@@ -37,6 +37,16 @@ def conv_bn(
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
 
+def linear_projector(student_embedding: Tensor, teacher_embedding: Tensor) -> nn.Linear:
+    """A linear layer from the width of one embedding (B, D) to that of another (B, E), on the first one's device.
+
+    Example:
+        >>> linear_projector(torch.zeros(2, 3), torch.zeros(2, 5))
+        Linear(in_features=3, out_features=5, bias=True)
+    """
+    return place(nn.Linear(student_embedding.shape[1], teacher_embedding.shape[1]), student_embedding)
+
+
 def place(module: AnyModule, example: Tensor) -> AnyModule:
     """Move a new connector to an example's device, with float32 parameters whatever the example's dtype.
 

@@ -89,6 +89,11 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "simkd": Preset(losses.SimKD, 1.0, 0.0, 0, "Reused teacher classifier", "Chen et al., CVPR 2022"),
     "catkd": Preset(losses.CATKD, 40.0, 1.0, 0, "Class attention transfer", "Guo et al., CVPR 2023"),
+    "embed_cosine": Preset(losses.EmbedCosine, 1.0, 1.0, 0, "Cosine of embeddings", "Grill et al., NeurIPS 2020"),
+    "embed_mse": Preset(losses.EmbedMSE, 1.0, 1.0, 0, "Squared distance of embeddings", "Romero et al., ICLR 2015"),
+    "embed_queue": Preset(
+        losses.EmbedQueue, 1.0, 1.0, 0, "Similarities to a queue of embeddings", "SEED, Fang et al., ICLR 2021"
+    ),
     "swap": Preset(losses.SWAP, 1.0, 0.0, 0, "KD with the teacher's mistakes swapped away", "arXiv 1911.07471"),
     "rc": Preset(losses.RC, 0.1, 1.0, 0, "Self-correction from the student's own logits", "public code of RLD"),
     "revision": Preset(losses.REVISION, 1.0, 0.0, 0, "Label revision", "Lan et al., arXiv 2404.03693"),

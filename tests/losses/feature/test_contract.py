@@ -38,6 +38,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "itrd": losses.ITRD,
     "sdd": lambda: losses.SDD(losses.KD()),
     "uskd": losses.USKD,
+    "embed_cosine": losses.EmbedCosine,
+    "embed_mse": losses.EmbedMSE,
+    "embed_queue": lambda: losses.EmbedQueue(size=11),
 }
 every_loss = pytest.mark.parametrize("name", MODULES)
 

@@ -1,0 +1,1 @@
+"""Losses on the embeddings of two networks."""
