@@ -127,7 +127,7 @@ def loader_rate(device: torch.device) -> Rows:
     """Augmented batches from memory on the device."""
     data = load_data("glyphs100", per_class=_sized(device, None, 8))
     loader = MemoryLoader(
-        data.train, batch_size=64, mean=data.mean, std=data.std, augment=data.augment, shuffle=True, device=device
+        data.train, batch_size=64, input_format=data.input_format, augment=data.augment, shuffle=True, device=device
     )
     list(loader.epoch(0))
     seconds = _seconds(lambda: [None for _ in loader.epoch(1)], device)

@@ -28,7 +28,7 @@ from stillroom.prepare.name_checks import check_source, require_weights
 from stillroom.prepare.prepare import prepare
 from stillroom.prepare.python_inputs import Inputs, refuse_lazy, refuse_loading
 from stillroom.prepare.start_notes import evaluation_notes
-from stillroom.resolve_model import build
+from stillroom.resolve_model import Fit, build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
 from stillroom.settings import as_kind, settings_in
@@ -162,12 +162,12 @@ def evaluate(
             f"data={recipe.data.data}: the validation images have no labels, so that accuracy cannot be measured; put "
             "them into class folders"
         )
-    network = build("model", given, dataset, checkpoint, pretrained, permit([name], files=trust))
+    network = build("model", given, Fit.of(dataset), checkpoint, pretrained, permit([name], files=trust))
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
     machine = make_machine(run.accelerator, run.precision)
     loader = MemoryLoader(
-        dataset.val, batch_size=size, mean=dataset.mean, std=dataset.std, shuffle=False, device=machine.device
+        dataset.val, batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device
     )
     with borrowed(model if isinstance(model, nn.Module) else None):
         return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))

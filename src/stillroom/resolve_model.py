@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,22 +57,43 @@ def is_function(model: str) -> bool:
     return ":" in model and not model.startswith(("timm:", "torchvision:"))
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What a model is built for.
+
+    Attributes:
+        classes: the names of its classes, one for each logit.
+        channels: of the images.
+        size: height and width of the images in pixels.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, data: DataSet) -> Fit:
+        """A data set's classes, and its images as the trained model takes them."""
+        channels, height, width = data.input_shape
+        return cls(data.train.classes, channels, (height, width))
+
+
 def build(
     role: str,
     model: ModelLike,
-    data: DataSet,
+    fit: Fit,
     checkpoint: str | None,
     pretrained: bool,
     trust: Trust,
     *,
     new_head: bool = False,
 ) -> nn.Module:
-    """Build a model for a data set, or load one from its run folder.
+    """Build a model, or load one from its run folder.
 
     Args:
         role: "student" or "teacher", for messages.
         model: a module, a name, or a run folder.
-        data: sets the number of classes, the channels and the image size.
+        fit: classes, channels and image size.
         checkpoint: file of weights, or None.
         pretrained: whether to load the library's pretrained weights.
         trust: the permissions for ``model``.
@@ -82,14 +104,13 @@ def build(
         InputError: the model cannot be built or does not fit the data; the message names the role.
     """
     if isinstance(model, str) and is_run(model):
-        return _from_run(role, RunFolder(Path(model), trust), data, checkpoint, new_head)
-    height, width = data.train.images.shape[2:]
+        return _from_run(role, RunFolder(Path(model), trust), fit, checkpoint, new_head)
     try:
         return build_model(
             model,
-            num_classes=len(data.train.classes),
-            in_channels=data.train.images.shape[1],
-            image_size=(height, width),
+            num_classes=len(fit.classes),
+            in_channels=fit.channels,
+            image_size=fit.size,
             checkpoint=checkpoint,
             new_head=new_head,
             pretrained=pretrained,
@@ -99,12 +120,12 @@ def build(
         raise naming(role, error) from error
 
 
-def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None, new_head: bool) -> nn.Module:
+def _from_run(role: str, run: RunFolder, fit: Fit, checkpoint: str | None, new_head: bool) -> nn.Module:
     """The student of a finished run, with the head it was trained with, or a new one for other classes."""
     config = run.config()
     if not run.finished:
         raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
-    classes = list(data.train.classes)
+    classes = list(fit.classes)
     new_head = new_head and config["classes"] != classes
     _check_classes(role, run, config, classes, new_head)
     followed(str(run.path), run.trust)
@@ -115,7 +136,7 @@ def _from_run(role: str, run: RunFolder, data: DataSet, checkpoint: str | None, 
             "the module itself from Python, or train with the name of a function, package.module:function"
         )
     trust = run.trust.inside(run.path)
-    model = build(role, without_weights(name), data, None, pretrained=False, trust=trust, new_head=new_head)
+    model = build(role, without_weights(name), fit, None, pretrained=False, trust=trust, new_head=new_head)
     model = rewrapped(model, config, len(classes))
     fresh = _head_of(model) if new_head else {}
     try:

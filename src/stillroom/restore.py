@@ -9,14 +9,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stillroom.config import VIEW, DataOptions
+from stillroom.config import VIEW, DataOptions, DistillModels
 from stillroom.data import DataSet
 from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
+from stillroom.prepare.build_teacher import build_teacher
 from stillroom.prepare.load_dataset import load_dataset, with_options
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
-from stillroom.resolve_model import build, fingerprint, is_run
+from stillroom.resolve_model import Fit, build, is_run
+from stillroom.teachers.adapted_network import as_network
 
 
 def dataset_of(run: RunFolder) -> DataSet:
@@ -32,7 +35,7 @@ def dataset_of(run: RunFolder) -> DataSet:
     loaded, fingerprints = _loaded(loaded_as, tuple(config["classes"]) if asked.labels == "none" else None)
     data = with_options(loaded, asked, "")
     found = {
-        "classes": list(data.train.classes), "image_shape": list(data.train.images.shape[1:]),
+        "classes": list(data.train.classes), "image_shape": list(data.input_shape),
         "train_images": len(data.train), "val_images": len(data.val),
     }  # fmt: skip
     for name, value in found.items():
@@ -81,11 +84,13 @@ def student_of(run: RunFolder, data: DataSet) -> nn.Module:
         InputError: the run is not finished, or its model cannot be built from its name.
     """
     with torch.random.fork_rng(devices=[]):
-        return build("student", str(run.path), data, None, pretrained=False, trust=run.trust).eval()
+        return build("student", str(run.path), Fit.of(data), None, pretrained=False, trust=run.trust).eval()
 
 
 def teacher_of(run: RunFolder, data: DataSet) -> nn.Module | None:
-    """A run's teacher in evaluation mode on the CPU; None for a run without one.
+    """A run's teacher as a network that takes images as the student does; None for a run without one.
+
+    It is in evaluation mode on the CPU.
 
     Args:
         run: the run.
@@ -101,14 +106,13 @@ def teacher_of(run: RunFolder, data: DataSet) -> nn.Module | None:
     name = config["teacher"] if folder is None else str(folder.path)
     if folder is None and _is_path(name):
         raise InputError(f"{run.path}: teacher={name} is not there any more; put its run folder beside this run's")
-    checkpoint = config.get("teacher_checkpoint")
+    known = {field.name: config[field.name] for field in dataclasses.fields(DistillModels) if field.name in config}
+    models = DistillModels(**known | {"teacher": name})
     with torch.random.fork_rng(devices=[]):
-        teacher = build(
-            "teacher", name, data, checkpoint, bool(config.get("teacher_pretrained")), run.trust.inside(run.path)
-        )
-    if fingerprint(teacher) != config["teacher_weights"]:
+        teacher = build_teacher(models, Inputs(trust=run.trust.inside(run.path)), data)
+    if teacher.weights != config["teacher_weights"]:
         raise InputError(f"{run.path}: teacher={name} has other weights now than in this run; bring back the old ones")
-    return teacher.eval()
+    return as_network(teacher, data.input_format)
 
 
 def teacher_run_of(run: RunFolder) -> RunFolder | None:

@@ -54,6 +54,22 @@ class DistillModels:
     teacher_pretrained: bool = setting(
         "use the published weights of a timm or torchvision teacher; refused for any other teacher",
         False, fetches="teacher")  # fmt: skip
+    teacher_image_size: int | None = setting(
+        "side in pixels at which the teacher takes the images. Default: that of its run or of its published weights, "
+        "else the student's",
+        None, at_least=8, unit="pixels")  # fmt: skip
+    teacher_interpolation: Literal["nearest", "bilinear", "bicubic"] | None = setting(
+        "how images are resized for the teacher. Default: as for its published weights, else bicubic", None
+    )
+    teacher_mean: list[float] | None = setting(
+        "channel means on [0, 1] of the teacher's input. Default: as for teacher_image_size",
+        None,
+        at_least=0,
+        at_most=1,
+    )
+    teacher_std: list[float] | None = setting(
+        "channel standard deviations on [0, 1] of the teacher's input. Default: as for teacher_image_size",
+        None, above=0, at_most=1)  # fmt: skip
     student_checkpoint: str | None = setting(
         "file with weights for the student to start from; as teacher_checkpoint", None, path=True
     )
@@ -99,6 +115,10 @@ class DataOptions:
     image_size: int | None = setting(
         "side in pixels to resize to; required when the images differ in size. Default: the size of the run that the "
         "teacher (or the trained model) comes from",
+        None, at_least=8, unit="pixels")  # fmt: skip
+    view_size: int | None = setting(
+        "side in pixels at which images are stored and augmented before each network takes them at its own size; at "
+        "most their own size. Default: the larger of image_size and the teacher's size, where image_size is known",
         None, at_least=8, unit="pixels")  # fmt: skip
     class_depth: int = setting(
         "folder levels from the data set, or its splits, down to the class folders: 2 for alphabet/character/image",

@@ -10,6 +10,7 @@ from benchmarks.baselines.loader import make_loader
 from benchmarks.baselines.loop import make_optimizer, train_epoch
 
 from stillroom.data import ImageSet, MemoryLoader
+from stillroom.input_format import InputFormat
 from stillroom.losses import kd, ldrld
 from tests.conftest import tiny_model, tiny_set
 
@@ -39,9 +40,11 @@ def test_pytorchs_kl_is_kd() -> None:
 
 def test_the_pil_loader_gives_the_memory_loaders_images() -> None:
     images = tiny_set(5)
-    place = {"batch_size": 8, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "shuffle": False}
-    theirs = make_loader(images.images, images.labels, workers=0, pad=0, flip=False, **place)
-    for (shown, labels), batch in zip(theirs, MemoryLoader(images, **place).epoch(0), strict=True):
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
+    place = {"batch_size": 8, "shuffle": False}
+    theirs = make_loader(images.images, images.labels, workers=0, pad=0, flip=False, mean=mean, std=std, **place)
+    ours = MemoryLoader(images, input_format=InputFormat(mean, std), **place)
+    for (shown, labels), batch in zip(theirs, ours.epoch(0), strict=True):
         torch.testing.assert_close(shown, batch.images)
         assert torch.equal(labels, batch.labels)
 

@@ -4,6 +4,7 @@ import torch
 
 from stillroom.data import Augment, ImageSet, MemoryLoader
 from stillroom.errors import InputError
+from stillroom.input_format import InputFormat, InputTransform
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 EVERYTHING = Augment(pad=2, rotate=15, min_scale=0.5)
@@ -12,8 +13,7 @@ EVERYTHING = Augment(pad=2, rotate=15, min_scale=0.5)
 def loader(images, **options):
     options = {
         "batch_size": 16,
-        "mean": MEAN,
-        "std": STD,
+        "input_format": InputFormat(MEAN, STD),
         "shuffle": True,
         "augment": Augment(pad=2),
     } | options
@@ -155,8 +155,7 @@ def test_last_batch(small_set, batch_size, options, steps):
         ({"batch_size": 15, "world_size": 16}, "batch_size is 15 with 16 processes; give at least 16"),
         ({"batch_size": 200, "drop_last": True}, "batch_size is 200: no batch for 103"),
         ({"rank": 2, "world_size": 2}, "rank is 2"),
-        ({"mean": (0.5,)}, "mean and std have 1 and 3 values; give 3"),
-        ({"std": (0.2, 0.0, 0.2)}, "std is"),
+        ({"input_format": InputFormat((0.5,), (0.5,))}, "mean and std have 1 values each; give 3"),
         ({"seed": -1}, "seed is -1"),
     ],
 )
@@ -220,7 +219,7 @@ def test_strong_view_draws_its_own_crop_and_flip():
     # Every column has its own brightness, so the crop and flip of a view can be read where nothing else changed.
     ramp = (torch.arange(16, dtype=torch.uint8) * 10 + 20).expand(3000, 1, 16, 16).contiguous()
     images = ImageSet(ramp, torch.zeros(3000, dtype=torch.int64), torch.arange(3000), ("a",))
-    options = {"mean": (0.0,), "std": (1.0,), "augment": Augment(pad=0), "batch_size": 500}
+    options = {"input_format": InputFormat((0.0,), (1.0,)), "augment": Augment(pad=0), "batch_size": 500}
     batches = list(loader(images, **options, strong=True).epoch(0))
     weak, strong = views(batches), views(batches, "strong")
 
@@ -239,7 +238,7 @@ def test_strong_view_draws_its_own_crop_and_flip():
 
 def test_strong_view_of_grey_images(small_set):
     grey = ImageSet(small_set.images[:, :1], small_set.labels, small_set.ids, small_set.classes)
-    batches = list(loader(grey, mean=(0.5,), std=(0.2,), strong=True).epoch(0))
+    batches = list(loader(grey, input_format=InputFormat((0.5,), (0.2,)), strong=True).epoch(0))
     assert all(batch.strong.shape == batch.images.shape for batch in batches)
     assert not any(torch.equal(batch.strong, batch.images) for batch in batches)
 
@@ -247,8 +246,8 @@ def test_strong_view_of_grey_images(small_set):
 def test_strong_view_of_other_channels_is_refused(small_set):
     two = ImageSet(small_set.images[:, :2], small_set.labels, small_set.ids, small_set.classes)
     with pytest.raises(InputError, match="strong is True for images with 2 channels"):
-        loader(two, mean=(0.5, 0.5), std=(0.2, 0.2), strong=True)
-    assert len(loader(two, mean=(0.5, 0.5), std=(0.2, 0.2))) == 7
+        loader(two, input_format=InputFormat((0.5, 0.5), (0.2, 0.2)), strong=True)
+    assert len(loader(two, input_format=InputFormat((0.5, 0.5), (0.2, 0.2)))) == 7
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -272,3 +271,19 @@ def test_a_device_without_room_for_the_set_is_one_error_that_says_what_helps(sma
 def test_an_empty_set_is_refused(small_set):
     with pytest.raises(InputError, match="images is empty"):
         loader(small_set.at(torch.arange(0)))
+
+
+@pytest.mark.parametrize("augment", [None, Augment(pad=2), EVERYTHING])
+def test_pixels_are_the_view_before_resizing_and_normalising(small_set, augment):
+    wanted = InputFormat(MEAN, STD, (12, 12))
+    for batch in loader(small_set, augment=augment, strong=True, input_format=wanted).epoch(3):
+        for pixels, images in ((batch.pixels, batch.images), (batch.strong_pixels, batch.strong)):
+            assert pixels.shape[2:] == small_set.images.shape[2:]
+            assert torch.equal(InputTransform(wanted)(pixels), images)
+
+
+def test_a_batch_knows_its_place_in_the_epoch(small_set):
+    for rank in (0, 1):
+        own = loader(small_set, rank=rank, world_size=2)
+        starts = [(batch.epoch, batch.start) for batch in own.epoch(4, 2)]
+        assert starts == [(4, own.own_before(step)) for step in range(2, len(own))]

@@ -36,7 +36,7 @@ def test_a_run_killed_in_its_last_moment_ends_with_the_same_predictions(tmp_path
 def test_the_predictions_are_those_of_the_exported_weights(tmp_path, tiny_data):
     student, record = trained(tmp_path, tiny_data, export="best")
     loader = MemoryLoader(
-        tiny_data.val, batch_size=40, mean=tiny_data.mean, std=tiny_data.std, shuffle=False, channels_last=True
+        tiny_data.val, batch_size=40, input_format=tiny_data.input_format, shuffle=False, channels_last=True
     )
     logits, _ = predict(student, loader.epoch(0))
     assert torch.allclose(predictions_of(record).logits, logits, atol=2e-3)

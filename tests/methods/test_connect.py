@@ -8,7 +8,7 @@ import torch
 from stillroom.batch import Batch, Output
 from stillroom.errors import InputError
 from stillroom.methods import PRESETS, parse_method
-from stillroom.methods.connect import Joint, connect
+from stillroom.methods.connect import Joint, TeacherSide, connect
 from stillroom.models import build_model
 from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import logits_of
@@ -40,7 +40,7 @@ def model(name, size=32):
 def train(method, student, teacher, epochs=(1, 2)):
     """A few steps on one batch in each epoch; the losses of every epoch."""
     examples = batch()
-    joint = connect(method, student, teacher, examples, LABELS)
+    joint = connect(method, student, TeacherSide.like_student(teacher), examples, LABELS)
     student, views = joint.student, (joint.student_view, joint.teacher_view)
     readers = [
         None if view is None else PartsReader(net, view, method.parts_of(side))
@@ -120,14 +120,14 @@ def test_what_a_pair_cannot_do_is_one_clear_error(text, student, says):
     else:
         built = model(student, size)
     with pytest.raises(InputError, match=says) as caught:
-        connect(parse_method(text), built, model("resnet8", size), batch(size=size), LABELS)
+        connect(parse_method(text), built, TeacherSide.like_student(model("resnet8", size)), batch(size=size), LABELS)
     assert "\n" not in str(caught.value)
 
 
 def test_connecting_changes_neither_model():
     student, teacher = model("resnet8").train(), model("resnet8x4").train()
     before = [{k: v.clone() for k, v in net.state_dict().items()} for net in (student, teacher)]
-    connect(parse_method("at + crd(negatives=8) + fitnet"), student, teacher, batch(), LABELS)
+    connect(parse_method("at + crd(negatives=8) + fitnet"), student, TeacherSide.like_student(teacher), batch(), LABELS)
     assert student.training
     assert teacher.training
     for net, state in zip((student, teacher), before, strict=True):
@@ -138,10 +138,10 @@ def test_connecting_changes_neither_model():
 def test_trying_a_method_leaves_its_memory_as_it_was():
     method = parse_method("crd(negatives=8)")
     torch.manual_seed(0)
-    connect(method, model("resnet8"), model("resnet8x4"), batch(), LABELS)
+    connect(method, model("resnet8"), TeacherSide.like_student(model("resnet8x4")), batch(), LABELS)
     first = {k: v.clone() for k, v in method.state_dict().items()}
     torch.manual_seed(0)
-    connect(method, model("resnet8"), model("resnet8x4"), batch(seed=1), LABELS)
+    connect(method, model("resnet8"), TeacherSide.like_student(model("resnet8x4")), batch(seed=1), LABELS)
     torch.testing.assert_close(method.state_dict(), first, rtol=0, atol=0, equal_nan=True)
 
 
@@ -151,4 +151,6 @@ def test_logit_methods_need_no_look_inside():
             raise AssertionError("the model was run")
 
     student = Opaque()
-    assert connect(parse_method("kd"), student, Opaque(), batch(), LABELS) == Joint(student, None, None)
+    assert connect(parse_method("kd"), student, TeacherSide.like_student(Opaque()), batch(), LABELS) == Joint(
+        student, None, None
+    )

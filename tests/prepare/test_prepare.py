@@ -35,10 +35,10 @@ def test_the_job_has_what_the_run_folder_records(opening, tiny_data):
 
 
 def test_a_bank_is_named_after_teacher_and_images_and_not_after_the_student(opening, tiny_data):
-    assert opening(name="a").bank_key is None
+    assert opening(name="a").teacher.members[0].bank_key is None
     bank = {"bank": str(opening.folder / "bank")}
-    first = opening(name="b", **bank).bank_key
-    assert opening(name="c", method="dkd", **bank).bank_key.digest == first.digest
-    assert opening(name="d", seed=1, **bank).bank_key.digest != first.digest
-    assert opening(name="e", method="at", **bank).bank_key is None
+    first = opening(name="b", **bank).teacher.members[0].bank_key
+    assert opening(name="c", method="dkd", **bank).teacher.members[0].bank_key.digest == first.digest
+    assert opening(name="d", seed=1, **bank).teacher.members[0].bank_key.digest != first.digest
+    assert opening(name="e", method="at", **bank).teacher.members[0].bank_key is None
     assert any("bank= is not used: at reads more of the teacher than its logits" in line for line in opening.said)

@@ -7,10 +7,12 @@ from dataclasses import asdict
 import torch
 
 from stillroom.data import Augment
+from stillroom.input_format import InputFormat
 from stillroom.teachers.bank import TeacherBank, View
 from stillroom.teachers.bank_key import BankKey
 
-KEY = BankKey("t", "p", asdict(Augment()), (0.5,) * 3, (0.25,) * 3, seed=1, precision="32", classes=5, count=50)
+FORMAT = InputFormat((0.5,) * 3, (0.25,) * 3)
+KEY = BankKey("t", "p", asdict(Augment()), repr(FORMAT), seed=1, precision="32", classes=5, count=50)
 PLENTY = 10**9
 
 

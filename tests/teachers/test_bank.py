@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from stillroom.data import ImageSet, MemoryLoader
+from stillroom.input_format import InputFormat
 from stillroom.teachers import bank
 from stillroom.teachers.bank import TeacherBank, positions_of
 from stillroom.teachers.bank_files import BlockFiles
 from tests.teachers.banks import KEY, blocks, fill, logits_of, make
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
+
+FORMAT = InputFormat((0.5,), (0.5,))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16, 33, 50])
@@ -69,7 +72,13 @@ def test_the_processes_of_a_run_hold_exactly_the_images_their_loaders_show(tmp_p
     said = {}
     for rank in (0, 1):
         loader = MemoryLoader(
-            images, batch_size=11, mean=[0.5], std=[0.5], shuffle=True, seed=3, rank=rank, world_size=2
+            images,
+            batch_size=11,
+            input_format=FORMAT,
+            shuffle=True,
+            seed=3,
+            rank=rank,
+            world_size=2,
         )
         a_bank = make(tmp_path, positions=positions_of(loader), rank=rank, world_size=2)
         at = 0
@@ -93,7 +102,12 @@ def test_positions_are_counted_as_the_loader_deals_them(count, batch, world, shu
     data = ImageSet(images, torch.zeros(count).long(), torch.arange(count), ("a", "b"))
     for rank in range(world):
         loader = MemoryLoader(
-            data, batch_size=batch, mean=[0.5], std=[0.5], shuffle=shuffle, rank=rank, world_size=world
+            data,
+            batch_size=batch,
+            input_format=FORMAT,
+            shuffle=shuffle,
+            rank=rank,
+            world_size=world,
         )
         assert positions_of(loader) == sum(len(shown.ids) for shown in loader.epoch(1) if not shown.stand_in)
 

@@ -144,7 +144,7 @@ def logits(epoch):
 def tell(line):  # in one piece, for two processes write at once
     sys.stdout.write(line + "\\n")
 def open_bank(folder, limit=10**9, say=tell):
-    key = bank.BankKey("t", "p", None, (0.5,), (0.5,), 1, "32", 100, 2000)
+    key = bank.BankKey("t", "p", None, "format", 1, "32", 100, 2000)
     return bank.TeacherBank(Path(folder), key, views={"logits": bank.View(2000, 9)}, limit_bytes=limit, say=say)
 def run(a_bank, epochs):
     for epoch in epochs:

@@ -22,7 +22,8 @@ from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.prepare.start_notes import image_notes, training_notes
-from stillroom.resolve_model import build, fingerprint, is_run
+from stillroom.resolve_model import Fit, build, is_run
+from stillroom.teachers.prepared_teacher import PreparedTeacher
 
 
 def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]:
@@ -67,7 +68,9 @@ def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]
                 if cell.waits_for in to_train:
                     model = to_train[cell.waits_for].settings["model"]
                     if model not in stand_ins:
-                        stand_ins[model] = build("teacher", model, data, None, pretrained=False, trust=cell.trust)
+                        stand_ins[model] = build(
+                            "teacher", model, Fit.of(data), None, pretrained=False, trust=cell.trust
+                        )
                     teacher = stand_ins[model]
                 setup = set_up(recipe, Inputs(teacher, trust=cell.trust), data)
                 if teacher is None and setup.teacher is not None:
@@ -101,7 +104,7 @@ def _refuse_other_settings(cell: Cell, there: Mapping[str, Any]) -> None:
 
 def _refuse_other_images(grid: Grid, data: DataSet, begun: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse images and labels that differ from those of the runs that are there, wherever their files are now."""
-    shape = list(data.train.images.shape[1:])
+    shape = list(data.input_shape)
     recorded = {name: known for name, there in begun.items() if (known := _recorded(there, shape)) is not None}
     now = data_fingerprints(data) if recorded else {}
     for name, known in recorded.items():
@@ -117,10 +120,10 @@ def _recorded(there: Mapping[str, Any], shape: list[int]) -> dict[str, str] | No
     return contents_of(there) if there.get("image_shape") == shape else None
 
 
-def _refuse_other_teacher(cell: Cell, teacher: nn.Module, begun: Mapping[str, Mapping[str, Any]]) -> None:
+def _refuse_other_teacher(cell: Cell, teacher: PreparedTeacher, begun: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse a teacher of the same name with other weights than it had in the runs that are there."""
     name = str(cell.settings["teacher"])
-    weights = fingerprint(teacher)
+    weights = teacher.weights
     for run, there in begun.items():
         known = there.get("teacher_weights")
         same = is_same_model(name, there.get("teacher")) and there.get("teacher_checkpoint") is None

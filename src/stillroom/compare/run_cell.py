@@ -88,7 +88,7 @@ def _inputs(options: DataOptions) -> Inputs:
     """Images with their fingerprints, loaded and hashed once for all cells that use the same."""
     for known, inputs in _latest:
         assert inputs.data is not None
-        height, width = inputs.data.train.images.shape[2:]
+        _, height, width = inputs.data.input_shape
         # The run of a teacher that was trained here fixes image_size for its students, to the size the images have.
         as_they_are = known.image_size is None and height == width == options.image_size
         if known == options or (as_they_are and replace(known, image_size=options.image_size) == options):

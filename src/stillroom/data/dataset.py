@@ -8,6 +8,7 @@ from itertools import zip_longest
 from stillroom.data.augment import Augment
 from stillroom.data.image_set import ImageSet
 from stillroom.errors import InputError
+from stillroom.input_format import InputFormat
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +25,8 @@ class DataSet:
         broken: paths or rows of images that were skipped.
         notes: warnings about the set.
         repeated: hashes of validation images that are training images too, before any selection.
+        input_size: height and width at which the trained model takes the images, where they are stored at another
+            size, because a teacher takes them larger; None: the size at which they are stored.
 
     Raises:
         InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit;
@@ -39,6 +42,7 @@ class DataSet:
     broken: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     repeated: frozenset[int] = frozenset()
+    input_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         shapes = [tuple(images.images.shape[1:]) for images in (self.train, self.val)]
@@ -62,3 +66,14 @@ class DataSet:
             raise InputError(
                 f"mean and std have {len(self.mean)} and {len(self.std)} values; give {shapes[0][0]}, one a channel"
             )
+
+    @property
+    def input_format(self) -> InputFormat:
+        """How the trained model takes the images."""
+        return InputFormat(self.mean, self.std, self.input_size)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image as the trained model takes it."""
+        channels, height, width = self.train.images.shape[1:]
+        return (channels, *(self.input_size or (height, width)))

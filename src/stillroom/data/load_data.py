@@ -30,6 +30,7 @@ def load_data(
     *,
     root: str | os.PathLike[str] = "data",
     image_size: int | None = None,
+    view_size: int | None = None,
     class_depth: int = 1,
     first_classes: int | None = None,
     per_class: int | None = None,
@@ -47,6 +48,8 @@ def load_data(
         name_or_path: a name from :func:`describe_sets`, or a folder of images or Parquet files.
         root: the folder where named sets are, or are downloaded to.
         image_size: side of the images in pixels; None keeps their own size, which must be the same for all.
+        view_size: side in pixels at which images are stored and augmented, where a teacher takes them larger than
+            ``image_size``; at most their own size. None: ``image_size``.
         class_depth: >= 1; how many levels below the folder, or below its splits, the class folders are.
         first_classes: keep only this many classes of both splits, the first ones; >= 2.
         per_class: keep only this many training images of each class, the first ones; >= 1.
@@ -69,9 +72,10 @@ def load_data(
             names all problems of the set.
     """
     _check(image_size, val_fraction, seed, skip_broken)
+    _check_view(image_size, view_size)
     options = LoadOptions(
-        Path(root), image_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken, download,
-        copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
+        Path(root), image_size, view_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken,
+        download, copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
     )  # fmt: skip
     known = NAMED_SETS.get(str(name_or_path))
     if class_depth < 1 or (class_depth > 1 and known is not None):
@@ -96,8 +100,18 @@ def load_data(
         augment=augment,
         broken=loaded.broken,
         notes=loaded.notes,
+        input_size=None if image_size in (None, train.images.shape[-1]) else (image_size, image_size),
         repeated=frozenset(np.intersect1d(train.content().numpy(), val.content().numpy()).tolist()),
     )
+
+
+def _check_view(image_size: int | None, view_size: int | None) -> None:
+    if view_size is None:
+        return
+    if image_size is None:
+        raise InputError(f"view_size is {view_size} without image_size; give image_size, the side for the student")
+    if view_size < image_size:
+        raise InputError(f"view_size is {view_size}; give at least image_size, which is {image_size}")
 
 
 def _check(image_size: int | None, val_fraction: float, seed: int, skip_broken: float) -> None:

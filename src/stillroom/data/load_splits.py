@@ -16,6 +16,7 @@ from stillroom.data.image_set import ImageSet
 from stillroom.data.listing import Listing
 from stillroom.data.memory_limit import check_memory
 from stillroom.data.problem_report import ProblemReport, check_broken
+from stillroom.data.resize import stored_side
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
@@ -27,6 +28,7 @@ class LoadOptions:
 
     root: Path
     image_size: int | None
+    view_size: int | None
     class_depth: int
     first_classes: int | None
     per_class: int | None
@@ -71,12 +73,13 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
     report = ProblemReport(str(folder), [problem for listing in listings for problem in listing.problems])
     if val is None:
         report.add(train.too_small_to_split())
+    side = _side(listings, options)
     with report.catching():
-        _check_listings(folder, listings, options)
+        _check_listings(folder, listings, side, options)
         decoded: list[Decoded] = []
         for listing in listings:
             with report.catching():
-                decoded.append(listing.decode(options.image_size))
+                decoded.append(listing.decode(side))
             if len(decoded) < len(listings) and (not decoded or decoded[-1].problem):
                 break  # the other split would only report the same
         broken = _broken(listings, decoded, report, options.skip_broken)
@@ -89,13 +92,21 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
     return LoadedSplits(*sets, broken, tuple(note for listing in listings for note in listing.notes))
 
 
-def _check_listings(folder: Path, listings: Sequence[Listing], options: LoadOptions) -> None:
+def _check_listings(folder: Path, listings: Sequence[Listing], side: int | None, options: LoadOptions) -> None:
     """Refuse images that do not fit into memory, before the first is decoded."""
-    size = next((size for listing in listings if (size := listing.size(options.image_size))), None)
+    size = next((size for listing in listings if (size := listing.size(side))), None)
     labels = [listing.labels for listing in listings]
     copied = math.ceil(options.val_fraction * len(labels[0])) if len(listings) == 1 else 0
     if size is not None:
         check_room(labels, copied, (3, *size), str(folder), options)
+
+
+def _side(listings: Sequence[Listing], options: LoadOptions) -> int | None:
+    """The side of the stored images."""
+    if options.view_size is None:
+        return options.image_size
+    own = next((size for listing in listings if (size := listing.size(None))), None)
+    return stored_side(options.image_size, options.view_size, own)
 
 
 def check_room(

@@ -11,9 +11,10 @@ from stillroom.batch import Batch
 from stillroom.data.augment import Augment, apply_augment, draw_choices
 from stillroom.data.random_table import Purpose, random_table
 from stillroom.errors import InputError
+from stillroom.input_format import InputFormat, InputTransform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -36,8 +37,7 @@ class MemoryLoader:
     Args:
         images: the set.
         batch_size: images per step over all processes; at least ``world_size``.
-        mean: of each channel on [0, 1].
-        std: of each channel on [0, 1], > 0.
+        input_format: how the trained model takes the images.
         augment: augmentation; None for none.
         strong: also make a second view of every image: ``augment`` drawn anew, then two random operations and a
             cut-out square (see ``stillroom.data.strong_augment``); for 1 or 3 channels.
@@ -58,8 +58,7 @@ class MemoryLoader:
         images: ImageSet,
         *,
         batch_size: int,
-        mean: Sequence[float],
-        std: Sequence[float],
+        input_format: InputFormat,
         augment: Augment | None = None,
         strong: bool = False,
         shuffle: bool,
@@ -79,16 +78,13 @@ class MemoryLoader:
         self.device = torch.device(device)
         self.drop_last = drop_last
         self.rank, self.world_size = rank, world_size
-        self._check(mean, std)
-        self._format = torch.channels_last if channels_last else torch.contiguous_format
+        self._check(input_format)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._normalised = InputTransform(input_format, self.device, layout)
         self._images = self._on_device(images.images)
         self._labels, self._ids = images.labels.to(self.device), images.ids.to(self.device)
-        deviation = torch.tensor(std, dtype=torch.float64)
-        # (v / 255 - mean) / std as one multiplication and one addition.
-        self._scale = (1 / (255 * deviation)).float().view(1, -1, 1, 1).to(self.device)
-        self._offset = (-torch.tensor(mean, dtype=torch.float64) / deviation).float().view(1, -1, 1, 1).to(self.device)
 
-    def _check(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def _check(self, input_format: InputFormat) -> None:
         channels = self.images.images.shape[1]
         if len(self.images) == 0:
             raise InputError("images is empty; give a set with at least one image")
@@ -99,10 +95,9 @@ class MemoryLoader:
                 f"batch_size is {self.batch_size} with {self.world_size} processes; give at least {self.world_size}, "
                 "an image for each process, or use fewer processes"
             )
-        if len(mean) != channels or len(std) != channels:
-            raise InputError(f"mean and std have {len(mean)} and {len(std)} values; give {channels}, one a channel")
-        if min(std) <= 0:
-            raise InputError(f"std is {tuple(std)}; give values above 0")
+        if len(input_format.mean) != channels:
+            count = len(input_format.mean)
+            raise InputError(f"mean and std have {count} values each; give {channels}, one a channel")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; give 0 or more")
         if self.steps_per_epoch == 0:
@@ -174,12 +169,18 @@ class MemoryLoader:
             own, stand_in = self._own(step)
             places = order_there[own]
             images = self._images.index_select(0, places)
+            pixels = self._augmented(images, choices, places)
+            strong = None if strong_view is None else strong_view(images, places, order[own])
             yield Batch(
-                images=self._normalised(self._augmented(images, choices, places)),
+                images=self._normalised(pixels),
                 labels=self._labels[places],
                 ids=self._ids[places],
-                strong=strong_view and self._normalised(strong_view(images, places, order[own])),
+                strong=None if strong is None else self._normalised(strong),
                 stand_in=stand_in,
+                pixels=pixels,
+                strong_pixels=strong,
+                epoch=epoch,
+                start=self.own_before(step),
             )
 
     def _own(self, step: int) -> tuple[slice, bool]:
@@ -200,9 +201,6 @@ class MemoryLoader:
         if self.augment is None or choices is None:
             return images
         return apply_augment(images, self.augment, choices.take(places))
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        return images.to(torch.float32, memory_format=self._format).mul_(self._scale).add_(self._offset)
 
     def _strong_view(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Return a function (images, indices on the device, indices on the CPU) -> strong view."""

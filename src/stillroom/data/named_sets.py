@@ -11,7 +11,7 @@ from stillroom.data.cifar import load_cifar
 from stillroom.data.glyphs import glyphs100
 from stillroom.data.image_set import ImageSet
 from stillroom.data.load_splits import LoadedSplits, LoadOptions, check_room, load_splits
-from stillroom.data.resize import resize_all
+from stillroom.data.resize import resize_all, stored_side
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError
 
@@ -47,7 +47,8 @@ def _load_cifar(kind: str, options: LoadOptions) -> LoadedSplits:
 
 def _resized(name: str, train: ImageSet, val: ImageSet, options: LoadOptions) -> LoadedSplits:
     """Resize both splits to ``image_size`` where it is given."""
-    side = options.image_size
+    height, width = train.images.shape[2:]
+    side = stored_side(options.image_size, options.view_size, (height, width))
     if side is None or side == train.images.shape[-1]:
         return LoadedSplits(train, val)
     shape = (train.images.shape[1], side, side)

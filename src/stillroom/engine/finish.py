@@ -60,8 +60,8 @@ def finish(
         last_logits, _ = predict(job.student, val.epoch(0), job.machine.autocast())
     keep_predictions(job, last_logits)
     summary = {
-        **_cost("", job.student, job),
-        **_cost("teacher_", job.teacher, job),
+        **_cost("", (job.student,), job.data.input_shape, job),
+        **_teacher_cost(job),
         "teacher": None if teacher is None else asdict(teacher),
         "last": rows[-1],
         "best": now.best(),
@@ -82,12 +82,21 @@ def finish(
     return summary
 
 
-def _cost(role: str, model: nn.Module | None, job: Job) -> dict[str, int | None]:
-    """Parameters of a model, and its multiply-accumulate operations for one image where they can be counted."""
-    if model is None:
+def _teacher_cost(job: Job) -> dict[str, int | None]:
+    if job.teacher is None:
+        return _cost("teacher_", (), job.data.input_shape, job)
+    channels, height, width = job.data.train.images.shape[1:]
+    size = job.teacher.members[0].teacher.input_format.size or (height, width)
+    return _cost("teacher_", job.teacher.modules, (channels, *size), job)
+
+
+def _cost(role: str, networks: tuple[nn.Module, ...], shape: tuple[int, int, int], job: Job) -> dict[str, int | None]:
+    """Parameters of networks, and the multiply-accumulate operations for one image where they can be counted."""
+    if not networks:
         return {f"{role}parameters": None, f"{role}macs": None}
     macs = None
     if not (role and job.recipe.run.shard_teacher and job.machine.world_size > 1):  # only all processes can run it
         with suppress(Exception):  # a model of the user's own may take no single image, which is no reason to fail
-            macs = count_macs(model, torch.zeros(1, *job.data.val.images.shape[1:], device=job.machine.device))
-    return {f"{role}parameters": sum(p.numel() for p in model.parameters()), f"{role}macs": macs}
+            macs = sum(count_macs(network, torch.zeros(1, *shape, device=job.machine.device)) for network in networks)
+    parameters = sum(p.numel() for network in networks for p in network.parameters())
+    return {f"{role}parameters": parameters, f"{role}macs": macs}

@@ -9,6 +9,7 @@ import torch
 from stillroom.config import Recipe
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.errors import InputError
+from stillroom.input_format import InputFormat
 from stillroom.runtime.device import Machine
 
 
@@ -17,8 +18,7 @@ class LoaderOptions(TypedDict):
 
     device: torch.device
     channels_last: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    input_format: InputFormat
     rank: int
     world_size: int
 
@@ -27,7 +27,7 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
     """Make the training loader with augmentation, and a strong view if requested, and the validation loader."""
     run = recipe.run
     options: LoaderOptions = {
-        "device": machine.device, "channels_last": run.channels_last, "mean": data.mean, "std": data.std,
+        "device": machine.device, "channels_last": run.channels_last, "input_format": data.input_format,
         "rank": machine.rank, "world_size": machine.world_size,
     }  # fmt: skip
     train = MemoryLoader(

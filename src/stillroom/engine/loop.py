@@ -35,7 +35,8 @@ from stillroom.runtime.global_batch_norm import SharedNorms
 from stillroom.runtime.peak_memory import PeakMemory, naming_memory
 from stillroom.runtime.reporters import Reporter
 from stillroom.runtime.signals import StopRequest, stop_requests
-from stillroom.teachers.torch_teacher import TorchTeacher, open_bank, parts_reader, place_teacher
+from stillroom.teachers.prepared_teacher import predict_all
+from stillroom.teachers.teacher import Teacher
 
 
 class Loop:
@@ -66,8 +67,8 @@ class Loop:
         self.train_loader, self.val_loader = make_loaders(
             job.data, job.recipe, job.machine, strong=job.method.needs_strong
         )
-        self.student_reader = parts_reader(job.student, job.student_view, job.method, "student")
-        self.teacher = self._place_teacher(layout)
+        self.student_reader = job.reader("student", job.student)
+        self.teacher = self._place_teacher()
         self.steps = len(self.train_loader)
         self.unlabelled = job.data.train.unlabelled
         self.names = job.method.term_names
@@ -78,15 +79,14 @@ class Loop:
         self.polling = Polling(self.group, every_step=device.type == "cpu")
         self.unsaved: UnsavedState | None = UnsavedState(job.method)
 
-    def _place_teacher(self, layout: torch.memory_format) -> TorchTeacher | None:
+    def _place_teacher(self) -> Teacher | None:
         job = self.job
         if job.teacher is None:
             return None
+        reader = job.reader("teacher", *job.teacher.modules[:1])
         loaders = (self.train_loader, self.val_loader)
-        bank = open_bank(job.bank_key, self.options, job.machine, loaders, self.reporter)
-        hooks = parts_reader(job.teacher, job.teacher_view, job.method, "teacher")
         sharded = self.group.many and self.options.shard_teacher
-        return place_teacher(job.teacher, hooks, bank, job.machine, self.val_loader, layout=layout, sharded=sharded)
+        return job.teacher.place(job.machine, self.options, loaders, self.reporter, reader=reader, sharded=sharded)
 
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and write the summary.
@@ -167,7 +167,7 @@ class Loop:
         if self.teacher is None or not self.job.method.needs_teacher_in(now.epoch):
             return None
         before = self.teacher.bank_seconds
-        output = self.teacher.predict(batch, now.epoch, self.train_loader.own_before(now.step))
+        output = self.teacher.predict(batch)
         now.filling += self.teacher.bank_seconds - before
         return output
 
@@ -249,7 +249,7 @@ class Loop:
         """Evaluate the teacher once, if there are labels; its predictions are what agreement compares with."""
         if self.teacher is None:
             return None
-        self.teacher_logits, labels = self.teacher.predict_all(self.val_loader)
+        self.teacher_logits, labels = predict_all(self.teacher, self.val_loader.epoch(0))
         keep_teacher_predictions(self.job, self.teacher_logits)
         if self.job.data.val.unlabelled:
             return None

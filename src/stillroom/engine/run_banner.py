@@ -30,10 +30,10 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
     else:
         trained = f"student {_named(models.student, job.student)}"
         if job.teacher is not None:
-            trained += f", teacher {_named(models.teacher, job.teacher)}"
+            trained += f", teacher {_named(models.teacher, *job.teacher.modules)}"
         trained += f", method {models.method}"
     train, val = job.data.train, job.data.val
-    height, width = train.images.shape[-2:]
+    _, height, width = job.data.input_shape
     images = (
         f"{counted(len(train.classes), 'class')}, {len(train):,} training and {len(val):,} validation images "
         f"of {height}x{width}"
@@ -49,9 +49,11 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
     return f"{trained}; {images}", f"{length}{resumed}; {optimization}; {where}, precision {machine.precision}"
 
 
-def _named(name: str, model: nn.Module) -> str:
+def _named(name: str, *networks: nn.Module) -> str:
     """A model's name and size, for example "runs/teacher (resnet56, 861,620 parameters)"."""
-    size = counted(sum(p.numel() for p in model.parameters()), "parameter")
+    if not networks:  # behind a server or in a file
+        return name
+    size = counted(sum(p.numel() for network in networks for p in network.parameters()), "parameter")
     run = RunFolder(Path(name))
     if (run.path / "config.yaml").is_file():
         size = f"{trained_model(run.config())}, {size}"

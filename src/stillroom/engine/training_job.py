@@ -10,9 +10,9 @@ from stillroom.config import Recipe
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.methods import Method
-from stillroom.models.model_parts import ModelParts
+from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.runtime.device import Machine
-from stillroom.teachers.bank_key import BankKey
+from stillroom.teachers.prepared_teacher import PreparedTeacher
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,12 @@ class Job:
         machine: device, precision and processes.
         student_view: the parts of the student that the method reads beside its logits; None if it reads none.
         teacher_view: the same for the teacher.
-        bank_key: key of the teacher's stored logits; None to run the teacher in every step.
         head: names of the layers that are the student's head, for fine-tuning; empty where no setting concerns it.
         classifier_trained: whether the run trains the student's classifier, or starts from a trained one.
     """
 
     student: nn.Module
-    teacher: nn.Module | None
+    teacher: PreparedTeacher | None
     method: Method
     data: DataSet
     recipe: Recipe
@@ -43,7 +42,6 @@ class Job:
     machine: Machine
     student_view: ModelParts | None = None
     teacher_view: ModelParts | None = None
-    bank_key: BankKey | None = None
     head: tuple[str, ...] = ()
     classifier_trained: bool = True
 
@@ -56,3 +54,13 @@ class Job:
     def has_agreement(self) -> bool:
         """Whether student and teacher can be compared by the classes that they predict."""
         return self.classifier_trained and self.teacher is not None
+
+    def reader(self, side: str, *models: nn.Module) -> PartsReader | None:
+        """The reader of the parts that the method needs from a model; None if it needs none.
+
+        Args:
+            side: "student" or "teacher".
+            models: the network, or nothing where there is none in this process.
+        """
+        view = self.student_view if side == "student" else self.teacher_view
+        return PartsReader(models[0], view, self.method.parts_of(side)) if models and view is not None else None

@@ -46,13 +46,12 @@ class SourceRun:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of the images."""
-        channels, height, width = self.data.val.images.shape[1:]
-        return channels, height, width
+        return self.data.input_shape
 
     def validation(self) -> MemoryLoader:
         """The validation images as the student sees them, in the set's order."""
         data = self.data
-        return MemoryLoader(data.val, batch_size=BATCH, mean=data.mean, std=data.std, shuffle=False)
+        return MemoryLoader(data.val, batch_size=BATCH, input_format=data.input_format, shuffle=False)
 
     def images(self, count: int) -> Tensor:
         """The first validation images, repeated where there are too few, (count, C, H, W)."""
@@ -64,7 +63,7 @@ class SourceRun:
         data = self.data
         size = min(BATCH, len(data.train))
         seed = self.config["seed"]
-        return MemoryLoader(data.train, batch_size=size, mean=data.mean, std=data.std, shuffle=True, seed=seed)
+        return MemoryLoader(data.train, batch_size=size, input_format=data.input_format, shuffle=True, seed=seed)
 
 
 def read_source_run(run: RunFolder, student: nn.Module | None, data: DataSet | None) -> SourceRun:
@@ -127,7 +126,7 @@ def _check_name(run: RunFolder, model: str) -> None:
 
 def _as_in_the_run(run: RunFolder, config: dict[str, Any], data: DataSet) -> DataSet:
     """The given images, normalised as in the run, if classes and shape fit."""
-    shape, classes = list(data.train.images.shape[1:]), list(data.train.classes)
+    shape, classes = list(data.input_shape), list(data.train.classes)
     if classes != config["classes"] or shape != config["image_shape"]:
         raise InputError(
             f"data={data.name}: {len(classes)} classes and images of {shape} are not those of {run.path} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stillroom.batch import Batch, Output
 from stillroom.errors import InputError, first_line
 from stillroom.fingerprint import deep_copy
-from stillroom.methods.method import Method, named
+from stillroom.methods.method import Method, Term, named
 from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.models.output import evaluating, logits_of
 from stillroom.models.probe import pair_levels, probe_model
@@ -35,35 +35,68 @@ class Joint:
     teacher_view: ModelParts | None
 
 
+@dataclass(frozen=True)
+class TeacherSide:
+    """What a method can be connected to of a teacher.
+
+    Attributes:
+        module: the network; None where it is elsewhere, in a file or behind a server.
+        images: makes a batch's images as it takes them.
+        output: its logits for a batch.
+        why: why there is no module, for messages.
+    """
+
+    module: nn.Module | None
+    images: Callable[[Batch], Tensor]
+    output: Callable[[Batch], Output]
+    why: str = ""
+
+    @classmethod
+    def like_student(cls, module: nn.Module) -> TeacherSide:
+        """A network that takes the images of a batch as the student does."""
+        return cls(module, lambda batch: batch.images, lambda batch: _logits(module, batch))
+
+
 def connect(
-    method: Method, student: nn.Module, teacher: nn.Module | None, examples: Batch, train_labels: Tensor
+    method: Method, student: nn.Module, teacher: TeacherSide | None, examples: Batch, train_labels: Tensor
 ) -> Joint:
     """Check that both models provide what the method needs, and build its connectors.
 
     Args:
         method: its losses build their connectors, on the CPU.
         student: the user's module.
-        teacher: None for a method without a teacher.
+        teacher: its side; None for a method without a teacher.
         examples: a few training images, at least two, on the CPU; with a strong view if the method needs one.
         train_labels: (N,) int64, the label of each sample id, -1 for ids that do not occur.
 
     Raises:
         InputError: a model lacks what a loss needs, or a loss refuses the shapes.
     """
-    if method.projector_factor is not None and teacher is not None:
+    if teacher is not None:
+        _require_module(method, teacher)
+    if method.projector_factor is not None and teacher is not None and teacher.module is not None:
         with _naming(method, "it"):
-            student = reuse_head(student, teacher, examples.images, factor=method.projector_factor)
+            given = (examples.images, teacher.images(examples))
+            student = reuse_head(student, teacher.module, *given, factor=method.projector_factor)
     views: dict[str, ModelParts] = {}
-    models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
-    for side, model in models.items():
-        if method.parts_of(side):
-            views[side] = probe_model(model, examples.images)
+    if method.parts_of("student"):
+        views["student"] = probe_model(student, examples.images)
+    if teacher is not None and teacher.module is not None and method.parts_of("teacher"):
+        views["teacher"] = probe_model(teacher.module, teacher.images(examples))
     if len(views) == 2:
         views["student"], views["teacher"] = pair_levels(views["student"], views["teacher"])
     _check(method, views)
     if not views and not method.connect_needs:
         return Joint(student, None, None)
-    outputs = {side: _output(model, views.get(side), method.parts_of(side), examples) for side, model in models.items()}
+    logits = _logits(student, examples)
+    outputs = {
+        "student": _with_parts(student, views.get("student"), method.parts_of("student"), examples.images, logits)
+    }
+    if teacher is not None:
+        module = teacher.module or nn.Identity()
+        wanted = method.parts_of("teacher")
+        shown = teacher.images(examples)
+        outputs["teacher"] = _with_parts(module, views.get("teacher"), wanted, shown, teacher.output(examples))
     _build(method, outputs, train_labels)
     _try(method, outputs, examples)
     return Joint(student, views.get("student"), views.get("teacher"))
@@ -83,21 +116,45 @@ def _check(method: Method, views: dict[str, ModelParts]) -> None:
                 )
 
 
-def _output(model: nn.Module, offers: ModelParts | None, parts: tuple[str, ...], examples: Batch) -> Output:
-    """A model's output for the examples, without gradients, in evaluation mode."""
+def _require_module(method: Method, teacher: TeacherSide) -> None:
+    """Raise an error that names the loss if it reads more than the logits of a teacher that has nothing else."""
+    reused = method.projector_factor is not None
+    if teacher.module is not None or not (reused or method.parts_of("teacher")):
+        return
+    term = next(t for t in method.terms if t.properties.reuses_head or _reads_network(t))
+    raise InputError(
+        f"method={method.text!r}: {term.name} reads features of the teacher, but {teacher.why}; use a loss on logits, "
+        "such as ldrld or kd, or a teacher that is a PyTorch network"
+    )
+
+
+def _reads_network(term: Term) -> bool:
+    names = {*term.needs, *term.connect_needs} - {"teacher_logits", "teacher_logits_strong"}
+    return any(name.startswith("teacher_") for name in names)
+
+
+def _logits(model: nn.Module, examples: Batch) -> Output:
+    """A model's logits for the examples, without gradients, in evaluation mode."""
     with evaluating(model), torch.no_grad():
-        if offers is None:
-            parts_read: dict[str, Any] = {}
-            logits = logits_of(model(examples.images)).float()
-        else:
-            reader = PartsReader(model, offers, parts)
-            try:
-                logits, parts_read = logits_of(model(examples.images)).float(), reader.read()
-            finally:
-                reader.close()
-        if examples.strong is not None:
-            parts_read["logits_strong"] = logits_of(model(examples.strong)).float()
-    return Output(logits, parts_read)
+        logits = logits_of(model(examples.images)).float()
+        if examples.strong is None:
+            return Output(logits)
+        return Output(logits, {"logits_strong": logits_of(model(examples.strong)).float()})
+
+
+def _with_parts(
+    model: nn.Module, offers: ModelParts | None, parts: tuple[str, ...], images: Tensor, logits: Output
+) -> Output:
+    """The output with the parts that a method needs of a model."""
+    if offers is None:
+        return logits
+    reader = PartsReader(model, offers, parts)
+    try:
+        with evaluating(model), torch.no_grad():
+            model(images)
+            return Output(logits.logits, {**logits.parts, **reader.read()})
+    finally:
+        reader.close()
 
 
 def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> None:

@@ -143,27 +143,31 @@ class ReusedHead(nn.Module):
         return functional.avg_pool2d(feature, (feature.shape[2] // height, feature.shape[3] // width))
 
 
-def reuse_head(student: nn.Module, teacher: nn.Module, images: Tensor, *, factor: int = 2) -> ReusedHead:
+def reuse_head(
+    student: nn.Module, teacher: nn.Module, images: Tensor, teacher_images: Tensor | None = None, *, factor: int = 2
+) -> ReusedHead:
     """Wrap a student so that it uses the teacher's classifier.
 
     Args:
         student: ends in the global average of a map and one linear layer.
         teacher: ends in the same way.
-        images: two or more images (B, C, H, W) that both networks accept.
+        images: two or more images (B, C, H, W) for the student.
+        teacher_images: the same images for the teacher, where it takes them in another format.
         factor: as for :class:`ReusedHead`.
 
     Raises:
         InputError: a network ends in another way, or the factor is out of range.
     """
     places, parts = [], []
-    for side, model in (("student", student), ("teacher", teacher)):
-        offers = probe_model(model, images)
+    shown = images if teacher_images is None else teacher_images
+    for side, model, given in (("student", student, images), ("teacher", teacher, shown)):
+        offers = probe_model(model, given)
         reason = offers.lacks("final_map")
         if reason or offers.final_map is None:
             raise InputError(f"the {side} cannot share a classifier: {reason}")
         reader = PartsReader(model, offers, ("final_map", "head"))
         with evaluating(model), torch.no_grad():
-            model(images)
+            model(given)
         places.append(offers.final_map)
         parts.append(reader.read())
         reader.close()

@@ -54,7 +54,7 @@ def resolved_settings(recipe: Recipe, data: DataSet, student: nn.Module, machine
         | {"mean": [float(value) for value in data.mean], "std": [float(value) for value in data.std]}
     )
     settings["precision"] = machine.precision
-    height, width = data.train.images.shape[2:]
+    _, height, width = data.input_shape
     settings["image_size"] = height if height == width else recipe.data.image_size
     if recipe.optim.bn_momentum is None:
         settings["bn_momentum"] = bn_momentum_of(unwrapped(student))

@@ -33,6 +33,7 @@ def load_dataset(options: DataOptions, copies: int | None = None, classes: Seque
         options.data,
         root=options.root,
         image_size=options.image_size,
+        view_size=options.view_size,
         class_depth=options.class_depth,
         first_classes=options.first_classes,
         per_class=options.per_class,

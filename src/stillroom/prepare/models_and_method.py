@@ -16,11 +16,13 @@ from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.methods.label_needs import refuse_unlabelled, trains_classifier
 from stillroom.models.batch_norm import set_bn_momentum
+from stillroom.prepare.build_teacher import build_teacher
 from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
 from stillroom.prepare.load_dataset import with_options, with_published_input
 from stillroom.prepare.python_inputs import Inputs, own_copy
 from stillroom.prepare.run_identity import method_parts, student_parts
-from stillroom.resolve_model import build, is_run
+from stillroom.resolve_model import Fit, build, is_run
+from stillroom.teachers.prepared_teacher import PreparedTeacher, teacher_side
 
 EXAMPLES = 32  # images on which the models are probed
 
@@ -45,7 +47,7 @@ class Setup:
     data: DataSet
     method: Method
     joint: Joint
-    teacher: nn.Module | None
+    teacher: PreparedTeacher | None
     earlier: Earlier
     student_parts: Parts
     method_parts: Parts
@@ -72,7 +74,8 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else models.model)
     images, data = len(data.train), usable_images(method, data)
     deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may keep state in its check
-    student, teacher = _build_models(recipe, inputs, data)
+    student = _build_student(recipe, inputs, data)
+    teacher = None if isinstance(models, TrainModel) else build_teacher(models, inputs, data)
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
     refuse_leak(earlier, data, recipe.data.val_fraction)
     name, checkpoint, pretrained = student_source(recipe)
@@ -80,7 +83,8 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
         data = with_published_input(data, recipe.data, name, student, checkpoint=checkpoint, pretrained=pretrained)
     begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
     shown = examples(data, method, recipe.run.seed)
-    joint = connect(method, student, teacher, shown, labels_by_id(data))
+    side = None if teacher is None else teacher_side(teacher)
+    joint = connect(method, student, side, shown, labels_by_id(data))
     head = find_head(recipe.optim, method, joint.student, shown.images)
     begins_trained = inputs.student is not None or checkpoint is not None or is_run(name)
     trained = begins_trained or trains_classifier(method, labels=data.train.unlabelled < len(data.train))
@@ -103,21 +107,18 @@ def student_source(recipe: Recipe) -> tuple[str, str | None, bool]:
     return models.student, models.student_checkpoint, models.student_pretrained
 
 
-def _build_models(recipe: Recipe, inputs: Inputs, data: DataSet) -> tuple[nn.Module, nn.Module | None]:
-    """Student and teacher on the CPU, so that connectors start from the same weights on every device."""
+def _build_student(recipe: Recipe, inputs: Inputs, data: DataSet) -> nn.Module:
+    """The student on the CPU, so that connectors start from the same weights on every device."""
     torch.manual_seed(recipe.run.seed)
-    models, trust = recipe.models, inputs.trust
     name, checkpoint, pretrained = student_source(recipe)
+    models = recipe.models
     role = "model" if isinstance(models, TrainModel) else "student"
     new_head = isinstance(models, TrainModel) and models.new_head
-    student = build(role, inputs.student or name, data, checkpoint, pretrained, trust, new_head=new_head)
+    given = inputs.student or name
+    student = build(role, given, Fit.of(data), checkpoint, pretrained, inputs.trust, new_head=new_head)
     if recipe.optim.bn_momentum is not None:
         set_bn_momentum(student, recipe.optim.bn_momentum)
-    if isinstance(models, TrainModel):
-        return student.cpu(), None
-    given = inputs.teacher or models.teacher
-    teacher = build("teacher", given, data, models.teacher_checkpoint, models.teacher_pretrained, trust)
-    return student.cpu(), teacher.cpu()
+    return student.cpu()
 
 
 def usable_images(method: Method, data: DataSet) -> DataSet:
@@ -135,7 +136,7 @@ def usable_images(method: Method, data: DataSet) -> DataSet:
 def examples(data: DataSet, method: Method, seed: int) -> Batch:
     """A few training images without augmentation."""
     loader = MemoryLoader(
-        data.train, batch_size=min(EXAMPLES, len(data.train)), mean=data.mean, std=data.std, shuffle=True, seed=seed,
+        data.train, batch_size=min(EXAMPLES, len(data.train)), input_format=data.input_format, shuffle=True, seed=seed,
         strong=method.needs_strong,
     )  # fmt: skip
     return next(loader.epoch(0))

@@ -21,19 +21,17 @@ from stillroom.prepare.models_and_method import Setup, set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import (
-    TeacherIdentity,
     data_fingerprints,
-    digest_of,
     has_own_code,
     parts_at_start,
     run_identity,
-    teacher_identity,
 )
 from stillroom.prepare.start_notes import image_notes, training_notes
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import first_process_first
 from stillroom.runtime.reporters import Reporter
-from stillroom.teachers.bank_key import BankKey, bank_key
+from stillroom.teachers.bank_key import bank_key
+from stillroom.teachers.prepared_teacher import PreparedTeacher
 
 
 def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
@@ -66,11 +64,8 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
 
     # Run folder.
     prints = inputs.fingerprints or data_fingerprints(data)
-    teacher = None if setup.teacher is None else teacher_identity(setup.teacher, setup.data)
-    key = _bank_key(recipe, machine, setup, prints, teacher, reporter)
-    run = _open_run_folder(
-        recipe, inputs, machine, setup, _record(recipe, inputs, machine, setup, prints, teacher, key)
-    )
+    teacher = _with_bank_keys(recipe, machine, setup, prints, reporter)
+    run = _open_run_folder(recipe, inputs, machine, setup, _record(recipe, inputs, machine, setup, prints, teacher))
     there = run.config().get("device", machine.device.type)
     if there != machine.device.type:
         reporter.say(
@@ -78,30 +73,29 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         )
     joint = setup.joint
     return Job(
-        joint.student, setup.teacher, setup.method, setup.data, recipe, run, machine, joint.student_view,
-        joint.teacher_view, key, setup.head, setup.classifier_trained,
+        joint.student, teacher, setup.method, setup.data, recipe, run, machine, joint.student_view,
+        joint.teacher_view, setup.head, setup.classifier_trained,
     )  # fmt: skip
 
 
-def _bank_key(
-    recipe: Recipe,
-    machine: Machine,
-    setup: Setup,
-    prints: Mapping[str, str],
-    teacher: TeacherIdentity | None,
-    reporter: Reporter,
-) -> BankKey | None:
-    """The key of the teacher's stored logits; None if none are stored."""
+def _with_bank_keys(
+    recipe: Recipe, machine: Machine, setup: Setup, prints: Mapping[str, str], reporter: Reporter
+) -> PreparedTeacher | None:
+    """The teacher, each of its members with the key of its stored logits where they are stored."""
+    teacher = setup.teacher
     if recipe.run.bank is None or teacher is None:
-        return None
+        return teacher
     if not setup.method.bankable:
         reporter.say(f"note: bank= is not used: {setup.method.text} reads more of the teacher than its logits")
-        return None
+        return teacher
     images = "-".join(prints[f"{side} images"] for side in ("training", "validation"))
-    name = f"{teacher.weights}-{digest_of(teacher.parts)}"
-    return bank_key(
-        setup.data, teacher=name, probe=teacher.probe, images=images, seed=recipe.run.seed, precision=machine.precision
-    )
+    shared: Any = {"images": images, "seed": recipe.run.seed, "precision": machine.precision}
+    members = []
+    for member in teacher.members:
+        wanted = member.teacher.input_format
+        key = bank_key(setup.data, teacher=member.identity, input_format=wanted, probe=member.probe, **shared)
+        members.append(replace(member, bank_key=key))
+    return replace(teacher, members=tuple(members))
 
 
 def _record(
@@ -110,19 +104,20 @@ def _record(
     machine: Machine,
     setup: Setup,
     prints: Mapping[str, str],
-    teacher: TeacherIdentity | None,
-    key: BankKey | None,
+    teacher: PreparedTeacher | None,
 ) -> dict[str, Any]:
     """What the run depends on beyond its settings, as ``inputs.json`` keeps it."""
     student, train = setup.student_parts, setup.data.train
     if inputs.student is not None:
         student = parts_at_start(student, inputs.student, RunFolder(_run_path(recipe)))
-    own_code = setup.teacher is not None and has_own_code(inputs.teacher, recipe.flat()["teacher"], setup.teacher)
-    parts = teacher.parts if teacher is not None and own_code else {}
+    parts: Mapping[str, str] = {}
+    if teacher is not None and has_own_code(inputs.teacher, recipe.flat()["teacher"], *teacher.modules):
+        parts = teacher.parts
     probe = None if teacher is None else teacher.probe
+    keys = [] if teacher is None else [m.bank_key.digest for m in teacher.members if m.bank_key is not None]
     return {
-        "teacher_bank": None if key is None else key.digest,
-        "image_shape": list(train.images.shape[1:]),
+        "teacher_bank": " ".join(keys) or None,
+        "image_shape": list(setup.data.input_shape),
         "train_images": setup.train_images,
         "val_images": len(setup.data.val),
         "classes": list(train.classes),

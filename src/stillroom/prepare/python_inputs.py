@@ -16,7 +16,9 @@ from stillroom.fingerprint import deep_copy, held_by
 from stillroom.methods import Method
 from stillroom.trust import NOTHING, Trust
 
-LOADING = ("image_size", "class_depth", "first_classes", "per_class", "val_fraction", "skip_broken", "labels")
+LOADING = (
+    "image_size", "view_size", "class_depth", "first_classes", "per_class", "val_fraction", "skip_broken", "labels",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def refuse_loading(data: object, settings: Mapping[str, Any]) -> None:
     if not isinstance(data, DataSet):
         return
     usual = {field.name: field.default for field in fields(DataOptions)}
-    usual["image_size"] = max(data.train.images.shape[2:])  # says what is so anyway
+    usual["image_size"] = max(data.input_shape[1:])  # says what is so anyway
     for name in LOADING:
         if settings.get(name) not in (None, usual[name]):
             raise InputError(

@@ -26,7 +26,7 @@ from stillroom.methods import Method
 from stillroom.models.student_wrapper import unwrapped_state
 from stillroom.models.weight_files import read_checkpoint
 from stillroom.resolve_model import fingerprint, is_function, is_run
-from stillroom.teachers.logit_fingerprint import Probe, probe
+from stillroom.teachers.logit_fingerprint import Probe
 from stillroom.trust import Origin
 
 
@@ -69,30 +69,31 @@ def _built_parts(name: str, built: nn.Module, origin: Origin) -> Parts:
     return Parts({**found.parts, name: code_digest(import_callable(module, path, origin))}, found.opaque)
 
 
-class TeacherIdentity(NamedTuple):
-    """Fingerprints of a teacher.
+class TorchIdentity(NamedTuple):
+    """Fingerprints of a network that teaches.
 
     Attributes:
         weights: of its parameters and buffers.
         parts: of its code and attributes; an object that cannot be compared counts by its type.
-        probe: its logits on a few training images, see :mod:`stillroom.teachers.logit_fingerprint`.
     """
 
     weights: str
     parts: dict[str, str]
-    probe: Probe
+
+    @property
+    def text(self) -> str:
+        """All of it in one word."""
+        return f"{self.weights}-{digest_of(self.parts)}"
 
 
-def teacher_identity(teacher: nn.Module, data: DataSet) -> TeacherIdentity:
-    """Take the fingerprints of a teacher on the CPU."""
-    return TeacherIdentity(
-        fingerprint(teacher), parts_of(teacher, "teacher", trained=False).parts, probe(teacher, data)
-    )
+def torch_identity(teacher: nn.Module) -> TorchIdentity:
+    """Take the fingerprints of a network on the CPU."""
+    return TorchIdentity(fingerprint(teacher), parts_of(teacher, "teacher", trained=False).parts)
 
 
-def has_own_code(given: nn.Module | None, name: str, teacher: nn.Module) -> bool:
+def has_own_code(given: nn.Module | None, name: str, *networks: nn.Module) -> bool:
     """Whether a teacher was passed as a module or runs user code, so that name and weights do not determine it."""
-    return given is not None or is_function(name) or is_users_own(teacher)
+    return given is not None or is_function(name) or any(map(is_users_own, networks))
 
 
 def method_parts(method: Method, *, given: bool) -> Parts:

@@ -106,7 +106,7 @@ def evaluation_notes(model: ModelLike, data: DataSet) -> list[str]:
 def run_notes(earlier: Earlier, data: DataSet) -> list[str]:
     """Notes on earlier runs: another image size, and no record of their training images."""
     found = []
-    here = list(data.train.images.shape[1:])
+    here = list(data.input_shape)
     for role, run in earlier.items():
         there = run.config().get("image_shape", here)
         if there != here:

@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from stillroom.data import DataSet
+from stillroom.input_format import InputFormat
 
 # Raise it when order, augmentation, the strong view or the file layout changes: older logits are then not found.
-FORMAT = 2
+FORMAT = 3
 BLOCK = 16_384  # positions of an epoch per file
 
 
@@ -24,8 +25,7 @@ class BankKey:
         teacher: fingerprint of the teacher's weights and of all else that determines its predictions.
         images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.data_fingerprints` makes them.
         augment: settings of the augmentation; None without augmentation.
-        mean: of each channel on [0, 1].
-        std: of each channel on [0, 1].
+        input_format: how the teacher takes the images, with all digits.
         seed: of order and augmentation.
         precision: precision of the teacher's forward pass, "32" or "bf16".
         classes: number of classes.
@@ -38,8 +38,7 @@ class BankKey:
     teacher: str
     images: str
     augment: dict[str, Any] | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    input_format: str
     seed: int
     precision: str
     classes: int
@@ -60,13 +59,21 @@ class BankKey:
 
 
 def bank_key(
-    data: DataSet, *, teacher: str, images: str, probe: Sequence[Sequence[float]] = (), seed: int, precision: str
+    data: DataSet,
+    *,
+    teacher: str,
+    input_format: InputFormat,
+    images: str,
+    probe: Sequence[Sequence[float]] = (),
+    seed: int,
+    precision: str,
 ) -> BankKey:
     """The bank key of a teacher's logits on a data set.
 
     Args:
         data: training and validation images with their statistics and augmentation.
         teacher: fingerprint of the teacher.
+        input_format: how it takes the images.
         images: fingerprints of training and validation images.
         probe: the teacher's logits on a few training images.
         seed: of the training loader.
@@ -76,8 +83,7 @@ def bank_key(
         teacher=teacher,
         images=images,
         augment=None if data.augment is None else asdict(data.augment),
-        mean=tuple(data.mean),
-        std=tuple(data.std),
+        input_format=repr(input_format),
         seed=seed,
         precision=precision,
         classes=len(data.train.classes),

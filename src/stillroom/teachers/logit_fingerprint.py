@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from stillroom.data import DataSet, ImageSet, MemoryLoader
-from stillroom.models import logits_of
-from stillroom.models.output import evaluating
+from stillroom.teachers.teacher import Teacher
 
 IMAGES, NUMBERS = 8, 4
 # Fraction of the largest value. Another processor or bfloat16 weights stay well below it; another teacher exceeds it.
@@ -16,14 +14,14 @@ TOLERANCE = 0.03
 Probe = list[list[float]]
 
 
-def probe(teacher: nn.Module, data: DataSet) -> Probe:
+def probe(teacher: Teacher, data: DataSet) -> Probe:
     """Compute a teacher's fingerprint on evenly spaced training images, without augmentation, in float32.
 
     Each number is a sum of an image's logits with fixed random signs, so it depends on every class.
 
     Args:
-        teacher: on the CPU.
-        data: its mean and standard deviation are those of the teacher's inputs.
+        teacher: predicts the data's classes.
+        data: the images.
 
     Returns:
         Four numbers per image, each with six digits.
@@ -31,9 +29,9 @@ def probe(teacher: nn.Module, data: DataSet) -> Probe:
     train = data.train
     places = torch.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().long()
     some = ImageSet(train.images[places], train.labels[places], train.ids[places], train.classes)
-    loader = MemoryLoader(some, batch_size=len(places), mean=data.mean, std=data.std, shuffle=False)
-    with torch.random.fork_rng(devices=[]), evaluating(teacher), torch.no_grad():
-        logits = logits_of(teacher(next(loader.epoch(0)).images)).double().cpu()
+    loader = MemoryLoader(some, batch_size=len(places), input_format=data.input_format, shuffle=False)
+    with torch.random.fork_rng(devices=[]):
+        logits = teacher.predict(next(loader.epoch(0))).logits.double().cpu()
     classes = logits.shape[1]
     signs = 2 * torch.randint(0, 2, (classes, NUMBERS), generator=torch.Generator().manual_seed(0)).double() - 1
     return [[float(f"{value:.6g}") for value in row] for row in (logits @ signs / classes**0.5).tolist()]

@@ -1,166 +1,111 @@
-"""Torch teacher: a frozen network whose predictions are computed or read from its bank."""
+"""Torch teacher: a frozen network in this process."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
-from stillroom.config import RunOptions
-from stillroom.data import MemoryLoader
-from stillroom.methods import Method
+from stillroom.input_format import InputFormat, InputTransform
 from stillroom.models.fusion import fused_copy
-from stillroom.models.model_parts import ModelParts, PartsReader
-from stillroom.models.predict import predict, predict_batch
+from stillroom.models.model_parts import PartsReader
+from stillroom.models.output import evaluating, logits_of
 from stillroom.runtime.device import Machine
-from stillroom.runtime.distributed import Group, shard
-from stillroom.runtime.reporters import Reporter
-from stillroom.teachers.bank import TeacherBank, View, positions_of
-from stillroom.teachers.bank_key import BankKey
+from stillroom.runtime.distributed import shard
+from stillroom.teachers.teacher import Offer
 
 
 class TorchTeacher:
-    """A frozen teacher that computes its predictions, or reads them from its bank.
+    """A frozen network that predicts for its own view of the images.
+
+    It computes on the CPU in float32 until :meth:`place` has moved it to the device of a run.
 
     Args:
-        model: the teacher, in evaluation mode and on its device.
-        reader: reads its features; None for logits only.
-        bank: stores its logits; None to compute them every time.
-        machine: device and rank of this process.
-        sharded: whether its parameters are sharded over the processes, which then must run each pass together.
-
-    Attributes:
-        bank_seconds: seconds spent on computing training predictions for the bank. They count as the bank's cost, not
-            the student's, because later runs read them.
+        model: a classifier; its mode is restored after each prediction until it is placed.
+        input_format: how it takes images.
+        shares_input: whether the student takes images in the same format, so that ``batch.images`` can be used.
+        class_count: length of its logits.
+        classes: the names of its classes; None if they are unknown.
+        offers: what the network returns.
+        identity: text that identifies all that determines its predictions.
     """
 
     def __init__(
-        self, model: nn.Module, reader: PartsReader | None, bank: TeacherBank | None, machine: Machine, *, sharded: bool
+        self,
+        model: nn.Module,
+        *,
+        input_format: InputFormat,
+        shares_input: bool,
+        class_count: int,
+        classes: tuple[str, ...] | None = None,
+        offers: Offer = "logits",
+        identity: str = "",
     ) -> None:
-        self.model, self.reader, self.bank, self.machine, self.sharded = model, reader, bank, machine, sharded
-        self.group = Group(machine)
+        self.model, self.input_format, self.shares_input = model, input_format, shares_input
+        self.class_count, self.classes, self.offers, self.identity = class_count, classes, offers, identity
         self.bank_seconds = 0.0
+        self._transform = InputTransform(input_format)
+        self._reader: PartsReader | None = None
+        self._machine: Machine | None = None
+        self._runs = model
 
-    def predict(self, batch: Batch, epoch: int, start: int) -> Output:
-        """The teacher's output for a training batch.
+    def place(
+        self,
+        machine: Machine,
+        pixels: Tensor,
+        *,
+        layout: torch.memory_format,
+        reader: PartsReader | None = None,
+        sharded: bool = False,
+    ) -> None:
+        """Move it to the device of a run, in evaluation mode.
 
         Args:
-            batch: this process's part of it.
-            epoch: counted from 1.
-            start: position of the batch's first image among this process's images of the epoch.
+            machine: device, precision and rank of this process.
+            pixels: two images as batches hold them, for tracing the network.
+            layout: memory format of the images.
+            reader: reads the parts of the network that a method needs; None for logits only.
+            sharded: whether to shard its parameters over all processes.
         """
-        bank = self.bank
-        if bank is None:
-            return self._compute(batch)
-        if batch.stand_in:  # it has no position in the bank, and its logits have no weight
-            zeros = batch.images.new_zeros(len(batch.labels), bank.key.classes)
-            predictions: dict[str, Tensor] | None = dict.fromkeys(bank.training_views, zeros)
+        self._machine, self._reader = machine, reader
+        self._transform = InputTransform(self.input_format, machine.device, layout)
+        self.model.eval()
+        if sharded:
+            shard(self.model, machine)
         else:
-            predictions = bank.read_all(bank.training_views, epoch, start, len(batch.labels))
-        if self._everywhere(predictions is not None) and predictions is not None:
-            predictions = {view: logits.to(batch.images.device) for view, logits in predictions.items()}
-        else:
-            begin = self.machine.clock()
-            output = self._compute(batch)
-            computed = {"logits": output.logits, **output.parts}
-            # Rounded as the bank returns them, so that a run that fills the bank and a run that reads it are identical.
-            predictions = {view: bank.rounded(computed[view]) for view in bank.training_views}
-            for view, logits in {} if batch.stand_in else predictions.items():
-                bank.write(view, epoch, start, logits)
-            self.bank_seconds += self.machine.clock() - begin
-        return Output(predictions.pop("logits"), predictions)
+            self.model.to(device=machine.device).to(memory_format=layout)
+        if reader is None and not sharded and machine.device.type == "cpu":
+            self._runs = fused_copy(self.model, self._transform(pixels))
 
-    def predict_all(self, val: MemoryLoader) -> tuple[Tensor, Tensor]:
-        """Logits and labels of this process's validation images."""
-        labels = val.images.labels[self.machine.rank :: self.machine.world_size].to(self.machine.device)
-        stored = None if self.bank is None else self.bank.read("val", 0, 0, len(labels))
-        if self._everywhere(stored is not None) and stored is not None:
-            return stored.to(self.machine.device), labels
-        logits, labels = predict(self.model, val.epoch(0), self.machine.autocast())
-        if self.bank is not None:
-            logits = self.bank.rounded(logits)
-            self.bank.write("val", 0, 0, logits)
-        return logits, labels
+    def predict(self, batch: Batch) -> Output:
+        """See :meth:`stillroom.teachers.teacher.Teacher.predict`; parts that the reader reads come with it."""
+        machine, reader = self._machine, self._reader
+        mode = evaluating(self.model) if machine is None else nullcontext()
+        with mode, torch.no_grad(), nullcontext() if machine is None else machine.autocast():
+            logits = self._logits(self.input_of(batch))
+            parts = {} if reader is None else reader.read()
+            if batch.strong_pixels is not None:
+                strong = batch.strong if self.shares_input else None
+                parts["logits_strong"] = self._logits(
+                    self._transform(batch.strong_pixels) if strong is None else strong
+                )
+                if reader is not None:
+                    reader.release()
+        return Output(logits, parts)
+
+    def input_of(self, batch: Batch) -> Tensor:
+        """The images of a batch as the network takes them."""
+        if self.shares_input:
+            return batch.images
+        assert batch.pixels is not None
+        return self._transform(batch.pixels)
 
     def close(self) -> None:
-        """Remove the reader from the teacher."""
-        if self.reader is not None:
-            self.reader.close()
+        """Remove the hooks of the reader."""
+        if self._reader is not None:
+            self._reader.close()
 
-    def _compute(self, batch: Batch) -> Output:
-        with torch.no_grad(), self.machine.autocast():
-            return predict_batch(self.model, self.reader, batch)
-
-    def _everywhere(self, here: bool) -> bool:
-        """Whether ``here`` is true in every process of a sharded teacher; else in this process."""
-        return self.group.all(here) if self.sharded else here
-
-
-def place_teacher(
-    teacher: nn.Module,
-    reader: PartsReader | None,
-    bank: TeacherBank | None,
-    machine: Machine,
-    val: MemoryLoader,
-    *,
-    layout: torch.memory_format,
-    sharded: bool,
-) -> TorchTeacher:
-    """Move a teacher to its device in evaluation mode, and prepare it for predictions.
-
-    Args:
-        teacher: the model; it is moved in place.
-        reader: reads its features; None for logits only.
-        bank: stores its logits; None to compute them every time.
-        machine: device and rank of this process.
-        val: loader of the validation images.
-        layout: memory format of the images.
-        sharded: whether to shard its parameters over all processes.
-    """
-    teacher.eval()
-    if sharded:
-        shard(teacher, machine)
-    else:
-        teacher.to(device=machine.device).to(memory_format=layout)
-    if reader is None and not sharded and machine.device.type == "cpu":
-        teacher = fused_copy(teacher, next(val.epoch(0)).images[:2])
-    return TorchTeacher(teacher, reader, bank, machine, sharded=sharded)
-
-
-def open_bank(
-    key: BankKey | None,
-    options: RunOptions,
-    machine: Machine,
-    loaders: tuple[MemoryLoader, MemoryLoader],
-    reporter: Reporter,
-) -> TeacherBank | None:
-    """Open the bank of a key; None without a key or without the setting ``bank``.
-
-    Args:
-        key: of the teacher's logits, or None.
-        options: the bank's folder, its size limit and the number of epochs.
-        machine: device and rank of this process.
-        loaders: of the training and the validation images.
-        reporter: shows the bank's warnings.
-    """
-    if key is None or options.bank is None:
-        return None
-    train, val = loaders
-    training = ("logits", "logits_strong") if train.strong else ("logits",)
-    views = dict.fromkeys(training, View(positions_of(train), options.epochs)) | {"val": View(positions_of(val), 1)}
-    return TeacherBank(
-        Path(options.bank),
-        key,
-        views=views,
-        limit_bytes=int(options.bank_gb * 1e9),
-        say=reporter.say,
-        rank=machine.rank,
-        world_size=machine.world_size,
-    )
-
-
-def parts_reader(model: nn.Module | None, view: ModelParts | None, method: Method, side: str) -> PartsReader | None:
-    """The reader of the parts that a method needs from a model; None if it needs none."""
-    return None if model is None or view is None else PartsReader(model, view, method.parts_of(side))
+    def _logits(self, images: Tensor) -> Tensor:
+        return logits_of(self._runs(images)).float()

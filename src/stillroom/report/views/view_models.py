@@ -124,7 +124,7 @@ def normalised(data: DataSet, places: Sequence[int]) -> tuple[Tensor, Tensor]:
     chosen = torch.as_tensor(places)
     val = data.val
     some = ImageSet(val.images[chosen], val.labels[chosen], val.ids[chosen], val.classes)
-    batch = next(MemoryLoader(some, batch_size=len(some), mean=data.mean, std=data.std, shuffle=False).epoch(0))
+    batch = next(MemoryLoader(some, batch_size=len(some), input_format=data.input_format, shuffle=False).epoch(0))
     return batch.images, batch.labels
 
 

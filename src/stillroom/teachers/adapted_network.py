@@ -1,0 +1,57 @@
+"""Adapted network: a teacher that takes images as the student does, for views and for measuring speed."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.errors import InputError
+from stillroom.input_format import InputFormat, InputTransform
+from stillroom.models.output import logits_of
+from stillroom.teachers.prepared_teacher import PreparedTeacher
+from stillroom.teachers.torch_teacher import TorchTeacher
+
+
+class AdaptedNetwork(nn.Module):
+    """A network behind a change of the input format.
+
+    Its input has the size of the student's. Where that is smaller than the stored images, the network sees less detail
+    than in training.
+
+    Args:
+        network: takes images in the format ``inner``.
+        outer: the format of the given images.
+        inner: the format of the network.
+    """
+
+    def __init__(self, network: nn.Module, outer: InputFormat, inner: InputFormat) -> None:
+        super().__init__()
+        self.network = network
+        self._to_inner = InputTransform(inner)
+        self._mean: Tensor
+        self._std: Tensor
+        self.register_buffer("_mean", torch.tensor(outer.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(outer.std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The network's logits for images (B, channels, H, W), normalised in the outer format."""
+        pixels = (images * self._std + self._mean) * 255
+        return logits_of(self.network(self._to_inner(pixels)))
+
+
+def as_network(teacher: PreparedTeacher, student: InputFormat) -> nn.Module:
+    """The only teacher as a network that takes images as the student does, on the CPU in evaluation mode.
+
+    Args:
+        teacher: as it was prepared.
+        student: the student's input format.
+
+    Raises:
+        InputError: it is no network in this process, or several.
+    """
+    inner = teacher.members[0].teacher
+    if len(teacher.members) > 1 or not isinstance(inner, TorchTeacher):
+        raise InputError("the teacher is not a single PyTorch network")
+    if inner.shares_input:
+        return inner.model.eval()
+    return AdaptedNetwork(inner.model, student, inner.input_format).eval()
