@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from stillroom.data import Augment, DataSet, ImageSet
 from stillroom.data.decoding import decode_image, pillow_silent
 from stillroom.data.folder_scan import IMAGES
 from stillroom.engine.run_folder import RunFolder
@@ -24,7 +23,7 @@ from stillroom.formatting import counted
 from stillroom.input_format import InputFormat, InputTransform
 from stillroom.models.output import logits_of
 from stillroom.prepare.name_checks import check_source
-from stillroom.resolve_model import build, is_run
+from stillroom.resolve_model import Fit, build, is_run
 from stillroom.runtime.device import Machine, make_machine
 from stillroom.settings import as_kind
 from stillroom.suggestions import suggest_path
@@ -160,7 +159,9 @@ def open_classifier(model: str, *, trust: bool = False) -> Classifier:
             "that stillroom export wrote"
         )
     config = RunFolder(Path(model)).config()
-    network = build("model", model, _no_images(config), None, pretrained=False, trust=permit([model], files=trust))
+    channels, height, width = config["image_shape"]
+    fit = Fit(tuple(config["classes"]), channels, (height, width))
+    network = build("model", model, fit, None, pretrained=False, trust=permit([model], files=trust))
     return _classifier(model, network, config, tuple(config["image_shape"]))
 
 
@@ -169,14 +170,6 @@ def _classifier(model: str, network: nn.Module, config: dict[str, Any], shape: t
         raise InputError(f"model={shown(model)}: it takes {counted(shape[0], 'channel')}; image files have 3")
     wanted = InputFormat(tuple(config["mean"]), tuple(config["std"]), (shape[1], shape[2]))
     return Classifier(network.eval(), tuple(map(str, config["classes"])), wanted)
-
-
-def _no_images(config: dict[str, Any]) -> DataSet:
-    """A data set of a run's classes and image shape, without its images."""
-    nothing = torch.zeros(0, dtype=torch.int64)
-    empty = ImageSet(torch.zeros(0, *config["image_shape"], dtype=torch.uint8), nothing, nothing,
-                     tuple(config["classes"]))  # fmt: skip
-    return DataSet("none", empty, empty, tuple(config["mean"]), tuple(config["std"]), Augment())
 
 
 def _predict(classifier: Classifier, paths: Sequence[Path], top: int, machine: Machine) -> list[FilePrediction]:
