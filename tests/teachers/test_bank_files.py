@@ -24,7 +24,13 @@ pytestmark = pytest.mark.usefixtures("small_blocks")
 
 @pytest.mark.parametrize("name", ["seed", "precision", "input_format", "augment", "teacher"])
 def test_a_folder_made_for_something_else_is_refused_by_name(tmp_path, name):
-    others = {"seed": 2, "precision": "bf16", "input_format": "other", "augment": asdict(Augment(pad=2)), "teacher": "u"}
+    others = {
+        "seed": 2,
+        "precision": "bf16",
+        "input_format": "other",
+        "augment": asdict(Augment(pad=2)),
+        "teacher": "u",
+    }
     other = replace(KEY, **{name: others[name]})
     shutil.copytree(make(tmp_path).files.path, tmp_path / other.digest)
     with pytest.raises(InputError, match=rf"{other.digest}.*\({name} .* there, .* now\)"):
