@@ -107,6 +107,7 @@ def teacher_side(teacher: PreparedTeacher) -> TeacherSide:
     return TeacherSide(None, lambda batch: batch.images, inner.predict, "the teacher is several teachers")
 
 
+@torch.no_grad()
 def predict_all(teacher: Teacher, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
     """A teacher's logits (N, C) and the labels (N,) of batches, without those of stand-ins."""
     logits, labels = [], []
