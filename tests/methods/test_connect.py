@@ -17,7 +17,10 @@ CLASSES = 10
 LABELS = torch.arange(40) % CLASSES
 
 # Paths through a method that its name alone does not take.
-SHORT = {"ft": "ft(initial_epochs=1)", "ab": "ab(initial_epochs=1)", "crd": "crd(negatives=8)"}
+SHORT = {
+    "ft": "ft(initial_epochs=1)", "ab": "ab(initial_epochs=1)", "crd": "crd(negatives=8)",
+    "embed_queue": "embed_queue(size=6)",  # always the one batch, so that the queue does not change the loss
+}  # fmt: skip
 COMPOSED = (
     "kd + at", "0.8*crd(negatives=8) + kd", "standardized(ldrld) + reviewkd", "sdd(kd)", "sdd(dkd)", "sdd(nkd)",
     "sdd(ldrld)", "sdd(standardized(kd))", "standardized(ctkd)",
@@ -154,3 +157,53 @@ def test_logit_methods_need_no_look_inside():
     assert connect(parse_method("kd"), student, TeacherSide.like_student(Opaque()), batch(), LABELS) == Joint(
         student, None, None
     )
+
+
+class Encoder(torch.nn.Module):
+    """A teacher without a classifier: its output is the embedding."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(8)
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU())
+        self.out = torch.nn.Linear(8, 24)
+
+    def forward(self, images):
+        return self.out(self.body(images).mean((2, 3)))
+
+
+@pytest.mark.parametrize("text", ["0*ce + embed_cosine", "embed_mse", "0*ce + embed_queue(size=9)", "rkd"])
+def test_a_teacher_without_a_classifier_teaches_embeddings(text):
+    student, teacher, examples = model("resnet8"), Encoder().eval(), batch()
+    method = parse_method(text)
+    joint = connect(method, student, TeacherSide.like_student(teacher, headless=True), examples, LABELS)
+    assert joint.student is student
+    readers = [
+        PartsReader(net, view, ("embedding",))
+        for net, view in ((student, joint.student_view), (teacher, joint.teacher_view))
+    ]
+    before = set(student.state_dict())
+    optimizer = torch.optim.Adam([*student.parameters(), *method.parameters()], 3e-3)
+    values = []
+    for _ in range(12):
+        student_logits = student(examples.images)
+        with torch.no_grad():
+            embedding = teacher(examples.images)
+        student_output = Output(student_logits, readers[0].read())
+        terms = method(student_output, Output(embedding[:, :0], readers[1].read()), examples.labels)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+        values.append(sum(terms.values()).item())
+    assert values[-1] < 0.8 * values[0]
+    assert set(student.state_dict()) == before  # the projector is the method's
+    assert any("projector" in name for name in method.state_dict()) == (text != "rkd")
+
+
+@pytest.mark.parametrize(
+    ("text", "part"), [("kd", "logits"), ("ldrld", "logits"), ("simkd", "classifier"), ("catkd", "classifier")]
+)
+def test_losses_on_logits_refuse_a_teacher_without_a_classifier(text, part):
+    teacher = TeacherSide.like_student(Encoder(), headless=True)
+    with pytest.raises(InputError, match=rf"{text} needs the teacher's {part}, but teacher Encoder has no classifier"):
+        connect(parse_method(text), model("resnet8"), teacher, batch(), LABELS)

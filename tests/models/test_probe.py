@@ -174,3 +174,29 @@ def test_a_tap_may_read_what_a_module_is_given():
     torch.testing.assert_close(vector, maps.mean((2, 3)))
     assert before.min() >= 0
     assert before.shape[1] == 6
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "convnext_atto"])
+def test_a_headless_models_output_is_its_embedding(name):
+    import timm
+
+    extra = {"img_size": 32, "patch_size": 8} if name.startswith("vit") else {}
+    model = timm.create_model(name, num_classes=0, **extra).eval()
+    images = torch.randn(3, 3, 64, 64) if not extra else IMAGES
+    offers = probe_model(model, images, headless=True)
+    assert offers.lacks("embedding") == offers.lacks("features") == ""
+    assert offers.lacks("head") == f"{type(model).__name__} has no classifier"
+    reader = PartsReader(model, offers, ["embedding", "features"])
+    output = model(images)
+    parts = reader.read()
+    reader.close()
+    assert torch.equal(parts["embedding"], output)
+    assert len(parts["features"]) == len(offers.stages) > 0
+    assert (offers.final_map is not None) == (name == "resnet18")
+    assert not model._forward_hooks
+
+
+def test_a_headless_model_returns_one_vector_per_image():
+    model = nn.Conv2d(3, 4, 3)
+    with pytest.raises(InputError, match=r"Conv2d returns a tensor of shape \(3, 4, 30, 30\) .* one vector per image"):
+        probe_model(model, IMAGES, headless=True)

@@ -14,6 +14,7 @@ from stillroom.batch import Batch, Output
 from stillroom.errors import InputError, first_line
 from stillroom.fingerprint import deep_copy
 from stillroom.methods.method import Method, Term, named
+from stillroom.models.hooks import inside
 from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.models.output import evaluating, logits_of
 from stillroom.models.probe import pair_levels, probe_model
@@ -44,17 +45,24 @@ class TeacherSide:
         images: makes a batch's images as it takes them.
         output: its logits for a batch.
         why: why there is no module, for messages.
+        headless: whether the network has no classifier and its output is the embedding; ``output`` then has empty
+            logits (B, 0).
     """
 
     module: nn.Module | None
     images: Callable[[Batch], Tensor]
     output: Callable[[Batch], Output]
     why: str = ""
+    headless: bool = False
 
     @classmethod
-    def like_student(cls, module: nn.Module) -> TeacherSide:
+    def like_student(cls, module: nn.Module, *, headless: bool = False) -> TeacherSide:
         """A network that takes the images of a batch as the student does."""
-        return cls(module, lambda batch: batch.images, lambda batch: _logits(module, batch))
+
+        def output(batch: Batch) -> Output:
+            return Output(batch.images.new_zeros(len(batch.images), 0)) if headless else _logits(module, batch)
+
+        return cls(module, lambda batch: batch.images, output, headless=headless)
 
 
 def connect(
@@ -74,6 +82,7 @@ def connect(
     """
     if teacher is not None:
         _require_module(method, teacher)
+        _require_classifier(method, teacher)
     if method.projector_factor is not None and teacher is not None and teacher.module is not None:
         with _naming(method, "it"):
             given = (examples.images, teacher.images(examples))
@@ -82,7 +91,7 @@ def connect(
     if method.parts_of("student"):
         views["student"] = probe_model(student, examples.images)
     if teacher is not None and teacher.module is not None and method.parts_of("teacher"):
-        views["teacher"] = probe_model(teacher.module, teacher.images(examples))
+        views["teacher"] = probe_model(teacher.module, teacher.images(examples), headless=teacher.headless)
     if len(views) == 2:
         views["student"], views["teacher"] = pair_levels(views["student"], views["teacher"])
     _check(method, views)
@@ -126,6 +135,21 @@ def _require_module(method: Method, teacher: TeacherSide) -> None:
         f"method={method.text!r}: {term.name} reads features of the teacher, but {teacher.why}; use a loss on logits, "
         "such as ldrld or kd, or a teacher that is a PyTorch network"
     )
+
+
+def _require_classifier(method: Method, teacher: TeacherSide) -> None:
+    """Raise an error that names the loss if it reads the classifier, or its logits, of a teacher without one."""
+    if not teacher.headless or teacher.module is None:
+        return
+    words = {"teacher_logits": "logits", "teacher_logits_strong": "logits", "teacher_head": "classifier"}
+    for term in method.terms:
+        reads = [*term.needs, *term.connect_needs, *(["teacher_head"] if term.properties.reuses_head else [])]
+        if found := next((words[name] for name in reads if name in words), None):
+            raise InputError(
+                f"method={method.text!r}: {term.name} needs the teacher's {found}, but teacher "
+                f"{type(inside(teacher.module)).__name__} has no classifier; use a loss on embeddings, such as "
+                "embed_cosine, embed_queue or rkd"
+            )
 
 
 def _reads_network(term: Term) -> bool:

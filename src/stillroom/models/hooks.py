@@ -20,12 +20,15 @@ SIDES: tuple[Literal["input"], Literal["output"]] = ("input", "output")
 _POOLS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.MaxPool2d)
 
 
+WHOLE = "(model)"  # the model itself, in place of the name of a submodule
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """The input or the output of a submodule.
 
     Attributes:
-        module: dotted name of a submodule.
+        module: dotted name of a submodule, or :data:`WHOLE`.
         side: its output, or its input (the first argument).
     """
 
@@ -280,7 +283,7 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
 
 def _find(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
     """The submodules of some names, searched in the model and then inside its wrappers."""
-    modules = {**dict(inside(model).named_modules()), **dict(model.named_modules())}
+    modules = {WHOLE: model, **dict(inside(model).named_modules()), **dict(model.named_modules())}
     for name in names:
         if not name or name not in modules:
             known = [each for each, _ in inside(model).named_modules() if each]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from stillroom.models.hooks import FeatureTap, Point, inside
+from stillroom.models.hooks import WHOLE, FeatureTap, Point, inside
 
 PARTS = ("features", "maps", "preact_maps", "embedding", "final_map", "head")
 
@@ -61,7 +61,8 @@ class ModelParts:
         stages: the outputs of its stages, shallow to deep, without stem and pooled vector.
         preact: the same before their last activation; equal to ``stages`` if the model does not name these.
         head: name of the linear layer that computes the logits; empty if there is none.
-        final_map: the map whose global average is the input of the head; None if there is none.
+        final_map: the map whose global average is the embedding; None if there is none.
+        headless: whether the model has no classifier and its output is the embedding.
     """
 
     model: str
@@ -69,6 +70,7 @@ class ModelParts:
     preact: tuple[Place, ...]
     head: str
     final_map: Point | None
+    headless: bool = False
 
     def places(self, part: str) -> tuple[Place, ...]:
         """The recorded tensors of a part of :data:`PARTS`; none for the head, which is a layer."""
@@ -76,6 +78,8 @@ class ModelParts:
             return self.stages
         if part == "preact_maps":
             return self.preact
+        if part == "embedding" and self.headless:
+            return (Place(Point(WHOLE), (), "other"),)
         if part == "embedding":
             return (Place(Point(self.head, "input"), (), "other"),)
         if part == "final_map" and self.final_map is not None:
@@ -93,7 +97,9 @@ class ModelParts:
                 return f"{self.model} returns {list(odd.shape)} per sample at {odd.point}, not a map (C, H, W)"
             if not places:
                 return f"{self.model} has no spatial maps that can be found: give it an attribute stages"
-        if part in ("embedding", "head") and not self.head:
+        if part == "head" and self.headless:
+            return f"{self.model} has no classifier"
+        if part in ("embedding", "head") and not self.head and not self.headless:
             return f"{self.model} does not end in one linear layer"
         if part == "final_map" and self.final_map is None:
             return f"{self.model} does not end in the global average of a map (more than 1 x 1) and one linear layer"

@@ -23,7 +23,7 @@ _Shapes = dict[Point, tuple[int, ...]]
 _Inputs = dict[str, tuple[int, ...]]
 
 
-def probe_model(model: nn.Module, images: Tensor) -> ModelParts:
+def probe_model(model: nn.Module, images: Tensor, *, headless: bool = False) -> ModelParts:
     """Find a model's stages, head and final map by running it twice.
 
     The passes run in evaluation mode without gradients. The model is not changed.
@@ -31,14 +31,17 @@ def probe_model(model: nn.Module, images: Tensor) -> ModelParts:
     Args:
         model: any classifier whose output ``logits_of`` understands.
         images: two or more different images (B, C, H, W) that it accepts.
+        headless: whether the model has no classifier and returns the embedding (B, D), such as a timm model with
+            ``num_classes=0``.
 
     Raises:
-        InputError: the model's own ``stages`` or ``preact_stages`` name something that is no submodule or returns no
-            tensor, or the two lists differ in length.
+        InputError: a headless model returns anything but one vector per image; or the model's own ``stages`` or
+            ``preact_stages`` name something that is no submodule or returns no tensor, or the two lists differ in
+            length.
     """
     inner = inside(model)
     with evaluating(model), torch.no_grad():
-        head, embedding = _find_head(model, images)
+        head, embedding = ("", _embedding_of(model, images)) if headless else _find_head(model, images)
         trace = _trace(model, images, embedding)
     shapes = {point: shape for point, shape in trace.shapes.items() if point.side == "output"}
     inputs = {point.module: shape for point, shape in trace.shapes.items() if point.side == "input"}
@@ -60,7 +63,19 @@ def probe_model(model: nn.Module, images: Tensor) -> ModelParts:
             f"{type(inner).__name__}.preact_stages names {len(preact)} levels and there are {len(stages)} stages; "
             "name the same levels in stages and preact_stages"
         )
-    return ModelParts(type(inner).__name__, stages, preact, head, trace.final_map)
+    return ModelParts(type(inner).__name__, stages, preact, head, trace.final_map, headless)
+
+
+def _embedding_of(model: nn.Module, images: Tensor) -> Tensor:
+    """The output of a model without a classifier."""
+    output = model(images)
+    if isinstance(output, Tensor) and output.dim() == 2 and output.shape[1] > 0:
+        return output
+    found = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    raise InputError(
+        f"the model {type(inside(model)).__name__} returns {found} for {len(images)} images; a model whose output is "
+        "the embedding must return one vector per image, (B, D)"
+    )
 
 
 def pair_levels(first: ModelParts, second: ModelParts) -> tuple[ModelParts, ModelParts]:
