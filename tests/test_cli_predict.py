@@ -4,10 +4,12 @@ import csv
 import io
 
 import pytest
+import timm
 
 from stillroom.cli import main
 from stillroom.cli_predict import prediction_table, write_csv
 from stillroom.image_prediction import FilePrediction
+from stillroom.models import save_weights
 from tests.conftest import colour_folder
 
 SMALL = ["--epochs", "1", "--batch_size", "16", "--accelerator", "cpu", "--precision", "32"]
@@ -46,6 +48,23 @@ def test_a_table_is_the_default_and_an_unreadable_image_gives_status_1(photos, t
     assert said.out.count(" %") == 3  # fewer classes than the default of --top
     assert "bad.jpg" not in said.out
     assert said.err == f"stillroom: {tmp_path / 'bad.jpg'} cannot be read (not an image)\n"
+
+
+def test_options_of_the_model_reach_it_and_its_notes_are_on_stderr(photos, tmp_path, capsys):
+    save_weights(timm.create_model("test_resnet", num_classes=2), tmp_path / "w.pt")
+    file = str(photos / "red" / "1.png")
+    words = ["--checkpoint", str(tmp_path / "w.pt"), "--pretrained", "false", "--precision", "bf16", "--format", "csv"]
+    assert main(["predict", "timm:test_resnet", file, *words, "--accelerator", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert [row["class"] for row in csv.DictReader(io.StringIO(said.out))] in (["0", "1"], ["1", "0"])
+    assert said.err.startswith("stillroom: note: the classes of timm:test_resnet have no names")
+    (tmp_path / "names.txt").write_text("hot\ncold\n")
+    assert main(["predict", "timm:test_resnet", file, *words, "--class_names", str(tmp_path / "names.txt")]) == 0
+    said = capsys.readouterr()
+    assert {row["class"] for row in csv.DictReader(io.StringIO(said.out))} == {"hot", "cold"}
+    assert not said.err
+    assert main(["predict", "efficientnet-lite0", file, "--pretrained", "true", *words[:2]]) == 2
+    assert "pretrained=true" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

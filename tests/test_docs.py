@@ -22,7 +22,9 @@ def commands(page: Path) -> list[list[str]]:
     blocks = re.findall(r"^```\n(.*?)^```$", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     lines = "".join(blocks).replace("\\\n", " ").splitlines()
     found = [re.search(r"(?:^|\s)stillroom (\w.*)", line) for line in lines]
-    return [shlex.split(match[1], comments=True) for match in found if match and "|" not in match[1]]
+    return [
+        shlex.split(match[1].partition(" > ")[0], comments=True) for match in found if match and "|" not in match[1]
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -89,8 +89,6 @@ def test_a_folder_stands_for_its_images_and_a_file_for_itself(tmp_path):
         ("run", ["empty"], {}, "images=.*empty: there are no images in this folder; give files that end in .*.jpeg"),
         ("run", ["red"], {"top": 0}, "top=0: give at least 1"),
         ("run", ["red"], {"batch_size": 0}, "batch_size=0: give at least 1"),
-        ("resnet8", ["red"], {}, "model=resnet8: the names of its classes are not known; give the folder of a fin"),
-        ("timm:resnet18", ["red"], {}, "model=timm:resnet18: "),
         ("runs/none", ["red"], {}, "model=runs/none: there is no such run folder"),
     ],
 )

@@ -153,7 +153,9 @@ def predict_parser() -> Parser:
     """The arguments of ``predict``."""
     parser = Parser(prog="stillroom predict", description="Show the classes that a model finds in image files, with "
                     "their probabilities. Exit status 1 means that an image cannot be read.")  # fmt: skip
-    parser.add_argument("model", metavar="MODEL", help="folder of a finished run, or folder of an export")
+    parser.add_argument("model", metavar="MODEL",
+                        help="folder of a finished run, folder or ONNX file of an export, efficientnet-lite0, "
+                        "timm:NAME or torchvision:NAME")  # fmt: skip
     parser.add_argument("images", metavar="IMAGES", nargs="+",
                         help="image files, and folders that stand for all images in them and below")  # fmt: skip
     parser.add_argument("--top", type=int, default=5, metavar="N", help="classes of each image (default: 5)")
@@ -163,6 +165,16 @@ def predict_parser() -> Parser:
     parser.add_argument("--batch_size", type=int, default=64, metavar="N", help="images in a step (default: 64)")
     parser.add_argument("--accelerator", choices=["auto", "cpu", "cuda", "mps"], default="auto",
                         help="device to compute on (default: auto)")  # fmt: skip
+    parser.add_argument("--precision", choices=["auto", "32", "bf16"], default="32",
+                        help="32 (float32), bf16 (autocast), or auto: bf16 where the processor computes in it "
+                        "(default: 32)")  # fmt: skip
+    parser.add_argument("--checkpoint", metavar="FILE",
+                        help="weights for a timm or torchvision model, or in the place of a run's own")  # fmt: skip
+    parser.add_argument("--pretrained", choices=["true", "false"],
+                        help="use the published weights of a timm or torchvision model (default: false)")  # fmt: skip
+    parser.add_argument("--class_names", metavar="FILE",
+                        help="names of the classes in the model's order: one a line, or a JSON or YAML list or mapping "
+                        "from index to name. Default: the model's own, else numbers")  # fmt: skip
     _add_trust(parser)
     return parser
 

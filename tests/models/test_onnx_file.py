@@ -6,7 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from stillroom.errors import InputError
-from stillroom.models.onnx_file import onnx_digest, open_session
+from stillroom.models.onnx_file import onnx_digest, onnx_metadata, open_session
 from tests.teachers.onnx_models import write_onnx
 
 
@@ -14,6 +14,18 @@ def test_a_session_has_the_threads_that_were_asked_for(tmp_path):
     session = open_session(write_onnx(tmp_path / "t.onnx"), 1)
     assert session.get_session_options().intra_op_num_threads == 1
     assert session.get_providers() == ["CPUExecutionProvider"]
+
+
+def test_texts_about_a_file_are_read(tmp_path):
+    path = write_onnx(tmp_path / "t.onnx")
+    assert onnx_metadata(path) == {}
+    model = onnx.load_model(str(path))
+    onnx.helper.set_model_props(model, {"stillroom": "{}"})
+    onnx.save_model(model, str(path))
+    assert onnx_metadata(path) == {"stillroom": "{}"}
+    path.write_text("text")
+    with pytest.raises(InputError, match="is not an ONNX file"):
+        onnx_metadata(path)
 
 
 def external(path, values):

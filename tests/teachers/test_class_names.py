@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stillroom.errors import InputError
-from stillroom.teachers.class_names import imagenet_synsets, read_class_names, synset_of
+from stillroom.teachers.class_names import imagenet_synsets, read_class_names, synset_of, with_imagenet_words
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,15 @@ def test_a_wordnet_id_is_read_from_the_beginning_of_a_name():
         assert synset_of(name) == "n01443537"
     for name in ("goldfish", "n0144353", "n014435371", "xn01443537", "n01443537x"):
         assert synset_of(name) is None
+
+
+def test_ids_of_imagenet_get_their_word_and_other_names_stay():
+    ids = imagenet_synsets(1000)
+    words = with_imagenet_words(ids)
+    assert (words[0], words[134], words[517]) == ("n01440764 tench", "n02012849 crane", "n03126707 crane")
+    assert [synset_of(word) for word in words] == list(ids)
+    assert with_imagenet_words(("ant", *ids[1:]))[:2] == ("ant", "n01443537 goldfish")
+    assert with_imagenet_words(("n01440764", "bee")) == ("n01440764", "bee")
 
 
 def test_imagenet_is_known_by_its_number_of_classes():

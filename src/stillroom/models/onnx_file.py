@@ -63,8 +63,17 @@ def _file_digest(file: Path, model: Path) -> bytes:
         raise InputError(f"{shown(file)}{part} cannot be read ({error.strerror or error})") from error
 
 
-def _external_locations(path: Path) -> set[str]:
-    """The files of a model's external data, as the model names them."""
+def onnx_metadata(path: Path) -> dict[str, str]:
+    """The texts that an ONNX file has about itself, by name.
+
+    Raises:
+        InputError: the file is not an ONNX model.
+    """
+    return {entry.key: entry.value for entry in _read(path).metadata_props}
+
+
+def _read(path: Path) -> Any:
+    """The model in a file, without external data."""
     import onnx
 
     try:
@@ -73,9 +82,16 @@ def _external_locations(path: Path) -> set[str]:
         raise InputError(f"{shown(path)} is not an ONNX file ({first_line(error)})") from error
     if not model.graph.output:  # text and other bytes may parse as an empty model
         raise InputError(f"{shown(path)} is not an ONNX file (it has no graph)")
+    return model
+
+
+def _external_locations(path: Path) -> set[str]:
+    """The files of a model's external data, as the model names them."""
+    import onnx
+
     return {
         entry.value
-        for message in _messages(model)
+        for message in _messages(_read(path))
         if isinstance(message, onnx.TensorProto)
         for entry in message.external_data
         if entry.key == "location"
