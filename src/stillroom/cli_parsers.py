@@ -9,7 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NoReturn, get_origin, get_type_hints
 
 from stillroom.compare.options import CompareOptions
-from stillroom.config import AXES, DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel, refuse_unknown
+from stillroom.config import (
+    AXES,
+    DataOptions,
+    DistillModels,
+    OptimOptions,
+    RemoteOptions,
+    RunOptions,
+    TeacherOptions,
+    TrainModel,
+    refuse_unknown,
+)
 from stillroom.config_file import Arguments, with_files
 from stillroom.errors import InputError, did_you_mean
 from stillroom.settings import Setting, as_kind, described, in_words, members, setting, settings_in
@@ -26,9 +36,9 @@ class EvaluateOptions:
 # Command -> the dataclasses that hold its settings.
 GROUPS: dict[str, tuple[type, ...]] = {
     "train": (TrainModel, DataOptions, OptimOptions, RunOptions),
-    "distill": (DistillModels, DataOptions, OptimOptions, RunOptions),
+    "distill": (DistillModels, TeacherOptions, RemoteOptions, DataOptions, OptimOptions, RunOptions),
     "evaluate": (TrainModel, DataOptions, EvaluateOptions),
-    "compare": (CompareOptions, DataOptions, OptimOptions, RunOptions),
+    "compare": (CompareOptions, TeacherOptions, DataOptions, OptimOptions, RunOptions),
 }
 LEFT_OUT = {
     "compare": AXES | {"shard_teacher"},  # a run of a comparison has one process

@@ -15,7 +15,15 @@ from typing import Any, Literal
 from stillroom.defaults import usual_lr, usual_milestones
 from stillroom.errors import InputError, did_you_mean
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
-from stillroom.setting_groups import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel
+from stillroom.setting_groups import (
+    DataOptions,
+    DistillModels,
+    OptimOptions,
+    RemoteOptions,
+    RunOptions,
+    TeacherOptions,
+    TrainModel,
+)
 from stillroom.settings import Setting, make_group, settings_in
 
 __all__ = [
@@ -30,7 +38,9 @@ __all__ = [
     "DistillModels",
     "OptimOptions",
     "Recipe",
+    "RemoteOptions",
     "RunOptions",
+    "TeacherOptions",
     "TrainModel",
     "make_recipe",
     "refuse_unknown",
@@ -40,18 +50,21 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All settings of one run, in four groups."""
+    """All settings of one run, in groups; those of a teacher only where there is one."""
 
     models: TrainModel | DistillModels
     data: DataOptions
     optim: OptimOptions
     run: RunOptions
+    teacher: TeacherOptions | None = None
+    remote: RemoteOptions | None = None
 
     def flat(self) -> dict[str, Any]:
         """Every setting under its own name, as in YAML."""
         return {
             key: value
-            for group in (self.models, self.data, self.optim, self.run)
+            for group in (self.models, self.teacher, self.remote, self.data, self.optim, self.run)
+            if group is not None
             for key, value in dataclasses.asdict(group).items()
         }
 
@@ -68,11 +81,14 @@ class Recipe:
         return "-".join(slug(part) for part in [*parts, data, f"s{self.run.seed}"])
 
 
-GROUPS = {"train": TrainModel, "distill": DistillModels}
+GROUPS: dict[str, dict[str, type]] = {
+    "train": {"models": TrainModel},
+    "distill": {"models": DistillModels, "teacher": TeacherOptions, "remote": RemoteOptions},
+}
 COMMON = (DataOptions, OptimOptions, RunOptions)
 WARMUP_WORDS = "0, or at least 2: with milestones the learning rate rises from epoch to epoch, and 1 changes nothing"
 ONE_FACTOR = "1, or leave backbone_lr_factor at 1: both set the learning rate of the layers below the head"
-SETTINGS = settings_in(TrainModel, DistillModels, *COMMON)
+SETTINGS = settings_in(TrainModel, *GROUPS["distill"].values(), *COMMON)
 
 
 def settings_where(holds: Callable[[Setting], bool]) -> frozenset[str]:
@@ -97,8 +113,8 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
     Raises:
         InputError: a name is unknown or missing, or a value has a wrong type or is impossible.
     """
-    refuse_unknown(settings, settings_in(GROUPS[command], *COMMON))
-    groups = {"models": GROUPS[command], "data": DataOptions, "optim": OptimOptions, "run": RunOptions}
+    refuse_unknown(settings, settings_in(*GROUPS[command].values(), *COMMON))
+    groups = GROUPS[command] | {"data": DataOptions, "optim": OptimOptions, "run": RunOptions}
     parts: dict[str, Any] = {name: make_group(group, settings) for name, group in groups.items()}
     recipe = Recipe(**parts)
     recipe = dataclasses.replace(recipe, optim=_resolve(recipe))
@@ -140,7 +156,7 @@ def _resolve(recipe: Recipe) -> OptimOptions:
 
 def _check(recipe: Recipe) -> None:
     """Refuse values that contradict each other; a value's own range is checked with its type."""
-    data, optim, run = recipe.data, recipe.optim, recipe.run
+    data, optim, run, teacher = recipe.data, recipe.optim, recipe.run, recipe.teacher or TeacherOptions()
     assert optim.milestones is not None
     warmup = optim.warmup_epochs
     rules: list[tuple[str, object, bool, str]] = [
@@ -151,6 +167,12 @@ def _check(recipe: Recipe) -> None:
         ("layer_decay", optim.layer_decay, 1 in (optim.layer_decay, optim.backbone_lr_factor), ONE_FACTOR),
         ("milestones", optim.milestones, optim.milestones == sorted(optim.milestones), "increasing epochs"),
         ("mean", data.mean, (data.mean is None) == (data.std is None), "together with std, or neither"),
+        (
+            "teacher_mean",
+            teacher.teacher_mean,
+            (teacher.teacher_mean is None) == (teacher.teacher_std is None),
+            "together with teacher_std, or neither",
+        ),
         ("name", run.name, run.name is None or bool(PORTABLE.fullmatch(run.name)), PORTABLE_WORDS),
     ]
     for name, value, holds, wanted in rules:

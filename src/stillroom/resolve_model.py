@@ -62,14 +62,14 @@ class Fit:
     """What a model is built for.
 
     Attributes:
-        classes: the names of its classes, one for each logit.
+        classes: the names of its classes, one for each logit; None for the classes of its weights.
         channels: of the images.
-        size: height and width of the images in pixels.
+        size: height and width of the images in pixels; None for the model's own.
     """
 
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] | None
     channels: int
-    size: tuple[int, int]
+    size: tuple[int, int] | None
 
     @classmethod
     def of(cls, data: DataSet) -> Fit:
@@ -108,7 +108,7 @@ def build(
     try:
         return build_model(
             model,
-            num_classes=len(fit.classes),
+            num_classes=None if fit.classes is None else len(fit.classes),
             in_channels=fit.channels,
             image_size=fit.size,
             checkpoint=checkpoint,
@@ -125,7 +125,7 @@ def _from_run(role: str, run: RunFolder, fit: Fit, checkpoint: str | None, new_h
     config = run.config()
     if not run.finished:
         raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
-    classes = list(fit.classes)
+    classes = list(fit.classes or ())
     new_head = new_head and config["classes"] != classes
     _check_classes(role, run, config, classes, new_head)
     followed(str(run.path), run.trust)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from stillroom.config import VIEW, DataOptions, DistillModels
+from stillroom.config import VIEW, DataOptions, DistillModels, OptimOptions, Recipe, RunOptions, TeacherOptions
 from stillroom.data import DataSet
 from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder
@@ -20,6 +22,7 @@ from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.resolve_model import Fit, build, is_run
 from stillroom.teachers.adapted_network import as_network
+from stillroom.teachers.teacher_kind import teacher_kind
 
 
 def dataset_of(run: RunFolder) -> DataSet:
@@ -106,13 +109,24 @@ def teacher_of(run: RunFolder, data: DataSet) -> nn.Module | None:
     name = config["teacher"] if folder is None else str(folder.path)
     if folder is None and _is_path(name):
         raise InputError(f"{run.path}: teacher={name} is not there any more; put its run folder beside this run's")
-    known = {field.name: config[field.name] for field in dataclasses.fields(DistillModels) if field.name in config}
-    models = DistillModels(**known | {"teacher": name})
+    models = DistillModels(**_settings(config, DistillModels) | {"teacher": name})
+    options = TeacherOptions(**_settings(config, TeacherOptions))
+    recipe = Recipe(
+        models=models, teacher=options, data=DataOptions(**_settings(config, DataOptions)), optim=OptimOptions(),
+        run=RunOptions(),
+    )  # fmt: skip
+    if teacher_kind(name) != "network":
+        raise InputError(f"{run.path}: teacher={name} is no PyTorch network")
     with torch.random.fork_rng(devices=[]):
-        teacher = build_teacher(models, Inputs(trust=run.trust.inside(run.path)), data)
+        teacher = build_teacher(recipe, Inputs(trust=run.trust.inside(run.path)), data)
     if teacher.weights != config["teacher_weights"]:
         raise InputError(f"{run.path}: teacher={name} has other weights now than in this run; bring back the old ones")
     return as_network(teacher, data.input_format)
+
+
+def _settings(config: Mapping[str, Any], group: type[Any]) -> dict[str, Any]:
+    """The settings of one group in a run's configuration."""
+    return {field.name: config[field.name] for field in dataclasses.fields(group) if field.name in config}
 
 
 def teacher_run_of(run: RunFolder) -> RunFolder | None:

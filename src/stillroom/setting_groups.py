@@ -38,8 +38,9 @@ class DistillModels:
     """Teacher, student and the method between them."""
 
     teacher: str = setting(
-        "the folder of a finished run, a name from `stillroom list models`, timm:NAME, torchvision:NAME or "
-        "package.module:function",
+        "the folder of a finished run, a name from `stillroom list models`, timm:NAME, torchvision:NAME, "
+        "package.module:function, an ONNX file, the address of a served model (http://HOST/v2/models/NAME), or a YAML "
+        "file with several teachers",
         path=True, axis=True)  # fmt: skip
     student: str = setting(
         "named like the teacher; starts from random weights unless told otherwise", path=True, axis=True
@@ -54,28 +55,51 @@ class DistillModels:
     teacher_pretrained: bool = setting(
         "use the published weights of a timm or torchvision teacher; refused for any other teacher",
         False, fetches="teacher")  # fmt: skip
-    teacher_image_size: int | None = setting(
-        "side in pixels at which the teacher takes the images. Default: that of its run or of its published weights, "
-        "else the student's",
-        None, at_least=8, unit="pixels")  # fmt: skip
-    teacher_interpolation: Literal["nearest", "bilinear", "bicubic"] | None = setting(
-        "how images are resized for the teacher. Default: as for its published weights, else bicubic", None
-    )
-    teacher_mean: list[float] | None = setting(
-        "channel means on [0, 1] of the teacher's input. Default: as for teacher_image_size",
-        None,
-        at_least=0,
-        at_most=1,
-    )
-    teacher_std: list[float] | None = setting(
-        "channel standard deviations on [0, 1] of the teacher's input. Default: as for teacher_image_size",
-        None, above=0, at_most=1)  # fmt: skip
     student_checkpoint: str | None = setting(
         "file with weights for the student to start from; as teacher_checkpoint", None, path=True
     )
     student_pretrained: bool = setting(
         "start from the published weights of a timm or torchvision student; refused for any other student",
         False, fetches="student")  # fmt: skip
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """How the teacher takes images, and what its predictions mean."""
+
+    teacher_image_size: int | None = setting(
+        "side in pixels at which the teacher takes the images. Default: that of its run, of its published weights or "
+        "of its file, else the student's",
+        None, at_least=8, unit="pixels")  # fmt: skip
+    teacher_interpolation: Literal["nearest", "bilinear", "bicubic"] | None = setting(
+        "how images are resized for the teacher. Default: as for its published weights, else bicubic", None
+    )
+    teacher_mean: list[float] | None = setting(
+        "channel means on [0, 1] of the teacher's input. Default: as for teacher_image_size",
+        None, at_least=0, at_most=1)  # fmt: skip
+    teacher_std: list[float] | None = setting(
+        "channel standard deviations on [0, 1] of the teacher's input. Default: as for teacher_image_size",
+        None, above=0, at_most=1)  # fmt: skip
+    teacher_output: Literal["logits", "probabilities", "top-k", "labels"] = setting(
+        "what the teacher gives for an image. top-k: the probabilities of its k most likely classes; the rest is "
+        "spread evenly over the others",
+        "logits")  # fmt: skip
+    teacher_output_name: str | None = setting(
+        "output of an ONNX file or a server to use; two, separated by a comma, for top-k. Default: chosen by type", None
+    )
+    teacher_classes: str | None = setting(
+        "file with the names of the teacher's classes: one a line, or a JSON or YAML list. Default: those of its run, "
+        "of its published weights or of its file",
+        None, path=True)  # fmt: skip
+    class_map: str = setting(
+        "how the teacher's classes become those of the data: auto (by name, WordNet id or ImageNet name), none (in "
+        "their order), or a CSV or YAML file with two columns, teacher and data",
+        "auto", path=True)  # fmt: skip
+    unmapped: Literal["refuse", "lowest"] = setting(
+        "what to do with a class of the data that the teacher does not have: refuse, or give it the smallest mapped "
+        "logit",
+        "refuse")  # fmt: skip
 
 
 @described

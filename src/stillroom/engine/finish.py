@@ -86,7 +86,7 @@ def _teacher_cost(job: Job) -> dict[str, int | None]:
     if job.teacher is None:
         return _cost("teacher_", (), job.data.input_shape, job)
     channels, height, width = job.data.train.images.shape[1:]
-    size = job.teacher.members[0].teacher.input_format.size or (height, width)
+    size = job.teacher.members[0].raw.input_format.size or (height, width)
     return _cost("teacher_", job.teacher.modules, (channels, *size), job)
 
 

@@ -254,6 +254,7 @@ class Loop:
         if self.job.data.val.unlabelled:
             return None
         result = over_all_processes(score(self.teacher_logits, labels), self.group)
+        self.reporter.say(f"teacher: {result.top1:.2f} % top-1 on {result.count:,} validation images")
         if words := hardly_learned(result.top1, self.teacher_logits.shape[1]):
             self.reporter.say(
                 f"warning: the teacher's accuracy is {words}; check its weights, the order of the classes, and mean/std"

@@ -27,8 +27,8 @@ from stillroom.runtime.distributed import Group
 
 FORMAT = "2"
 # What decides a teacher's logits on the validation images, beside the images themselves.
-DECISIVE = ("teacher_weights", "data", "image_size", "val_fraction", "skip_broken", "mean", "std", "precision",
-            "image_shape", "val_images", "classes")  # fmt: skip
+DECISIVE = ("teacher_weights", "teacher_facts", "data", "image_size", "view_size", "val_fraction", "skip_broken",
+            "mean", "std", "precision", "image_shape", "val_images", "classes")  # fmt: skip
 
 
 @dataclass(frozen=True)

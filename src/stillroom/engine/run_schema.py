@@ -106,7 +106,8 @@ SUMMARY: dict[str, Check] = {
 }  # fmt: skip
 INPUTS: dict[str, Check] = {
     "image_shape": _shape, "train_images": _count, "val_images": _count, "classes": _classes,
-    "teacher_weights": _or_none(_text), "teacher_bank": _or_none(_text), "device": _text,
+    "teacher_weights": _or_none(_text), "teacher_facts": _or_none(_text), "teacher_bank": _or_none(_text),
+    "device": _text,
     "reused_head": _or_none(_mapping), "identity": _or_none(_mapping), "seed": _count, "batch_size": _size,
     "epochs": _size,
 }  # fmt: skip
@@ -196,4 +197,5 @@ def _made(path: Path, content: Mapping[str, Any]) -> Record:
 
 @cache
 def _settings() -> dict[str, Any]:
-    return {name: kind for group in (*GROUPS.values(), *COMMON) for name, kind in get_type_hints(group).items()}
+    groups = [group for command in GROUPS.values() for group in command.values()]
+    return {name: kind for group in (*groups, *COMMON) for name, kind in get_type_hints(group).items()}

@@ -47,6 +47,8 @@ class TeacherSide:
         why: why there is no module, for messages.
         headless: whether the network has no classifier and its output is the embedding; ``output`` then has empty
             logits (B, 0).
+        own_classes: whether the network predicts other classes than the output has, so that its classifier is of no
+            use to the student.
     """
 
     module: nn.Module | None
@@ -54,6 +56,7 @@ class TeacherSide:
     output: Callable[[Batch], Output]
     why: str = ""
     headless: bool = False
+    own_classes: bool = False
 
     @classmethod
     def like_student(cls, module: nn.Module, *, headless: bool = False) -> TeacherSide:
@@ -128,6 +131,12 @@ def _check(method: Method, views: dict[str, ModelParts]) -> None:
 def _require_module(method: Method, teacher: TeacherSide) -> None:
     """Raise an error that names the loss if it reads more than the logits of a teacher that has nothing else."""
     reused = method.projector_factor is not None
+    if teacher.own_classes and (reused or "head" in method.parts_of("teacher")):
+        names = (term.name for term in method.terms if term.properties.reuses_head or _reads(term, "teacher_head"))
+        raise InputError(
+            f"method={method.text!r}: {next(names)} uses the teacher's classifier, which has other classes than the "
+            "data; fine-tune the teacher on the data first (stillroom train), or use another method"
+        )
     if teacher.module is not None or not (reused or method.parts_of("teacher")):
         return
     term = next(t for t in method.terms if t.properties.reuses_head or _reads_network(t))
@@ -150,6 +159,10 @@ def _require_classifier(method: Method, teacher: TeacherSide) -> None:
                 f"{type(inside(teacher.module)).__name__} has no classifier; use a loss on embeddings, such as "
                 "embed_cosine, embed_queue or rkd"
             )
+
+
+def _reads(term: Term, name: str) -> bool:
+    return name in {*term.needs, *term.connect_needs}
 
 
 def _reads_network(term: Term) -> bool:

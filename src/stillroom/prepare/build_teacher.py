@@ -1,73 +1,156 @@
-"""Build a run's teacher: the network, its classes, and the format in which it takes images."""
+"""Build a run's teacher from its settings: a network, a file, a server, or several, for the classes of the data."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from stillroom.config import DistillModels
+import torch
+
+from stillroom.config import Recipe, RemoteOptions, TeacherOptions
 from stillroom.data import DataSet
-from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
+from stillroom.prepare.network_teacher import network_teacher
 from stillroom.prepare.python_inputs import Inputs
-from stillroom.prepare.run_identity import torch_identity
-from stillroom.resolve_model import Fit, build, is_run
+from stillroom.prepare.run_identity import digest_of
+from stillroom.prepare.teacher_entries import teacher_entries
+from stillroom.teachers.class_map import make_class_map
+from stillroom.teachers.class_mapped import ClassMapped
+from stillroom.teachers.class_names import read_class_names
 from stillroom.teachers.logit_fingerprint import probe
-from stillroom.teachers.prepared_teacher import Member, PreparedTeacher
-from stillroom.teachers.torch_teacher import TorchTeacher
+from stillroom.teachers.onnx_teacher import OnnxTeacher
+from stillroom.teachers.prepared_teacher import Member, PreparedTeacher, combined
+from stillroom.teachers.remote_teacher import RemoteTeacher
+from stillroom.teachers.teacher import Teacher
+from stillroom.teachers.teacher_entry import TeacherEntry
+from stillroom.teachers.teacher_kind import teacher_kind
+
+BANK = "bank"  # the folder beside the runs in which the predictions of a server are kept without bank=
 
 
-def build_teacher(models: DistillModels, inputs: Inputs, data: DataSet) -> PreparedTeacher:
-    """Build the teacher that the settings name, on the CPU.
+@dataclass(frozen=True)
+class Surroundings:
+    """What teachers are built for.
+
+    Attributes:
+        data: the images, with the student's normalisation.
+        inputs: objects used instead of names, and which names are trusted.
+        remote: how a server is asked.
+        bank: the folder for the predictions of a server.
+        bank_bytes: largest size of that folder.
+        output_names: outputs of a file or a server to use.
+        device: of the run.
+        say: called with each message for the user.
+    """
+
+    data: DataSet
+    inputs: Inputs
+    remote: RemoteOptions
+    bank: Path
+    bank_bytes: int
+    output_names: tuple[str, ...]
+    device: torch.device
+    say: Callable[[str], None]
+
+
+def build_teacher(
+    recipe: Recipe,
+    inputs: Inputs,
+    data: DataSet,
+    *,
+    device: torch.device | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> PreparedTeacher:
+    """Build the teacher that the settings name; networks on the CPU.
 
     Args:
-        models: the settings.
+        recipe: the settings of a distillation.
         inputs: objects used instead of names.
         data: the images, with the student's normalisation.
+        device: of the run; None for the CPU.
+        say: told how the teacher's classes are mapped and how it takes images, where that is not as for the student.
 
     Raises:
         InputError: naming the setting that cannot work.
     """
-    given = inputs.teacher or models.teacher
-    wanted = _input_format(models, data, None if inputs.teacher is not None else models.teacher)
-    classes = data.train.classes
-    channels, height, width = data.train.images.shape[1:]
-    fit = Fit(classes, channels, wanted.size or (height, width))
-    network = build("teacher", given, fit, models.teacher_checkpoint, models.teacher_pretrained, inputs.trust).cpu()
-    identity = torch_identity(network)
-    teacher = TorchTeacher(
-        network,
-        input_format=wanted,
-        shares_input=wanted == _as_stored(data.input_format, data),
-        class_count=len(classes),
-        classes=classes,
-        identity=identity.text,
-    )
-    known = probe(teacher, data)
-    return PreparedTeacher((Member(teacher, identity.text, known),), identity.weights, identity.parts, known)
-
-
-def _input_format(models: DistillModels, data: DataSet, name: str | None) -> InputFormat:
-    """How a teacher takes images: as the settings say, else as in its run, else as the student does."""
-    base = data.input_format
-    if name is not None and is_run(name):
-        config = RunFolder(Path(name)).config()
-        _, height, width = config["image_shape"]
-        base = InputFormat(tuple(config["mean"]), tuple(config["std"]), (height, width))
-    side = models.teacher_image_size
-    return _as_stored(
-        InputFormat(
-            tuple(models.teacher_mean or base.mean),
-            tuple(models.teacher_std or base.std),
-            base.size if side is None else (side, side),
-            models.teacher_interpolation or base.interpolation,
-        ),
+    run, options = recipe.run, recipe.teacher or TeacherOptions()
+    names = (options.teacher_output_name or "").split(",")
+    around = Surroundings(
         data,
+        inputs,
+        recipe.remote or RemoteOptions(),
+        Path(run.bank or Path(run.runs) / BANK),
+        int(run.bank_gb * 1e9),
+        tuple(name.strip() for name in names if name.strip()),
+        device or torch.device("cpu"),
+        say,
     )
+    entries, combine, confidence = teacher_entries(recipe, given=inputs.teacher is not None)
+    members = tuple(_member(entry, around) for entry in entries)
+    facts = hashlib.sha256("\n".join(f"{m.weight} {m.facts}" for m in members).encode()).hexdigest()[:16]
+    only = len(members) == 1
+    teacher = PreparedTeacher(
+        members,
+        combine,
+        confidence,
+        members[0].weights if only else facts,
+        members[0].parts if only else {f"{n} {k}": v for n, m in enumerate(members) for k, v in m.parts.items()},
+        members[0].probe,
+        facts,
+    )
+    return teacher if only else teacher.with_probe(probe(combined(teacher), data))
 
 
-def _as_stored(wanted: InputFormat, data: DataSet) -> InputFormat:
-    """The same format; without a size and an interpolation where images are stored at that size."""
-    height, width = data.train.images.shape[2:]
-    if wanted.size in (None, (height, width)):
-        return InputFormat(wanted.mean, wanted.std)
-    return wanted
+def _member(entry: TeacherEntry, around: Surroundings) -> Member:
+    """One teacher with its class map."""
+    classes = None if entry.classes is None else read_class_names(entry.classes)
+    data, kind = around.data, teacher_kind(entry.teacher)
+    parts: dict[str, str] = {}
+    raw: Teacher
+    if kind == "onnx" and around.inputs.teacher is None:
+        raw = OnnxTeacher(
+            entry.teacher, input_format=_given_format(entry), device=around.device, offers=entry.output,
+            classes=classes, output_names=around.output_names, say=around.say,
+        )  # fmt: skip
+        weights = hashlib.sha256(raw.identity.encode()).hexdigest()[:16]
+    elif kind == "server" and around.inputs.teacher is None:
+        raw = _served(entry, classes, around)
+        weights = hashlib.sha256(raw.identity.encode()).hexdigest()[:16]
+    else:
+        raw, weights, parts = network_teacher(entry, classes, around.inputs, data, around.say)
+    class_map = make_class_map(
+        raw.classes, raw.class_count, data.train.classes, entry.class_map, unmapped=entry.unmapped
+    )
+    for line in class_map.describe():
+        around.say(f"teacher {entry.teacher}: {line}")
+    mapped: Teacher = raw if class_map.is_identity else ClassMapped(raw, class_map, data.train.classes)
+    facts = f"{weights} {raw.offers} {raw.input_format!r} {class_map.identity}"
+    identity = f"{mapped.identity} {raw.offers}" if parts else mapped.identity
+    own_code = f" {digest_of(parts)}" if parts else ""
+    return Member(raw, mapped, identity, weights, parts, facts + own_code, probe(mapped, data), entry.weight)
+
+
+def _given_format(entry: TeacherEntry) -> InputFormat | None:
+    """The input format in the settings; None where they leave it to the file."""
+    if entry.mean is None or entry.std is None:
+        if entry.image_size is not None or entry.interpolation is not None:
+            raise InputError("teacher_mean and teacher_std are missing: give them with teacher_image_size")
+        return None
+    size = None if entry.image_size is None else (entry.image_size, entry.image_size)
+    return InputFormat(tuple(entry.mean), tuple(entry.std), size, entry.interpolation or "bicubic")
+
+
+def _served(entry: TeacherEntry, classes: tuple[str, ...] | None, around: Surroundings) -> RemoteTeacher:
+    wanted = _given_format(entry)
+    if wanted is None:
+        raise InputError(
+            f"teacher={entry.teacher}: a server does not say how its images are normalised; give teacher_mean= and "
+            "teacher_std="
+        )
+    return RemoteTeacher(
+        entry.teacher, input_format=wanted, folder=around.bank, limit_bytes=around.bank_bytes, options=around.remote,
+        device=around.device, offers=entry.output, classes=classes, output_names=around.output_names, say=around.say,
+    )  # fmt: skip

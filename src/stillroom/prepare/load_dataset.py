@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
@@ -13,18 +15,41 @@ from stillroom.data import DataSet, load_data
 from stillroom.data.named_sets import NAMED_SETS
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.models.pretrained import published_input
+from stillroom.models import PRETRAINED_NAMES, build_model, published_input, without_weights
+from stillroom.prepare.teacher_entries import teacher_entries
 from stillroom.resolve_model import is_run
 
 
 def with_image_size(recipe: Recipe) -> Recipe:
-    """Return the recipe with the image size of its teacher's run, or of its model's run, unless it sets one."""
-    models = recipe.models
+    """Return the recipe with its sizes filled in, where it does not set them.
+
+    The image size is that of its teacher's run, or of its model's run. Images are stored at the largest size at which
+    a network takes them.
+    """
+    models, data = recipe.models, recipe.data
     start = models.model if isinstance(models, TrainModel) else models.teacher
     run = RunFolder(Path(start))
-    if recipe.data.image_size is not None or not run.finished:
-        return recipe
-    return replace(recipe, data=replace(recipe.data, image_size=run.config().get("image_size")))
+    if data.image_size is None and run.finished:
+        data = replace(data, image_size=run.config().get("image_size"))
+    if data.view_size is None and data.image_size is not None and isinstance(models, DistillModels):
+        largest = max(teacher_sizes(recipe), default=0)
+        data = replace(data, view_size=largest if largest > data.image_size else None)
+    return replace(recipe, data=data)
+
+
+def teacher_sizes(recipe: Recipe) -> list[int]:
+    """The sides at which the teachers take images, where their settings, runs or published weights say so."""
+    sides = []
+    for entry in teacher_entries(recipe)[0]:
+        if entry.image_size is not None:
+            sides.append(entry.image_size)
+        elif is_run(entry.teacher):
+            sides.append(max(RunFolder(Path(entry.teacher)).config()["image_shape"][1:]))
+        elif entry.pretrained or entry.checkpoint is not None or entry.teacher in PRETRAINED_NAMES:
+            with suppress(Exception), torch.device("meta"):  # a name that cannot be built is refused later
+                found = published_input(entry.teacher, build_model(without_weights(entry.teacher), num_classes=2))
+                sides += [] if found is None or found.size is None else [max(found.size)]
+    return sides
 
 
 def load_dataset(options: DataOptions, copies: int | None = None, classes: Sequence[str] | None = None) -> DataSet:

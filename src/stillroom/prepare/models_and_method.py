@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,7 @@ from stillroom.fingerprint import Parts, deep_copy
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
 from stillroom.methods.label_needs import refuse_unlabelled, trains_classifier
+from stillroom.methods.offer_check import refuse_offer
 from stillroom.models.batch_norm import set_bn_momentum
 from stillroom.prepare.build_teacher import build_teacher
 from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
@@ -22,7 +24,7 @@ from stillroom.prepare.load_dataset import with_options, with_published_input
 from stillroom.prepare.python_inputs import Inputs, own_copy
 from stillroom.prepare.run_identity import method_parts, student_parts
 from stillroom.resolve_model import Fit, build, is_run
-from stillroom.teachers.prepared_teacher import PreparedTeacher, teacher_side
+from stillroom.teachers.prepared_teacher import PreparedTeacher
 
 EXAMPLES = 32  # images on which the models are probed
 
@@ -56,13 +58,22 @@ class Setup:
     train_images: int
 
 
-def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
+def set_up(
+    recipe: Recipe,
+    inputs: Inputs,
+    data: DataSet,
+    *,
+    device: torch.device | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Setup:
     """Build the models and connect the method to them; nothing is written.
 
     Args:
         recipe: the settings.
         inputs: objects used instead of the recipe's names.
         data: the images as loaded.
+        device: of the run; None for the CPU.
+        say: told how the teacher's classes are mapped and how it takes images.
 
     Raises:
         InputError: for anything that cannot work.
@@ -75,7 +86,9 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
     images, data = len(data.train), usable_images(method, data)
     deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may keep state in its check
     student = _build_student(recipe, inputs, data)
-    teacher = None if isinstance(models, TrainModel) else build_teacher(models, inputs, data)
+    teacher = None if isinstance(models, TrainModel) else build_teacher(recipe, inputs, data, device=device, say=say)
+    if teacher is not None:
+        refuse_offer(method, teacher.offers)
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
     refuse_leak(earlier, data, recipe.data.val_fraction)
     name, checkpoint, pretrained = student_source(recipe)
@@ -83,7 +96,7 @@ def set_up(recipe: Recipe, inputs: Inputs, data: DataSet) -> Setup:
         data = with_published_input(data, recipe.data, name, student, checkpoint=checkpoint, pretrained=pretrained)
     begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
     shown = examples(data, method, recipe.run.seed)
-    side = None if teacher is None else teacher_side(teacher)
+    side = None if teacher is None else teacher.side()
     joint = connect(method, student, side, shown, labels_by_id(data))
     head = find_head(recipe.optim, method, joint.student, shown.images)
     begins_trained = inputs.student is not None or checkpoint is not None or is_run(name)

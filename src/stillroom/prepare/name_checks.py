@@ -9,16 +9,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from stillroom.config import DistillModels, Recipe, RunOptions, TrainModel
+from stillroom.config import DistillModels, Recipe, RemoteOptions, RunOptions, TrainModel
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
 from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model
 from stillroom.models.build import unknown_name
 from stillroom.prepare.python_inputs import Inputs
+from stillroom.prepare.teacher_entries import teacher_entries
 from stillroom.resolve_model import ModelLike, followed, is_run, was_handed_in
 from stillroom.suggestions import suggest_path
+from stillroom.teachers.class_names import read_class_names
+from stillroom.teachers.inference_client import read_api_key
+from stillroom.teachers.inference_protocol import parse_address
+from stillroom.teachers.teacher_kind import teacher_kind
 from stillroom.trust import naming
+
+Source = tuple[str, ModelLike, str | None, bool]  # role, model, checkpoint, pretrained
 
 
 def check_names(recipe: Recipe, inputs: Inputs) -> None:
@@ -33,17 +40,17 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
     if inputs.teacher is not None and inputs.teacher is inputs.student:
         raise InputError("teacher and student are the same module: give the student a module of its own")
     if isinstance(models, TrainModel):
-        wanted = [("model", inputs.student or models.model, models.checkpoint, models.pretrained)]
+        wanted: list[Source] = [("model", inputs.student or models.model, models.checkpoint, models.pretrained)]
         if models.new_head and not (models.checkpoint or models.pretrained or is_run(models.model)):
             raise InputError(
                 f"new_head=true: model={models.model} starts from random weights, its head included; give "
                 "checkpoint=FILE, pretrained=true, or as model the folder of a finished run"
             )
     else:
-        wanted = [
-            ("teacher", inputs.teacher or models.teacher, models.teacher_checkpoint, models.teacher_pretrained),
-            ("student", inputs.student or models.student, models.student_checkpoint, models.student_pretrained),
-        ]
+        wanted = _teachers(recipe, inputs)
+        wanted.append(
+            ("student", inputs.student or models.student, models.student_checkpoint, models.student_pretrained)
+        )
     for role, model, checkpoint, pretrained in wanted:
         check_source(role, model, checkpoint, pretrained)
         if role == "teacher":
@@ -59,6 +66,36 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
                 raise naming(f"{role}={model}", error) from error
             except Exception:  # noqa: BLE001, S110  some models cannot be built on the meta device; they are built later
                 pass
+
+
+def _teachers(recipe: Recipe, inputs: Inputs) -> list[Source]:
+    """The networks among the teachers; files and addresses are checked here."""
+    networks: list[Source] = []
+    remote = recipe.remote or RemoteOptions()
+    for entry in teacher_entries(recipe, given=inputs.teacher is not None)[0]:
+        kind = teacher_kind(entry.teacher)
+        if entry.classes is not None:
+            read_class_names(entry.classes)
+        if entry.class_map not in ("auto", "none") and not Path(entry.class_map).is_file():
+            raise InputError(
+                f"class_map={entry.class_map}: give auto, none, or a file that exists"
+                f"{suggest_path(entry.class_map, Path.is_file)}"
+            )
+        if inputs.teacher is not None or kind == "network":
+            networks.append(("teacher", inputs.teacher or entry.teacher, entry.checkpoint, entry.pretrained))
+            continue
+        if entry.pretrained or entry.checkpoint is not None:
+            raise InputError(
+                f"teacher={entry.teacher} has its weights; leave teacher_pretrained and teacher_checkpoint out"
+            )
+        if kind == "server":
+            parse_address(entry.teacher)
+            read_api_key(remote.teacher_api_key_env)
+        elif not Path(entry.teacher).is_file():
+            raise InputError(
+                f"teacher={entry.teacher}: there is no such file{suggest_path(entry.teacher, Path.is_file)}"
+            )
+    return networks
 
 
 def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:

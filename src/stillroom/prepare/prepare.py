@@ -57,7 +57,7 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
         data = inputs.data or load_dataset(recipe.data, classes=known_classes(recipe))
 
     # Models and method.
-    setup = set_up(recipe, inputs, data)
+    setup = set_up(recipe, inputs, data, device=machine.device, say=reporter.say)
     notes = [f"note: {note}" for note in training_notes(setup, recipe)]
     for line in (*image_notes(setup.data, setup.earlier), *notes):
         reporter.say(line)
@@ -90,12 +90,15 @@ def _with_bank_keys(
         return teacher
     images = "-".join(prints[f"{side} images"] for side in ("training", "validation"))
     shared: Any = {"images": images, "seed": recipe.run.seed, "precision": machine.precision}
-    members = []
-    for member in teacher.members:
-        wanted = member.teacher.input_format
-        key = bank_key(setup.data, teacher=member.identity, input_format=wanted, probe=member.probe, **shared)
-        members.append(replace(member, bank_key=key))
-    return replace(teacher, members=tuple(members))
+    keys = [
+        bank_key(
+            setup.data, teacher=member.identity, input_format=member.mapped.input_format, probe=member.probe, **shared
+        )
+        if member.bankable
+        else None
+        for member in teacher.members
+    ]
+    return teacher.with_bank_keys(keys)
 
 
 def _record(
@@ -122,6 +125,7 @@ def _record(
         "val_images": len(setup.data.val),
         "classes": list(train.classes),
         "teacher_weights": None if teacher is None else teacher.weights,
+        "teacher_facts": None if teacher is None else teacher.facts,
         "device": machine.device.type,
         "identity": run_identity(prints, student, parts, setup.method_parts, probe),
     } | wrapper_record(setup.joint.student)

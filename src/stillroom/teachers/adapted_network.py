@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat, InputTransform
 from stillroom.models.output import logits_of
+from stillroom.teachers.class_map import ClassMap
+from stillroom.teachers.class_mapped import ClassMapped
 from stillroom.teachers.prepared_teacher import PreparedTeacher
 from stillroom.teachers.torch_teacher import TorchTeacher
 
@@ -22,11 +24,14 @@ class AdaptedNetwork(nn.Module):
         network: takes images in the format ``inner``.
         outer: the format of the given images.
         inner: the format of the network.
+        class_map: from its classes to those of the data; None where they are the same.
     """
 
-    def __init__(self, network: nn.Module, outer: InputFormat, inner: InputFormat) -> None:
+    def __init__(
+        self, network: nn.Module, outer: InputFormat, inner: InputFormat, class_map: ClassMap | None = None
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self._class_map = network, class_map
         self._to_inner = InputTransform(inner)
         self._mean: Tensor
         self._std: Tensor
@@ -34,9 +39,10 @@ class AdaptedNetwork(nn.Module):
         self.register_buffer("_std", torch.tensor(outer.std).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The network's logits for images (B, channels, H, W), normalised in the outer format."""
+        """The logits of the data's classes for images (B, channels, H, W), normalised in the outer format."""
         pixels = (images * self._std + self._mean) * 255
-        return logits_of(self.network(self._to_inner(pixels)))
+        logits = logits_of(self.network(self._to_inner(pixels)))
+        return logits if self._class_map is None else self._class_map.apply(logits)
 
 
 def as_network(teacher: PreparedTeacher, student: InputFormat) -> nn.Module:
@@ -49,9 +55,11 @@ def as_network(teacher: PreparedTeacher, student: InputFormat) -> nn.Module:
     Raises:
         InputError: it is no network in this process, or several.
     """
-    inner = teacher.members[0].teacher
+    member = teacher.members[0]
+    inner = member.raw
     if len(teacher.members) > 1 or not isinstance(inner, TorchTeacher):
         raise InputError("the teacher is not a single PyTorch network")
-    if inner.shares_input:
+    class_map = member.mapped.class_map if isinstance(member.mapped, ClassMapped) else None
+    if inner.shares_input and class_map is None:
         return inner.model.eval()
-    return AdaptedNetwork(inner.model, student, inner.input_format).eval()
+    return AdaptedNetwork(inner.model, student, inner.input_format, class_map).eval()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ from stillroom.runtime.device import Machine
 from stillroom.runtime.reporters import Reporter
 from stillroom.teachers.bank_key import BankKey
 from stillroom.teachers.banked_teacher import BankedTeacher, open_bank
+from stillroom.teachers.ensemble import Ensemble
+from stillroom.teachers.ensemble_file import Combine
 from stillroom.teachers.logit_fingerprint import Probe
-from stillroom.teachers.teacher import Teacher
+from stillroom.teachers.remote_teacher import RemoteTeacher
+from stillroom.teachers.teacher import Offer, Teacher
 from stillroom.teachers.torch_teacher import TorchTeacher
 
 
@@ -27,16 +30,36 @@ class Member:
     """One teacher of a run.
 
     Attributes:
-        teacher: predicts its own classes.
-        identity: text that identifies its predictions of the data's classes.
+        raw: predicts its own classes.
+        mapped: predicts the data's classes; ``raw`` itself where these are the same.
+        identity: text that identifies its predictions of the data's classes, for the bank.
+        weights: fingerprint of its weights, or of the file or server that has them.
+        parts: fingerprints of the code and the attributes around the weights.
+        facts: text that identifies its predictions wherever its weights lie, for resuming.
         probe: its logits on a few training images.
+        weight: its weight among several teachers, > 0.
         bank_key: key of its stored logits; None to ask it in every step.
     """
 
-    teacher: Teacher
+    raw: Teacher
+    mapped: Teacher
     identity: str
+    weights: str
+    parts: dict[str, str]
+    facts: str
     probe: Probe
+    weight: float = 1.0
     bank_key: BankKey | None = None
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The network; None where it is not in this process."""
+        return self.raw.model if isinstance(self.raw, TorchTeacher) else None
+
+    @property
+    def bankable(self) -> bool:
+        """Whether its logits may be stored in a bank; those of a server are stored by image."""
+        return not isinstance(self.raw, RemoteTeacher)
 
 
 @dataclass(frozen=True)
@@ -45,20 +68,40 @@ class PreparedTeacher:
 
     Attributes:
         members: one or more teachers.
-        weights: fingerprint of the weights, or of the file or server they are in.
+        combine: what is averaged over several.
+        confidence: whether several are weighted for each image.
+        weights: fingerprint of the weights of all.
         parts: fingerprints of the code and the attributes around the weights.
         probe: the logits on a few training images.
+        facts: fingerprint of all that decides the predictions.
     """
 
     members: tuple[Member, ...]
+    combine: Combine
+    confidence: bool
     weights: str
     parts: dict[str, str]
     probe: Probe
+    facts: str
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
         """The networks in this process."""
-        return tuple(m.teacher.model for m in self.members if isinstance(m.teacher, TorchTeacher))
+        return tuple(member.module for member in self.members if member.module is not None)
+
+    @property
+    def offers(self) -> Offer:
+        """What the predictions are made from."""
+        return combined(self).offers
+
+    def with_probe(self, probe: Probe) -> PreparedTeacher:
+        """The same teachers with their common logits on a few training images."""
+        return replace(self, probe=probe)
+
+    def with_bank_keys(self, keys: Sequence[BankKey | None]) -> PreparedTeacher:
+        """The same teachers, each with the key of its stored logits."""
+        members = (replace(member, bank_key=key) for member, key in zip(self.members, keys, strict=True))
+        return replace(self, members=tuple(members))
 
     def place(
         self,
@@ -70,7 +113,7 @@ class PreparedTeacher:
         reader: PartsReader | None,
         sharded: bool,
     ) -> Teacher:
-        """Move the teachers to the device and open their banks.
+        """Move the networks to the device and open the banks.
 
         Args:
             machine: device, precision and rank of this process.
@@ -84,27 +127,41 @@ class PreparedTeacher:
             One teacher.
         """
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        for member in self.members:
-            if isinstance(member.teacher, TorchTeacher):
-                pixels = next(loaders[1].epoch(0)).pixels
-                assert pixels is not None
-                member.teacher.place(machine, pixels[:2], layout=layout, reader=reader, sharded=sharded)
         ready: list[Teacher] = []
         for member in self.members:
-            teacher = member.teacher
+            if isinstance(member.raw, TorchTeacher):
+                pixels = next(loaders[1].epoch(0)).pixels
+                assert pixels is not None
+                member.raw.place(machine, pixels[:2], layout=layout, reader=reader, sharded=sharded)
+            teacher = member.mapped
             if member.bank_key is not None and options.bank is not None:
                 bank = open_bank(member.bank_key, options, machine, loaders, reporter)
                 teacher = BankedTeacher(teacher, bank, machine, together=sharded)
             ready.append(teacher)
-        return ready[0]
+        return combined(self, ready)
+
+    def side(self) -> TeacherSide:
+        """What a method can be connected to, on the CPU."""
+        teacher, (first, *others) = combined(self), self.members
+        if isinstance(first.raw, TorchTeacher) and not others:
+            own_classes = first.mapped is not first.raw
+            return TeacherSide(first.raw.model, first.raw.input_of, teacher.predict, own_classes=own_classes)
+        why = "the teacher is several teachers" if others else "the teacher is not a PyTorch network in this process"
+        return TeacherSide(None, lambda batch: batch.images, teacher.predict, why=why)
 
 
-def teacher_side(teacher: PreparedTeacher) -> TeacherSide:
-    """What a method can be connected to, on the CPU."""
-    inner = teacher.members[0].teacher
-    if isinstance(inner, TorchTeacher) and len(teacher.members) == 1:
-        return TeacherSide(inner.model, inner.input_of, inner.predict)
-    return TeacherSide(None, lambda batch: batch.images, inner.predict, "the teacher is several teachers")
+def combined(teacher: PreparedTeacher, members: Sequence[Teacher] | None = None) -> Teacher:
+    """One teacher for all members.
+
+    Args:
+        teacher: says how they are combined.
+        members: in the place of ``teacher.members``, for example with their banks.
+    """
+    each = [member.mapped for member in teacher.members] if members is None else members
+    if len(each) == 1:
+        return each[0]
+    weights = [member.weight for member in teacher.members]
+    return Ensemble(each, weights, teacher.combine, confidence=teacher.confidence)
 
 
 @torch.no_grad()

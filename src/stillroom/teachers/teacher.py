@@ -24,7 +24,6 @@ class Teacher(Protocol):
         offers: what its predictions are made from.
         input_format: how it takes images.
         identity: text that differs between two teachers whose predictions differ, whatever their device.
-        bank_seconds: seconds spent on training predictions that were stored for later runs.
     """
 
     classes: tuple[str, ...] | None
@@ -32,7 +31,11 @@ class Teacher(Protocol):
     offers: Offer
     input_format: InputFormat
     identity: str
-    bank_seconds: float
+
+    @property
+    def bank_seconds(self) -> float:
+        """Seconds spent on training predictions that were stored for later runs."""
+        ...
 
     def predict(self, batch: Batch) -> Output:
         """The output for this process's part of a batch, without gradients.

@@ -14,6 +14,7 @@ from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import evaluating, logits_of
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import shard
+from stillroom.teachers.offers import as_logits
 from stillroom.teachers.teacher import Offer
 
 
@@ -108,4 +109,4 @@ class TorchTeacher:
             self._reader.close()
 
     def _logits(self, images: Tensor) -> Tensor:
-        return logits_of(self._runs(images)).float()
+        return as_logits(self.offers, logits_of(self._runs(images)))
