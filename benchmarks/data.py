@@ -13,6 +13,7 @@ import torch
 from benchmarks.baselines.loader import make_loader
 from benchmarks.harness import compare, make_parser, print_header, print_table
 from stillroom.data import Augment, ImageSet, MemoryLoader
+from stillroom.input_format import InputFormat
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 FASTER = 10.0
@@ -40,9 +41,11 @@ def measure(cores: int, workers: int, options: object) -> list[str]:
     images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(count) % 100
     image_set = ImageSet(images, labels, torch.arange(count), tuple(map(str, range(100))))
-    place = {"batch_size": batch_size, "mean": MEAN, "std": STD}
-    ours = MemoryLoader(image_set, augment=Augment(pad=4, flip=True), shuffle=True, channels_last=True, **place)
-    theirs = make_loader(images, labels, workers=workers, **place)
+    ours = MemoryLoader(
+        image_set, batch_size=batch_size, input_format=InputFormat(MEAN, STD), augment=Augment(pad=4, flip=True),
+        shuffle=True, channels_last=True,
+    )  # fmt: skip
+    theirs = make_loader(images, labels, batch_size=batch_size, mean=MEAN, std=STD, workers=workers)
     calls = {"ours": lambda: drain(ours.epoch(1)), "theirs": lambda: drain(theirs)}
     took = compare(calls, rounds=options.rounds, warmup=2)
     ratio = took.ratio("theirs", "ours")

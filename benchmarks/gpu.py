@@ -202,7 +202,7 @@ def every_method(device: torch.device) -> Rows:
 def strong_views(device: torch.device) -> Rows:
     """The second view for MLKD: the same images on every device, and what it costs."""
     data = load_data("glyphs100", per_class=_sized(device, 32, 2))
-    shared = {"batch_size": 64, "mean": data.mean, "std": data.std, "augment": data.augment, "shuffle": True}
+    shared = {"batch_size": 64, "input_format": data.input_format, "augment": data.augment, "shuffle": True}
     here = MemoryLoader(data.train, strong=True, device=device, **shared)
     on_cpu = next(MemoryLoader(data.train, strong=True, **shared).epoch(1)).strong
     worst = float((next(here.epoch(1)).strong.cpu() - on_cpu).abs().max())

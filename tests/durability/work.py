@@ -72,7 +72,7 @@ def demo(folder, trouble=None):
     scale = demo_module.Scale(demo_module.STUDENT, classes=10, per_class=8, teacher_epochs=1, student_epochs=1)
     images = DataSet("tiny", tiny_set(8, 10), tiny_set(4, 10, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
     demo_module.QUICK, demo_module.load_data = scale, lambda *_, **__: images
-    restore.load_dataset = lambda _: images
+    restore.load_dataset = lambda _, **__: images
     if trouble is not None:
         TROUBLES[trouble[0]](*trouble[1:])
     demo_module.demo(out=str(Path(folder) / "demo"), quick=True, seed=0, show=lambda _: None)

@@ -9,12 +9,12 @@ from torch import nn
 from stillroom.errors import InputError
 from stillroom.models.state_names import fill_in, find_prefix, is_averaged
 
-EXPECTED = ("conv.weight", "fc.weight", "fc.bias")
+EXPECTED = {"conv.weight": torch.zeros(2, 1, 3, 3), "fc.weight": torch.zeros(4, 2), "fc.bias": torch.zeros(4)}
 
 
 def found(*prefixes: str, ema: bool = True) -> str:
-    names = [f"{prefix}{name}" for prefix in prefixes for name in EXPECTED]
-    return find_prefix(dict.fromkeys(names), EXPECTED, Path("w.pth"), ema=ema)
+    stored = {f"{prefix}{name}": value for prefix in prefixes for name, value in EXPECTED.items()}
+    return find_prefix(stored, EXPECTED, Path("w.pth"), ema=ema)
 
 
 def test_names_as_they_are_come_first_and_deep_prefixes_are_found() -> None:
@@ -38,6 +38,13 @@ def test_of_two_networks_the_averaged_one_is_told_by_its_name() -> None:
     assert not is_averaged("schema.")
     with pytest.raises(InputError, match=r"w\.pth holds 2 networks that fit, under a\., b\."):
         found("a.", "b.")
+
+
+def test_layers_that_only_have_the_names_of_the_model_are_no_networks_that_fit() -> None:
+    layers = {"0.weight": torch.zeros(5, 3), "0.bias": torch.zeros(5), "1.weight": torch.zeros(7, 5)}
+    layers["1.bias"] = torch.zeros(7)
+    assert find_prefix(layers, nn.Linear(2, 2).state_dict(), Path("w.pth"), ema=True) == ""
+    assert find_prefix(layers, nn.Linear(3, 5).state_dict(), Path("w.pth"), ema=True) == "0."
 
 
 def test_a_tied_tensor_that_a_writer_left_out_is_filled_in() -> None:

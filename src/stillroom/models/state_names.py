@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ _EMA = re.compile(r"(^|[._])ema([._]|$)")  # "ema_model.", "model_ema.module."
 _SHOWN = 3
 
 
-def find_prefix(state: Mapping[str, Any], expected: Collection[str], path: Path, *, ema: bool) -> str:
+def find_prefix(state: Mapping[str, Any], expected: Mapping[str, Any], path: Path, *, ema: bool) -> str:
     """Find what stands before the names of a model's tensors in a checkpoint.
 
     DataParallel writes ``module.``, torch.compile ``_orig_mod.``, Lightning the attribute that holds the network, such
@@ -26,7 +26,7 @@ def find_prefix(state: Mapping[str, Any], expected: Collection[str], path: Path,
 
     Args:
         state: the checkpoint.
-        expected: the names of the model's tensors.
+        expected: the model's own state dict.
         path: the file, for messages.
         ema: whether the averaged weights are taken where a checkpoint has both under two prefixes.
 
@@ -44,6 +44,8 @@ def find_prefix(state: Mapping[str, Any], expected: Collection[str], path: Path,
     averaged = [prefix for prefix in best if is_averaged(prefix)]
     others = [prefix for prefix in best if prefix not in averaged]
     choice = (averaged or others) if ema else (others or averaged)
+    if len(choice) > 1:  # a name such as "weight" alone says little
+        choice = [prefix for prefix in choice if _shares_shapes(state, prefix, expected)] or [""]
     if len(choice) > 1:
         names = ", ".join(shown(prefix, 80) for prefix in choice[:_SHOWN]) + ", …" * (len(choice) > _SHOWN)
         raise InputError(
@@ -51,6 +53,15 @@ def find_prefix(state: Mapping[str, Any], expected: Collection[str], path: Path,
             "its own"
         )
     return choice[0]
+
+
+def _shares_shapes(state: Mapping[str, Any], prefix: str, expected: Mapping[str, Any]) -> bool:
+    """Whether any tensor under a prefix has the shape of the model's tensor of that name."""
+    return any(
+        getattr(state.get(prefix + name), "shape", None) == value.shape
+        for name, value in expected.items()
+        if isinstance(value, Tensor)
+    )
 
 
 def is_averaged(prefix: str) -> bool:
