@@ -61,7 +61,10 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
 if find_spec("numba") is not None:  # an extra
     LOGIT_LOSSES["ldrld numba"] = lambda classes: losses.LDRLD(depth=min(7, classes), backend="numba")
 # Squares without a scale: beyond float32 where the input is beyond its root. They say so.
-SQUARES = {"revision", "fitnet", "simkd", "reviewkd", "cc", "embed_mse", "fsp", "vid", "ab", "ofd", "catkd plain", "ft_initial"}
+SQUARES = {
+    "revision", "fitnet", "simkd", "reviewkd", "cc", "embed_mse", "fsp", "vid", "ab", "ofd", "catkd plain",
+    "ft_initial",
+}  # fmt: skip
 
 
 class Uskd(nn.Module):

@@ -143,6 +143,8 @@ def test_what_a_server_says_becomes_one_line():
     assert error_message(b'{"detail": [1]}') == "[1]"
     assert error_message(b"<html>\nbusy") == "<html> busy"
     assert len(error_message(b"x" * 10_000)) < 300
+    deep = b"[" * 10_000 + b"]" * 10_000  # more than a parser goes down
+    assert error_message(deep).startswith("[[[")
 
 
 def test_the_version_is_that_of_the_address_or_the_only_one():

@@ -106,7 +106,7 @@ class InferenceClient:
             return None
         try:
             return json.loads(response.data or b"null")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{self.address.server}{path} returned no JSON; is it a server of the Open Inference "
                              "Protocol v2?") from error  # fmt: skip
 

@@ -225,7 +225,7 @@ def error_message(body: bytes) -> str:
     try:
         facts = json.loads(text)
         said = facts.get("error", facts.get("detail", facts.get("message", text)))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         said = text
     return shown(" ".join(str(said).split()))
 

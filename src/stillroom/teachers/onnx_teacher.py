@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from stillroom.extras import require
 from stillroom.files import shown
 from stillroom.input_format import InputFormat, InputTransform
 from stillroom.models.onnx_file import onnx_digest, open_session
+from stillroom.reading import UnreadableError, parse_json
 from stillroom.teachers.model_signature import TensorSpec, image_input, prediction_outputs
 from stillroom.teachers.raw_predictions import RawPredictions
 from stillroom.teachers.teacher import Offer
@@ -70,7 +70,7 @@ class OnnxTeacher:
         digest = onnx_digest(self.path)
         self._source = source = f"teacher={shown(path)}"
         self._session = self._open(torch.device(device), say)
-        facts = _recorded(self._session)
+        facts = _recorded(self._session, self.path)
         input_format = input_format or _recorded_format(facts)
         if input_format is None:
             raise InputError(
@@ -161,12 +161,12 @@ def _spec(node: Any) -> TensorSpec:
     return TensorSpec(node.name, _TYPES.get(node.type), shape)
 
 
-def _recorded(session: Any) -> dict[str, Any]:
+def _recorded(session: Any, path: Path) -> dict[str, Any]:
     """What Stillroom's export recorded in the file (:mod:`stillroom.export.onnx_graph`); empty in other files."""
     text = session.get_modelmeta().custom_metadata_map.get("stillroom", "{}")
     try:
-        facts = json.loads(text)
-    except ValueError:
+        facts = parse_json(text, path)
+    except UnreadableError:
         return {}
     return facts if isinstance(facts, dict) else {}
 
