@@ -38,7 +38,7 @@ GROUPS: dict[str, tuple[type, ...]] = {
     "train": (TrainModel, DataOptions, OptimOptions, RunOptions),
     "distill": (DistillModels, TeacherOptions, RemoteOptions, DataOptions, OptimOptions, RunOptions),
     "evaluate": (TrainModel, DataOptions, EvaluateOptions),
-    "compare": (CompareOptions, TeacherOptions, DataOptions, OptimOptions, RunOptions),
+    "compare": (CompareOptions, TeacherOptions, RemoteOptions, DataOptions, OptimOptions, RunOptions),
 }
 LEFT_OUT = {
     "compare": AXES | {"shard_teacher"},  # a run of a comparison has one process

@@ -122,8 +122,8 @@ class RemoteOptions:
         "name of the environment variable that holds the server's API key; the key itself is never written anywhere",
         None, may_change=True)  # fmt: skip
     teacher_identity: str | None = setting(
-        "text that stands for the model behind the server, to be changed when the model is replaced; required where "
-        "the server names no version",
+        "text that stands for the teacher, to be changed when it is replaced; required where a server names no "
+        "version, and with bank where a network has contents that cannot be read",
         None)  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def built(data, teacher, module=None, classes=None, **settings):
     recipe = make_recipe("distill", {"teacher": teacher, "student": "resnet8", "data": "tiny", **settings})
     (entry,), _, _ = teacher_entries(recipe, given=module is not None)
     said: list[str] = []
-    found, _, _ = network_teacher(entry, classes, Inputs(module, trust=given([teacher])), data, said.append)
+    found, _ = network_teacher(entry, classes, Inputs(module, trust=given([teacher])), data, said.append)
     return found, said
 
 

@@ -59,7 +59,7 @@ Edited.__name__, Edited.__qualname__ = "Wrapped", "Wrapped"
 
 @pytest.mark.parametrize("other", [lambda: Wrapped(30.0), lambda: Wrapped(buffer=30.0), Edited])
 def test_teachers_that_only_their_code_or_attributes_tell_apart_share_no_logits(tmp_path, tiny_data, other):
-    bank = {"bank": str(tmp_path / "bank"), "epochs": 1}
+    bank = {"bank": str(tmp_path / "bank"), "epochs": 1, "teacher_identity": "mine"}
     run(tmp_path, tiny_data, Wrapped(), "kd", name="one", **bank)
     _, live = run(tmp_path, tiny_data, other(), "kd", name="live", epochs=1)
     _, banked = run(tmp_path, tiny_data, other(), "kd", name="banked", **bank)
@@ -70,7 +70,7 @@ def test_teachers_that_only_their_code_or_attributes_tell_apart_share_no_logits(
 
 
 def test_teachers_whose_contents_nobody_sees_are_told_apart_by_what_they_say(tmp_path, tiny_data):
-    bank = {"bank": str(tmp_path / "bank"), "epochs": 1}
+    bank = {"bank": str(tmp_path / "bank"), "epochs": 1, "teacher_identity": "mine"}
     run(tmp_path, tiny_data, Wrapped(session=Session(1)), "kd", name="one", **bank)
     run(tmp_path, tiny_data, Wrapped(session=Session(1)), "kd", name="two", **bank)
     assert len(list((tmp_path / "bank").iterdir())) == 1
@@ -80,9 +80,20 @@ def test_teachers_whose_contents_nobody_sees_are_told_apart_by_what_they_say(tmp
         run(tmp_path, tiny_data, Wrapped(session=Session(2)), "kd", name="three", **bank)
 
 
+def test_a_teacher_whose_contents_nobody_sees_needs_an_identity_for_a_bank(tmp_path, tiny_data):
+    bank = {"bank": str(tmp_path / "bank"), "epochs": 1}
+    with pytest.raises(InputError, match=r"bank=: the teacher holds .*Session.*teacher_identity=TEXT"):
+        run(tmp_path, tiny_data, Wrapped(session=Session(1)), "kd", **bank)
+    for name in ("first", "second"):
+        given = {"name": name, "teacher_identity": name}
+        run(tmp_path, tiny_data, Wrapped(session=Session(1)), "kd", **bank, **given)
+    assert len(list((tmp_path / "bank").iterdir())) == 2
+
+
 def test_an_address_in_a_teacher_does_not_keep_a_run_from_going_on(tmp_path, tiny_data):
+    bank = {"bank": str(tmp_path / "bank"), "teacher_identity": "mine"}
     for _ in range(2):  # each time with new objects at new addresses
-        _, record = run(tmp_path, tiny_data, Wrapped(), "kd", epochs=1, bank=str(tmp_path / "bank"))
+        _, record = run(tmp_path, tiny_data, Wrapped(), "kd", epochs=1, **bank)
     assert record.finished
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from stillroom.compare.labels import as_given, own_name, short_labels
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
-from stillroom.config import MAY_CHANGE, Recipe, RunOptions, TeacherOptions, make_recipe
+from stillroom.config import MAY_CHANGE, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
@@ -214,7 +214,7 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     if as_it_is or is_run(text):
         return None
     check_source("teachers", text, None, pretrained=False)
-    unused = {"bank", "bank_gb", *settings_in(TeacherOptions)}
+    unused = {"bank", "bank_gb", *settings_in(TeacherOptions, RemoteOptions)}
     own = {key: value for key, value in settings.items() if key not in unused}
     epochs = options.teacher_epochs or settings["epochs"]
     if epochs != settings["epochs"]:

@@ -15,7 +15,7 @@ from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 from stillroom.prepare.network_teacher import network_teacher
 from stillroom.prepare.python_inputs import Inputs
-from stillroom.prepare.run_identity import digest_of
+from stillroom.prepare.run_identity import TorchIdentity
 from stillroom.prepare.teacher_entries import teacher_entries
 from stillroom.teachers.class_map import make_class_map
 from stillroom.teachers.class_mapped import ClassMapped
@@ -108,29 +108,36 @@ def _member(entry: TeacherEntry, around: Surroundings) -> Member:
     """One teacher with its class map."""
     classes = None if entry.classes is None else read_class_names(entry.classes)
     data, kind = around.data, teacher_kind(entry.teacher)
-    parts: dict[str, str] = {}
     raw: Teacher
     if kind == "onnx" and around.inputs.teacher is None:
         raw = OnnxTeacher(
             entry.teacher, input_format=_given_format(entry), device=around.device, offers=entry.output,
             classes=classes, output_names=around.output_names, say=around.say,
         )  # fmt: skip
-        weights = hashlib.sha256(raw.identity.encode()).hexdigest()[:16]
+        known = _identity_of(raw)
     elif kind == "server" and around.inputs.teacher is None:
         raw = _served(entry, classes, around)
-        weights = hashlib.sha256(raw.identity.encode()).hexdigest()[:16]
+        known = _identity_of(raw)
     else:
-        raw, weights, parts = network_teacher(entry, classes, around.inputs, data, around.say)
+        raw, known = network_teacher(entry, classes, around.inputs, data, around.say)
     class_map = make_class_map(
         raw.classes, raw.class_count, data.train.classes, entry.class_map, unmapped=entry.unmapped
     )
     for line in class_map.describe():
         around.say(f"teacher {entry.teacher}: {line}")
     mapped: Teacher = raw if class_map.is_identity else ClassMapped(raw, class_map, data.train.classes)
-    facts = f"{weights} {raw.offers} {raw.input_format!r} {class_map.identity}"
-    identity = f"{mapped.identity} {raw.offers}" if parts else mapped.identity
-    own_code = f" {digest_of(parts)}" if parts else ""
-    return Member(raw, mapped, identity, weights, parts, facts + own_code, probe(mapped, data), entry.weight)
+    facts = f"{known.weights} {raw.offers} {raw.input_format!r} {class_map.identity}"
+    given = around.remote.teacher_identity or ""
+    return Member(
+        raw, mapped, f"{mapped.identity} {raw.offers} {given}".strip(), known.weights, known.parts,
+        f"{facts} {given}".strip(), probe(mapped, data), entry.weight,
+        opaque=() if given else known.opaque,
+    )  # fmt: skip
+
+
+def _identity_of(teacher: Teacher) -> TorchIdentity:
+    """The fingerprints of a teacher whose own identity says all."""
+    return TorchIdentity(hashlib.sha256(teacher.identity.encode()).hexdigest()[:16], {})
 
 
 def _given_format(entry: TeacherEntry) -> InputFormat | None:

@@ -15,7 +15,7 @@ from stillroom.input_format import InputFormat
 from stillroom.models import PRETRAINED_NAMES, published_classes, published_input
 from stillroom.models.output import check_output, evaluating, logits_of
 from stillroom.prepare.python_inputs import Inputs
-from stillroom.prepare.run_identity import torch_identity
+from stillroom.prepare.run_identity import TorchIdentity, torch_identity
 from stillroom.resolve_model import Fit, build, is_function, is_run
 from stillroom.teachers.offers import check_probabilities
 from stillroom.teachers.teacher_entry import TeacherEntry
@@ -24,7 +24,7 @@ from stillroom.teachers.torch_teacher import TorchTeacher
 
 def network_teacher(
     entry: TeacherEntry, classes: tuple[str, ...] | None, inputs: Inputs, data: DataSet, say: Callable[[str], None]
-) -> tuple[TorchTeacher, str, dict[str, str]]:
+) -> tuple[TorchTeacher, TorchIdentity]:
     """Build a network that teaches, on the CPU.
 
     Args:
@@ -35,7 +35,7 @@ def network_teacher(
         say: told its input format, where that differs from the student's.
 
     Returns:
-        The teacher, the fingerprint of its weights, and those of its code and attributes.
+        The teacher and its fingerprints.
 
     Raises:
         InputError: it cannot be built, does not fit its settings, or returns something else than they say.
@@ -68,7 +68,7 @@ def network_teacher(
     )  # fmt: skip
     if entry.output in ("probabilities", "top-k"):
         _check_output_kind(teacher, entry, data)
-    return teacher, identity.weights, identity.parts
+    return teacher, identity
 
 
 def _has_published_input(entry: TeacherEntry, name: str) -> bool:

@@ -13,6 +13,7 @@ from stillroom.config import Recipe
 from stillroom.engine.run_folder import RunFolder, open_run
 from stillroom.engine.sample_hashes import samples_bytes, write_samples
 from stillroom.engine.training_job import Job
+from stillroom.errors import InputError
 from stillroom.methods import Method
 from stillroom.models.student_wrapper import wrapper_record
 from stillroom.prepare.auto_settings import resolved_settings, with_run_precision
@@ -31,7 +32,7 @@ from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import first_process_first
 from stillroom.runtime.reporters import Reporter
 from stillroom.teachers.bank_key import bank_key
-from stillroom.teachers.prepared_teacher import PreparedTeacher
+from stillroom.teachers.prepared_teacher import Member, PreparedTeacher
 
 
 def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
@@ -89,6 +90,8 @@ def _with_bank_keys(
         reporter.say(f"note: bank= is not used: {setup.method.text} reads more of the teacher than its logits")
         return teacher
     images = "-".join(prints[f"{side} images"] for side in ("training", "validation"))
+    for member in teacher.members:
+        _require_identity(member)
     shared: Any = {"images": images, "seed": recipe.run.seed, "precision": machine.precision}
     keys = [
         bank_key(
@@ -99,6 +102,15 @@ def _with_bank_keys(
         for member in teacher.members
     ]
     return teacher.with_bank_keys(keys)
+
+
+def _require_identity(member: Member) -> None:
+    """Refuse a teacher that could be taken for another one with the same weights, where its logits are stored."""
+    if member.opaque:
+        raise InputError(
+            f"bank=: the teacher holds {member.opaque[0]}, whose contents cannot be read, so that another teacher "
+            "could be taken for it; give teacher_identity=TEXT, and another text for another teacher, or leave bank out"
+        )
 
 
 def _record(

@@ -75,10 +75,12 @@ class TorchIdentity(NamedTuple):
     Attributes:
         weights: of its parameters and buffers.
         parts: of its code and attributes; an object that cannot be compared counts by its type.
+        opaque: where each such object is, and its type.
     """
 
     weights: str
     parts: dict[str, str]
+    opaque: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -88,7 +90,8 @@ class TorchIdentity(NamedTuple):
 
 def torch_identity(teacher: nn.Module) -> TorchIdentity:
     """Take the fingerprints of a network on the CPU."""
-    return TorchIdentity(fingerprint(teacher), parts_of(teacher, "teacher", trained=False).parts)
+    found = parts_of(teacher, "teacher", trained=False)
+    return TorchIdentity(fingerprint(teacher), found.parts, found.opaque)
 
 
 def has_own_code(given: nn.Module | None, name: str, *networks: nn.Module) -> bool:

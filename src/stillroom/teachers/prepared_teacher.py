@@ -39,6 +39,7 @@ class Member:
         probe: its logits on a few training images.
         weight: its weight among several teachers, > 0.
         bank_key: key of its stored logits; None to ask it in every step.
+        opaque: what its identity does not cover, where it is and its type.
     """
 
     raw: Teacher
@@ -50,6 +51,7 @@ class Member:
     probe: Probe
     weight: float = 1.0
     bank_key: BankKey | None = None
+    opaque: tuple[str, ...] = ()
 
     @property
     def module(self) -> nn.Module | None:
