@@ -28,8 +28,8 @@ from stillroom.teachers.class_names import read_class_names, with_imagenet_words
 from stillroom.teachers.onnx_teacher import OnnxTeacher
 from stillroom.teachers.teacher import Teacher
 from stillroom.teachers.torch_teacher import TorchTeacher
+from stillroom.trust import TYPED, naming
 from stillroom.trust import given as permit
-from stillroom.trust import naming
 
 KNOWN = "give the folder of a finished run, or a folder or an ONNX file that stillroom export wrote"
 
@@ -146,7 +146,9 @@ def _published(model: str, checkpoint: str | None, *, pretrained: bool, say: Cal
         raise InputError(f"model={shown(model)}: the size, mean and std of its images are not known; {KNOWN}")
     require_weights("model", model, checkpoint, pretrained)
     try:
-        network = build_model(model, num_classes=None, pretrained=pretrained, checkpoint=checkpoint)
+        network = build_model(
+            model, num_classes=None, pretrained=pretrained, checkpoint=checkpoint, new_head=None, origin=TYPED
+        )
     except InputError as error:
         raise naming("model", error) from error
     wanted, count = published_input(model, network), head_classes(network)

@@ -86,7 +86,7 @@ def build(
     pretrained: bool,
     trust: Trust,
     *,
-    new_head: bool = False,
+    new_head: bool | None = None,
 ) -> nn.Module:
     """Build a model, or load one from its run folder.
 
@@ -97,7 +97,8 @@ def build(
         checkpoint: file of weights, or None.
         pretrained: whether to load the library's pretrained weights.
         trust: the permissions for ``model``.
-        new_head: whether the head keeps random weights where those of the checkpoint or run are for other classes.
+        new_head: whether the head keeps random weights where those of the checkpoint or run are for other classes;
+            None where the role has no such setting.
 
     Raises:
         UntrustedError: ``trust`` does not permit to import or download ``model``.
@@ -120,13 +121,13 @@ def build(
         raise naming(role, error) from error
 
 
-def _from_run(role: str, run: RunFolder, fit: Fit, checkpoint: str | None, new_head: bool) -> nn.Module:
+def _from_run(role: str, run: RunFolder, fit: Fit, checkpoint: str | None, new_head: bool | None) -> nn.Module:
     """The student of a finished run, with the head it was trained with, or a new one for other classes."""
     config = run.config()
     if not run.finished:
         raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
     classes = list(fit.classes or ())
-    new_head = new_head and config["classes"] != classes
+    new_head = new_head and config["classes"] != classes  # None stays None
     _check_classes(role, run, config, classes, new_head)
     followed(str(run.path), run.trust)
     name = trained_model(config)
@@ -147,7 +148,9 @@ def _from_run(role: str, run: RunFolder, fit: Fit, checkpoint: str | None, new_h
     return model
 
 
-def _check_classes(role: str, run: RunFolder, config: Mapping[str, Any], classes: list[str], new_head: bool) -> None:
+def _check_classes(
+    role: str, run: RunFolder, config: Mapping[str, Any], classes: list[str], new_head: bool | None
+) -> None:
     """Refuse a run whose head does not fit the classes of the data, unless it can be and is replaced."""
     trained = config["classes"]
     if new_head and config.get("reused_head"):
@@ -157,7 +160,7 @@ def _check_classes(role: str, run: RunFolder, config: Mapping[str, Any], classes
         )
     if not new_head and len(trained) == len(classes) and trained != classes:
         differ = next(pair for pair in zip(trained, classes, strict=True) if pair[0] != pair[1])
-        fix = "; give new_head=true to train it for the data's" if role == "model" else ""
+        fix = "; give new_head=true to train it for the data's" if new_head is not None else ""
         raise InputError(
             f"{role}={run.path} was trained on other classes ({differ[0]!r} where the data has {differ[1]!r}){fix}"
         )

@@ -301,6 +301,8 @@ def test_a_new_head_is_put_on_the_body_of_a_checkpoint(name, head, tmp_path):
     assert classes_of_checkpoint(path, model) == 12
     with pytest.raises(InputError, match=r"12 classes, the model 5 .*new_head=true"):
         load_weights(model, path)
+    with pytest.raises(InputError, match=r"12 classes, the model 5 as the data; give .*, or a checkpoint for 5$"):
+        load_weights(model, path, new_head=None)
     loaded = load_weights(model, path, new_head=True)
     assert (loaded.new_head, loaded.classes) == (True, 12)
     assert "the head is new; the file has a head for 12 classes" in str(loaded)

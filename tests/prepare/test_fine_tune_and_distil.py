@@ -68,12 +68,13 @@ def folder(path, names):
 
 
 @pytest.mark.parametrize("names", [("ant", "bee"), ("ant", "bee", "cat")])
-def test_a_finished_run_is_trained_for_other_classes_with_a_new_head(teacher, tmp_path, names):
+def test_a_finished_run_is_trained_for_other_classes_with_a_new_head(teacher, tmp_path, names, capsys):
     data = folder(tmp_path / "data", names)
     settings = {"model": str(teacher.path), "data": data, "runs": str(tmp_path), "freeze_epochs": 1, "seed": 1, **FAST}
     with pytest.raises(InputError, match="new_head=true"):
         train(name="refused", **settings)
     run = train(name="other", new_head=True, **settings).record
+    assert f"note: mean and std are those of the run {teacher.path};" in " ".join(capsys.readouterr().err.split())
     before, after = load_file(teacher.student), load_file(run.student)
     assert torch.equal(before["blocks.0.0.conv.weight"], after["blocks.0.0.conv.weight"])
     assert after["classifier.weight"].shape[0] == len(names)
@@ -85,6 +86,16 @@ def test_a_finished_run_is_trained_for_other_classes_with_a_new_head(teacher, tm
 def test_a_head_of_another_size_is_refused_unless_a_new_one_is_requested(photos, checkpoint, tmp_path):
     with pytest.raises(InputError, match="new_head=true"):
         train(model="timm:test_efficientnet", checkpoint=str(checkpoint), data=str(photos), runs=str(tmp_path), **FAST)
+
+
+def test_no_new_head_is_suggested_where_none_can_be_requested(photos, checkpoint, teacher, capsys):
+    weights = ["--student", "timm:test_efficientnet", "--student_checkpoint", str(checkpoint)]
+    assert main(["distill", "--teacher", str(teacher.path), *weights, "--data", str(photos), *FLAGS]) == 2
+    weights = ["--model", "timm:test_efficientnet", "--checkpoint", str(checkpoint)]
+    assert main(["evaluate", *weights, "--data", str(photos)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("the checkpoint has 7 classes") == 2
+    assert "new_head" not in said
 
 
 def test_a_new_head_on_random_weights_is_refused(photos, tmp_path, capsys):

@@ -3,11 +3,23 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
+from PIL import Image
 
 from stillroom import train
+from stillroom.cli import main
 from stillroom.config import DataOptions, make_recipe
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.prepare.load_dataset import load_dataset, with_image_size, with_options, with_published_input
+from stillroom.models import build_model, save_weights
+from stillroom.prepare.load_dataset import (
+    load_dataset,
+    load_for_training,
+    with_image_size,
+    with_options,
+    with_published_input,
+)
+from stillroom.restore import dataset_of
+from stillroom.trust import NOTHING
 from tests.conftest import colour_folder, tiny_model
 
 
@@ -24,6 +36,76 @@ def test_images_get_the_size_that_the_teacher_s_run_had(tmp_path, tiny_data):
         "distill", {"teacher": teacher, "student": "resnet8", "data": "photos", "epochs": 1, "image_size": 16}
     )
     assert with_image_size(larger).data.image_size == 16
+
+
+def weights(folder):
+    """A checkpoint of a timm network that was published for 160x160 pixels."""
+    save_weights(timm.create_model("test_resnet", num_classes=3), folder / "w.pt")
+    return {"model": "timm:test_resnet", "checkpoint": str(folder / "w.pt")}
+
+
+def sized_folder(folder, sides):
+    """Three classes with four images each, of these sides in turn."""
+    folder.mkdir()
+    colour_folder(folder, 4, 8)
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        Image.open(path).resize((sides[number % len(sides)],) * 2).save(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "note"),
+    [
+        ((100, 90), 160, "the images are taken at 160x160 pixels, at which the published weights of timm:test_resnet"),
+        ((170,), 160, "the images are taken at 160x160 pixels"),
+        ((24,), 24, "the images have 24x24 pixels and not 160x160 pixels, at which the published weights of timm:test"),
+    ],
+)
+def test_a_network_with_weights_gets_images_without_a_size_at_its_own(tmp_path, sides, size, note):
+    start = {**weights(tmp_path), "data": str(sized_folder(tmp_path / "photos", sides)), "epochs": 1}
+    recipe, data = load_for_training(make_recipe("train", start), NOTHING)
+    assert tuple(data.train.images.shape[2:]) == (size, size)
+    assert recipe.data.image_size == (size if size == 160 else None)
+    assert any(line.startswith(note) for line in data.notes)
+    chosen, data = load_for_training(make_recipe("train", {**start, "image_size": 16}), NOTHING)
+    assert (chosen.data.image_size, data.notes) == (16, ())
+
+
+def test_a_network_without_weights_still_requires_an_image_size(tmp_path):
+    photos = str(sized_folder(tmp_path / "photos", (20, 24)))
+    recipe = make_recipe("train", {"model": "timm:test_resnet", "data": photos, "epochs": 1})
+    with pytest.raises(InputError, match="differ in size .*; give image_size"):
+        load_for_training(recipe, NOTHING)
+
+
+def test_the_size_that_images_got_is_recorded_and_the_same_command_finds_its_run(tmp_path, capsys):
+    photos = sized_folder(tmp_path / "photos", (20, 24))
+    command = ["train", "--data", str(photos), "--runs", str(tmp_path), "--name", "t", "--epochs", "1", "--accelerator",
+               "cpu", "--precision", "32", "--batch_size", "5", "--val_fraction", "0.25"]  # fmt: skip
+    command += [word for name, value in weights(tmp_path).items() for word in (f"--{name}", value)]
+    assert main(command) == 0
+    assert "note: the images are taken at 160x160 pixels" in " ".join(capsys.readouterr().err.split())
+    run = RunFolder(tmp_path / "t")
+    assert run.config()["image_size"] == 160
+    assert dataset_of(run).input_shape == (3, 160, 160)
+    assert main(command) == 0
+    assert run.config()["image_size"] == 160
+
+
+def test_no_function_of_a_file_is_imported_to_learn_its_size(tmp_path, monkeypatch):
+    (tmp_path / "sizes_probe.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = {"teacher": "sizes_probe:make", "student": "resnet8", "data": "photos", "image_size": 16}
+    recipe = make_recipe("distill", {**settings, "teacher_checkpoint": "w.pt"})
+    assert with_image_size(recipe).data.view_size is None
+
+
+def test_efficientnet_lite0_comes_with_its_mean_and_std(tiny_data):
+    with torch.device("meta"):
+        model = build_model("efficientnet-lite0", num_classes=4)
+    start = {"checkpoint": None, "pretrained": False}
+    found = with_published_input(tiny_data, DataOptions(data="photos"), "efficientnet-lite0", model, **start)
+    assert (found.mean, found.std) == ((0.5,) * 3, (0.5,) * 3)
 
 
 def test_options_decide_how_a_folder_is_loaded(tmp_path):

@@ -41,6 +41,7 @@ def load_data(
     copies: int | None = None,
     labels: Literal["auto", "none"] = "auto",
     classes: Sequence[str] | None = None,
+    default_size: int | None = None,
 ) -> DataSet:
     """Load a data set into memory.
 
@@ -63,6 +64,8 @@ def load_data(
             folders. Validation images keep their labels, except those held out of a folder of images. "auto" takes
             labels from where they are.
         classes: the names of the classes where neither training nor validation images have labels.
+        default_size: side of the images of a folder where ``image_size`` is None and they differ in size or have more
+            pixels than that.
 
     Returns:
         The set; ``per_class`` shortens only its training split.
@@ -76,6 +79,7 @@ def load_data(
     options = LoadOptions(
         Path(root), image_size, view_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken,
         download, copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
+        default_size,
     )  # fmt: skip
     known = NAMED_SETS.get(str(name_or_path))
     if class_depth < 1 or (class_depth > 1 and known is not None):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -39,6 +39,7 @@ class LoadOptions:
     copies: int
     labels: Literal["auto", "none"] = "auto"
     classes: tuple[str, ...] | None = None
+    default_size: int | None = None
 
 
 class LoadedSplits(NamedTuple):
@@ -70,6 +71,8 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
         InputError: the set cannot be used; the message names all problems.
     """
     listings = [train] if val is None else [train, val]
+    if _larger_than_default(listings, options):
+        options = replace(options, image_size=options.default_size)
     report = ProblemReport(str(folder), [problem for listing in listings for problem in listing.problems])
     if val is None:
         report.add(train.too_small_to_split())
@@ -80,6 +83,8 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
         for listing in listings:
             with report.catching():
                 decoded.append(listing.decode(side))
+                if decoded[-1].problem and options.image_size is None and options.default_size is not None:
+                    return load_splits(folder, train, val, options=replace(options, image_size=options.default_size))
             if len(decoded) < len(listings) and (not decoded or decoded[-1].problem):
                 break  # the other split would only report the same
         broken = _broken(listings, decoded, report, options.skip_broken)
@@ -90,6 +95,14 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
         sets = train.image_set(decoded[0]), val.image_set(decoded[1])
     _check_sets(train, sets)
     return LoadedSplits(*sets, broken, tuple(note for listing in listings for note in listing.notes))
+
+
+def _larger_than_default(listings: Sequence[Listing], options: LoadOptions) -> bool:
+    """Whether images without an image size have more pixels than the default size."""
+    if options.image_size is not None or options.default_size is None:
+        return False
+    own = next((size for listing in listings if (size := listing.size(None))), None)
+    return own is not None and math.prod(own) > options.default_size**2
 
 
 def _check_listings(folder: Path, listings: Sequence[Listing], side: int | None, options: LoadOptions) -> None:

@@ -37,7 +37,7 @@ def build_model(
     image_size: ImageSize | None = None,
     pretrained: bool = False,
     checkpoint: str | Path | None = None,
-    new_head: bool = False,
+    new_head: bool | None = False,
     origin: Origin = TYPED,
 ) -> nn.Module:
     """Build a classifier.
@@ -55,6 +55,7 @@ def build_model(
             is replaced by a new one.
         checkpoint: weights to load strictly afterwards; see ``load_weights``.
         new_head: whether a checkpoint for another number of classes is accepted: the head starts with random weights.
+            None as for ``load_weights``.
         origin: where ``spec`` comes from; by default from the user. A name in a file that is not trusted is neither
             imported nor looked up on a hub.
 

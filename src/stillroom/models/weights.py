@@ -55,7 +55,9 @@ class LoadedWeights:
         return "; ".join(filter(None, facts))
 
 
-def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, ema: bool = True) -> LoadedWeights:
+def load_weights(
+    model: nn.Module, path: str | Path, *, new_head: bool | None = False, ema: bool = True
+) -> LoadedWeights:
     """Load a checkpoint into a model, strictly: the names of the tensors must match.
 
     The file is a safetensors file, or a torch file with a state dict where
@@ -67,7 +69,7 @@ def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, 
         model: the model.
         path: the file.
         new_head: whether a head with another number of classes, or none, is accepted: the model's own keeps its random
-            weights.
+            weights. None refuses it without a hint at this argument, for callers whose users cannot set it.
         ema: whether the averaged weights are taken where the file has both, as timm's ``load_checkpoint`` does.
 
     Returns:
@@ -83,9 +85,9 @@ def load_weights(model: nn.Module, path: str | Path, *, new_head: bool = False, 
         state = _with_own_head(state, model, expected, loaded.classes)
         loaded = replace(loaded, new_head=True)
     fill_in(state, expected)
-    _check_names(model, state, expected, path)
+    _check_names(model, state, expected, path, hint=new_head is not None)
     _check_kinds(state, expected, path)
-    _check_shapes(model, state, expected, path)
+    _check_shapes(model, state, expected, path, hint=new_head is not None)
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, ValueError) as error:
@@ -165,7 +167,9 @@ def _with_own_head(
     return kept
 
 
-def _check_names(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+def _check_names(
+    model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path, *, hint: bool
+) -> None:
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
     complaints = [
@@ -175,9 +179,9 @@ def _check_names(model: nn.Module, state: Mapping[str, Any], expected: Mapping[s
     ]
     heads = tuple(f"{name}." for name in last_layers(model))
     if complaints and all(name.startswith(heads) for name in (*missing, *unexpected)):
+        fresh = "load it with new_head=true, which starts with a new head, or " if hint else ""
         raise InputError(
-            f"{path} has no head for the model: {' and '.join(complaints)}; load it with new_head=true, which starts "
-            "with a new head, or give a checkpoint that has one"
+            f"{path} has no head for the model: {' and '.join(complaints)}; {fresh}give a checkpoint that has one"
         )
     if complaints:
         raise InputError(
@@ -218,7 +222,9 @@ def _unfit_kind(value: Any, expected: Tensor) -> str:
     return ""
 
 
-def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+def _check_shapes(
+    model: nn.Module, state: Mapping[str, Any], expected: Mapping[str, Any], path: Path, *, hint: bool
+) -> None:
     """Refuse other shapes, with a message of its own if only the number of classes differs."""
     wrong = {
         name: (tuple(state[name].shape), tuple(value.shape))
@@ -235,9 +241,14 @@ def _check_shapes(model: nn.Module, state: Mapping[str, Any], expected: Mapping[
         and not set(last_layers(model)).isdisjoint(name.rpartition(".")[0] for name in wrong)
     ):
         theirs, ours = next(iter(wrong.values()))
+        fresh = (
+            f", a checkpoint for {ours[0]}, or new_head=true for a new head"
+            if hint
+            else (f", or a checkpoint for {ours[0]}")
+        )
         raise InputError(
             f"{path} does not fit: the checkpoint has {counted(theirs[0], 'class')}, the model {ours[0]} as the data; "
-            f"give data with these {theirs[0]} classes, a checkpoint for {ours[0]}, or new_head=true for a new head"
+            f"give data with these {theirs[0]} classes{fresh}"
         )
     shown = [f"{name} is {theirs} there and {ours} here" for name, (theirs, ours) in list(wrong.items())[:_SHOWN]]
     raise InputError(

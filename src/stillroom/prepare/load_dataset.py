@@ -18,13 +18,18 @@ from stillroom.errors import InputError
 from stillroom.models import PRETRAINED_NAMES, build_model, published_input, without_weights
 from stillroom.prepare.teacher_entries import teacher_entries
 from stillroom.resolve_model import is_run
+from stillroom.trust import NOTHING, Trust
 
 
-def with_image_size(recipe: Recipe) -> Recipe:
+def with_image_size(recipe: Recipe, trust: Trust = NOTHING) -> Recipe:
     """Return the recipe with its sizes filled in, where it does not set them.
 
     The image size is that of its teacher's run, or of its model's run. Images are stored at the largest size at which
     a network takes them.
+
+    Args:
+        recipe: the settings.
+        trust: the permissions for the models that it names.
     """
     models, data = recipe.models, recipe.data
     start = models.model if isinstance(models, TrainModel) else models.teacher
@@ -32,12 +37,12 @@ def with_image_size(recipe: Recipe) -> Recipe:
     if data.image_size is None and run.finished:
         data = replace(data, image_size=run.config().get("image_size"))
     if data.view_size is None and data.image_size is not None and isinstance(models, DistillModels):
-        largest = max(teacher_sizes(recipe), default=0)
+        largest = max(teacher_sizes(recipe, trust), default=0)
         data = replace(data, view_size=largest if largest > data.image_size else None)
     return replace(recipe, data=data)
 
 
-def teacher_sizes(recipe: Recipe) -> list[int]:
+def teacher_sizes(recipe: Recipe, trust: Trust = NOTHING) -> list[int]:
     """The sides at which the teachers take images, where their settings, runs or published weights say so."""
     sides = []
     for entry in teacher_entries(recipe)[0]:
@@ -46,14 +51,73 @@ def teacher_sizes(recipe: Recipe) -> list[int]:
         elif is_run(entry.teacher):
             sides.append(max(RunFolder(Path(entry.teacher)).config()["image_shape"][1:]))
         elif entry.pretrained or entry.checkpoint is not None or entry.teacher in PRETRAINED_NAMES:
-            with suppress(Exception), torch.device("meta"):  # a name that cannot be built is refused later
-                found = published_input(entry.teacher, build_model(without_weights(entry.teacher), num_classes=2))
-                sides += [] if found is None or found.size is None else [max(found.size)]
+            side = _published_side(entry.teacher, trust)
+            sides += [] if side is None else [side]
     return sides
 
 
-def load_dataset(options: DataOptions, copies: int | None = None, classes: Sequence[str] | None = None) -> DataSet:
-    """Load the images that the options name; ``copies`` and ``classes`` as for :func:`stillroom.data.load_data`."""
+def _published_side(name: str, trust: Trust) -> int | None:
+    """The larger side at which a model's published weights take images; None where it is not known."""
+    if name not in PRETRAINED_NAMES and not name.startswith(("timm:", "torchvision:")):
+        return None
+    with suppress(Exception), torch.device("meta"):  # a name that cannot be built is refused later
+        found = published_input(name, build_model(without_weights(name), num_classes=2, origin=trust.of(name)))
+        return None if found is None or found.size is None else max(found.size)
+    return None
+
+
+def load_for_training(recipe: Recipe, trust: Trust) -> tuple[Recipe, DataSet]:
+    """Load the images of a recipe.
+
+    Where ``train`` starts from published weights and no image size is set, images that differ in size or are larger get
+    the size of these weights. Images of one size that are smaller keep it, for they may be many. A note says so.
+
+    Args:
+        recipe: the settings.
+        trust: the permissions for the models that it names.
+
+    Returns:
+        The recipe with the image size that the images got, and the images.
+
+    Raises:
+        InputError: the images cannot be used.
+    """
+    models, options = recipe.models, recipe.data
+    name, side = "", None
+    if isinstance(models, TrainModel) and options.image_size is None:
+        name = models.model
+        if _follows_published(name, models.checkpoint, models.pretrained, options):
+            side = _published_side(name, trust)
+    data = load_dataset(options, classes=known_classes(recipe), default_size=side)
+    if side is None:
+        return recipe, data
+    height, width = data.train.images.shape[2:]
+    trained = f"{side}x{side} pixels, at which the published weights of {name} were trained"
+    if (height, width) == (side, side):
+        recipe = replace(recipe, data=replace(options, image_size=side))
+        note = f"the images are taken at {trained}; image_size= sets another size"
+    else:
+        note = f"the images have {width}x{height} pixels and not {trained}; image_size={side} resizes them"
+    return recipe, replace(data, notes=(*data.notes, note))
+
+
+def _follows_published(name: str, checkpoint: str | None, pretrained: bool, options: DataOptions) -> bool:
+    """Whether a model starts from weights that take images as its published ones.
+
+    A checkpoint may come from the named data set that is used, which has its own published mean and std.
+    """
+    if checkpoint is not None:
+        return options.data not in NAMED_SETS
+    return pretrained or name in PRETRAINED_NAMES
+
+
+def load_dataset(
+    options: DataOptions,
+    copies: int | None = None,
+    classes: Sequence[str] | None = None,
+    default_size: int | None = None,
+) -> DataSet:
+    """Load the images that the options name; the other arguments are those of :func:`stillroom.data.load_data`."""
     return load_data(
         options.data,
         root=options.root,
@@ -67,6 +131,7 @@ def load_dataset(options: DataOptions, copies: int | None = None, classes: Seque
         copies=copies,
         labels=options.labels,
         classes=classes,
+        default_size=default_size,
     )
 
 
@@ -114,7 +179,7 @@ def with_published_input(
         checkpoint: file of its weights, or None.
         pretrained: whether it has the published weights.
     """
-    if options.mean is not None or not (pretrained or (checkpoint is not None and options.data not in NAMED_SETS)):
+    if options.mean is not None or not _follows_published(name, checkpoint, pretrained, options):
         return data
     wanted = None if is_run(name) else published_input(name, model)
     if wanted is None or (wanted.mean, wanted.std) == (data.mean, data.std):

@@ -126,7 +126,7 @@ def _build_student(recipe: Recipe, inputs: Inputs, data: DataSet) -> nn.Module:
     name, checkpoint, pretrained = student_source(recipe)
     models = recipe.models
     role = "model" if isinstance(models, TrainModel) else "student"
-    new_head = isinstance(models, TrainModel) and models.new_head
+    new_head = models.new_head if isinstance(models, TrainModel) else None
     given = inputs.student or name
     student = build(role, given, Fit.of(data), checkpoint, pretrained, inputs.trust, new_head=new_head)
     if recipe.optim.bn_momentum is not None:

@@ -24,6 +24,8 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
     run = recipe.run
     unused = [name for name, value in (("bank", run.bank), ("shard_teacher", run.shard_teacher)) if value]
     found = label_notes(setup)
+    if isinstance(recipe.models, TrainModel) and recipe.data.mean is None and is_run(recipe.models.model):
+        found.append(f"mean and std are those of the run {recipe.models.model}; mean= and std= set others")
     if unused and isinstance(recipe.models, TrainModel):
         found.append(f"{' and '.join(unused)} not used: a run that learns from labels has no teacher")
     if steps == 1:
