@@ -68,13 +68,12 @@ def folder(path, names):
 
 
 @pytest.mark.parametrize("names", [("ant", "bee"), ("ant", "bee", "cat")])
-def test_a_finished_run_is_trained_for_other_classes_with_a_new_head(teacher, tmp_path, names, capsys):
+def test_a_finished_run_is_trained_for_other_classes_with_a_new_head(teacher, tmp_path, names):
     data = folder(tmp_path / "data", names)
     settings = {"model": str(teacher.path), "data": data, "runs": str(tmp_path), "freeze_epochs": 1, "seed": 1, **FAST}
     with pytest.raises(InputError, match="new_head=true"):
         train(name="refused", **settings)
     run = train(name="other", new_head=True, **settings).record
-    assert f"note: mean and std are those of the run {teacher.path};" in " ".join(capsys.readouterr().err.split())
     before, after = load_file(teacher.student), load_file(run.student)
     assert torch.equal(before["blocks.0.0.conv.weight"], after["blocks.0.0.conv.weight"])
     assert after["classifier.weight"].shape[0] == len(names)

@@ -74,7 +74,7 @@ def test_a_network_with_weights_gets_images_without_a_size_at_its_own(tmp_path, 
 def test_a_network_without_weights_still_requires_an_image_size(tmp_path):
     photos = str(sized_folder(tmp_path / "photos", (20, 24)))
     recipe = make_recipe("train", {"model": "timm:test_resnet", "data": photos, "epochs": 1})
-    with pytest.raises(InputError, match="differ in size .*; give image_size"):
+    with pytest.raises(InputError, match=r"differ in size .*; give image_size"):
         load_for_training(recipe, NOTHING)
 
 

@@ -29,6 +29,18 @@ def test_settings_that_are_probably_not_meant_are_noted(tiny_data, settings, not
     assert note in found
 
 
+def test_a_run_that_is_trained_again_lends_its_mean_and_std_with_a_note(tiny_data, tmp_path):
+    first = make_recipe("train", {**FAST, "model": "m", "data": "tiny"})
+    setup = set_up(first, Inputs(student=tiny_model(), data=tiny_data), tiny_data)
+    (tmp_path / "config.yaml").touch()
+    settings = {**FAST, "model": str(tmp_path), "data": "tiny"}
+    assert training_notes(setup, make_recipe("train", settings)) == [
+        f"mean and std are those of the run {tmp_path}; mean= and std= set others"
+    ]
+    given = {"mean": [0.5] * 3, "std": [0.2] * 3}
+    assert training_notes(setup, make_recipe("train", settings | given)) == []
+
+
 def test_a_frozen_backbone_of_random_weights_is_noted(tiny_data):
     recipe = make_recipe("train", {**FAST, "model": "resnet8", "data": "tiny", "freeze_epochs": 1})
     (found,) = training_notes(set_up(recipe, Inputs(data=tiny_data), tiny_data), recipe)
