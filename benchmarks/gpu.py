@@ -265,6 +265,34 @@ def teacher_bank(device: torch.device) -> Rows:
         yield f"bank: {name}, time of labels only", f"{statistics.median(values[1:]) / base:.2f}"
 
 
+def teacher_formats(device: torch.device) -> Rows:
+    """A teacher at its own size: its logits on the device against those on the CPU, and its images a second."""
+    from benchmarks.step import noise_set
+    from stillroom.input_format import InputFormat
+    from stillroom.models import build_model
+    from stillroom.runtime.device import make_machine
+    from stillroom.teachers.torch_teacher import TorchTeacher
+
+    data = noise_set(_sized(device, 20, 2))
+    side = _sized(device, 224, 64)
+    own = InputFormat((0.5,) * 3, (0.5,) * 3, (side, side))
+    model = build_model("timm:tf_efficientnet_lite0", num_classes=1000)
+    given = {"batch_size": _sized(device, 256, 16), "input_format": data.input_format, "shuffle": False}
+    batch = next(MemoryLoader(data.train, **given).epoch(0))
+    there = next(MemoryLoader(data.train, device=device, **given).epoch(0))
+    described = {"input_format": own, "shares_input": False, "class_count": 1000}
+    wanted = TorchTeacher(copy.deepcopy(model), **described).predict(batch).logits
+    for precision in ("32", "bf16"):
+        teacher = TorchTeacher(copy.deepcopy(model), **described)
+        teacher.place(make_machine(device.type, precision), there.pixels[:2], layout=torch.channels_last)
+        far = (teacher.predict(there).logits.cpu() - wanted).abs().max() / wanted.abs().max()
+        seconds = _seconds(lambda teacher=teacher: teacher.predict(there), device)
+        yield (
+            f"teacher at {side} px, {precision}: relative difference, images/s",
+            (f"{far:.1e}, {len(batch.labels) / seconds:.0f}"),
+        )
+
+
 def gpu_tests(_: torch.device) -> Rows:
     """The tests that need a GPU, which are skipped elsewhere."""
     files = ["tests/data/test_memory_loader.py", "tests/data/test_strong_augment.py"]
@@ -305,8 +333,8 @@ def comparison(device: torch.device) -> Rows:
         yield f"Tiny-ImageNet, {method}: top-1 by seed", ", ".join(f"{value:.2f}" for value in values)
 
 
-PARTS = (losses_agree, training_step, ldrld_against_kl, teacher_bank, loader_rate, distillation, feature_losses_agree,
-         strong_views, gpu_tests, every_method, comparison)  # fmt: skip
+PARTS = (losses_agree, training_step, ldrld_against_kl, teacher_bank, loader_rate, teacher_formats, distillation,
+         feature_losses_agree, strong_views, gpu_tests, every_method, comparison)  # fmt: skip
 ON_REQUEST = (comparison,)
 
 
