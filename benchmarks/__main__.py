@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NAMES = ("losses", "step", "bank", "data", "growth", "startup", "fusion")
+NAMES = ("losses", "step", "bank", "data", "growth", "startup", "fusion", "teacher_forms")
 
 
 def main(arguments: list[str]) -> int:
@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
         return 0
     print("usage: python -m benchmarks NAME [options]; NAME --help tells the options\n")
     for name in NAMES:
-        print(f"  {name:<8}  {headline(name)}")
+        print(f"  {name:<13}  {headline(name)}")
     return 0 if not arguments or arguments[0] in ("-h", "--help") else 2
 
 
