@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -25,13 +25,16 @@ from stillroom.models.predict import predict
 from stillroom.models.student_wrapper import remove_wrapper_hooks
 from stillroom.prepare.load_dataset import load_dataset, with_image_size, with_options
 from stillroom.prepare.name_checks import check_source, require_weights
+from stillroom.prepare.network_teacher import has_published_input
 from stillroom.prepare.prepare import prepare
+from stillroom.prepare.published_model import published_model
 from stillroom.prepare.python_inputs import Inputs, refuse_lazy, refuse_loading
 from stillroom.prepare.start_notes import evaluation_notes
 from stillroom.resolve_model import Fit, build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
 from stillroom.settings import as_kind, settings_in
+from stillroom.teachers.prepared_teacher import predict_all
 from stillroom.trust import given as permit
 
 ModelLike = str | os.PathLike[str] | nn.Module
@@ -126,6 +129,8 @@ def evaluate(
     batch_size: int = 256,
     accelerator: str = "auto",
     precision: str = "32",
+    class_map: str = "auto",
+    unmapped: Literal["refuse", "lowest"] = "refuse",
     trust: bool = False,
     say: Callable[[str], object] = warnings.warn,
     **options: Any,
@@ -140,6 +145,8 @@ def evaluate(
         batch_size: images a step.
         accelerator: auto, cpu, cuda or mps.
         precision: 32, bf16 or auto.
+        class_map: how the classes of a pretrained model become those of the data, as in ``stillroom distill --help``.
+        unmapped: what to do with a class of the data that such a model does not have.
         trust: whether a model named by the files of a run folder may be imported or downloaded.
         say: receives notes, such as validation images that the model was trained on.
         **options: settings of the data, as in ``stillroom evaluate --help``.
@@ -147,7 +154,9 @@ def evaluate(
     Raises:
         InputError: for anything that cannot work.
     """
-    refuse_unknown(options, [*settings_in(DataOptions), "checkpoint", "pretrained", "batch_size"])
+    refuse_unknown(
+        options, [*settings_in(DataOptions), "checkpoint", "pretrained", "batch_size", "class_map", "unmapped"]
+    )
     refuse_loading(data, options)
     size, name = as_kind("batch_size", batch_size, int), _name("model", model)
     settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}
@@ -162,13 +171,19 @@ def evaluate(
             f"data={recipe.data.data}: the validation images have no labels, so that accuracy cannot be measured; put "
             "them into class folders"
         )
-    network = build("model", given, Fit.of(dataset), checkpoint, pretrained, permit([name], files=trust))
+    allowed, machine = permit([name], files=trust), make_machine(run.accelerator, run.precision)
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
-    machine = make_machine(run.accelerator, run.precision)
     loader = MemoryLoader(
         dataset.val, batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device
     )
+    if isinstance(given, str) and has_published_input(given, checkpoint, pretrained=pretrained):
+        published = published_model(
+            given, dataset, chosen, machine, say, checkpoint=checkpoint, pretrained=pretrained, class_map=class_map,
+            unmapped=unmapped, trust=allowed,
+        )  # fmt: skip
+        return score(*predict_all(published, loader.epoch(0)))
+    network = build("model", given, Fit.of(dataset), checkpoint, pretrained, allowed)
     with borrowed(model if isinstance(model, nn.Module) else None):
         return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))
 

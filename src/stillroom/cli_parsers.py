@@ -31,6 +31,12 @@ class EvaluateOptions:
     """The measurement."""
 
     batch_size: int = setting("images in a step", 256, at_least=1)
+    class_map: str = setting(
+        "how the classes of a pretrained model become those of the data, as for `stillroom distill`", "auto", path=True
+    )
+    unmapped: Literal["refuse", "lowest"] = setting(
+        "what to do with a class of the data that a pretrained model does not have, as for `stillroom distill`",
+        "refuse")  # fmt: skip
 
 
 # Command -> the dataclasses that hold its settings.

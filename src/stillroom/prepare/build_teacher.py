@@ -124,7 +124,7 @@ def _member(entry: TeacherEntry, around: Surroundings) -> Member:
         raw.classes, raw.class_count, data.train.classes, entry.class_map, unmapped=entry.unmapped
     )
     for line in class_map.describe():
-        around.say(f"teacher {entry.teacher}: {line}")
+        around.say(f"{entry.teacher}: {line}")
     mapped: Teacher = raw if class_map.is_identity else ClassMapped(raw, class_map, data.train.classes)
     facts = f"{known.weights} {raw.offers} {raw.input_format!r} {class_map.identity}"
     given = around.remote.teacher_identity or ""

@@ -43,7 +43,7 @@ def network_teacher(
     name = "" if inputs.teacher is not None else entry.teacher
     channels, height, width = data.train.images.shape[1:]
     side = None if entry.image_size is None else (entry.image_size, entry.image_size)
-    published = _has_published_input(entry, name)
+    published = has_published_input(name, entry.checkpoint, pretrained=entry.pretrained)
     start = _of_run(name) if is_run(name) else _as_stored(data.input_format, data)
     size = side or (None if published else start.size or (height, width))
     fit = Fit(_classes_to_build(name, classes, data), channels, size)
@@ -56,7 +56,7 @@ def network_teacher(
     shares = wanted == _as_stored(data.input_format, data)
     if not shares:
         at = "" if wanted.size else f"{width}x{height} pixels, "
-        say(f"teacher {entry.teacher}: takes images at {at}{wanted}")
+        say(f"{entry.teacher}: takes images at {at}{wanted}")
     if found is not None and (wanted.mean, wanted.std) != (found.mean, found.std):
         say(f"note: the weights of {entry.teacher} were published for {replace(found, size=None)}")
     if inputs.teacher is not None and entry.mean is None:
@@ -71,11 +71,11 @@ def network_teacher(
     return teacher, identity
 
 
-def _has_published_input(entry: TeacherEntry, name: str) -> bool:
+def has_published_input(name: str, checkpoint: str | None, *, pretrained: bool) -> bool:
     """Whether the library of a network says how its weights take images; also for weights from a file."""
     if name in PRETRAINED_NAMES:
         return True
-    return name.startswith(("timm:", "torchvision:")) and (entry.pretrained or entry.checkpoint is not None)
+    return name.startswith(("timm:", "torchvision:")) and (pretrained or checkpoint is not None)
 
 
 def _of_run(name: str) -> InputFormat:
