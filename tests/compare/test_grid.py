@@ -53,6 +53,21 @@ def test_a_teacher_with_weights_is_not_trained(tmp_path):
     assert cells[0].settings["teacher_checkpoint"] == "weights.pt"
 
 
+@pytest.mark.parametrize("teacher", ["net.onnx", "http://host/v2/models/net"])
+def test_a_teacher_in_a_file_or_behind_a_server_is_taken_as_it_is(tmp_path, teacher):
+    settings = {"class_map": "none", "teacher_mean": [0.5] * 3, "teacher_std": [0.5] * 3}
+    cells = grid_of(tmp_path, settings, teachers=teacher, methods="kd", students="resnet20", seeds=1).cells
+    (cell,) = cells
+    assert cell.recipe.models.teacher == teacher
+    assert cell.recipe.teacher.class_map == "none"
+
+
+def test_the_settings_of_the_teachers_input_are_not_those_of_its_training(tmp_path):
+    teacher, student = grid_of(tmp_path, {"teacher_image_size": 64}, methods="kd", students="resnet20", seeds=1).cells
+    assert "teacher_image_size" not in teacher.settings
+    assert student.recipe.teacher.teacher_image_size == 64
+
+
 def test_the_teacher_has_its_own_length_and_not_the_students_milestones(tmp_path):
     teacher, student = grid_of(tmp_path, {"milestones": [4, 6]}, teacher_epochs=20).cells[:2]
     assert (teacher.epochs, student.epochs) == (20, 8)

@@ -21,6 +21,7 @@ from stillroom.report.comparison_file import NamedMethod, read_description
 from stillroom.resolve_model import is_run
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.settings import make_group, settings_in
+from stillroom.teachers.teacher_kind import teacher_kind
 from stillroom.trust import NOTHING, Trust
 
 
@@ -211,7 +212,7 @@ def _check_recipes(cells: Sequence[Cell]) -> None:
 def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict[str, Any]) -> Cell | None:
     """The cell that trains a teacher; None where the teacher exists already."""
     as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
-    if as_it_is or is_run(text):
+    if as_it_is or is_run(text) or teacher_kind(text) != "network":
         return None
     check_source("teachers", text, None, pretrained=False)
     unused = {"bank", "bank_gb", *settings_in(TeacherOptions, RemoteOptions)}
