@@ -147,6 +147,19 @@ def test_several_teachers_average_their_probabilities(tmp_path, tiny_data):
     assert len(together.config()["teacher_bank"].split()) == 2  # a bank for each
 
 
+def test_several_teachers_may_have_names_of_their_own_for_the_classes(tmp_path, tiny_data):
+    run = train(model="resnet8", data=tiny_data, runs=str(tmp_path), name="teacher", **SHORT).record.path
+    renamed = [replace(side, classes=("w", "x", "y", "z")) for side in (tiny_data.train, tiny_data.val)]
+    data = DataSet("renamed", *renamed, *tiny_data_format(tiny_data))
+    pairs = "".join(f"{one},{other}\n" for one, other in zip(tiny_data.train.classes, "wxyz", strict=True))
+    (tmp_path / "names.csv").write_text(f"teacher,data\n{pairs}")
+    entries = [{"teacher": str(run), "class_map": how} for how in ("names.csv", "none")]
+    (tmp_path / "team.yaml").write_text(yaml.safe_dump({"teachers": entries}))
+    together = taught(tmp_path, data, str(tmp_path / "team.yaml"), "both")
+    alone = taught(tmp_path, data, str(run), "one", class_map="none")
+    assert together.summary()["teacher"]["loss"] == pytest.approx(alone.summary()["teacher"]["loss"], rel=1e-5)
+
+
 def test_labels_only_teach_hard_labels(tmp_path, tiny_data):
     data = three_classes(tiny_data)
     file = write_onnx(tmp_path / "labels.onnx", outputs=("label",))

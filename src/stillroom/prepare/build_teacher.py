@@ -125,6 +125,8 @@ def _member(entry: TeacherEntry, around: Surroundings) -> Member:
     )
     for line in class_map.describe():
         around.say(f"{entry.teacher}: {line}")
+    if class_map.is_identity:
+        raw.classes = data.train.classes  # the teacher may have other names for them
     mapped: Teacher = raw if class_map.is_identity else ClassMapped(raw, class_map, data.train.classes)
     facts = f"{known.weights} {raw.offers} {raw.input_format!r} {class_map.identity}"
     given = around.remote.teacher_identity or ""

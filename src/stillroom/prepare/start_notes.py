@@ -106,12 +106,15 @@ def evaluation_notes(model: ModelLike, data: DataSet) -> list[str]:
 
 
 def run_notes(earlier: Earlier, data: DataSet) -> list[str]:
-    """Notes on earlier runs: another image size, and no record of their training images."""
+    """Notes on earlier runs: another image size, and no record of their training images.
+
+    A teacher takes images at the size of its run.
+    """
     found = []
     here = list(data.input_shape)
     for role, run in earlier.items():
         there = run.config().get("image_shape", here)
-        if there != here:
+        if there != here and role != "teacher":
             found.append(
                 f"note: {role}={run.path} was trained on images of {_size(there)} and gets them at {_size(here)}; "
                 "where that is not meant, set image_size"
