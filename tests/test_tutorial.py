@@ -92,3 +92,16 @@ def test_your_first_student_works_as_it_is_written(tmp_path):
     predicted = eval(run(PRECISION + code, tmp_path, native=False))
     assert len(predicted) == 5
     assert all(name.startswith("U+") for name in predicted)
+
+
+def test_a_pretrained_model_teaches_photos_as_it_is_written(tmp_path):
+    (code,) = blocks("pretrained_teacher.md", "python")
+    run(code.replace("{", "{{").replace("}", "}}"), tmp_path, native=False)
+    less = {"train": [], "distill": ["--epochs", "1"], "predict": [], "export": ["--no_onnx", "--no_latency"]}
+    shorter = [[*command, *less[command[0]]] for command in commands("pretrained_teacher.md")]
+    assert [command[0] for command in shorter] == ["train", "distill", "predict", "export", "distill"]
+    printed = run(COMMANDS, tmp_path, json.dumps(shorter), native=False)
+    assert re.search(r"photos/daisy/00.png .*│ (daisy|palace|military_uniform) ", printed)
+    teacher = json.loads((tmp_path / "runs/no-training/summary.json").read_text())["teacher"]
+    assert teacher["top1"] > 80  # chance is 33: its classes are mapped to those of the folders
+    assert (tmp_path / "runs" / "student" / "export" / "model.safetensors").exists()

@@ -132,12 +132,10 @@ def test_evaluating_on_images_of_the_training_warns(photos, teacher, capsys):
     assert said.count("\n") == 1
 
 
-def test_images_of_another_size_than_a_run_s_are_said_except_for_a_teacher(
-    photos, teacher, settings, tmp_path, capsys
-):
+def test_images_of_another_size_than_a_run_s_are_said_except_for_a_teacher(photos, teacher, settings, tmp_path, capsys):
     distill(teacher=str(teacher.path), image_size=16, progress=True, name="a", **settings)
     said = capsys.readouterr().err
-    assert f"teacher {teacher.path}: takes images at 8x8 pixels" in said
+    assert f"{teacher.path}: takes images at 8x8 pixels" in said
     assert "note:" not in said
     distill(teacher=str(teacher.path), progress=True, name="b", **settings)
     assert "note:" not in capsys.readouterr().err
