@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillroom.losses.checks import check_embeddings, check_same_shape
-from stillroom.losses.connectors import cast_for, linear_projector, not_connected
+from stillroom.losses.embedding.projected_embedding import ProjectedEmbedding
 from stillroom.losses.numerics import unit_rows, widen
 
 
@@ -43,10 +41,8 @@ def embed_cosine(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor
     return (1 - (unit_rows(student) * unit_rows(teacher)).sum(1)).mean()
 
 
-class EmbedCosine(nn.Module):
+class EmbedCosine(ProjectedEmbedding):
     """:func:`embed_cosine` with a linear projector from the student's embedding to the teacher's width.
-
-    The projector is trained with the student. It is no part of the student.
 
     Example:
         >>> import torch
@@ -55,23 +51,7 @@ class EmbedCosine(nn.Module):
         torch.Size([])
     """
 
-    projector: nn.Linear | None
-
     per_sample = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.projector = None
-
-    def connect(self, student_embedding: Tensor, teacher_embedding: Tensor) -> Self:
-        """Build the projector from examples (B, D) and (B, E).
-
-        Raises:
-            ValueError: the embeddings do not fit each other.
-        """
-        check_embeddings(student_embedding, teacher_embedding)
-        self.projector = linear_projector(student_embedding, teacher_embedding)
-        return self
 
     def forward(self, student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         """Return :func:`embed_cosine` of a (B, D) and a (B, E) embedding.
@@ -79,7 +59,4 @@ class EmbedCosine(nn.Module):
         Raises:
             RuntimeError: :meth:`connect` was not called.
         """
-        if self.projector is None:
-            raise not_connected(self, "student_embedding, teacher_embedding")
-        check_embeddings(student_embedding, teacher_embedding)
-        return embed_cosine(self.projector(cast_for(self.projector, student_embedding)), teacher_embedding)
+        return embed_cosine(self.projected(student_embedding, teacher_embedding), teacher_embedding)

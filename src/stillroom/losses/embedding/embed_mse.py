@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from stillroom.losses.checks import check_embeddings, check_same_shape
-from stillroom.losses.connectors import cast_for, linear_projector, not_connected
+from stillroom.losses.embedding.projected_embedding import ProjectedEmbedding
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 
@@ -44,10 +42,8 @@ def embed_mse(student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
     return check_result(loss, student_embedding=student_embedding, teacher_embedding=teacher_embedding)
 
 
-class EmbedMSE(nn.Module):
+class EmbedMSE(ProjectedEmbedding):
     """:func:`embed_mse` with a linear projector from the student's embedding to the teacher's width.
-
-    The projector is trained with the student. It is no part of the student.
 
     Example:
         >>> import torch
@@ -56,23 +52,7 @@ class EmbedMSE(nn.Module):
         torch.Size([])
     """
 
-    projector: nn.Linear | None
-
     per_sample = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.projector = None
-
-    def connect(self, student_embedding: Tensor, teacher_embedding: Tensor) -> Self:
-        """Build the projector from examples (B, D) and (B, E).
-
-        Raises:
-            ValueError: the embeddings do not fit each other.
-        """
-        check_embeddings(student_embedding, teacher_embedding)
-        self.projector = linear_projector(student_embedding, teacher_embedding)
-        return self
 
     def forward(self, student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         """Return :func:`embed_mse` of a (B, D) and a (B, E) embedding.
@@ -80,7 +60,4 @@ class EmbedMSE(nn.Module):
         Raises:
             RuntimeError: :meth:`connect` was not called.
         """
-        if self.projector is None:
-            raise not_connected(self, "student_embedding, teacher_embedding")
-        check_embeddings(student_embedding, teacher_embedding)
-        return embed_mse(self.projector(cast_for(self.projector, student_embedding)), teacher_embedding)
+        return embed_mse(self.projected(student_embedding, teacher_embedding), teacher_embedding)

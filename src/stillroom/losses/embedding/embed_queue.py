@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillroom.losses.checks import check_embeddings, check_feature, check_positive, check_same_shape
-from stillroom.losses.connectors import cast_for, check_whole, linear_projector, not_connected
+from stillroom.losses.connectors import check_whole
+from stillroom.losses.embedding.projected_embedding import ProjectedEmbedding
 from stillroom.losses.numerics import unit_rows, widen
 from stillroom.losses.protocol import settings_repr
 
@@ -80,7 +81,7 @@ def _log_softmax(x: Tensor, own: Tensor, entries: Tensor, there: Tensor, tempera
     return similarity.masked_fill(~there, -1e4 / temperature).log_softmax(1)
 
 
-class EmbedQueue(nn.Module):
+class EmbedQueue(ProjectedEmbedding):
     """:func:`embed_queue` with its queue and a linear projector from the student's embedding to the teacher's width.
 
     The queue starts with the examples that :meth:`connect` is given. In training mode each forward pass, after the
@@ -101,7 +102,6 @@ class EmbedQueue(nn.Module):
         torch.Size([])
     """
 
-    projector: nn.Linear | None
     queue: Tensor
     written: Tensor
 
@@ -115,7 +115,6 @@ class EmbedQueue(nn.Module):
         self.size = size
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
-        self.projector = None
         self.register_buffer("queue", None)
         self.register_buffer("written", None)  # number of embeddings ever written
 
@@ -125,8 +124,7 @@ class EmbedQueue(nn.Module):
         Raises:
             ValueError: the embeddings do not fit each other.
         """
-        check_embeddings(student_embedding, teacher_embedding)
-        self.projector = linear_projector(student_embedding, teacher_embedding)
+        super().connect(student_embedding, teacher_embedding)
         device = teacher_embedding.device
         self.queue = torch.zeros(self.size, teacher_embedding.shape[1], device=device)
         self.written = torch.zeros((), dtype=torch.int64, device=device)
@@ -139,11 +137,8 @@ class EmbedQueue(nn.Module):
         Raises:
             RuntimeError: :meth:`connect` was not called.
         """
-        if self.projector is None:
-            raise not_connected(self, "student_embedding, teacher_embedding")
-        check_embeddings(student_embedding, teacher_embedding)
         loss = embed_queue(
-            self.projector(cast_for(self.projector, student_embedding)),
+            self.projected(student_embedding, teacher_embedding),
             teacher_embedding,
             self.queue.clone(),
             student_temperature=self.student_temperature,
