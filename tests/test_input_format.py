@@ -67,3 +67,10 @@ def test_an_impossible_format_is_refused(mean, std, size, message) -> None:
 def test_a_format_names_its_parts() -> None:
     shown = str(InputFormat(MEAN, STD, (128, 160), "bilinear"))
     assert shown == "160x128 pixels (bilinear), mean 0.4, 0.5, 0.6, std 0.2, 0.25, 0.3"
+
+
+def test_the_given_pixels_are_not_changed():
+    pixels = torch.rand(2, 3, 8, 8) * 255
+    before = pixels.clone()
+    InputTransform(InputFormat((0.5,) * 3, (0.25,) * 3))(pixels)
+    assert torch.equal(pixels, before)

@@ -82,7 +82,7 @@ class InputTransform:
         import torch
 
         values = resized(pixels, self.wanted).to(torch.float32, memory_format=self._layout)
-        if values.data_ptr() == pixels.data_ptr():
+        if values is pixels:
             return values.mul(self._scale).add_(self._offset)
         return values.mul_(self._scale).add_(self._offset)
 

@@ -48,3 +48,12 @@ def test_it_predicts_the_classes_of_the_data():
     with torch.no_grad():
         found, own = as_network(teacher, OUTER)(images), teacher.modules[0](images)
     assert torch.allclose(found, own[:, [2, 0]], atol=1e-4)
+
+
+@pytest.mark.parametrize("wanted", [INNER, InputFormat(INNER.mean, INNER.std)], ids=["other size", "same size"])
+def test_it_can_be_traced_for_the_speed_measurement_of_an_export(wanted):
+    network = as_network(prepared(wanted, class_map=ClassMap((1, -1, 0, 0), 2)), OUTER)
+    images = torch.randn(2, 3, 8, 8)
+    traced = torch.export.export(network, (images,)).module()
+    with torch.no_grad():
+        assert torch.allclose(traced(images), network(images), atol=1e-5)

@@ -33,6 +33,8 @@ class AdaptedNetwork(nn.Module):
         super().__init__()
         self.network, self._class_map = network, class_map
         self._to_inner = InputTransform(inner)
+        if class_map is not None:  # its index tensors are made now: those made while tracing would be no real tensors
+            class_map.apply(torch.zeros(1, len(class_map.index)))
         self._mean: Tensor
         self._std: Tensor
         self.register_buffer("_mean", torch.tensor(outer.mean).view(1, -1, 1, 1), persistent=False)
