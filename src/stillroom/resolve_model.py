@@ -15,6 +15,7 @@ from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.models import BARE_NAMES, build_model, load_weights, without_weights
+from stillroom.models.backbone import build_backbone
 from stillroom.models.classifier_head import last_layers
 from stillroom.models.student_wrapper import rewrapped
 from stillroom.trust import TYPED, Trust, naming
@@ -62,7 +63,8 @@ class Fit:
     """What a model is built for.
 
     Attributes:
-        classes: the names of its classes, one for each logit; None for the classes of its weights.
+        classes: the names of its classes, one for each logit; None for the classes of its weights; empty for a network
+            without a classifier (:func:`stillroom.models.backbone.build_backbone`).
         channels: of the images.
         size: height and width of the images in pixels; None for the model's own.
     """
@@ -106,7 +108,17 @@ def build(
     """
     if isinstance(model, str) and is_run(model):
         return _from_run(role, RunFolder(Path(model), trust), fit, checkpoint, new_head)
+    origin = trust.of(model) if isinstance(model, str) else TYPED
     try:
+        if fit.classes == ():
+            return build_backbone(
+                model,
+                in_channels=fit.channels,
+                image_size=fit.size,
+                checkpoint=checkpoint,
+                pretrained=pretrained,
+                origin=origin,
+            )
         return build_model(
             model,
             num_classes=None if fit.classes is None else len(fit.classes),
@@ -115,7 +127,7 @@ def build(
             checkpoint=checkpoint,
             new_head=new_head,
             pretrained=pretrained,
-            origin=trust.of(model) if isinstance(model, str) else TYPED,
+            origin=origin,
         )
     except InputError as error:
         raise naming(role, error) from error

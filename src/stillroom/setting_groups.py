@@ -81,9 +81,10 @@ class TeacherOptions:
     teacher_std: list[float] | None = setting(
         "channel standard deviations on [0, 1] of the teacher's input. Default: as for teacher_image_size",
         None, above=0, at_most=1)  # fmt: skip
-    teacher_output: Literal["logits", "probabilities", "top-k", "labels"] = setting(
+    teacher_output: Literal["logits", "probabilities", "top-k", "labels", "embedding"] = setting(
         "what the teacher gives for an image. top-k: the probabilities of its k most likely classes; the rest is "
-        "spread evenly over the others",
+        "spread evenly over the others. embedding: a vector, from a network without its classifier, for methods such "
+        "as embed_cosine",
         "logits")  # fmt: skip
     teacher_output_name: str | None = setting(
         "output of an ONNX file or a server to use; two, separated by a comma, for top-k. Default: chosen by type", None

@@ -74,7 +74,7 @@ def test_teachers_whose_contents_nobody_sees_are_told_apart_by_what_they_say(tmp
     run(tmp_path, tiny_data, Wrapped(session=Session(1)), "kd", name="one", **bank)
     run(tmp_path, tiny_data, Wrapped(session=Session(1)), "kd", name="two", **bank)
     assert len(list((tmp_path / "bank").iterdir())) == 1
-    with pytest.raises(InputError, match=r"made with another teacher \(its logits on 8 training images.*name="):
+    with pytest.raises(InputError, match=r"made with another teacher \(its outputs on 8 training images.*name="):
         run(tmp_path, tiny_data, Wrapped(session=Session(2)), "kd", name="one", **bank)
     with pytest.raises(InputError, match=r"holds the logits of another teacher.*bank="):
         run(tmp_path, tiny_data, Wrapped(session=Session(2)), "kd", name="three", **bank)

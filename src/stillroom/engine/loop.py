@@ -247,7 +247,7 @@ class Loop:
 
     def _score_teacher(self) -> Evaluation | None:
         """Evaluate the teacher once, if there are labels; its predictions are what agreement compares with."""
-        if self.teacher is None:
+        if self.teacher is None or self.teacher.offers == "embedding":
             return None
         self.teacher_logits, labels = predict_all(self.teacher, self.val_loader.epoch(0))
         keep_teacher_predictions(self.job, self.teacher_logits)

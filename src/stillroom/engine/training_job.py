@@ -53,7 +53,7 @@ class Job:
     @property
     def has_agreement(self) -> bool:
         """Whether student and teacher can be compared by the classes that they predict."""
-        return self.classifier_trained and self.teacher is not None
+        return self.classifier_trained and self.teacher is not None and self.teacher.offers != "embedding"
 
     def reader(self, side: str, *models: nn.Module) -> PartsReader | None:
         """The reader of the parts that the method needs from a model; None if it needs none.

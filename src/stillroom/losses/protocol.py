@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 Value = TypeVar("Value")
 
-# What is known of a teacher's prediction, the most first. Each can be reduced to those after it.
-Offer = Literal["logits", "probabilities", "top-k", "labels"]
+# What is known of a teacher's prediction, the most first. Each can be reduced to those after it. An embedding is no
+# prediction: it comes from a network without a classifier.
+Offer = Literal["logits", "probabilities", "top-k", "labels", "embedding"]
 OFFERS: tuple[Offer, ...] = ("logits", "probabilities", "top-k", "labels")
 
 CLOSE = 0.88  # similarity from which an unknown attribute counts as a misspelt property; "connected" is below it

@@ -19,6 +19,8 @@ _REASONS: dict[Offer, str] = {
 def refuse_offer(method: Method, offer: Offer) -> None:
     """Refuse a method with a loss that needs more than a teacher offers.
 
+    A teacher of embeddings predicts nothing; :func:`stillroom.methods.connect.connect` refuses losses on its logits.
+
     Args:
         method: its losses declare what they need (:class:`~stillroom.losses.protocol.LossProperties`).
         offer: what the teacher's predictions are made from.
@@ -26,6 +28,8 @@ def refuse_offer(method: Method, offer: Offer) -> None:
     Raises:
         InputError: naming the term, what it needs, what the teacher gives and the methods that would work.
     """
+    if offer == "embedding":
+        return
     for term in method.terms:
         need = term.properties.teacher_offer
         if term.weight and _READ & {*term.needs} and OFFERS.index(offer) > OFFERS.index(need):

@@ -81,10 +81,18 @@ def build_model(
     if checkpoint is not None and isinstance(spec, str):
         spec = without_weights(spec)  # the checkpoint's replace them
     if num_classes is None and checkpoint is not None and isinstance(spec, str):
-        num_classes = _classes_in(checkpoint, spec, in_channels, image_size, origin)
-    model = _construct(spec, num_classes, in_channels, image_size, pretrained, origin)
+        num_classes = classes_in(checkpoint, spec, in_channels, image_size, origin)
+        if num_classes is None:
+            raise InputError(
+                f"{checkpoint} has no head for {spec}, so its classes are not known: give num_classes, or for a "
+                "teacher teacher_output=embedding"
+            )
+    model = construct(spec, num_classes, in_channels, image_size, pretrained, origin)
     if num_classes is None and getattr(model, "num_classes", None) == 0:  # as timm says it
-        raise InputError(f"{spec} has no classes: it is a backbone without a classifier; give num_classes")
+        raise InputError(
+            f"{spec} has no classes: it is a backbone without a classifier; give num_classes, or for a teacher "
+            "teacher_output=embedding"
+        )
     if checkpoint is not None:
         load_weights(model, checkpoint, new_head=new_head)
     if image_size is not None:
@@ -92,18 +100,15 @@ def build_model(
     return model
 
 
-def _classes_in(
+def classes_in(
     checkpoint: str | Path, spec: str, in_channels: int, image_size: ImageSize | None, origin: Origin
-) -> int:
-    """How many classes the head in a checkpoint of this model has."""
+) -> int | None:
+    """How many classes the head in a checkpoint of this model has; None if it has no head."""
     with torch.random.fork_rng(devices=()):  # the model that is built here is dropped
-        classes = classes_of_checkpoint(checkpoint, _construct(spec, 2, in_channels, image_size, False, origin))
-    if classes is None:
-        raise InputError(f"{checkpoint} has no head for {spec}, so its classes are not known: give num_classes")
-    return classes
+        return classes_of_checkpoint(checkpoint, construct(spec, 2, in_channels, image_size, False, origin))
 
 
-def _construct(
+def construct(
     spec: str | nn.Module,
     num_classes: int | None,
     in_channels: int,
@@ -111,7 +116,7 @@ def _construct(
     pretrained: bool,
     origin: Origin,
 ) -> nn.Module:
-    """Build the model that ``spec`` names, before any checkpoint."""
+    """Build the model that ``spec`` names, before any checkpoint; without a classifier for 0 classes."""
     if isinstance(spec, str):
         source, colon, name = spec.partition(":")
         if colon and source == "timm":

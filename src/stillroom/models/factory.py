@@ -19,7 +19,8 @@ def from_function(spec: str, num_classes: int | None, in_channels: int, origin: 
     Args:
         spec: ``package.module:function``; the function may also be a class or a dotted name inside the
             module.
-        num_classes: given as ``num_classes=``; None calls the function without it, so that its default holds.
+        num_classes: given as ``num_classes=``; None calls the function without it, so that its default holds. 0, for a
+            model without a classifier, is given only if the signature accepts it.
         in_channels: given as ``in_channels=`` if the signature accepts it.
         origin: where the name comes from; one in a file that is not trusted is not imported.
 
@@ -33,7 +34,8 @@ def from_function(spec: str, num_classes: int | None, in_channels: int, origin: 
     if not module_name or not path:
         raise InputError(f"{spec!r} is not a model; write package.module:function, timm:NAME or torchvision:NAME")
     build = import_callable(module_name, path, origin)
-    arguments = {} if num_classes is None else {"num_classes": num_classes}
+    given = num_classes is not None and (num_classes > 0 or _takes(build, "num_classes"))
+    arguments = {"num_classes": num_classes} if given else {}
     if _takes(build, "in_channels"):
         arguments["in_channels"] = in_channels
     try:

@@ -44,7 +44,9 @@ def logits_of(output: Any) -> Tensor:
     )
 
 
-def check_output(model: nn.Module, num_classes: int | None, in_channels: int, image_size: ImageSize) -> int:
+def check_output(
+    model: nn.Module, num_classes: int | None, in_channels: int, image_size: ImageSize, *, headless: bool = False
+) -> int:
     """Check the shape of a model's logits with two blank images, and count its classes.
 
     Runs in evaluation mode without gradients. Every module's training flag is restored; batch-norm statistics do not
@@ -55,12 +57,13 @@ def check_output(model: nn.Module, num_classes: int | None, in_channels: int, im
         num_classes: the expected number of logits per image; None accepts any number.
         in_channels: channels of the images.
         image_size: height and width of the images, or one number for squares.
+        headless: whether its output is an embedding of any width instead.
 
     Returns:
-        The number of logits per image.
+        The number of logits per image, or the width of the embedding.
 
     Raises:
-        InputError: the model fails on such images, or its logits are not (2, num_classes) or (2, any number).
+        InputError: the model fails on such images, or its output is not (2, num_classes) or (2, any number).
     """
     name = type(model).__name__
     height, width = image_size if isinstance(image_size, tuple) else (image_size, image_size)
@@ -74,6 +77,11 @@ def check_output(model: nn.Module, num_classes: int | None, in_channels: int, im
             reason = first_line(error)
             raise InputError(f"the model {name} fails on {inputs}: {reason}") from error
     shape = tuple(logits_of(output).shape)
+    if headless and (len(shape) != 2 or shape[0] != 2 or shape[1] < 1):
+        raise InputError(
+            f"the model {name} returns an output of shape {shape} for {inputs}; a model whose output is the embedding "
+            "must return one vector per image, (B, D)"
+        )
     if num_classes is None:
         if len(shape) != 2 or shape[0] != 2 or shape[1] < 1:
             raise InputError(f"the model {name} gives logits of shape {shape} for {inputs}; expected (2, classes)")

@@ -120,15 +120,8 @@ def _member(entry: TeacherEntry, around: Surroundings) -> Member:
         known = _identity_of(raw)
     else:
         raw, known = network_teacher(entry, classes, around.inputs, data, around.say)
-    class_map = make_class_map(
-        raw.classes, raw.class_count, data.train.classes, entry.class_map, unmapped=entry.unmapped
-    )
-    for line in class_map.describe():
-        around.say(f"{entry.teacher}: {line}")
-    if class_map.is_identity:
-        raw.classes = data.train.classes  # the teacher may have other names for them
-    mapped: Teacher = raw if class_map.is_identity else ClassMapped(raw, class_map, data.train.classes)
-    facts = f"{known.weights} {raw.offers} {raw.input_format!r} {class_map.identity}"
+    mapped, map_identity = (raw, "") if raw.offers == "embedding" else _with_class_map(raw, entry, around)
+    facts = f"{known.weights} {raw.offers} {raw.input_format!r} {map_identity}"
     given = around.remote.teacher_identity or ""
     return Member(
         raw, mapped, f"{mapped.identity} {raw.offers} {given}".strip(), known.weights, known.parts,
@@ -140,6 +133,18 @@ def _member(entry: TeacherEntry, around: Surroundings) -> Member:
 def _identity_of(teacher: Teacher) -> TorchIdentity:
     """The fingerprints of a teacher whose own identity says all."""
     return TorchIdentity(hashlib.sha256(teacher.identity.encode()).hexdigest()[:16], {})
+
+
+def _with_class_map(raw: Teacher, entry: TeacherEntry, around: Surroundings) -> tuple[Teacher, str]:
+    """The teacher for the classes of the data, and the identity of its class map."""
+    wanted = around.data.train.classes
+    class_map = make_class_map(raw.classes, raw.class_count, wanted, entry.class_map, unmapped=entry.unmapped)
+    for line in class_map.describe():
+        around.say(f"{entry.teacher}: {line}")
+    if class_map.is_identity:
+        raw.classes = wanted  # the teacher may have other names for them
+    mapped = raw if class_map.is_identity else ClassMapped(raw, class_map, wanted)
+    return mapped, class_map.identity
 
 
 def _given_format(entry: TeacherEntry) -> InputFormat | None:

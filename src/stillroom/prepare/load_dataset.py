@@ -13,11 +13,15 @@ from torch import nn
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, load_data
 from stillroom.data.named_sets import NAMED_SETS
+from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.models import PRETRAINED_NAMES, build_model, published_input, without_weights
-from stillroom.prepare.teacher_entries import teacher_entries
+from stillroom.models import PRETRAINED_NAMES, build_model, published_classes, published_input, without_weights
+from stillroom.models.build import classes_in
+from stillroom.prepare.teacher_entries import gives_embeddings, teacher_entries
 from stillroom.resolve_model import is_run
+from stillroom.teachers.class_names import read_class_names
+from stillroom.teachers.teacher_entry import TeacherEntry
 from stillroom.trust import NOTHING, Trust
 
 
@@ -88,7 +92,7 @@ def load_for_training(recipe: Recipe, trust: Trust) -> tuple[Recipe, DataSet]:
         name = models.model
         if _follows_published(name, models.checkpoint, models.pretrained, options):
             side = _published_side(name, trust)
-    data = load_dataset(options, classes=known_classes(recipe), default_size=side)
+    data = load_dataset(options, classes=known_classes(recipe, trust), default_size=side)
     if side is None:
         return recipe, data
     height, width = data.train.images.shape[2:]
@@ -135,10 +139,41 @@ def load_dataset(
     )
 
 
-def known_classes(recipe: Recipe) -> list[str] | None:
-    """The classes of the run that the teacher comes from; None without one."""
-    run = RunFolder(Path(recipe.models.teacher)) if isinstance(recipe.models, DistillModels) else None
-    return run.config().get("classes") if run is not None and run.finished else None
+def known_classes(recipe: Recipe, trust: Trust = NOTHING) -> tuple[str, ...] | None:
+    """The classes of a student where ``labels=none`` leaves the data without any; None where nothing says them.
+
+    They are those of the only teacher: of its run, of the file that names them, or of its published weights. A student
+    of embeddings has two classes without a name, for a classifier that is not trained.
+
+    Args:
+        recipe: the settings.
+        trust: the permissions for the models that it names.
+    """
+    if not isinstance(recipe.models, DistillModels) or recipe.data.labels != "none":
+        return None
+    if gives_embeddings(recipe):
+        return UNNAMED
+    entry, *others = teacher_entries(recipe)[0]
+    run = RunFolder(Path(entry.teacher))
+    if others:
+        return None
+    if run.finished:
+        return tuple(map(str, run.config()["classes"]))
+    if entry.classes is not None:
+        return read_class_names(entry.classes)
+    return _classes_of_weights(entry, trust)
+
+
+def _classes_of_weights(entry: TeacherEntry, trust: Trust) -> tuple[str, ...] | None:
+    """The classes of published weights, downloaded or from a file of equally many classes."""
+    name, origin = entry.teacher, trust.of(entry.teacher)
+    if name not in PRETRAINED_NAMES and not name.startswith(("timm:", "torchvision:")):
+        return None
+    with suppress(Exception), torch.device("meta"):  # a name that cannot be built is refused later
+        spec, file = without_weights(name), entry.checkpoint
+        count = None if file is None else classes_in(file, spec, 3, None, origin)
+        return published_classes(name, build_model(spec, num_classes=count, origin=origin))
+    return None
 
 
 def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:

@@ -14,15 +14,17 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
 from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model
+from stillroom.models.backbone import build_backbone
 from stillroom.models.build import unknown_name
 from stillroom.prepare.python_inputs import Inputs
-from stillroom.prepare.teacher_entries import teacher_entries
-from stillroom.resolve_model import ModelLike, followed, is_run, was_handed_in
+from stillroom.prepare.teacher_entries import gives_embeddings, teacher_entries
+from stillroom.resolve_model import ModelLike, followed, is_function, is_run, was_handed_in
 from stillroom.suggestions import suggest_path
 from stillroom.teachers.class_names import read_class_names
 from stillroom.teachers.inference_client import read_api_key
 from stillroom.teachers.inference_protocol import parse_address
-from stillroom.teachers.teacher_kind import teacher_kind
+from stillroom.teachers.teacher_entry import TeacherEntry
+from stillroom.teachers.teacher_kind import TeacherKind, teacher_kind
 from stillroom.trust import naming
 
 Source = tuple[str, ModelLike, str | None, bool]  # role, model, checkpoint, pretrained
@@ -59,9 +61,13 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
             continue
         name, trust = followed(model, inputs.trust)
         if not is_run(model) or not was_handed_in(name):
+            backbone = role == "teacher" and is_function(model) and gives_embeddings(recipe)
             try:
                 with torch.device("meta"):
-                    build_model(name, num_classes=2, origin=trust.of(name))
+                    if backbone:
+                        build_backbone(name, origin=trust.of(name))
+                    else:
+                        build_model(name, num_classes=2, origin=trust.of(name))
             except InputError as error:
                 raise naming(f"{role}={model}", error) from error
             except Exception:  # noqa: BLE001, S110  some models cannot be built on the meta device; they are built later
@@ -73,7 +79,9 @@ def _teachers(recipe: Recipe, inputs: Inputs) -> list[Source]:
     networks: list[Source] = []
     remote = recipe.remote or RemoteOptions()
     for entry in teacher_entries(recipe, given=inputs.teacher is not None)[0]:
-        kind = teacher_kind(entry.teacher)
+        kind = "network" if inputs.teacher is not None else teacher_kind(entry.teacher)
+        if entry.output == "embedding":
+            _refuse_with_embedding(entry, kind, several=not gives_embeddings(recipe))
         if entry.classes is not None:
             read_class_names(entry.classes)
         if entry.class_map not in ("auto", "none") and not Path(entry.class_map).is_file():
@@ -81,7 +89,7 @@ def _teachers(recipe: Recipe, inputs: Inputs) -> list[Source]:
                 f"class_map={entry.class_map}: give auto, none, or a file that exists"
                 f"{suggest_path(entry.class_map, Path.is_file)}"
             )
-        if inputs.teacher is not None or kind == "network":
+        if kind == "network":
             networks.append(("teacher", inputs.teacher or entry.teacher, entry.checkpoint, entry.pretrained))
             continue
         if entry.pretrained or entry.checkpoint is not None:
@@ -96,6 +104,25 @@ def _teachers(recipe: Recipe, inputs: Inputs) -> list[Source]:
                 f"teacher={entry.teacher}: there is no such file{suggest_path(entry.teacher, Path.is_file)}"
             )
     return networks
+
+
+def _refuse_with_embedding(entry: TeacherEntry, kind: TeacherKind, *, several: bool) -> None:
+    """Refuse settings that mean nothing for embeddings, and teachers that have none."""
+    if several:
+        raise InputError(
+            f"output=embedding of {entry.teacher}: the embeddings of several teachers cannot be combined; distil one "
+            "teacher of embeddings"
+        )
+    if kind != "network":
+        raise InputError(
+            f"teacher_output=embedding: teacher={entry.teacher} gives predictions only; give a PyTorch network (a timm "
+            "model, a function, a run folder, or a module from Python)"
+        )
+    unused = {"class_map": (entry.class_map, "auto"), "teacher_classes": (entry.classes, None),
+              "unmapped": (entry.unmapped, "refuse")}  # fmt: skip
+    for name, (value, usual) in unused.items():
+        if value != usual:
+            raise InputError(f"{name}={value}: an embedding has no classes; leave it out with teacher_output=embedding")
 
 
 def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:

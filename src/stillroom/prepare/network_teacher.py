@@ -11,8 +11,10 @@ from torch import nn
 
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
+from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 from stillroom.models import PRETRAINED_NAMES, published_classes, published_input
+from stillroom.models.backbone import without_head
 from stillroom.models.output import check_output, evaluating, logits_of
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import TorchIdentity, torch_identity
@@ -20,6 +22,7 @@ from stillroom.resolve_model import Fit, build, is_function, is_run
 from stillroom.teachers.offers import check_probabilities
 from stillroom.teachers.teacher_entry import TeacherEntry
 from stillroom.teachers.torch_teacher import TorchTeacher
+from stillroom.trust import naming
 
 
 def network_teacher(
@@ -40,18 +43,23 @@ def network_teacher(
     Raises:
         InputError: it cannot be built, does not fit its settings, or returns something else than they say.
     """
+    headless = entry.output == "embedding"
     name = "" if inputs.teacher is not None else entry.teacher
     channels, height, width = data.train.images.shape[1:]
     side = None if entry.image_size is None else (entry.image_size, entry.image_size)
     published = has_published_input(name, entry.checkpoint, pretrained=entry.pretrained)
     start = _of_run(name) if is_run(name) else _as_stored(data.input_format, data)
     size = side or (None if published else start.size or (height, width))
-    fit = Fit(_classes_to_build(name, classes, data), channels, size)
+    bare = headless and (not name or name.startswith("timm:") or is_function(name))  # built without a classifier
+    fit = Fit(() if bare else _classes_to_build(name, classes, data), channels, size)
     network = build("teacher", inputs.teacher or name, fit, entry.checkpoint, entry.pretrained, inputs.trust).cpu()
     found = published_input(name, network) if published else None
     wanted = _as_stored(_with_settings(found or start, entry, side), data)
-    count = check_output(network, None, channels, wanted.size or (height, width))
-    if classes is None:
+    taken = wanted.size or (height, width)
+    if headless and not bare:
+        _drop_head(network, channels, taken)
+    count = check_output(network, None, channels, taken, headless=headless)
+    if classes is None and not headless:
         classes = _known_classes(name, network, count, data)
     shares = wanted == _as_stored(data.input_format, data)
     if not shares:
@@ -63,12 +71,19 @@ def network_teacher(
         _note_of_module(inputs.teacher, wanted, say)
     identity = torch_identity(network)
     teacher = TorchTeacher(
-        network, input_format=wanted, shares_input=shares, class_count=count, classes=classes, offers=entry.output,
-        identity=identity.text,
+        network, input_format=wanted, shares_input=shares, class_count=0 if headless else count, classes=classes,
+        offers=entry.output, identity=identity.text,
     )  # fmt: skip
     if entry.output in ("probabilities", "top-k"):
         _check_output_kind(teacher, entry, data)
     return teacher, identity
+
+
+def _drop_head(network: nn.Module, channels: int, size: tuple[int, int]) -> None:
+    try:
+        without_head(network, channels, size)
+    except InputError as error:
+        raise naming("teacher_output=embedding", error) from error
 
 
 def has_published_input(name: str, checkpoint: str | None, *, pretrained: bool) -> bool:

@@ -86,6 +86,9 @@ def _with_bank_keys(
     teacher = setup.teacher
     if recipe.run.bank is None or teacher is None:
         return teacher
+    if teacher.offers == "embedding":
+        reporter.say("note: bank= is not used: embeddings of a teacher are computed in every step")
+        return teacher
     if not setup.method.bankable:
         reporter.say(f"note: bank= is not used: {setup.method.text} reads more of the teacher than its logits")
         return teacher

@@ -83,7 +83,8 @@ def label_notes(setup: Setup) -> list[str]:
             "student with a second command, stillroom train --model RUN_FOLDER"
         )
     elif val.unlabelled:
-        agreement = "; agreement with the teacher is reported instead" if setup.teacher is not None else ""
+        compared = setup.teacher is not None and setup.teacher.offers != "embedding"
+        agreement = "; agreement with the teacher is reported instead" if compared else ""
         found.append(f"the validation images have no labels: accuracy cannot be measured{agreement}")
     return found
 

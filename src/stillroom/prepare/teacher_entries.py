@@ -9,6 +9,11 @@ from stillroom.teachers.teacher_entry import TeacherEntry
 from stillroom.teachers.teacher_kind import teacher_kind
 
 
+def gives_embeddings(recipe: Recipe) -> bool:
+    """Whether the settings say that the teacher gives embeddings, and so has no classes."""
+    return recipe.teacher is not None and recipe.teacher.teacher_output == "embedding"
+
+
 def teacher_entries(recipe: Recipe, *, given: bool = False) -> tuple[tuple[TeacherEntry, ...], Combine, bool]:
     """The teachers that the settings name, and how they are combined.
 

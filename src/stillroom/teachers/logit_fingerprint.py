@@ -1,4 +1,4 @@
-"""Logit fingerprint: a teacher's logits on a few training images, which identify the teacher."""
+"""Logit fingerprint: a teacher's logits, or embeddings, on a few training images, which identify the teacher."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ Probe = list[list[float]]
 def probe(teacher: Teacher, data: DataSet) -> Probe:
     """Compute a teacher's fingerprint on evenly spaced training images, without augmentation, in float32.
 
-    Each number is a sum of an image's logits with fixed random signs, so it depends on every class.
+    Each number is a sum of an image's logits with fixed random signs, so it depends on every class; of a teacher of
+    embeddings likewise of the embedding.
 
     Args:
-        teacher: predicts the data's classes.
+        teacher: predicts the data's classes, or gives embeddings.
         data: the images.
 
     Returns:
@@ -31,10 +32,11 @@ def probe(teacher: Teacher, data: DataSet) -> Probe:
     some = ImageSet(train.images[places], train.labels[places], train.ids[places], train.classes)
     loader = MemoryLoader(some, batch_size=len(places), input_format=data.input_format, shuffle=False)
     with torch.random.fork_rng(devices=[]):
-        logits = teacher.predict(next(loader.epoch(0))).logits.double().cpu()
-    classes = logits.shape[1]
-    signs = 2 * torch.randint(0, 2, (classes, NUMBERS), generator=torch.Generator().manual_seed(0)).double() - 1
-    return [[float(f"{value:.6g}") for value in row] for row in (logits @ signs / classes**0.5).tolist()]
+        output = teacher.predict(next(loader.epoch(0)))
+    values = (output.parts["embedding"] if teacher.offers == "embedding" else output.logits).double().cpu()
+    width = values.shape[1]
+    signs = 2 * torch.randint(0, 2, (width, NUMBERS), generator=torch.Generator().manual_seed(0)).double() - 1
+    return [[float(f"{value:.6g}") for value in row] for row in (values @ signs / width**0.5).tolist()]
 
 
 def difference(recorded: object, current: Probe) -> str:
@@ -56,4 +58,4 @@ def difference(recorded: object, current: Probe) -> str:
     far = float((old - new).abs().max())
     if torch.allclose(old, new, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True):
         return ""
-    return f"its logits on {len(current)} training images differ by up to {100 * far / largest:.3g} % of the largest"
+    return f"its outputs on {len(current)} training images differ by up to {100 * far / largest:.3g} % of the largest"

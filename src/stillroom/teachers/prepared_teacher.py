@@ -60,8 +60,8 @@ class Member:
 
     @property
     def bankable(self) -> bool:
-        """Whether its logits may be stored in a bank; those of a server are stored by image."""
-        return not isinstance(self.raw, RemoteTeacher)
+        """Whether its logits may be stored in a bank; those of a server are stored by image, embeddings never."""
+        return not isinstance(self.raw, RemoteTeacher) and self.raw.offers != "embedding"
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,10 @@ class PreparedTeacher:
         teacher, (first, *others) = combined(self), self.members
         if isinstance(first.raw, TorchTeacher) and not others:
             own_classes = first.mapped is not first.raw
-            return TeacherSide(first.raw.model, first.raw.input_of, teacher.predict, own_classes=own_classes)
+            headless = teacher.offers == "embedding"
+            return TeacherSide(
+                first.raw.model, first.raw.input_of, teacher.predict, headless=headless, own_classes=own_classes
+            )
         why = "the teacher is several teachers" if others else "the teacher is not a PyTorch network in this process"
         return TeacherSide(None, lambda batch: batch.images, teacher.predict, why=why)
 

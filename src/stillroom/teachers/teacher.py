@@ -16,7 +16,8 @@ class Teacher(Protocol):
 
     A teacher resizes and normalises ``batch.pixels`` to its own input format. ``Output.logits`` are float32
     (B, classes) on the device of the batch, whatever it offers: probabilities become their logarithm, which equals the
-    logits up to a constant per image (:mod:`stillroom.teachers.offers`).
+    logits up to a constant per image (:mod:`stillroom.teachers.offers`). A teacher of embeddings has no classes and
+    empty logits (B, 0).
 
     Attributes:
         classes: the names of the classes that it predicts; None where nobody has named them.

@@ -33,7 +33,7 @@ class TeacherEntry:
         "how its classes become those of the data: auto, none, or a CSV or YAML file", "auto", path=True
     )
     classes: str | None = setting("file with the names of its classes", None, path=True)
-    output: Literal["logits", "probabilities", "top-k", "labels"] = setting("what it gives", "logits")
+    output: Literal["logits", "probabilities", "top-k", "labels", "embedding"] = setting("what it gives", "logits")
     unmapped: Literal["refuse", "lowest"] = setting(
         "what to do with a class of the data that it does not have: refuse, or give it the smallest mapped logit",
         "refuse")  # fmt: skip

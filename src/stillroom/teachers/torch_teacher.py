@@ -24,10 +24,11 @@ class TorchTeacher:
     It computes on the CPU in float32 until :meth:`place` has moved it to the device of a run.
 
     Args:
-        model: a classifier; its mode is restored after each prediction until it is placed.
+        model: a classifier, or a network whose output is the embedding; its mode is restored after each prediction
+            until it is placed.
         input_format: how it takes images.
         shares_input: whether the student takes images in the same format, so that ``batch.images`` can be used.
-        class_count: length of its logits.
+        class_count: length of its logits; 0 for embeddings.
         classes: the names of its classes; None if they are unknown.
         offers: what the network returns.
         identity: text that identifies all that determines its predictions.
@@ -81,20 +82,22 @@ class TorchTeacher:
             self._runs = fused_copy(self.model, self._transform(pixels))
 
     def predict(self, batch: Batch) -> Output:
-        """See :meth:`stillroom.teachers.teacher.Teacher.predict`; parts that the reader reads come with it."""
+        """See :meth:`stillroom.teachers.teacher.Teacher.predict`; parts that the reader reads come with it.
+
+        Without a reader the embedding of a network that gives one is the part "embedding".
+        """
         machine, reader = self._machine, self._reader
         mode = evaluating(self.model) if machine is None else nullcontext()
         with mode, torch.no_grad(), nullcontext() if machine is None else machine.autocast():
-            logits = self._logits(self.input_of(batch))
-            parts = {} if reader is None else reader.read()
+            found = self._output(self.input_of(batch))
+            parts = dict(found.parts) if reader is None else reader.read()
             if batch.strong_pixels is not None:
                 strong = batch.strong if self.shares_input else None
-                parts["logits_strong"] = self._logits(
-                    self._transform(batch.strong_pixels) if strong is None else strong
-                )
+                strong = self._transform(batch.strong_pixels) if strong is None else strong
+                parts["logits_strong"] = self._output(strong).logits
                 if reader is not None:
                     reader.release()
-        return Output(logits, parts)
+        return Output(found.logits, parts)
 
     def input_of(self, batch: Batch) -> Tensor:
         """The images of a batch as the network takes them."""
@@ -108,5 +111,9 @@ class TorchTeacher:
         if self._reader is not None:
             self._reader.close()
 
-    def _logits(self, images: Tensor) -> Tensor:
-        return as_logits(self.offers, logits_of(self._runs(images)))
+    def _output(self, images: Tensor) -> Output:
+        """Logits, or empty ones and the embedding."""
+        raw = logits_of(self._runs(images))
+        if self.offers == "embedding":
+            return Output(raw.new_zeros(len(raw), 0, dtype=torch.float32), {"embedding": raw.float()})
+        return Output(as_logits(self.offers, raw))
