@@ -16,7 +16,7 @@ from stillroom.data import DataSet
 from stillroom.engine.resume_check import contents_of, differing
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.prepare.load_dataset import load_dataset
+from stillroom.prepare.load_dataset import known_classes, load_dataset
 from stillroom.prepare.models_and_method import set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
@@ -51,18 +51,21 @@ def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]
             check_names(recipes[cell.name], Inputs(stand_in, trust=cell.trust))
     begun = _begun(grid)
     if not cells and lies_elsewhere(grid):
-        _refuse_other_images(grid, load_dataset(grid.cells[-1].recipe.data), begun)
+        last = grid.cells[-1]
+        classes = known_classes(last.recipe, last.trust)
+        _refuse_other_images(grid, load_dataset(last.recipe.data, classes=classes), begun)
     for cell in cells:
         _refuse_other_settings(cell, begun.get(cell.name, {}))
-    options, data = None, None
+    loaded_as, data = None, None
     found: list[str] = []
     stand_ins: dict[str, nn.Module] = {}
     with torch.random.fork_rng():
         for cell in kinds.values():
             teacher, recipe = None, recipes[cell.name]
-            if data is None or options != recipe.data:  # teachers from runs may bring another image size
-                options = recipe.data
-                data = load_dataset(options, copies)
+            wanted = recipe.data, known_classes(recipe, cell.trust)
+            if data is None or loaded_as != wanted:  # teachers from runs may bring another image size
+                loaded_as = wanted
+                data = load_dataset(recipe.data, copies, wanted[1])
                 _refuse_other_images(grid, data, begun)
             with _naming(cell):
                 if cell.waits_for in to_train:

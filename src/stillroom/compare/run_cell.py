@@ -20,15 +20,17 @@ from stillroom.compare.grid import Cell
 from stillroom.config import DataOptions
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
-from stillroom.prepare.load_dataset import load_dataset
+from stillroom.prepare.load_dataset import known_classes, load_dataset
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.runtime.reporters import Lines
 from stillroom.runtime.signals import StopRequest, stop_requests
 
+Classes = tuple[str, ...] | None
+
 SECONDS_TO_SAVE = 30  # what a run that is told to stop has for its step and its checkpoint
 
-_latest: list[tuple[DataOptions, Inputs]] = []  # the images of the latest cell, for the next ones
+_latest: list[tuple[tuple[DataOptions, Classes], Inputs]] = []  # the images of the latest cell, for the next ones
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def train_cell(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
 def _run(cell: Cell, stop: StopRequest) -> RunFolder:
     """Train with the images that this process holds; wait for an orphan that still has the run."""
     recipe = cell.recipe
-    inputs = _inputs(recipe.data)
+    inputs = _inputs(recipe.data, known_classes(recipe, cell.trust))
     patience = time.monotonic() + SECONDS_TO_SAVE
     while True:
         try:
@@ -84,18 +86,19 @@ def _run(cell: Cell, stop: StopRequest) -> RunFolder:
             time.sleep(1)
 
 
-def _inputs(options: DataOptions) -> Inputs:
+def _inputs(options: DataOptions, classes: Classes) -> Inputs:
     """Images with their fingerprints, loaded and hashed once for all cells that use the same."""
-    for known, inputs in _latest:
+    for (known, known_as), inputs in _latest:
         assert inputs.data is not None
         _, height, width = inputs.data.input_shape
         # The run of a teacher that was trained here fixes image_size for its students, to the size the images have.
         as_they_are = known.image_size is None and height == width == options.image_size
-        if known == options or (as_they_are and replace(known, image_size=options.image_size) == options):
+        same = known == options or (as_they_are and replace(known, image_size=options.image_size) == options)
+        if same and known_as == classes:
             return inputs
     _latest.clear()  # two sets may be more than the memory holds
-    data = load_dataset(options, copies=1)  # check_cells() has counted the copies of all processes
-    _latest[:] = [(options, Inputs(data=data, fingerprints=data_fingerprints(data)))]
+    data = load_dataset(options, copies=1, classes=classes)  # check_cells() has counted the copies of all processes
+    _latest[:] = [((options, classes), Inputs(data=data, fingerprints=data_fingerprints(data)))]
     return _latest[0][1]
 
 

@@ -129,7 +129,7 @@ def teacher_trouble(run: RunFolder) -> str:
 def _teacher_path(run: RunFolder) -> Path | None:
     """The file of a teacher's predictions, whose name follows from what decides them."""
     config = run.config()
-    if not config.get("teacher_weights"):
+    if not config.get("teacher_weights") or config.get("teacher_output") == "embedding":
         return None
     facts = {name: config.get(name) for name in DECISIVE}
     if recorded := contents_of(config):

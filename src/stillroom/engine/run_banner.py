@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from stillroom.config import TrainModel
+from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.engine.training_job import Job
 from stillroom.formatting import counted
@@ -34,10 +35,8 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
         trained += f", method {models.method}"
     train, val = job.data.train, job.data.val
     _, height, width = job.data.input_shape
-    images = (
-        f"{counted(len(train.classes), 'class')}, {len(train):,} training and {len(val):,} validation images "
-        f"of {height}x{width}"
-    )
+    classes = "no classes" if train.classes == UNNAMED else counted(len(train.classes), "class")
+    images = f"{classes}, {len(train):,} training and {len(val):,} validation images of {height}x{width}"
     where = str(machine.device)
     if machine.device.type == "cpu":
         where += f" with {counted(torch.get_num_threads(), 'thread')}"

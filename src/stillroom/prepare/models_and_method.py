@@ -12,6 +12,7 @@ from stillroom.batch import Batch
 from stillroom.config import DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, MemoryLoader
 from stillroom.engine.fine_tuning import find_head
+from stillroom.errors import InputError
 from stillroom.fingerprint import Parts, deep_copy
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
@@ -101,6 +102,8 @@ def set_up(
     head = find_head(recipe.optim, method, joint.student, shown.images)
     begins_trained = inputs.student is not None or checkpoint is not None or is_run(name)
     trained = begins_trained or trains_classifier(method, labels=data.train.unlabelled < len(data.train))
+    if recipe.run.export == "best":
+        _refuse_best(data, teacher, classifier_trained=trained)
     return Setup(data, method, joint, teacher, earlier, begun, losses, head, trained, images)
 
 
@@ -110,6 +113,16 @@ def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
         return own_copy(inputs.method, inputs.student)
     text = recipe.models.method if isinstance(recipe.models, DistillModels) else "ce"
     return parse_method(text, inputs.trust.of(text))
+
+
+def _refuse_best(data: DataSet, teacher: PreparedTeacher | None, *, classifier_trained: bool) -> None:
+    """Refuse to look for the best epoch where neither accuracy nor agreement is measured."""
+    compared = teacher is not None and teacher.offers != "embedding"
+    if not classifier_trained or (data.val.unlabelled and not compared):
+        raise InputError(
+            "export=best: neither accuracy nor agreement with the teacher is measured in this run, so that no epoch is "
+            "the best; give export=last"
+        )
 
 
 def student_source(recipe: Recipe) -> tuple[str, str | None, bool]:

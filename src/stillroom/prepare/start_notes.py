@@ -80,7 +80,7 @@ def label_notes(setup: Setup) -> list[str]:
     if not setup.classifier_trained:
         found.append(
             "no loss trains the student's classifier: no accuracy is reported. Train a classifier on the finished "
-            "student with a second command, stillroom train --model RUN_FOLDER"
+            "student with a second command, stillroom train --model RUN_FOLDER --new_head true --data LABELLED_FOLDER"
         )
     elif val.unlabelled:
         compared = setup.teacher is not None and setup.teacher.offers != "embedding"

@@ -55,12 +55,14 @@ def as_network(teacher: PreparedTeacher, student: InputFormat) -> nn.Module:
         student: the student's input format.
 
     Raises:
-        InputError: it is no network in this process, or several.
+        InputError: it is no network in this process, or several, or it gives embeddings.
     """
     member = teacher.members[0]
     inner = member.raw
     if len(teacher.members) > 1 or not isinstance(inner, TorchTeacher):
         raise InputError("the teacher is not a single PyTorch network")
+    if inner.offers == "embedding":
+        raise InputError("the teacher gives embeddings and has no classifier")
     class_map = member.mapped.class_map if isinstance(member.mapped, ClassMapped) else None
     if inner.shares_input and class_map is None:
         return inner.model.eval()
