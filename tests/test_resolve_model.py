@@ -5,6 +5,8 @@ from stillroom import distill, train
 from stillroom.data import Augment, DataSet, ImageSet
 from stillroom.errors import InputError
 from stillroom.export import export, load
+from stillroom.resolve_model import Fit, build
+from stillroom.trust import NOTHING
 
 
 def image_set(count, seed, size):
@@ -45,3 +47,12 @@ def test_a_model_that_fails_on_images_of_their_shape_is_refused_before_training(
     model = Fixed(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 2))
     with pytest.raises(InputError, match=r"the model Fixed fails on images of shape \(2, 3, 12, 8\)"):
         train(model=model, data=images((12, 8)), runs=str(tmp_path))
+
+
+def test_a_run_that_began_with_a_run_of_other_classes_is_built_again(tmp_path, tiny_data):
+    common = {"epochs": 1, "batch_size": 16, "runs": str(tmp_path), "precision": "32"}
+    first = train(model="resnet8", data=images((8, 8)), name="two", **common).record
+    second = train(model=str(first.path), new_head=True, data=tiny_data, name="four", **common)
+    built = build("teacher", str(second.record.path), Fit.of(tiny_data), None, pretrained=False, trust=NOTHING)
+    for name, value in second.student.state_dict().items():
+        assert torch.equal(built.state_dict()[name], value)
