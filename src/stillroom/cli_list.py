@@ -158,6 +158,8 @@ def _needs(loss: Any) -> Iterable[tuple[str, str]]:
     for side in ("student", "teacher"):
         parts = [name.removeprefix(f"{side}_") for name in needs if name.startswith(f"{side}_")]
         yield f"from the {side}", ", ".join(_NEEDS[part] for part in parts) or "nothing"
+    if "teacher_logits" in needs and properties_of(loss).teacher_offer != "logits":
+        yield "enough from it", properties_of(loss).teacher_offer
     rest = [_ALONE[name] for name in needs if name in _ALONE]
     if rest:
         yield "other inputs", ", ".join(rest)

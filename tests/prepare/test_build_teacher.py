@@ -8,9 +8,11 @@ import pytest
 import torch
 import yaml
 
-from stillroom.api import distill, train
+from stillroom.api import distill, run_recipe, train
+from stillroom.config import make_recipe
 from stillroom.data import DataSet
 from stillroom.errors import InputError
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Silent
 from tests.conftest import tiny_model, tiny_set
 from tests.teachers.onnx_models import MEAN, STD, torch_and_onnx, write_onnx
@@ -115,10 +117,7 @@ def test_another_file_under_the_same_name_does_not_continue_the_run(tmp_path, ti
 
 def test_a_run_on_more_classes_teaches_those_of_the_data(tmp_path, tiny_data):
     whole = train(model="resnet8", data=tiny_data, runs=str(tmp_path), name="teacher", **SHORT)
-    reporter = Silent()
-    reporter.say = (said := []).append
     record = taught(tmp_path, three_classes(tiny_data), str(whole.record.path), "student")
-    assert said == []
     from stillroom.engine.predictions import predictions_of, teacher_predictions_of
 
     theirs = predictions_of(whole.record)
@@ -186,7 +185,12 @@ def test_the_k_most_likely_classes_teach_kd_but_not_ldrld(tmp_path, tiny_data):
     classes.write_text("a\nb\nc\n")
     file = write_onnx(tmp_path / "top.onnx", outputs=("classes", "scores"))
     given = {"teacher_output": "top-k", "teacher_classes": str(classes), **OWN}
-    assert taught(tmp_path, data, file, "kd", **given).finished
+    names = {"teacher": str(file), "student": "mine", "data": "tiny", "method": "kd", "name": "kd"}
+    recipe = make_recipe("distill", {**names, "runs": str(tmp_path), **SHORT, **given})
+    reporter = Silent()
+    reporter.say = (said := []).append
+    assert run_recipe(recipe, reporter, Inputs(student=student(3), data=data)).record.finished
+    assert any("spread evenly" in line for line in said)
     with pytest.raises(InputError, match=r"ldrld needs the teacher's probabilities.*top-k"):
         taught(tmp_path, data, file, "ldrld", "ldrld", **given)
 

@@ -120,6 +120,8 @@ def _member(entry: TeacherEntry, around: Surroundings) -> Member:
         known = _identity_of(raw)
     else:
         raw, known = network_teacher(entry, classes, around.inputs, data, around.say)
+    if raw.offers == "top-k":
+        around.say(f"{entry.teacher}: the probability outside its top k classes is spread evenly over the others")
     mapped, map_identity = (raw, "") if raw.offers == "embedding" else _with_class_map(raw, entry, around)
     facts = f"{known.weights} {raw.offers} {raw.input_format!r} {map_identity}"
     given = around.remote.teacher_identity or ""
