@@ -90,8 +90,10 @@ def build_teacher(
     )
     entries, combine, confidence = teacher_entries(recipe, given=inputs.teacher is not None)
     members = tuple(_member(entry, around) for entry in entries)
-    facts = hashlib.sha256("\n".join(f"{m.weight} {m.facts}" for m in members).encode()).hexdigest()[:16]
     only = len(members) == 1
+    lines = [m.facts if only else f"{m.weight} {m.facts}" for m in members]
+    how = [] if only else [f"{combine} {confidence}"]
+    facts = hashlib.sha256("\n".join(lines + how).encode()).hexdigest()[:16]
     teacher = PreparedTeacher(
         members,
         combine,
