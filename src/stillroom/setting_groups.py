@@ -211,6 +211,10 @@ class OptimOptions:
         "train only the head (the last layer) in the first k epochs. The rest of the trained model is frozen, with its "
         "batch-norm statistics. As many as epochs make a linear probe",
         0, at_least=0)  # fmt: skip
+    freeze_norms: bool = setting(
+        "keep the running statistics of the trained model's batch norms, and normalise with them in every epoch: for a "
+        "pretrained network and few images",
+        False)  # fmt: skip
     backbone_lr_factor: float = setting(
         "factor on the learning rate of all layers of the trained model but its head", 1.0, above=0, at_most=1
     )

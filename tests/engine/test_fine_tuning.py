@@ -93,6 +93,13 @@ def test_a_frozen_backbone_keeps_weights_and_statistics_until_it_is_released(tmp
     assert changed(states[2], states[3]) == {*states[0]}
 
 
+def test_frozen_norms_keep_their_statistics_in_every_epoch_and_learn_their_weights(tmp_path, tiny_data):
+    states, _ = watched(tmp_path, tiny_data, freeze_norms=True)
+    moved = changed(states[0], states[-1])
+    assert {"0.weight", "1.weight", "6.weight"} <= moved
+    assert not {name for name in moved if "running" in name or "tracked" in name}
+
+
 def test_as_many_frozen_epochs_as_epochs_are_a_linear_probe_that_learns(tmp_path, tiny_data):
     states, record = watched(tmp_path, tiny_data, epochs=4, freeze_epochs=4, lr=1.0)
     assert changed(states[0], states[-1]) == {*HEAD}

@@ -136,11 +136,13 @@ class Backbone:
     Args:
         student: the module that is trained.
         head: names of the submodules that are the head; empty if the backbone is never frozen.
-        freeze_epochs: the first epochs, in which it is frozen.
+        options: the first epochs, in which it is frozen, and whether its batch norms keep their statistics.
     """
 
-    def __init__(self, student: nn.Module, head: Sequence[str], freeze_epochs: int) -> None:
-        self._freeze_epochs = freeze_epochs
+    def __init__(self, student: nn.Module, head: Sequence[str], options: OptimOptions) -> None:
+        self._freeze_epochs = options.freeze_epochs
+        norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+        self._norms = [m for m in student.modules() if options.freeze_norms and isinstance(m, norms)]
         of_head = _ids_in(student, head)
         heads = [inside(student).get_submodule(name) for name in head]
         not_frozen = {id(module) for layer in heads for module in layer.modules()}
@@ -151,9 +153,12 @@ class Backbone:
         """Freeze or release it for the training steps of an epoch, counted from 1.
 
         A frozen backbone gets no gradients and is in evaluation mode, in which batch-norm statistics do not change and
-        nothing is dropped.
+        nothing is dropped. Frozen batch norms normalise with their running statistics in every epoch; their weights
+        are trained.
         """
         self.release()
+        for norm in self._norms:
+            norm.training = False
         if epoch > self._freeze_epochs:
             return
         for parameter in self._parameters:

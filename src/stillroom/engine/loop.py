@@ -61,7 +61,7 @@ class Loop:
         self.trained = [*job.student.parameters(), *job.method.parameters()]
         groups = parameter_groups(job.student, job.method.parameters(), job.head, job.recipe.optim)
         self.optimizer = build_optimizer(groups, job.recipe.optim, compiled=self.options.compile)
-        self.backbone = Backbone(job.student, job.head, job.recipe.optim.freeze_epochs)
+        self.backbone = Backbone(job.student, job.head, job.recipe.optim)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
         self.runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
         self.train_loader, self.val_loader = make_loaders(
