@@ -18,7 +18,7 @@ def test_a_teacher_alone_has_the_defaults():
         ({}, "teacher is missing"),
         ({"weight": 0.0}, "weight=0.0: give above 0"),
         ({"image_size": 4}, "image_size=4: give at least 8 pixels"),
-        ({"output": "logit"}, "output='logit': give logits or probabilities or top-k or labels; did you mean logits"),
+        ({"output": "logit"}, "output='logit': give logits or .* or labels or embedding; did you mean logits"),
         ({"unmapped": "drop"}, "unmapped='drop': give refuse or lowest"),
     ],
 )
