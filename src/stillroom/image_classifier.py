@@ -17,7 +17,7 @@ from stillroom.extras import require
 from stillroom.files import shown
 from stillroom.formatting import counted
 from stillroom.input_format import InputFormat
-from stillroom.models import PRETRAINED_NAMES, build_model, published_classes, published_input
+from stillroom.models import build_model, is_published, published_classes, published_input
 from stillroom.models.classifier_head import head_classes
 from stillroom.models.onnx_file import onnx_metadata
 from stillroom.prepare.name_checks import check_source, require_weights
@@ -142,7 +142,7 @@ def _recorded(
 
 def _published(model: str, checkpoint: str | None, *, pretrained: bool, say: Callable[[str], None]) -> _Network:
     """A named model, with the classes and the input format of its published weights."""
-    if model not in PRETRAINED_NAMES and not model.startswith(("timm:", "torchvision:")):
+    if not is_published(model):
         raise InputError(f"model={shown(model)}: the size, mean and std of its images are not known; {KNOWN}")
     require_weights("model", model, checkpoint, pretrained)
     try:

@@ -159,6 +159,22 @@ def test_several_teachers_may_have_names_of_their_own_for_the_classes(tmp_path, 
     assert together.summary()["teacher"]["loss"] == pytest.approx(alone.summary()["teacher"]["loss"], rel=1e-5)
 
 
+def test_the_cost_of_several_teachers_counts_each_at_its_own_size(tmp_path, tiny_data):
+    one = str(train(model="resnet8", data=tiny_data, runs=str(tmp_path), name="t", **SHORT).record.path)
+    team = tmp_path / "team.yaml"
+    team.write_text(yaml.safe_dump({"teachers": [{"teacher": one}, {"teacher": one, "image_size": 16}]}))
+    costs = [
+        taught(tmp_path, tiny_data, teacher, name, **given).summary()["teacher_macs"]
+        for teacher, name, given in (
+            (one, "own", {}),
+            (one, "large", {"teacher_image_size": 16}),
+            (str(team), "both", {}),
+        )
+    ]
+    assert costs[1] > costs[0]
+    assert costs[2] == costs[0] + costs[1]
+
+
 def test_labels_only_teach_hard_labels(tmp_path, tiny_data):
     data = three_classes(tiny_data)
     file = write_onnx(tmp_path / "labels.onnx", outputs=("label",))

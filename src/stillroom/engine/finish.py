@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +21,8 @@ from stillroom.models.predict import predict
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.peak_memory import PeakMemory
 from stillroom.runtime.reporters import Reporter
+
+Shape = tuple[int, int, int]  # channels, height, width
 
 
 def finish(
@@ -60,7 +63,7 @@ def finish(
         last_logits, _ = predict(job.student, val.epoch(0), job.machine.autocast())
     keep_predictions(job, last_logits)
     summary = {
-        **_cost("", (job.student,), job.data.input_shape, job),
+        **_cost("", [(job.student, job.data.input_shape)], job),
         **_teacher_cost(job),
         "teacher": None if teacher is None else asdict(teacher),
         "last": rows[-1],
@@ -83,20 +86,26 @@ def finish(
 
 
 def _teacher_cost(job: Job) -> dict[str, int | None]:
-    if job.teacher is None:
-        return _cost("teacher_", (), job.data.input_shape, job)
     channels, height, width = job.data.train.images.shape[1:]
-    size = job.teacher.members[0].raw.input_format.size or (height, width)
-    return _cost("teacher_", job.teacher.modules, (channels, *size), job)
+    members = () if job.teacher is None else job.teacher.members
+    networks = [(m.module, (channels, *(m.raw.input_format.size or (height, width)))) for m in members]
+    return _cost("teacher_", [(module, shape) for module, shape in networks if module is not None], job)
 
 
-def _cost(role: str, networks: tuple[nn.Module, ...], shape: tuple[int, int, int], job: Job) -> dict[str, int | None]:
-    """Parameters of networks, and the multiply-accumulate operations for one image where they can be counted."""
+def _cost(role: str, networks: Sequence[tuple[nn.Module, Shape]], job: Job) -> dict[str, int | None]:
+    """Parameters of networks, and the multiply-accumulate operations for one image where they can be counted.
+
+    Args:
+        role: prefix of the names.
+        networks: each with the shape of an image as it takes it.
+        job: the run.
+    """
     if not networks:
         return {f"{role}parameters": None, f"{role}macs": None}
     macs = None
     if not (role and job.recipe.run.shard_teacher and job.machine.world_size > 1):  # only all processes can run it
         with suppress(Exception):  # a model of the user's own may take no single image, which is no reason to fail
-            macs = sum(count_macs(network, torch.zeros(1, *shape, device=job.machine.device)) for network in networks)
-    parameters = sum(p.numel() for network in networks for p in network.parameters())
+            device = job.machine.device
+            macs = sum(count_macs(network, torch.zeros(1, *shape, device=device)) for network, shape in networks)
+    parameters = sum(p.numel() for network, _ in networks for p in network.parameters())
     return {f"{role}parameters": parameters, f"{role}macs": macs}

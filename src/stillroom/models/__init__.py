@@ -7,7 +7,7 @@ imported when they are needed.
 
 from __future__ import annotations
 
-from stillroom.models.build import BARE_NAMES, PRETRAINED_NAMES, build_model, without_weights
+from stillroom.models.build import BARE_NAMES, PRETRAINED_NAMES, build_model, is_published, without_weights
 from stillroom.models.hooks import FeatureTap, Tapped, stages_of
 from stillroom.models.output import check_output, logits_of
 from stillroom.models.pretrained import published_classes, published_input
@@ -27,6 +27,7 @@ __all__ = [
     "check_output",
     "classes_of_checkpoint",
     "describe_models",
+    "is_published",
     "load_weights",
     "logits_of",
     "published_classes",

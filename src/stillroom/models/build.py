@@ -24,6 +24,11 @@ BARE_NAMES = (*ZOO, EFFICIENTNET_LITE0)  # models whose names have no colon
 PRETRAINED_NAMES = (EFFICIENTNET_LITE0,)  # those that always come with published weights
 
 
+def is_published(spec: str) -> bool:
+    """Whether there may be published weights for a model's name: from timm, torchvision, or a package of their own."""
+    return spec in PRETRAINED_NAMES or spec.startswith(("timm:", "torchvision:"))
+
+
 def without_weights(spec: str) -> str:
     """The name that builds the same network without published weights, for weights that are loaded afterwards."""
     return f"timm:{ARCHITECTURE}" if spec == EFFICIENTNET_LITE0 else spec

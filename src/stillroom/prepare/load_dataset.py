@@ -16,7 +16,14 @@ from stillroom.data.named_sets import NAMED_SETS
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.models import PRETRAINED_NAMES, build_model, published_classes, published_input, without_weights
+from stillroom.models import (
+    PRETRAINED_NAMES,
+    build_model,
+    is_published,
+    published_classes,
+    published_input,
+    without_weights,
+)
 from stillroom.models.build import classes_in
 from stillroom.prepare.teacher_entries import gives_embeddings, teacher_entries
 from stillroom.resolve_model import is_run
@@ -62,7 +69,7 @@ def teacher_sizes(recipe: Recipe, trust: Trust = NOTHING) -> list[int]:
 
 def _published_side(name: str, trust: Trust) -> int | None:
     """The larger side at which a model's published weights take images; None where it is not known."""
-    if name not in PRETRAINED_NAMES and not name.startswith(("timm:", "torchvision:")):
+    if not is_published(name):
         return None
     with suppress(Exception), torch.device("meta"):  # a name that cannot be built is refused later
         found = published_input(name, build_model(without_weights(name), num_classes=2, origin=trust.of(name)))
@@ -167,7 +174,7 @@ def known_classes(recipe: Recipe, trust: Trust = NOTHING) -> tuple[str, ...] | N
 def _classes_of_weights(entry: TeacherEntry, trust: Trust) -> tuple[str, ...] | None:
     """The classes of published weights, downloaded or from a file of equally many classes."""
     name, origin = entry.teacher, trust.of(entry.teacher)
-    if name not in PRETRAINED_NAMES and not name.startswith(("timm:", "torchvision:")):
+    if not is_published(name):
         return None
     with suppress(Exception), torch.device("meta"):  # a name that cannot be built is refused later
         spec, file = without_weights(name), entry.checkpoint

@@ -13,7 +13,7 @@ from stillroom.config import DistillModels, Recipe, RemoteOptions, RunOptions, T
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
-from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model
+from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model, is_published
 from stillroom.models.backbone import build_backbone
 from stillroom.models.build import unknown_name
 from stillroom.prepare.python_inputs import Inputs
@@ -152,7 +152,7 @@ def check_source(role: str, model: ModelLike, checkpoint: str | None, pretrained
         why = f"the {role} was passed as a module and has its weights; leave {prefix}pretrained out"
     elif is_run(model):
         why = f"{role}={model} is a run folder, whose own weights are used; leave {prefix}pretrained out"
-    elif model in PRETRAINED_NAMES or model.startswith(("timm:", "torchvision:")):
+    elif is_published(model):
         return
     else:
         why = f"there are no published weights for {role}={model}; give {prefix}checkpoint=FILE"

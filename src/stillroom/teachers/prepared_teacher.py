@@ -129,12 +129,11 @@ class PreparedTeacher:
             One teacher.
         """
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        pixels = loaders[1].images.images[:2].to(machine.device)
         ready: list[Teacher] = []
         for member in self.members:
             if isinstance(member.raw, TorchTeacher):
-                pixels = next(loaders[1].epoch(0)).pixels
-                assert pixels is not None
-                member.raw.place(machine, pixels[:2], layout=layout, reader=reader, sharded=sharded)
+                member.raw.place(machine, pixels, layout=layout, reader=reader, sharded=sharded)
             teacher = member.mapped
             if member.bank_key is not None and options.bank is not None:
                 bank = open_bank(member.bank_key, options, machine, loaders, reporter)
