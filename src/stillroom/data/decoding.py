@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stillroom.data.content_hash import NO_CONTENT, hash_bytes
+from stillroom.data.image_store import Encoded
 from stillroom.files import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
-
-Source = Path | bytes | None  # None: the set lists an image but does not contain it
 
 # The only formats that may be opened, whatever the suffix. Pillow's other readers run programs (Ghostscript for EPS) or
 # are rarely used and so rarely tested against attacks.
@@ -57,7 +56,7 @@ class Decoded:
     problem: str = ""
 
 
-def decode_image(source: Source, image_size: int | None = None) -> tuple[NDArray[np.uint8], int]:
+def decode_image(source: Encoded, image_size: int | None = None) -> tuple[NDArray[np.uint8], int]:
     """Decode one image and hash the bytes of its file.
 
     Grey, palette and CMYK images become RGB, transparency is ignored, and 16 bits are scaled to 8. Of an animation the
@@ -84,7 +83,7 @@ def decode_image(source: Source, image_size: int | None = None) -> tuple[NDArray
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[tuple[IO[bytes], Image.Image]]:
+def _opened(source: Encoded) -> Iterator[tuple[IO[bytes], Image.Image]]:
     """Open an image of a permitted format: only the header is read."""
     if not source:
         raise OSError("empty")
@@ -149,7 +148,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
+def size_of_first(chunks: Iterable[Sequence[Encoded]]) -> tuple[int, int] | None:
     """Return height and width of the first image with a readable header, or None if there is none."""
     with pillow_silent():
         for chunk in chunks:
@@ -164,7 +163,7 @@ def size_of_first(chunks: Iterable[Sequence[Source]]) -> tuple[int, int] | None:
 
 
 def decode_all(
-    chunks: Iterable[Sequence[Source]], count: int, size: tuple[int, int] | None, where: str, *, resize: bool
+    chunks: Iterable[Sequence[Encoded]], count: int, size: tuple[int, int] | None, where: str, *, resize: bool
 ) -> Decoded:
     """Decode a split chunk by chunk, with one thread per core; each image is written directly into the result.
 
@@ -182,10 +181,10 @@ def decode_all(
     problem = ""
     place = 0
 
-    def decode(start: int, group: Sequence[Source]) -> list[str | tuple[int, ...]]:
+    def decode(start: int, group: Sequence[Encoded]) -> list[str | tuple[int, ...]]:
         return [into(start + offset, source) for offset, source in enumerate(group)]
 
-    def into(place: int, source: Source) -> str | tuple[int, ...]:
+    def into(place: int, source: Encoded) -> str | tuple[int, ...]:
         """Decode one image into its place; return its shape, or why it cannot be read."""
         try:
             image, digest = decode_image(source, images.shape[-1] if resize else None)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stillroom.data.decoding import Decoded, Source, decode_all, move_to_front, size_of_first
+from stillroom.data.decoding import Decoded, decode_all, move_to_front, size_of_first
 from stillroom.data.image_set import ImageSet
+from stillroom.data.image_store import Encoded, ImageStore
 from stillroom.data.validation_split import held_out
 from stillroom.files import first_few
 from stillroom.formatting import counted
@@ -28,15 +29,17 @@ class Listing:
         chunks: returns an iterator over the images in order, in chunks.
         problems: problems found so far; with any, the split cannot be used.
         notes: warnings about the split.
+        store: random access to the same images; None where there is only reading in order.
     """
 
     where: str
     names: Sequence[str]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
-    chunks: Callable[[], Iterator[Sequence[Source]]]
+    chunks: Callable[[], Iterator[Sequence[Encoded]]]
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    store: ImageStore | None = None
 
     def size(self, image_size: int | None) -> tuple[int, int] | None:
         """Return height and width of the decoded images, or None if not even one header can be read.

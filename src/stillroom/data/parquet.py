@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillroom.data.decoding import Source
 from stillroom.data.image_set import UNKNOWN
+from stillroom.data.image_store import Encoded
 from stillroom.data.listing import Listing
 from stillroom.data.problem_report import ProblemReport
 from stillroom.errors import InputError
@@ -208,7 +208,7 @@ def _rows_at_once(file: _File) -> int:
 
 
 def _listing(files: Sequence[_File], classes: tuple[str, ...], problems: tuple[str, ...] = ()) -> Listing:
-    def chunks() -> Iterator[Sequence[Source]]:
+    def chunks() -> Iterator[Sequence[Encoded]]:
         for file in files:
             try:
                 for batch in file.file.iter_batches(_rows_at_once(file), columns=[f"{file.image}.bytes"]):
