@@ -196,7 +196,8 @@ def _window(draw: np.random.Generator, texture: _Pixels, width: int, height: int
     top, left = draw.integers(_SIDE, size=2)
     rows, columns = (top + np.arange(height)) % _SIDE, (left + np.arange(width)) % _SIDE
     step = 1 if draw.random() < 0.5 else -1
-    return texture[rows[::step, None], columns[None, :]]
+    window: _Pixels = texture[rows[::step, None], columns[None, :]]
+    return window
 
 
 def _scene(draw: np.random.Generator, look: ClassLook, textures: _Pixels, width: int, height: int) -> NDArray[np.uint8]:
@@ -251,7 +252,8 @@ def _shapes(draw: np.random.Generator, look: ClassLook, scale: float, width: int
             ends = [(x + radius * dx, y + radius * dy) for dx, dy in (_turned(across, end, angle) for end in (-1, 1))]
             pen.line(ends, fill=90, width=max(1, round(radius / 8)))
     soft = mask.resize((width, height), Image.Resampling.BILINEAR)
-    return np.multiply(np.asarray(soft), np.float32(1 / 255), dtype=np.float32)
+    opacity: _Pixels = np.multiply(np.asarray(soft), np.float32(1 / 255), dtype=np.float32)
+    return opacity
 
 
 def _draw_form(pen: ImageDraw.ImageDraw, form: str, x: float, y: float, radius: float, angle: float) -> None:
