@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.baselines.loader import make_loader
 from benchmarks.harness import compare, make_parser, print_header, print_table
-from stillroom.data import Augment, ImageSet, MemoryLoader
+from stillroom.data import Augment, ImageSet, Loader
 from stillroom.input_format import InputFormat
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
         "interleaved rounds; medians, quartiles in brackets. Workers stay between epochs.\n"
     )
     rows = [measure(cores, workers, options) for cores, workers in ((1, 0), (2, 2))]
-    print_table(["MemoryLoader", "PIL loader", "images/s", "images/s", "times as fast", "target"], rows)
+    print_table(["Loader", "PIL loader", "images/s", "images/s", "times as fast", "target"], rows)
 
 
 def measure(cores: int, workers: int, options: object) -> list[str]:
@@ -41,7 +41,7 @@ def measure(cores: int, workers: int, options: object) -> list[str]:
     images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(count) % 100
     image_set = ImageSet(images, labels, torch.arange(count), tuple(map(str, range(100))))
-    ours = MemoryLoader(
+    ours = Loader(
         image_set, batch_size=batch_size, input_format=InputFormat(MEAN, STD), augment=Augment(pad=4, flip=True),
         shuffle=True, channels_last=True,
     )  # fmt: skip

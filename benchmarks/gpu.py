@@ -28,7 +28,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks and tests, for `python benchmarks/gpu.py`
 
 import stillroom
-from stillroom.data import MemoryLoader, load_data
+from stillroom.data import Loader, load_data
 from stillroom.engine.run_folder import RunFolder
 from stillroom.losses import DKD, KD, LDRLD
 from stillroom.losses.logit.ldrld import adaptive_decay_weights
@@ -126,7 +126,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
 def loader_rate(device: torch.device) -> Rows:
     """Augmented batches from memory on the device."""
     data = load_data("glyphs100", per_class=_sized(device, None, 8))
-    loader = MemoryLoader(
+    loader = Loader(
         data.train, batch_size=64, input_format=data.input_format, augment=data.augment, shuffle=True, device=device
     )
     list(loader.epoch(0))
@@ -203,11 +203,11 @@ def strong_views(device: torch.device) -> Rows:
     """The second view for MLKD: the same images on every device, and what it costs."""
     data = load_data("glyphs100", per_class=_sized(device, 32, 2))
     shared = {"batch_size": 64, "input_format": data.input_format, "augment": data.augment, "shuffle": True}
-    here = MemoryLoader(data.train, strong=True, device=device, **shared)
-    on_cpu = next(MemoryLoader(data.train, strong=True, **shared).epoch(1)).strong
+    here = Loader(data.train, strong=True, device=device, **shared)
+    on_cpu = next(Loader(data.train, strong=True, **shared).epoch(1)).strong
     worst = float((next(here.epoch(1)).strong.cpu() - on_cpu).abs().max())
     yield "strong view, largest difference from the CPU's", f"{worst:.1e}"
-    plain = MemoryLoader(data.train, device=device, **shared)
+    plain = Loader(data.train, device=device, **shared)
     for name, loader in (("without", plain), ("with", here)):
         seconds = _seconds(lambda loader=loader: [None for _ in loader.epoch(2)], device)
         yield f"loader {name} strong views, ms a batch of 64", f"{1e3 * seconds / len(loader):.2f}"
@@ -278,8 +278,8 @@ def teacher_formats(device: torch.device) -> Rows:
     own = InputFormat((0.5,) * 3, (0.5,) * 3, (side, side))
     model = build_model("timm:tf_efficientnet_lite0", num_classes=1000)
     given = {"batch_size": _sized(device, 256, 16), "input_format": data.input_format, "shuffle": False}
-    batch = next(MemoryLoader(data.train, **given).epoch(0))
-    there = next(MemoryLoader(data.train, device=device, **given).epoch(0))
+    batch = next(Loader(data.train, **given).epoch(0))
+    there = next(Loader(data.train, device=device, **given).epoch(0))
     described = {"input_format": own, "shares_input": False, "class_count": 1000}
     wanted = TorchTeacher(copy.deepcopy(model), **described).predict(batch).logits
     for precision in ("32", "bf16"):
@@ -295,7 +295,7 @@ def teacher_formats(device: torch.device) -> Rows:
 
 def gpu_tests(_: torch.device) -> Rows:
     """The tests that need a GPU, which are skipped elsewhere."""
-    files = ["tests/data/test_memory_loader.py", "tests/data/test_strong_augment.py"]
+    files = ["tests/data/test_loader.py", "tests/data/test_strong_augment.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-o", "addopts=", *files]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     yield "tests of the data path", (done.stdout.strip().splitlines() or [done.stderr[-200:]])[-1]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import stillroom
 from stillroom import restore as module
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.engine.predictions import predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -47,7 +47,7 @@ def _images(runs):
 
 def test_student_and_images_are_those_that_the_run_predicted_with(run):
     data = dataset_of(run)
-    loader = MemoryLoader(data.val, batch_size=64, input_format=data.input_format, shuffle=False, channels_last=True)
+    loader = Loader(data.val, batch_size=64, input_format=data.input_format, shuffle=False, channels_last=True)
     logits, labels = predict(student_of(run, data), loader.epoch(0))
     kept = predictions_of(run)
     assert torch.allclose(kept.logits, logits, atol=2e-3)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
-from stillroom.data import DataSet, MemoryLoader
+from stillroom.data import DataSet, Loader
 from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
@@ -174,7 +174,7 @@ def evaluate(
     allowed, machine = permit([name], files=trust), make_machine(run.accelerator, run.precision)
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
-    loader = MemoryLoader(
+    loader = Loader(
         dataset.val, batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device
     )
     if isinstance(given, str) and has_published_input(given, checkpoint, pretrained=pretrained):

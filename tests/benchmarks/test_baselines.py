@@ -9,7 +9,7 @@ from benchmarks.baselines.ldrld import recursive_ldrld
 from benchmarks.baselines.loader import make_loader
 from benchmarks.baselines.loop import make_optimizer, train_epoch
 
-from stillroom.data import ImageSet, MemoryLoader
+from stillroom.data import ImageSet, Loader
 from stillroom.input_format import InputFormat
 from stillroom.losses import kd, ldrld
 from tests.conftest import tiny_model, tiny_set
@@ -43,7 +43,7 @@ def test_the_pil_loader_gives_the_memory_loaders_images() -> None:
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
     place = {"batch_size": 8, "shuffle": False}
     theirs = make_loader(images.images, images.labels, workers=0, pad=0, flip=False, mean=mean, std=std, **place)
-    ours = MemoryLoader(images, input_format=InputFormat(mean, std), **place)
+    ours = Loader(images, input_format=InputFormat(mean, std), **place)
     for (shown, labels), batch in zip(theirs, ours.epoch(0), strict=True):
         torch.testing.assert_close(shown, batch.images)
         assert torch.equal(labels, batch.labels)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import stillroom
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.engine import finish as module
 from stillroom.engine.predictions import predictions_of
 from stillroom.models.predict import predict
@@ -35,7 +35,7 @@ def test_a_run_killed_in_its_last_moment_ends_with_the_same_predictions(tmp_path
 
 def test_the_predictions_are_those_of_the_exported_weights(tmp_path, tiny_data):
     student, record = trained(tmp_path, tiny_data, export="best")
-    loader = MemoryLoader(
+    loader = Loader(
         tiny_data.val, batch_size=40, input_format=tiny_data.input_format, shuffle=False, channels_last=True
     )
     logits, _ = predict(student, loader.epoch(0))

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from stillroom.api import evaluate
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.engine.evaluate import score
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
@@ -26,7 +26,7 @@ def test_a_checkpoint_is_measured_with_its_own_head_and_its_published_input(tmp_
     found = evaluate(**given, data=tiny_data, image_size=8, say=said.append)
     facts = timm.data.resolve_model_data_config(model)
     own = InputFormat(tuple(facts["mean"]), tuple(facts["std"]))
-    loader = MemoryLoader(tiny_data.val, batch_size=40, input_format=own, shuffle=False)
+    loader = Loader(tiny_data.val, batch_size=40, input_format=own, shuffle=False)
     expected = score(*predict(model, loader.epoch(0)))
     assert abs(found.loss - expected.loss) < 1e-4
     assert found.top1 == expected.top1

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stillroom.data import ImageSet, MemoryLoader
+from stillroom.data import ImageSet, Loader
 from stillroom.input_format import InputFormat
 from stillroom.teachers import bank
 from stillroom.teachers.bank import TeacherBank, positions_of
@@ -71,7 +71,7 @@ def test_the_processes_of_a_run_hold_exactly_the_images_their_loaders_show(tmp_p
     images = ImageSet(torch.zeros(53, 1, 2, 2, dtype=torch.uint8), torch.zeros(53).long(), torch.arange(53), ("a", "b"))
     said = {}
     for rank in (0, 1):
-        loader = MemoryLoader(
+        loader = Loader(
             images,
             batch_size=11,
             input_format=FORMAT,
@@ -101,7 +101,7 @@ def test_positions_are_counted_as_the_loader_deals_them(count, batch, world, shu
     images = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
     data = ImageSet(images, torch.zeros(count).long(), torch.arange(count), ("a", "b"))
     for rank in range(world):
-        loader = MemoryLoader(
+        loader = Loader(
             data,
             batch_size=batch,
             input_format=FORMAT,

@@ -1,6 +1,6 @@
 import torch
 
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.teachers.prepared_teacher import Member, PreparedTeacher, predict_all
 from stillroom.teachers.torch_teacher import TorchTeacher
 from tests.conftest import tiny_model
@@ -14,7 +14,7 @@ def prepared(data, times=1):
 
 def test_all_validation_images_are_predicted_once_in_order(tiny_data):
     teacher = prepared(tiny_data)
-    loader = MemoryLoader(tiny_data.val, batch_size=7, input_format=tiny_data.input_format, shuffle=False)
+    loader = Loader(tiny_data.val, batch_size=7, input_format=tiny_data.input_format, shuffle=False)
     logits, labels = predict_all(teacher.members[0].raw, loader.epoch(0))
     assert torch.equal(labels, tiny_data.val.labels)
     model = teacher.modules[0].eval()
@@ -26,7 +26,7 @@ def test_all_validation_images_are_predicted_once_in_order(tiny_data):
 def test_stand_ins_are_not_counted(tiny_data):
     few = tiny_data.val.at(torch.arange(3))
     parts = [
-        MemoryLoader(few, batch_size=2, input_format=tiny_data.input_format, shuffle=False, rank=rank, world_size=2)
+        Loader(few, batch_size=2, input_format=tiny_data.input_format, shuffle=False, rank=rank, world_size=2)
         for rank in (0, 1)
     ]
     found = [predict_all(prepared(tiny_data).members[0].raw, part.epoch(0))[0] for part in parts]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.input_format import InputFormat, InputTransform
 from stillroom.runtime.device import make_machine
 from stillroom.teachers.teacher import Teacher
@@ -16,7 +16,7 @@ OWN = InputFormat((0.2, 0.3, 0.4), (0.5, 0.6, 0.7), (20, 20), "bilinear")
 
 def batch_of(data, strong=False):
     given = {"batch_size": 8, "shuffle": True, "augment": data.augment, "strong": strong}
-    return next(MemoryLoader(data.train, input_format=data.input_format, **given).epoch(1))
+    return next(Loader(data.train, input_format=data.input_format, **given).epoch(1))
 
 
 def made(model, wanted, data):

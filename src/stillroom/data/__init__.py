@@ -6,14 +6,14 @@ from stillroom.data.dataset import DataSet
 from stillroom.data.glyphs import glyphs100
 from stillroom.data.image_set import ImageSet
 from stillroom.data.load_data import load_data
-from stillroom.data.memory_loader import MemoryLoader
+from stillroom.data.loader import Loader
 from stillroom.data.named_sets import SetDescription, describe_sets
 
 __all__ = [
     "Augment",
     "DataSet",
     "ImageSet",
-    "MemoryLoader",
+    "Loader",
     "SetDescription",
     "channel_statistics",
     "describe_sets",

@@ -94,8 +94,7 @@ def draw_choices(
     Returns:
         The choices for the ids, in their order, on the CPU.
     """
-    rows = int(ids.max()) + 1 if len(ids) else 0
-    table = random_table(seed, epoch, purpose, rows, 8)[ids.numpy()].T
+    table = _draws(seed, epoch, ids, purpose).T
     window = 2 * augment.pad + 1
     return Choices(
         top=torch.from_numpy((table[0] * window).astype(np.int64)),
@@ -104,6 +103,24 @@ def draw_choices(
         angle=torch.from_numpy(np.deg2rad((2 * table[3] - 1) * augment.rotate).astype(np.float32)),
         box=torch.from_numpy(_boxes(augment.min_scale, table[4:8], size)),
     )
+
+
+def crop_draws(seed: int, epoch: int, ids: Tensor, purpose: Purpose) -> NDArray[np.float64]:
+    """The random numbers in [0, 1) from which each image's resized crop follows, (n, 4).
+
+    Args:
+        seed: >= 0.
+        epoch: >= 0.
+        ids: int64 (n,) on the CPU.
+        purpose: which view of the images they are for.
+    """
+    return _draws(seed, epoch, ids, purpose)[:, 4:8]
+
+
+def _draws(seed: int, epoch: int, ids: Tensor, purpose: Purpose) -> NDArray[np.float64]:
+    rows = int(ids.max()) + 1 if len(ids) else 0
+    chosen: NDArray[np.float64] = random_table(seed, epoch, purpose, rows, 8)[ids.numpy()]
+    return chosen
 
 
 def _boxes(min_scale: float, draws: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from stillroom.data.augment import Augment
-from stillroom.data.image_set import ImageSet
+from stillroom.data.source import Source
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 
@@ -34,8 +34,8 @@ class DataSet:
     """
 
     name: str
-    train: ImageSet
-    val: ImageSet
+    train: Source
+    val: Source
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augment: Augment
@@ -45,7 +45,7 @@ class DataSet:
     input_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        shapes = [tuple(images.images.shape[1:]) for images in (self.train, self.val)]
+        shapes = [images.shape for images in (self.train, self.val)]
         if shapes[0] != shapes[1]:
             raise InputError(
                 f"training images are {shapes[0]} and validation images {shapes[1]} (channels, height, width); "
@@ -75,5 +75,5 @@ class DataSet:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image as the trained model takes it."""
-        channels, height, width = self.train.images.shape[1:]
+        channels, height, width = self.train.shape
         return (channels, *(self.input_size or (height, width)))

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.data.folder_scan import FolderScan
-from stillroom.data.image_set import UNKNOWN
 from stillroom.data.listing import Listing
+from stillroom.data.source import UNKNOWN
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stillroom.data.image_set import UNKNOWN
 from stillroom.data.image_store import Encoded
 from stillroom.data.listing import Listing
 from stillroom.data.problem_report import ProblemReport
+from stillroom.data.source import UNKNOWN
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted

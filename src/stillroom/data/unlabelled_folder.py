@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stillroom.data.folder_scan import FolderScan
 from stillroom.data.image_folder import VAL_NAMES, find_validation, from_files, list_classes, list_without_labels
-from stillroom.data.image_set import UNKNOWN
 from stillroom.data.listing import Listing
+from stillroom.data.source import UNKNOWN
 
 UNNAMED = ("unnamed-1", "unnamed-2")  # classes of a student whose classifier no loss trains
 

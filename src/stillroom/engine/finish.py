@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.engine.checkpoint import Progress
 from stillroom.engine.evaluate import Evaluation, hardly_learned, what_to_try
 from stillroom.engine.predictions import keep_predictions
@@ -31,7 +31,7 @@ def finish(
     teacher: Evaluation | None,
     memory: PeakMemory,
     reporter: Reporter,
-    val: MemoryLoader,
+    val: Loader,
     last_logits: Tensor | None = None,
 ) -> dict[str, Any]:
     """Write the student, its predictions, and last the summary, whose presence marks the run as finished.
@@ -86,7 +86,7 @@ def finish(
 
 
 def _teacher_cost(job: Job) -> dict[str, int | None]:
-    channels, height, width = job.data.train.images.shape[1:]
+    channels, height, width = job.data.train.shape
     members = () if job.teacher is None else job.teacher.members
     networks = [(m.module, (channels, *(m.raw.input_format.size or (height, width)))) for m in members]
     return _cost("teacher_", [(module, shape) for module, shape in networks if module is not None], job)

@@ -7,7 +7,7 @@ from typing import TypedDict
 import torch
 
 from stillroom.config import Recipe
-from stillroom.data import DataSet, MemoryLoader
+from stillroom.data import DataSet, Loader
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 from stillroom.runtime.device import Machine
@@ -23,14 +23,14 @@ class LoaderOptions(TypedDict):
     world_size: int
 
 
-def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: bool) -> tuple[MemoryLoader, MemoryLoader]:
+def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: bool) -> tuple[Loader, Loader]:
     """Make the training loader with augmentation, and a strong view if requested, and the validation loader."""
     run = recipe.run
     options: LoaderOptions = {
         "device": machine.device, "channels_last": run.channels_last, "input_format": data.input_format,
         "rank": machine.rank, "world_size": machine.world_size,
     }  # fmt: skip
-    train = MemoryLoader(
+    train = Loader(
         data.train,
         batch_size=run.batch_size,
         augment=data.augment,
@@ -40,7 +40,7 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
         **options,
     )
     size = val_batch(len(data.val), run.batch_size, machine)
-    return train, MemoryLoader(data.val, batch_size=size, shuffle=False, **options)
+    return train, Loader(data.val, batch_size=size, shuffle=False, **options)
 
 
 def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:
@@ -61,6 +61,6 @@ def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:
     return max(batch_size, 256, machine.world_size)
 
 
-def labelled_among_first(loader: MemoryLoader, epoch: int, seen: int) -> int:
+def labelled_among_first(loader: Loader, epoch: int, seen: int) -> int:
     """The number of labelled images among the first ``seen`` ones of an epoch, over all processes."""
-    return int((loader.images.labels[loader.order(epoch)[:seen]] >= 0).sum())
+    return int((loader.source.labels[loader.order(epoch)[:seen]] >= 0).sum())

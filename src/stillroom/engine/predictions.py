@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stillroom.data import ImageSet
-from stillroom.data.image_set import UNKNOWN
+from stillroom.data.source import UNKNOWN, Source
 from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
@@ -165,7 +164,7 @@ def rounded(logits: Tensor) -> Tensor:
     return torch.from_numpy(half) if np.isfinite(half).all() else logits.cpu()
 
 
-def _write(path: Path, images: ImageSet, logits: Tensor) -> None:
+def _write(path: Path, images: Source, logits: Tensor) -> None:
     from safetensors.torch import save
 
     content = save({"logits": logits, "labels": images.labels, "ids": images.ids}, {"format": FORMAT})

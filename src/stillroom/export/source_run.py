@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stillroom.data import DataSet, MemoryLoader
+from stillroom.data import DataSet, Loader
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights, without_weights
@@ -48,22 +48,22 @@ class SourceRun:
         """Channels, height and width of the images."""
         return self.data.input_shape
 
-    def validation(self) -> MemoryLoader:
+    def validation(self) -> Loader:
         """The validation images as the student sees them, in the set's order."""
         data = self.data
-        return MemoryLoader(data.val, batch_size=BATCH, input_format=data.input_format, shuffle=False)
+        return Loader(data.val, batch_size=BATCH, input_format=data.input_format, shuffle=False)
 
     def images(self, count: int) -> Tensor:
         """The first validation images, repeated where there are too few, (count, C, H, W)."""
         images = next(self.validation().epoch(0)).images
         return images.repeat(-(-count // len(images)), 1, 1, 1)[:count].contiguous()
 
-    def training(self) -> MemoryLoader:
+    def training(self) -> Loader:
         """The training images without augmentation, in an order that the run's seed fixes."""
         data = self.data
         size = min(BATCH, len(data.train))
         seed = self.config["seed"]
-        return MemoryLoader(data.train, batch_size=size, input_format=data.input_format, shuffle=True, seed=seed)
+        return Loader(data.train, batch_size=size, input_format=data.input_format, shuffle=True, seed=seed)
 
 
 def read_source_run(run: RunFolder, student: nn.Module | None, data: DataSet | None) -> SourceRun:

@@ -102,7 +102,7 @@ def load_for_training(recipe: Recipe, trust: Trust) -> tuple[Recipe, DataSet]:
     data = load_dataset(options, classes=known_classes(recipe, trust), default_size=side)
     if side is None:
         return recipe, data
-    height, width = data.train.images.shape[2:]
+    _, height, width = data.train.shape
     trained = f"{side}x{side} pixels, at which the published weights of {name} were trained"
     if (height, width) == (side, side):
         recipe = replace(recipe, data=replace(options, image_size=side))
@@ -199,7 +199,7 @@ def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
         mean, std = config["mean"], config["std"]
     if mean is None or std is None:
         return data
-    channels = data.train.images.shape[1]
+    channels = data.train.shape[0]
     if len(mean) != channels or len(std) != channels:
         raise InputError(f"mean={mean}, std={std}: the images have {channels} channels, give {channels} numbers each")
     return replace(data, mean=tuple(mean), std=tuple(std))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch
 from stillroom.config import DistillModels, Recipe, TrainModel
-from stillroom.data import DataSet, MemoryLoader
+from stillroom.data import DataSet, Loader
 from stillroom.engine.fine_tuning import find_head
 from stillroom.errors import InputError
 from stillroom.fingerprint import Parts, deep_copy
@@ -161,7 +161,7 @@ def usable_images(method: Method, data: DataSet) -> DataSet:
 
 def examples(data: DataSet, method: Method, seed: int) -> Batch:
     """A few training images without augmentation."""
-    loader = MemoryLoader(
+    loader = Loader(
         data.train, batch_size=min(EXAMPLES, len(data.train)), input_format=data.input_format, shuffle=True, seed=seed,
         strong=method.needs_strong,
     )  # fmt: skip

@@ -45,7 +45,7 @@ def network_teacher(
     """
     headless = entry.output == "embedding"
     name = "" if inputs.teacher is not None else entry.teacher
-    channels, height, width = data.train.images.shape[1:]
+    channels, height, width = data.train.shape
     side = None if entry.image_size is None else (entry.image_size, entry.image_size)
     published = has_published_input(name, entry.checkpoint, pretrained=entry.pretrained)
     start = _of_run(name) if is_run(name) else _as_stored(data.input_format, data)
@@ -129,7 +129,7 @@ def _with_settings(base: InputFormat, entry: TeacherEntry, side: tuple[int, int]
 
 def _as_stored(wanted: InputFormat, data: DataSet) -> InputFormat:
     """The same format; without a size and an interpolation where images are stored at that size."""
-    height, width = data.train.images.shape[2:]
+    _, height, width = data.train.shape
     if wanted.size in (None, (height, width)):
         return InputFormat(wanted.mean, wanted.std)
     return wanted
@@ -147,10 +147,10 @@ def _note_of_module(module: nn.Module, wanted: InputFormat, say: Callable[[str],
 
 def _check_output_kind(teacher: TorchTeacher, entry: TeacherEntry, data: DataSet) -> None:
     """Refuse a network that does not return the probabilities that the settings promise."""
-    from stillroom.data import MemoryLoader
+    from stillroom.data import Loader
 
     few = data.train.at(torch.arange(min(8, len(data.train))))
-    batch = next(MemoryLoader(few, batch_size=len(few), input_format=data.input_format, shuffle=False).epoch(0))
+    batch = next(Loader(few, batch_size=len(few), input_format=data.input_format, shuffle=False).epoch(0))
     with evaluating(teacher.model), torch.no_grad():
         raw = logits_of(teacher.model(teacher.input_of(batch)))
     check_probabilities(raw, entry.output, f"teacher={entry.teacher}")

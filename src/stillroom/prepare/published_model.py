@@ -60,5 +60,7 @@ def published_model(
     mapping = make_class_map(model.classes, model.class_count, data.train.classes, class_map, unmapped=unmapped)
     for line in mapping.describe():
         say(f"{name}: {line}")
-    model.place(machine, data.val.images[:2].to(machine.device), layout=torch.channels_last)
+    model.place(
+        machine, data.val.pixels(torch.arange(min(2, len(data.val)))).to(machine.device), layout=torch.channels_last
+    )
     return model if mapping.is_identity else ClassMapped(model, mapping, data.train.classes)

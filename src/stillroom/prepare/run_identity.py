@@ -33,9 +33,9 @@ from stillroom.trust import Origin
 def data_fingerprints(data: DataSet) -> dict[str, str]:
     """Fingerprints of the images with their ids, in order, and of the labels of both splits."""
     return {
-        f"{side} {what}": tensors_digest(*tensors)
-        for side, images in (("training", data.train), ("validation", data.val))
-        for what, tensors in (("images", (images.images, images.ids)), ("labels", (images.labels,)))
+        f"{side} {what}": digest
+        for side, source in (("training", data.train), ("validation", data.val))
+        for what, digest in (("images", source.fingerprint), ("labels", tensors_digest(source.labels)))
     }
 
 

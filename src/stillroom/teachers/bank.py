@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.teachers.bank_files import BlockFiles
 from stillroom.teachers.bank_key import BLOCK, BankKey
 
 BLOCK_BYTES = 64 * 2**20  # with many classes a block has fewer rows
 
 
-def positions_of(loader: MemoryLoader) -> int:
+def positions_of(loader: Loader) -> int:
     """Number of images of this process in an epoch of a loader."""
-    seen = min(len(loader) * loader.batch_size, len(loader.images))
+    seen = min(len(loader) * loader.batch_size, len(loader.source))
     return len(range(loader.rank, seen, loader.world_size))
 
 
@@ -54,7 +54,7 @@ class _Pending:
 class TeacherBank:
     """Logits of one teacher, read and written in the order of the training images in an epoch.
 
-    Position ``i`` of this process is position ``i * world_size + rank`` of the epoch's order, as in ``MemoryLoader``.
+    Position ``i`` of this process is position ``i * world_size + rank`` of the epoch's order, as in ``Loader``.
     Every process has its own files, without communication; a run with another ``world_size`` does not find them.
     Memory holds at most two stored blocks per view and one that is being filled.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch
 from stillroom.config import RunOptions
-from stillroom.data import MemoryLoader
+from stillroom.data import Loader
 from stillroom.methods.connect import TeacherSide
 from stillroom.models.model_parts import PartsReader
 from stillroom.runtime.device import Machine
@@ -109,7 +109,7 @@ class PreparedTeacher:
         self,
         machine: Machine,
         options: RunOptions,
-        loaders: tuple[MemoryLoader, MemoryLoader],
+        loaders: tuple[Loader, Loader],
         reporter: Reporter,
         *,
         reader: PartsReader | None,
@@ -129,7 +129,8 @@ class PreparedTeacher:
             One teacher.
         """
         layout = torch.channels_last if options.channels_last else torch.contiguous_format
-        pixels = loaders[1].images.images[:2].to(machine.device)
+        val = loaders[1].source
+        pixels = val.pixels(torch.arange(min(2, len(val)))).to(machine.device)
         ready: list[Teacher] = []
         for member in self.members:
             if isinstance(member.raw, TorchTeacher):

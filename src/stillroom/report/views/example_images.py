@@ -21,7 +21,7 @@ from stillroom.report.views.view_models import (
     student_networks,
     teacher_logits,
     teacher_network,
-    val_images,
+    val_pixels,
 )
 
 EACH = 6  # images in a group
@@ -143,7 +143,7 @@ def samples_of(pair: Pair, reference: str, each: int = EACH) -> Samples:
         from_teacher = told("teacher", teacher, teacher_network(pair))
     if places:
         from_students = {method: told(method, students[method], each) for method, each in student_networks(pair)}
-    images = val_images(pair)
+    images = dict(zip(places, val_pixels(pair, places), strict=True))
     samples = {
         place: Sample(
             place=place,

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stillroom.data import DataSet, MemoryLoader
-from stillroom.data.image_set import ImageSet
+from stillroom.data import DataSet, Loader
 from stillroom.engine.predictions import predictions_of, teacher_predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -68,9 +67,9 @@ def labels_of(pair: Pair) -> Tensor:
     return predictions_of(pair.cells[0].run).labels
 
 
-def val_images(pair: Pair) -> Tensor:
-    """The validation images as they lie in the set, uint8 (N, channels, H, W)."""
-    return dataset_of(pair.cells[0].run).val.images
+def val_pixels(pair: Pair, places: Sequence[int]) -> Tensor:
+    """The validation images at ``places`` (n,) as they lie in the set, uint8 (n, channels, H, W)."""
+    return dataset_of(pair.cells[0].run).val.pixels(torch.as_tensor(places, dtype=torch.int64))
 
 
 def teacher_logits(pair: Pair) -> Tensor | None:
@@ -122,9 +121,8 @@ def normalised(data: DataSet, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         Images (n, channels, H, W), float32, and labels (n,).
     """
     chosen = torch.as_tensor(places)
-    val = data.val
-    some = ImageSet(val.images[chosen], val.labels[chosen], val.ids[chosen], val.classes)
-    batch = next(MemoryLoader(some, batch_size=len(some), input_format=data.input_format, shuffle=False).epoch(0))
+    some = data.val.at(chosen)
+    batch = next(Loader(some, batch_size=len(some), input_format=data.input_format, shuffle=False).epoch(0))
     return batch.images, batch.labels
 
 

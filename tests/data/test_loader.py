@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stillroom.data import Augment, ImageSet, MemoryLoader
+from stillroom.data import Augment, ImageSet, Loader
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat, InputTransform
 
@@ -17,7 +17,7 @@ def loader(images, **options):
         "shuffle": True,
         "augment": Augment(pad=2),
     } | options
-    return MemoryLoader(images, **options)
+    return Loader(images, **options)
 
 
 def views(batches, field="images"):
@@ -273,7 +273,7 @@ def test_a_device_without_room_for_the_set_is_one_error_that_says_what_helps(sma
 
 
 def test_an_empty_set_is_refused(small_set):
-    with pytest.raises(InputError, match="images is empty"):
+    with pytest.raises(InputError, match="source is empty"):
         loader(small_set.at(torch.arange(0)))
 
 
