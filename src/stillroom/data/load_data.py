@@ -13,13 +13,10 @@ import numpy as np
 from stillroom.data.augment import Augment
 from stillroom.data.channel_statistics import PUBLISHED, channel_statistics
 from stillroom.data.dataset import DataSet
-from stillroom.data.image_folder import list_image_folder
+from stillroom.data.list_folder import list_folder
 from stillroom.data.load_splits import LoadedSplits, LoadOptions, load_splits
 from stillroom.data.memory_limit import copies_here
 from stillroom.data.named_sets import NAMED_SETS
-from stillroom.data.parquet import find_parquet, list_parquet
-from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
-from stillroom.data.unlabelled_folder import list_unlabelled_folder
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import shown
 from stillroom.suggestions import suggest_path
@@ -146,20 +143,8 @@ def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def _load_folder(folder: Path, options: LoadOptions) -> LoadedSplits:
+    listings = list_folder(folder, options.class_depth, labels=options.labels, classes=options.classes)
     try:
-        files = find_parquet(folder)
-        if options.class_depth > 1 and (files is not None or is_tiny_imagenet(folder)):
-            raise InputError(
-                f"class_depth is {options.class_depth} but {shown(folder)} has no class folders; leave it out"
-            )
-        if files is not None:
-            return load_splits(folder, *list_parquet(*files, need_labels=options.labels == "auto"), options=options)
-        if is_tiny_imagenet(folder):
-            return load_splits(folder, *list_tiny_imagenet(folder), options=options)
-        if options.labels == "none":
-            listings = list_unlabelled_folder(folder, options.class_depth, options.classes)
-        else:
-            listings = list_image_folder(folder, options.class_depth)
         return load_splits(folder, *listings, options=options)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()

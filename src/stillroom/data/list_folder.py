@@ -1,0 +1,52 @@
+"""List the images of a folder in any layout: class folders, Parquet files, or Tiny-ImageNet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from stillroom.data.image_folder import list_image_folder
+from stillroom.data.listing import Listing
+from stillroom.data.parquet import find_parquet, list_parquet
+from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
+from stillroom.data.unlabelled_folder import list_unlabelled_folder
+from stillroom.errors import InputError
+from stillroom.files import shown
+
+
+def list_folder(
+    folder: Path,
+    class_depth: int = 1,
+    *,
+    labels: Literal["auto", "none"] = "auto",
+    classes: Sequence[str] | None = None,
+) -> tuple[Listing, Listing | None]:
+    """Recognise the layout of a folder and list its images; none is decoded.
+
+    Args:
+        folder: the set.
+        class_depth: how many levels below the folder, or below its splits, the class folders are.
+        labels: "none" takes images that are not in class folders, too.
+        classes: the names of the classes where neither training nor validation images have labels.
+
+    Returns:
+        The training and the validation listing; the second is None if the set has no validation split.
+
+    Raises:
+        InputError: the folder or a file cannot be opened, or there are no class folders for ``class_depth``.
+    """
+    try:
+        files = find_parquet(folder)
+        if class_depth > 1 and (files is not None or is_tiny_imagenet(folder)):
+            raise InputError(f"class_depth is {class_depth} but {shown(folder)} has no class folders; leave it out")
+        if files is not None:
+            return list_parquet(*files, need_labels=labels == "auto")
+        if is_tiny_imagenet(folder):
+            return list_tiny_imagenet(folder)
+        if labels == "none":
+            return list_unlabelled_folder(folder, class_depth, None if classes is None else tuple(classes))
+        return list_image_folder(folder, class_depth)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise InputError(f"{shown(folder)} cannot be opened ({reason}); allow it") from None
