@@ -25,7 +25,8 @@ class Batch:
         pixels: the view that ``images`` shows, before it was resized and normalised: uint8 or float32 tensor
             (B, channels, H, W) with values in [0, 255]. A teacher with an input format of its own is given this.
         strong_pixels: the same for ``strong``.
-        epoch: of the training images, from 1; 0 for images without augmentation, such as those of validation.
+        epoch: whose order and augmentation the training images have, from 1: the epoch of training, or an earlier one
+            where the loader repeats views; 0 for images without augmentation, such as those of validation.
         start: position of the first image among this process's images of the epoch.
     """
 

@@ -257,6 +257,10 @@ class RunOptions:
     bank_gb: float = setting(
         "largest size of that folder in gigabytes; logits that do not fit are computed",
         20.0, above=0, unit="gigabytes", may_change=True)  # fmt: skip
+    repeat_views: int | None = setting(
+        "show the order and augmentation of the first k epochs again and again, so that a bank stores k epochs and the "
+        "teacher computes k passes, however long the run is. Default: new ones in every epoch",
+        None, at_least=1, unit="epochs")  # fmt: skip
     shard_teacher: bool = setting(
         "spread the teacher's weights over all processes (FSDP), for teachers too large for one device",
         False, may_change=True)  # fmt: skip

@@ -37,6 +37,12 @@ def test_runs_share_a_part_of_the_bank_when_they_need_the_same_logits(tmp_path):
     assert parts["mlkd", 0] not in (parts["kd", 0], ())  # it asks for the strong view too
 
 
+def test_only_students_are_shown_repeated_views(tmp_path):
+    teacher, *students = grid_of(tmp_path, {"repeat_views": 2}).cells
+    assert teacher.recipe.run.repeat_views is None
+    assert {cell.recipe.run.repeat_views for cell in students} == {2}
+
+
 def test_a_teacher_with_weights_is_not_trained(tmp_path):
     own = tmp_path / "mine"
     own.mkdir()

@@ -82,6 +82,18 @@ def test_epochs_and_seeds_differ(small_set):
     assert sum(not torch.equal(one[sample], two[sample]) for sample in one) > 80
 
 
+@pytest.mark.parametrize(("epoch", "shown"), [(0, 0), (1, 1), (3, 3), (4, 1), (8, 2)])
+def test_repeated_views_are_those_of_the_first_epochs(small_set, epoch, shown):
+    repeating = loader(small_set, repeat_views=3, strong=True)
+    wanted = list(loader(small_set, strong=True).epoch(shown, 2))
+    for batch, other in zip(repeating.epoch(epoch, 2), wanted, strict=True):
+        assert torch.equal(batch.images, other.images)
+        assert torch.equal(batch.strong, other.strong)
+        assert torch.equal(batch.ids, other.ids)
+        assert (batch.epoch, batch.start) == (shown, other.start)
+    assert torch.equal(repeating.order(epoch), loader(small_set).order(shown))
+
+
 def test_every_image_once_in_an_epoch(small_set):
     seen = torch.cat([batch.ids for batch in loader(small_set).epoch(2)])
     assert torch.equal(seen.sort().values, small_set.ids)

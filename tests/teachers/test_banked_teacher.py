@@ -98,14 +98,42 @@ def test_another_teacher_with_the_same_weights_is_another_teacher(tmp_path, tiny
     assert passes
 
 
-@pytest.mark.parametrize("step", [3, 8])
-def test_a_stopped_run_goes_on_bit_for_bit_with_a_bank(tmp_path, tiny_data, teacher, step):
-    whole, _ = run(tmp_path, tiny_data, teacher, "kd", name="whole", bank=str(tmp_path / "one"))
+@pytest.mark.parametrize(("step", "views"), [(3, None), (8, None), (8, 1), (12, 2)])
+def test_a_stopped_run_goes_on_bit_for_bit_with_a_bank(tmp_path, tiny_data, teacher, step, views):
+    whole, _ = run(tmp_path, tiny_data, teacher, "kd", name="whole", bank=str(tmp_path / "one"), repeat_views=views)
     stop = At(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    cut = {"name": "cut", "bank": str(tmp_path / "two"), "repeat_views": views}
     with pytest.raises(Stopped):
-        run(tmp_path, tiny_data, teacher, "kd", name="cut", reporter=stop, bank=str(tmp_path / "two"))
-    resumed, _ = run(tmp_path, tiny_data, teacher, "kd", name="cut", bank=str(tmp_path / "two"))
+        run(tmp_path, tiny_data, teacher, "kd", reporter=stop, **cut)
+    resumed, _ = run(tmp_path, tiny_data, teacher, "kd", **cut)
     assert same_weights(whole.state_dict(), resumed.state_dict())
+
+
+def test_repeated_views_need_as_many_passes_of_the_teacher(tmp_path, tiny_data, teacher, asked):
+    settings = {"epochs": 5, "repeat_views": 2}
+    passes = asked()
+    live, _ = run(tmp_path, tiny_data, teacher, "kd", name="live", **settings)
+    steps, validation = 5, 1
+    assert len(passes) == 5 * steps + validation
+    passes.clear()
+    bank = str(tmp_path / "bank")
+    _, record = run(tmp_path, tiny_data, teacher, "kd", name="banked", bank=bank, **settings)
+    assert len(passes) == 2 * steps + validation
+    assert [row["bank_seconds"] > 0 for row in record.epochs()] == [True, True, False, False, False]
+    passes.clear()
+    run(tmp_path, tiny_data, teacher, "kd", name="short", bank=bank, epochs=2)  # the same two epochs
+    assert passes == []
+    fresh, _ = run(tmp_path, tiny_data, teacher, "kd", name="fresh", epochs=5)
+    assert not same_weights(live.state_dict(), fresh.state_dict())
+
+
+def test_the_room_that_a_bank_needs_counts_repeated_views_once(tmp_path, tiny_data, teacher):
+    said = At(0, lambda: None)
+    said.say = (lines := []).append
+    full = {"bank": str(tmp_path / "bank"), "bank_gb": 1e-9, "reporter": said}
+    run(tmp_path, tiny_data, teacher, "kd", epochs=9, repeat_views=2, **full)
+    (line,) = [line for line in lines if "stores no more" in line]
+    assert f"needs {(2 * 80 + 40) * 4 * 2 / 1e9:.3g} GB" in line  # images, classes, bytes
 
 
 def test_a_run_begun_without_a_bank_does_not_silently_go_on_with_one(tmp_path, tiny_data, teacher):

@@ -43,6 +43,7 @@ class Loader:
         device: where the batches are made.
         channels_last: memory format of the batches.
         drop_last: drop the last batch if it is not full.
+        repeat_views: after this many epochs their order and augmentation come again; None for new ones in every epoch.
         rank: this process, in [0, world_size).
         world_size: number of processes.
         workers: processes that decode images of files ahead; 0 decodes in this process, when a batch is due.
@@ -64,6 +65,7 @@ class Loader:
         device: torch.device | str = "cpu",
         channels_last: bool = False,
         drop_last: bool = False,
+        repeat_views: int | None = None,
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
@@ -75,6 +77,7 @@ class Loader:
         self.seed = seed
         self.device = torch.device(device)
         self.drop_last = drop_last
+        self.repeat_views = repeat_views
         self.rank, self.world_size = rank, world_size
         self._check(input_format)
         # A random crop of whole images is made where they are decoded; the rest is done batch by batch.
@@ -101,6 +104,8 @@ class Loader:
             raise InputError(f"mean and std have {count} values each; give {channels}, one a channel")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; give 0 or more")
+        if self.repeat_views is not None and self.repeat_views < 1:
+            raise InputError(f"repeat_views is {self.repeat_views}; give 1 or more, or None")
         if self.steps_per_epoch == 0:
             raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.source)} images; lower it")
         if self.strong:
@@ -131,8 +136,13 @@ class Loader:
         """Return the rank of the process that has the first image of a step; the next rank has the next image."""
         return step * self.batch_size % self.world_size
 
+    def view_epoch(self, epoch: int) -> int:
+        """Return the epoch whose order and augmentation an epoch has: itself, unless views are repeated."""
+        return epoch if self.repeat_views is None or epoch < 1 else (epoch - 1) % self.repeat_views + 1
+
     def order(self, epoch: int) -> Tensor:
         """Return the order of an epoch: indices into the set, int64 (N,) on the CPU, the same in all processes."""
+        epoch = self.view_epoch(epoch)
         if not self.shuffle:
             return torch.arange(len(self.source))
         ids = self.source.ids.numpy()
@@ -143,7 +153,7 @@ class Loader:
         """Make the batches of one epoch.
 
         Args:
-            epoch: >= 0; the same number gives the same batches.
+            epoch: >= 0; the same number gives the same batches. ``Batch.epoch`` is its :meth:`view_epoch`.
             start_step: the first step, to resume an epoch; the images of earlier steps are not read.
 
         Yields:
@@ -152,6 +162,7 @@ class Loader:
         Raises:
             InputError: an image cannot be read.
         """
+        epoch = self.view_epoch(epoch)
         order = self.order(epoch)
         order_there = order.to(self.device)
         steps = range(start_step, self.steps_per_epoch)

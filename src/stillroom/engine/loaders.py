@@ -37,6 +37,7 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
         shuffle=True,
         seed=run.seed,
         strong=strong,
+        repeat_views=run.repeat_views,
         **options,
     )
     size = val_batch(len(data.val), run.batch_size, machine)

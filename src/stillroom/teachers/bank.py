@@ -32,7 +32,7 @@ class View:
 
     Attributes:
         positions: images of this process in an epoch, >= 1.
-        epochs: epochs of the whole run, >= 1; used only for sizes in messages.
+        epochs: different epochs in the whole run, >= 1; used only for sizes in messages.
     """
 
     positions: int

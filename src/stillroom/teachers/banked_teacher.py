@@ -82,7 +82,8 @@ def open_bank(
     assert options.bank is not None
     train, val = loaders
     training = ("logits", "logits_strong") if train.strong else ("logits",)
-    views = dict.fromkeys(training, View(positions_of(train), options.epochs)) | {"val": View(positions_of(val), 1)}
+    epochs = min(options.epochs, train.repeat_views or options.epochs)
+    views = dict.fromkeys(training, View(positions_of(train), epochs)) | {"val": View(positions_of(val), 1)}
     return TeacherBank(
         Path(options.bank),
         key,
