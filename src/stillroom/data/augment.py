@@ -13,7 +13,7 @@ from torch import Tensor
 from stillroom.data.random_table import Purpose, random_table
 from stillroom.errors import InputError
 
-_RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
+RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def draw_choices(
         left=torch.from_numpy((table[1] * window).astype(np.int64)),
         mirror=torch.from_numpy((table[2] < 0.5) & augment.flip),
         angle=torch.from_numpy(np.deg2rad((2 * table[3] - 1) * augment.rotate).astype(np.float32)),
-        box=torch.from_numpy(_boxes(augment.min_scale, table[4:8], size)),
+        box=torch.from_numpy(crop_boxes(augment.min_scale, table[4:8], size)),
     )
 
 
@@ -123,12 +123,20 @@ def _draws(seed: int, epoch: int, ids: Tensor, purpose: Purpose) -> NDArray[np.f
     return chosen
 
 
-def _boxes(min_scale: float, draws: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Draw resized crops (n, 4). Only aspect ratios that fit are drawn, so no crop is rejected."""
+def crop_boxes(min_scale: float, draws: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return resized crops as top, left, height and width in whole pixels, (n, 4).
+
+    Only aspect ratios that fit are drawn, so no crop is rejected.
+
+    Args:
+        min_scale: in (0, 1]; smallest area as a fraction of the image.
+        draws: (4, n) in [0, 1).
+        size: height and width of the images.
+    """
     height, width = size
     area = min_scale + draws[0] * (1 - min_scale)
-    low = np.log(np.maximum(_RATIO[0], area * width / height))
-    high = np.log(np.minimum(_RATIO[1], width / (height * area)))
+    low = np.log(np.maximum(RATIO[0], area * width / height))
+    high = np.log(np.minimum(RATIO[1], width / (height * area)))
     ratio = np.exp(low + draws[1] * (np.maximum(high, low) - low))
     if min_scale == 1:
         ratio[:] = width / height

@@ -8,7 +8,7 @@ import os
 import stat
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from stillroom.data.content_hash import NO_CONTENT, hash_bytes
 from stillroom.data.image_store import Encoded
@@ -59,8 +59,8 @@ class Decoded:
 def decode_image(source: Encoded, image_size: int | None = None) -> tuple[NDArray[np.uint8], int]:
     """Decode one image and hash the bytes of its file.
 
-    Grey, palette and CMYK images become RGB, transparency is ignored, and 16 bits are scaled to 8. Of an animation the
-    first frame is used.
+    Grey, palette and CMYK images become RGB, transparency is ignored, and 16 bits are scaled to 8. An orientation in
+    the metadata is applied. Of an animation the first frame is used.
 
     Args:
         source: a file or the bytes of one.
@@ -75,43 +75,59 @@ def decode_image(source: Encoded, image_size: int | None = None) -> tuple[NDArra
             says which in a few words.
     """
     try:
-        with _opened(source) as (file, image):
+        with open_image(source) as (file, image):
             pixels = _pixels(image, image_size)
             return pixels, hash_bytes(source if isinstance(source, bytes) else file)
     except Exception as error:  # a damaged file can make Pillow raise anything
-        raise OSError(_reason(error)) from error
+        raise OSError(reason_of(error)) from error
 
 
 @contextmanager
-def _opened(source: Encoded) -> Iterator[tuple[IO[bytes], Image.Image]]:
-    """Open an image of a permitted format: only the header is read."""
+def open_image(source: Encoded) -> Iterator[tuple[IO[bytes], Image.Image]]:
+    """Open an image of a permitted format: only the header is read.
+
+    Raises:
+        OSError: there is no image, or it is not in a regular file.
+        Image.DecompressionBombError: it has so many pixels that it may be an attack.
+    """
     if not source:
         raise OSError("empty")
     if isinstance(source, Path):
-        _check_file(source)
+        check_file(source)
     with (
         source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file,
         Image.open(file, formats=FORMATS) as image,
     ):
-        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            raise Image.DecompressionBombError
+        check_pixels(*image.size)
         yield file, image
+
+
+def check_pixels(width: int, height: int) -> None:
+    """Refuse a size from a header before the image is decoded.
+
+    Raises:
+        Image.DecompressionBombError: more pixels than Pillow's limit.
+    """
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
 
 
 def _pixels(image: Image.Image, image_size: int | None) -> NDArray[np.uint8]:
     if image_size is not None:
         # JPEG can decode directly to a smaller size; twice the target keeps the resize accurate.
         image.draft("RGB", (2 * image_size, 2 * image_size))
-    rgb = _to_rgb(image)
-    if 0 in rgb.size:
-        raise OSError("no pixels")
+    rgb = upright_rgb(image)
     if image_size is not None and rgb.size != (image_size, image_size):
         rgb = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
     return np.asarray(rgb).transpose(2, 0, 1)
 
 
-def _check_file(path: Path) -> None:
-    """Refuse files that cannot be read or would block for ever: pipes and devices."""
+def check_file(path: Path) -> None:
+    """Refuse files that cannot be read or would block for ever: pipes and devices.
+
+    Raises:
+        OSError: saying in a few words what it is.
+    """
     found = path.stat()
     if stat.S_ISDIR(found.st_mode):
         raise OSError("a folder")
@@ -121,7 +137,8 @@ def _check_file(path: Path) -> None:
         raise OSError("empty")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return in a few words why an image cannot be decoded."""
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     if isinstance(error, Image.DecompressionBombError):
@@ -131,6 +148,32 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return shown(str(error).strip().rstrip(".") or type(error).__name__, 60)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decode an opened image to RGB and apply the orientation in its metadata.
+
+    Raises:
+        OSError: it has no pixels.
+        Exception: of any type, where the file is damaged.
+    """
+    # The header of a JPEG tells whether it has metadata at all. In other formats they may follow the pixels.
+    tagged = image.format not in ("JPEG", "MPO") or bool(image.info.keys() & {"exif", "xmp"})
+    if tagged:
+        image.load()
+        with suppress(Exception):  # damaged metadata are ignored
+            image = ImageOps.exif_transpose(image)
+    rgb = _to_rgb(image)
+    if 0 in rgb.size:
+        raise OSError("no pixels")
+    return rgb
+
+
+def orientation_of(image: Image.Image) -> int:
+    """Return the orientation in the metadata of an image of which only the header was read: 1 to 8, 1 if unknown."""
+    with suppress(Exception):
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -154,9 +197,10 @@ def size_of_first(chunks: Iterable[Sequence[Encoded]]) -> tuple[int, int] | None
         for chunk in chunks:
             for source in chunk:
                 try:
-                    with _opened(source) as (_, image):
+                    with open_image(source) as (_, image):
                         if 0 not in image.size:
-                            return image.height, image.width
+                            turned = image.format != "TIFF" and orientation_of(image) >= 5
+                            return image.size if turned else image.size[::-1]
                 except Exception:  # noqa: BLE001, S112  damage can raise anything; decoding reports it
                     continue
     return None
