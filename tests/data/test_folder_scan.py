@@ -66,7 +66,7 @@ def test_hidden_folders_and_macs_files_are_left_alone(image_folder, image):
     (root / "ant" / "._0.png").write_bytes(b"finder")
     (root / "ant" / ".ipynb_checkpoints").mkdir()
     image(0).save(root / "ant" / ".ipynb_checkpoints" / "0-checkpoint.png")
-    assert [path.name for path in FolderScan(root, root).images(root / "ant")] == ["0.png", "1.png", "2.png"]
+    assert FolderScan(root, root).images(root / "ant") == ["ant/0.png", "ant/1.png", "ant/2.png"]
 
 
 def test_closed_folders_are_named(image_folder, monkeypatch):

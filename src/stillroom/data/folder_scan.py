@@ -45,18 +45,24 @@ class FolderScan:
         """
         folders = [self.split]
         for _ in range(depth):
-            entries = [self._entries(folder) for folder in folders]
             at_top = folders == [self.split]
-            folders = [path for found, _ in entries for path in found if not path.name.startswith(".")]
+            below: list[Path] = []
+            for folder in folders:
+                found, files = self._entries(folder)
+                below += [folder / name for name in found if not name.startswith(".")]
+                self.outside += [folder / name for name in files]
+            folders = below
             if at_top:
                 self.unlabelled = [path for path in folders if path.name.lower() in UNLABELLED]
                 folders = [path for path in folders if path not in self.unlabelled]
-            self.outside += [file for _, files in entries for file in files]
         return sorted(folders)
 
-    def images(self, folder: Path) -> list[Path]:
-        """Return all files below a class folder that have an image suffix, sorted."""
-        found: list[Path] = []
+    def images(self, folder: Path) -> list[str]:
+        """Return the names, relative to the root, of all files below a class folder that have an image suffix.
+
+        They are sorted folder by folder, as paths are.
+        """
+        found: list[str] = []
         waiting, visited = [folder], set()
         while waiting:
             here = waiting.pop()
@@ -68,29 +74,34 @@ class FolderScan:
                 self._elsewhere.append(self._name(here))
                 continue
             folders, files = self._entries(here)
-            found += files
-            waiting += [path for path in folders if not path.name.startswith(".")]
-            if not folders and not files and here != folder and here.suffix.lower() in IMAGES:
-                found.append(here)  # an empty folder named like an image, as a failed download leaves it
-        return sorted(found)
+            prefix = "" if here == self.root else f"{here.relative_to(self.root).as_posix()}/"
+            found += [prefix + name for name in files]
+            waiting += [here / name for name in folders if not name.startswith(".")]
+            if not folders and not files and here != folder and _suffix(here.name) in IMAGES:
+                found.append(prefix[:-1])  # an empty folder named like an image, as a failed download leaves it
+        return found if len(visited) == 1 else sorted(found, key=lambda name: name.split("/"))
 
-    def _entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Return the folders and the files with an image suffix."""
-        folders: list[Path] = []
-        files: list[Path] = []
+    def _entries(self, folder: Path) -> tuple[list[str], list[str]]:
+        """Return the sorted names of the folders and of the files with an image suffix."""
+        folders: list[str] = []
+        files: list[str] = []
         try:
             with os.scandir(folder) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    path = folder / entry.name
+                for entry in entries:  # a set has millions: no paths are made here
+                    name = entry.name
                     if _is_folder(entry):
-                        folders.append(path)
-                    elif path.suffix.lower() in IMAGES and not entry.name.startswith("._"):
-                        files.append(path)
-                    elif not path.suffix and entry.is_symlink() and not os.path.exists(path):  # noqa: PTH110  never raises
-                        self._nowhere.append(self._name(path))
+                        folders.append(name)
+                        continue
+                    suffix = _suffix(name)
+                    if suffix in IMAGES:
+                        if not name.startswith("._"):
+                            files.append(name)
+                    elif not suffix and entry.is_symlink() and not os.path.exists(entry.path):  # noqa: PTH110  never raises
+                        self._nowhere.append(self._name(folder / name))
         except OSError as error:
             self._closed.append(f"{self._name(folder)} ({(error.strerror or type(error).__name__).lower()})")
-        return folders, files
+        self._nowhere.sort()
+        return sorted(folders), sorted(files)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix() if path != self.root else str(path)
@@ -110,6 +121,12 @@ class FolderScan:
         return [
             f"{counted(len(names), kind)} {what}: {first_few(names)}; {fix}" for names, kind, what, fix in told if names
         ]
+
+
+def _suffix(name: str) -> str:
+    """Return what :attr:`pathlib.PurePath.suffix` does, in lower case."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.data.folder_scan import FolderScan
+from stillroom.data.folder_store import FileNames, FolderStore
 from stillroom.data.listing import Listing
 from stillroom.data.source import UNKNOWN
 from stillroom.files import first_few, shown
@@ -90,7 +91,7 @@ def list_classes(
     folders = scan.class_folders(depth)
     names = tuple(folder.relative_to(split).as_posix() for folder in folders)
     problems = _class_problems(split, names, scan, depth) if folders or not scan.faults else []
-    files: list[Path] = []
+    files: list[str] = []
     labels: list[int] = []
     empty: list[str] = []
     nested: list[list[Path]] = []
@@ -99,7 +100,7 @@ def list_classes(
         own = scan.images(folder)
         if not own and scan.faults == before:
             empty.append(folder.relative_to(root).as_posix())
-        nested.append(_folders_inside(folder, own))
+        nested.append(_folders_inside(folder, root, own))
         files += own
         labels += [label] * len(own)
     free = [file for folder in (*scan.unlabelled, *beside) for file in scan.images(folder)]
@@ -133,10 +134,11 @@ def list_without_labels(split: Path, root: Path, folders: Sequence[Path], classe
     return from_files(split, root, files, [UNKNOWN] * len(files), classes, scan.problems())
 
 
-def _folders_inside(folder: Path, files: Sequence[Path]) -> list[Path]:
+def _folders_inside(folder: Path, root: Path, names: Sequence[str]) -> list[Path]:
     """Return the subfolders of a class folder if two or more contain all of its images: they may be the classes."""
-    below = {folder / file.relative_to(folder).parts[0] for file in files}
-    return sorted(below) if len(below) > 1 and below.isdisjoint(files) else []
+    start = len(folder.relative_to(root).as_posix()) + 1
+    below = {name[start:].partition("/")[:2] for name in names}
+    return sorted(folder / name for name, _ in below) if len(below) > 1 and all(slash for _, slash in below) else []
 
 
 def _notes(split: Path, outside: Sequence[Path], nested: Sequence[Sequence[Path]], depth: int) -> tuple[str, ...]:
@@ -179,19 +181,31 @@ def _class_problems(split: Path, names: Sequence[str], scan: FolderScan, depth: 
 def from_files(
     split: Path,
     root: Path,
-    files: Sequence[Path],
+    files: Sequence[str],
     labels: Sequence[int],
     classes: tuple[str, ...],
     problems: Sequence[str] = (),
 ) -> Listing:
-    """Make a listing of image files below ``root``."""
+    """Make a listing of image files.
+
+    Args:
+        split: the folder that messages name.
+        root: the folder of the set.
+        files: names relative to it.
+        labels: of the files.
+        classes: the names of the classes.
+        problems: problems found so far.
+    """
+    names = FileNames(files)
 
     def chunks() -> Iterator[Sequence[Path]]:
-        for start in range(0, len(files), _CHUNK):
-            yield files[start : start + _CHUNK]
+        for start in range(0, len(names), _CHUNK):
+            yield [root / name for name in names[start : start + _CHUNK]]
 
-    names = [path.relative_to(root).as_posix() for path in files]
-    return Listing(str(split), names, np.asarray(labels, dtype=np.int64), classes, chunks, tuple(problems))
+    return Listing(
+        str(split), names, np.asarray(labels, dtype=np.int64), classes, chunks, tuple(problems),
+        store=FolderStore(root, names),
+    )  # fmt: skip
 
 
 def _difference(train: Listing, val: Listing) -> str:

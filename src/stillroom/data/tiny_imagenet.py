@@ -57,7 +57,7 @@ def _lines(path: Path, split: bool = False) -> Sequence[str]:
 def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> Listing:
     table = root / "val" / "val_annotations.txt"
     folder = root / "val" / "images"
-    files: list[Path] = []
+    files: list[str] = []
     labels: list[int] = []
     wrong: list[str] = []
     for number, line in enumerate(_lines(table), start=1):
@@ -65,7 +65,7 @@ def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> 
         if wnid not in place or Path(name).name != name:
             wrong.append(str(number))
             continue
-        files.append(folder / name)
+        files.append(f"val/images/{name}")
         labels.append(place[wnid])
     problems = []
     if wrong:
@@ -73,7 +73,7 @@ def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> 
             f"{counted(len(wrong), 'line')} of {table} without an image and a known class (line {first_few(wrong)}); "
             "unpack the set again"
         )
-    twice = [path.name for path, times in Counter(files).items() if times > 1]
+    twice = [Path(name).name for name, times in Counter(files).items() if times > 1]
     if twice:
         problems.append(f"{table} names images twice: {first_few(twice)}; unpack the set again")
     if not wrong:
@@ -81,11 +81,11 @@ def _validation(root: Path, classes: tuple[str, ...], place: dict[str, int]) -> 
     return from_files(root / "val", root, files, labels, classes, problems)
 
 
-def _unlabelled(folder: Path, root: Path, files: Sequence[Path], table: Path) -> list[str]:
+def _unlabelled(folder: Path, root: Path, files: Sequence[str], table: Path) -> list[str]:
     left = sorted(set(FolderScan(folder, root).images(folder) if folder.is_dir() else ()) - set(files))
     if not left:
         return []
-    names = first_few([path.name for path in left])
+    names = first_few([Path(name).name for name in left])
     return [f"{counted(len(left), 'image')} of {folder} without a line in {table.name}: {names}; unpack the set again"]
 
 

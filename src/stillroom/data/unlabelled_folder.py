@@ -40,7 +40,7 @@ def list_unlabelled_folder(
     loose = [] if train_folders else top.outside
     folders = train_folders or [folder for folder in folders if folder.name not in VAL_NAMES]
     found = list_without_labels(root, root, [*folders, *top.unlabelled], classes or ())
-    names = [*(root / name for name in found.names), *loose]
+    names = [*found.names, *(file.relative_to(root).as_posix() for file in loose)]
     problems = [*found.problems]
     if classes is None:
         problems.append(
