@@ -73,3 +73,25 @@ def parquet_file(image):
         pq.write_table(table, path)
 
     return make
+
+
+@pytest.fixture
+def arrow_file(image):
+    """Writes an Arrow file as Hugging Face does, three rows a batch."""
+    import pyarrow as pa
+
+    def make(path, labels, encoded=None, *, stream=True, kind=None, options=None):
+        if encoded is None:
+            encoded = [png(image(number)) for number in range(len(labels))]
+        rows = [None if data is None else {"bytes": data, "path": None} for data in encoded]
+        images = pa.array(rows, pa.struct([("bytes", kind or pa.binary()), ("path", pa.string())]))
+        info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["ant", "bee"]}}}}
+        table = pa.table({"image": images, "label": pa.array(labels, "int64")})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = pa.ipc.new_stream if stream else pa.ipc.new_file
+        with new(path, table.schema, options=options) as writer:
+            writer.write_table(table, max_chunksize=3)
+        return path
+
+    return make

@@ -103,7 +103,7 @@ def test_rows_of_large_images_are_read_a_few_at_a_time(tmp_path, parquet_file, i
 
     encoded = [png(image(number)) + bytes(20_000) for number in range(40)]
     parquet_file(tmp_path / "train.parquet", [0, 1] * 20, encoded=encoded)
-    monkeypatch.setattr(parquet, "_BYTES_AT_ONCE", 5 * 20_500)
+    monkeypatch.setattr(parquet, "CHUNK_BYTES", 5 * 20_500)
     listing, _ = parquet.list_parquet([tmp_path / "train.parquet"], [])
     sizes = [len(chunk) for chunk in listing.chunks()]
     assert sum(sizes) == 40

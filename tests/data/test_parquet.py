@@ -26,7 +26,7 @@ def test_rows_labels_and_class_names(tmp_path, parquet_file):
     assert val is None
     assert train.classes == ("ant", "bee")
     assert train.labels.tolist() == [1, 0, 1]
-    assert train.names == ["train-0.parquet row 0", "train-0.parquet row 1", "train-1.parquet row 0"]
+    assert list(train.names) == ["train-0.parquet row 0", "train-0.parquet row 1", "train-1.parquet row 0"]
     assert train.decode(None).images.shape == (3, 3, 8, 8)
 
 

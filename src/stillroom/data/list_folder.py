@@ -1,4 +1,4 @@
-"""List the images of a folder in any layout: class folders, Parquet files, or Tiny-ImageNet."""
+"""List the images of a folder in any layout: class folders, Arrow or Parquet files, or Tiny-ImageNet."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from stillroom.data.arrow_shards import find_arrow, list_arrow
 from stillroom.data.image_folder import list_image_folder
 from stillroom.data.listing import Listing
 from stillroom.data.parquet import find_parquet, list_parquet
@@ -37,9 +38,12 @@ def list_folder(
         InputError: the folder or a file cannot be opened, or there are no class folders for ``class_depth``.
     """
     try:
-        files = find_parquet(folder)
-        if class_depth > 1 and (files is not None or is_tiny_imagenet(folder)):
+        shards = find_arrow(folder)
+        files = find_parquet(folder) if shards is None else None
+        if class_depth > 1 and (shards or files or is_tiny_imagenet(folder)):
             raise InputError(f"class_depth is {class_depth} but {shown(folder)} has no class folders; leave it out")
+        if shards is not None:
+            return list_arrow(*shards, need_labels=labels == "auto")
         if files is not None:
             return list_parquet(*files, need_labels=labels == "auto")
         if is_tiny_imagenet(folder):

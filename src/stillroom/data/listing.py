@@ -30,6 +30,8 @@ class Listing:
         problems: problems found so far; with any, the split cannot be used.
         notes: warnings about the split.
         store: random access to the same images; None where there is only reading in order.
+        content: int64 array (n,), the content hash of the original file of each image, where the set records it; None
+            where the images are the original files.
     """
 
     where: str
@@ -40,6 +42,7 @@ class Listing:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     store: ImageStore | None = None
+    content: NDArray[np.int64] | None = None
 
     def size(self, image_size: int | None) -> tuple[int, int] | None:
         """Return height and width of the decoded images, or None if not even one header can be read.
@@ -65,7 +68,8 @@ class Listing:
             is repaired.
         """
         labels = torch.from_numpy(self.labels[decoded.places])
-        return ImageSet(decoded.images, labels, torch.from_numpy(decoded.places), self.classes, decoded.digests)
+        digests = decoded.digests if self.content is None else torch.from_numpy(self.content[decoded.places])
+        return ImageSet(decoded.images, labels, torch.from_numpy(decoded.places), self.classes, digests)
 
     def split(self, decoded: Decoded, val_fraction: float, seed: int) -> tuple[ImageSet, ImageSet]:
         """Combine decoded images with their labels and hold some out for validation.
