@@ -176,6 +176,21 @@ class DataOptions:
         "smallest fraction of the area that a random resized crop keeps; 1 turns it off. Default: what suits the data "
         "set",
         None, above=0, at_most=1, view=True)  # fmt: skip
+    colour_jitter: float | None = setting(
+        "random factors on brightness, contrast and saturation, from 1 - this to 1 + this, in random order; 0 turns it "
+        "off. Default: 0",
+        None, at_least=0, at_most=1, view=True)  # fmt: skip
+    auto_augment: Literal["none", "trivial", "rand"] | None = setting(
+        "random operations on colours and geometry: trivial (TrivialAugmentWide), rand (RandAugment) or none. Default: "
+        "none",
+        None, view=True)  # fmt: skip
+    rand_ops: int | None = setting("operations of RandAugment on an image. Default: 2", None, at_least=1, view=True)
+    rand_magnitude: int | None = setting(
+        "strength of RandAugment's operations, from 0 to 30. Default: 9", None, at_least=0, at_most=30, view=True
+    )
+    erase: float | None = setting(
+        "probability that a random rectangle of an image is filled with the mean colour; 0 turns it off. Default: 0",
+        None, at_least=0, at_most=1, view=True)  # fmt: skip
 
 
 @described

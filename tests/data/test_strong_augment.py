@@ -4,8 +4,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from stillroom.data.random_table import Purpose, random_table
-from stillroom.data.strong_augment import OPERATIONS, TURNS, StrongChoices, apply_strong, check_channels, draw_strong
-from stillroom.errors import InputError
+from stillroom.data.strong_augment import OPERATIONS, TURNS, StrongChoices, apply_strong, draw_strong
 
 NAMES = [operation.name for operation in OPERATIONS]
 RANGES = {
@@ -172,8 +171,14 @@ def test_purposes_keep_their_numbers_and_their_tables_differ():
         "AUGMENT": 1,
         "STRONG_AUGMENT": 2,
         "STRONG": 3,
+        "JITTER": 4,
+        "AUTO": 5,
+        "ERASE": 6,
+        "STRONG_JITTER": 7,
+        "STRONG_AUTO": 8,
+        "STRONG_ERASE": 9,
     }
-    assert len({random_table(0, 0, purpose, 1, 1).item() for purpose in Purpose}) == 4
+    assert len({random_table(0, 0, purpose, 1, 1).item() for purpose in Purpose}) == 10
 
 
 def test_input_stays_as_it_is_and_floats_are_rounded(some_images):
@@ -193,12 +198,6 @@ def test_image_does_not_depend_on_its_neighbours(some_images):
     together = apply_strong(images, choices)
     for place in range(6):
         assert torch.equal(apply_strong(images[[place]], choices.take(torch.tensor([place]))), together[[place]])
-
-
-@pytest.mark.parametrize("channels", [2, 4])
-def test_other_channels_are_refused(channels):
-    with pytest.raises(InputError, match=f"{channels} channels; strong views need 1 or 3"):
-        check_channels(channels)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,8 +1,9 @@
-"""Augment training images in batches: padded crop, flip, rotation and resized crop."""
+"""Settings of the augmentation; and padded crop, flip, rotation and resized crop of a batch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,13 +19,19 @@ RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """Settings of the augmentation, applied in this order: resized crop, rotation, padded crop, flip.
+    """Settings of the augmentation, applied in this order: resized crop, rotation, padded crop, flip, colours, erasing.
 
     Attributes:
         pad: >= 0; pixels of black border; a window of the image's own size is cropped from the padded image.
         flip: mirror half of the images left to right.
         rotate: in [0, 180]; largest rotation in degrees in either direction, bilinear, black outside.
         min_scale: in (0, 1]; smallest area of a resized crop as a fraction of the image; 1 is off.
+        colour_jitter: in [0, 1]; brightness, contrast and saturation are multiplied by factors from 1 - this to
+            1 + this, in random order; 0 is off.
+        auto_augment: "trivial" for TrivialAugmentWide, "rand" for RandAugment, or "none".
+        rand_ops: >= 1; operations of RandAugment on an image.
+        rand_magnitude: in [0, 30]; their strength.
+        erase: in [0, 1]; probability that a random rectangle is filled with the mean colour; 0 is off.
 
     Raises:
         InputError: a value outside its range.
@@ -34,6 +41,11 @@ class Augment:
     flip: bool = True
     rotate: float = 0.0
     min_scale: float = 1.0
+    colour_jitter: float = 0.0
+    auto_augment: Literal["none", "trivial", "rand"] = "none"
+    rand_ops: int = 2
+    rand_magnitude: int = 9
+    erase: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pad < 0:
@@ -42,6 +54,15 @@ class Augment:
             raise InputError(f"rotate is {self.rotate}; give 0 (off) to 180 degrees")
         if not 0 < self.min_scale <= 1:
             raise InputError(f"min_scale is {self.min_scale}; give a fraction above 0 and up to 1 (off)")
+        if self.auto_augment not in ("none", "trivial", "rand"):
+            raise InputError(f"auto_augment is {self.auto_augment!r}; give none, trivial or rand")
+        if self.rand_ops < 1:
+            raise InputError(f"rand_ops is {self.rand_ops}; give 1 or more")
+        if not 0 <= self.rand_magnitude <= 30:
+            raise InputError(f"rand_magnitude is {self.rand_magnitude}; give 0 to 30")
+        for name, value in (("colour_jitter", self.colour_jitter), ("erase", self.erase)):
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}; give 0 (off) to 1")
 
     @property
     def resamples(self) -> bool:
@@ -51,7 +72,7 @@ class Augment:
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The random choices for each image.
+    """The random choices of crop, flip and rotation for each image.
 
     Attributes:
         top: int64 (n,), first row of the padded crop in [0, 2 * pad].
@@ -148,7 +169,7 @@ def crop_boxes(min_scale: float, draws: NDArray[np.float64], size: tuple[int, in
 
 
 def apply_augment(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
-    """Augment a batch.
+    """Crop, rotate and mirror a batch; :class:`stillroom.data.epoch_view.EpochView` applies all settings.
 
     Args:
         images: uint8 tensor (B, C, H, W).

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stillroom.batch import Batch
-from stillroom.data.augment import Augment, apply_augment, crop_draws, draw_choices
+from stillroom.data.augment import Augment, crop_draws
+from stillroom.data.epoch_view import EpochView
 from stillroom.data.image_feed import Request
 from stillroom.data.random_table import Purpose, random_table
 from stillroom.data.source import Source
@@ -79,10 +80,11 @@ class Loader:
         self.drop_last = drop_last
         self.repeat_views = repeat_views
         self.rank, self.world_size = rank, world_size
-        self._check(input_format)
         # A random crop of whole images is made where they are decoded; the rest is done batch by batch.
         self._crops_whole = source.crops_whole and augment is not None and augment.min_scale < 1
         self.augment = replace(augment, min_scale=1.0) if augment is not None and self._crops_whole else augment
+        self._mean = input_format.mean
+        self._check(input_format)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._normalised = InputTransform(input_format, self.device, layout)
         self._feed = source.feed(augment, self.device, workers)
@@ -108,10 +110,20 @@ class Loader:
             raise InputError(f"repeat_views is {self.repeat_views}; give 1 or more, or None")
         if self.steps_per_epoch == 0:
             raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.source)} images; lower it")
-        if self.strong:
-            from stillroom.data.strong_augment import check_channels  # here because it imports torchvision: slow
+        self._check_operations(channels)
 
-            check_channels(channels)
+    def _check_operations(self, channels: int) -> None:
+        augment = self.augment or Augment()
+        operations = {
+            "strong is True": self.strong,
+            f"colour_jitter is {augment.colour_jitter}": augment.colour_jitter > 0,
+            f"auto_augment is {augment.auto_augment}": augment.auto_augment != "none",
+        }
+        for setting, on in operations.items():
+            if on:
+                from stillroom.data.image_operations import check_channels  # here because it imports torchvision: slow
+
+                check_channels(channels, setting)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -166,12 +178,12 @@ class Loader:
         order = self.order(epoch)
         order_there = order.to(self.device)
         steps = range(start_step, self.steps_per_epoch)
-        weak, strong = self._view(epoch, Purpose.AUGMENT), self._strong_view(epoch) if self.strong else None
+        weak, strong = self._view(epoch, strong=False), self._strong_view(epoch) if self.strong else None
         views = self._feed.batches(self._requests(epoch, steps, order, order_there))
         for step, images in zip(steps, views, strict=True):
             own, stand_in = self._own(step)
             places = order_there[own]
-            pixels = weak(images[0], places)
+            pixels = weak(images[0], places, order[own])
             second = None if strong is None else strong(images[-1], places, order[own])
             yield Batch(
                 images=self._normalised(pixels),
@@ -207,20 +219,21 @@ class Loader:
         first = start + (self.rank - start) % self.world_size
         return (slice(first, stop, self.world_size), False) if first < stop else (slice(start, start + 1), True)
 
-    def _view(self, epoch: int, purpose: Purpose) -> Callable[[Tensor, Tensor], Tensor]:
-        """Return a function (images, indices on the device) -> augmented images."""
-        augment = self.augment
-        if augment is None:
-            return lambda images, _: images
+    def _view(self, epoch: int, *, strong: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Return a function (images, indices on the device, indices on the CPU) -> augmented images."""
+        if self.augment is None:
+            return lambda images, *_: images
         _, height, width = self.source.shape
-        drawn = draw_choices(augment, self.seed, epoch, self.source.ids, (height, width), purpose).to(self.device)
-        return lambda images, places: apply_augment(images, augment, drawn.take(places))
+        return EpochView(
+            self.augment, self.seed, epoch, self.source.ids, (height, width), mean=self._mean, device=self.device,
+            strong=strong,
+        )  # fmt: skip
 
     def _strong_view(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Return a function (images, indices on the device, indices on the CPU) -> strong view."""
         from stillroom.data.strong_augment import apply_strong, draw_strong
 
         _, height, width = self.source.shape
-        view = self._view(epoch, Purpose.STRONG_AUGMENT)
+        view = self._view(epoch, strong=True)
         drawn = draw_strong(self.seed, epoch, self.source.ids, (height, width))
-        return lambda images, places, places_here: apply_strong(view(images, places), drawn.take(places_here))
+        return lambda images, there, here: apply_strong(view(images, there, here), drawn.take(here))

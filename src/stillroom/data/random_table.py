@@ -15,6 +15,12 @@ class Purpose(IntEnum):
     AUGMENT = 1
     STRONG_AUGMENT = 2  # crop, flip and so on of the strong view
     STRONG = 3  # its operations and cut-out square
+    JITTER = 4
+    AUTO = 5  # TrivialAugment or RandAugment
+    ERASE = 6
+    STRONG_JITTER = 7
+    STRONG_AUTO = 8
+    STRONG_ERASE = 9
 
 
 def random_table(seed: int, epoch: int, purpose: Purpose, rows: int, columns: int) -> NDArray[np.float64]:

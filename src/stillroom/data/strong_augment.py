@@ -1,16 +1,13 @@
 """Strong augmentation: two random operations and a cut-out square per image, drawn per (seed, epoch, sample id).
 
 The operations, their ranges and the square are those of RandAugment as FixMatch uses it (Sohn et al., NeurIPS
-2020, appendix), which MLKD (Jin et al., CVPR 2023) trains on. All images of a batch with the same
-operation are changed together. torchvision takes one strength per call. Where strengths differ between images,
-torchvision computes the image at strength 0 (the grey one, the blurred one, ...) and only the mixing is done here.
+2020, appendix), which MLKD (Jin et al., CVPR 2023) trains on.
 
 Import this module only where it is needed: it imports torchvision's transforms, which is slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,117 +21,43 @@ from torchvision.transforms.v2.functional import (  # type: ignore[attr-defined]
     adjust_sharpness,
     autocontrast,
     equalize,
-    invert,
 )
 
+from stillroom.data.image_operations import (
+    Operation,
+    Turns,
+    apply_in_turn,
+    cover,
+    mix,
+    posterize,
+    rotate_images,
+    shear,
+    solarize,
+    translate,
+)
 from stillroom.data.random_table import Purpose, random_table
-from stillroom.errors import InputError
 
 TURNS = 2  # operations an image goes through
 _LARGEST_CUT = 0.5  # fraction of the width
 _FILLS = {1: (128,), 3: (125, 123, 114)}  # channels -> colour of the cut-out square
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """An operation that can be drawn.
-
-    Attributes:
-        name: for readers.
-        low: smallest strength.
-        high: largest strength.
-        change: (images uint8 (n, C, H, W), strengths float64 (n,) on the CPU) -> images.
-    """
-
-    name: str
-    low: float
-    high: float
-    change: Callable[[Tensor, Tensor], Tensor]
-
-
-def _send(values: Tensor, device: torch.device) -> Tensor:
-    """Copy a small tensor to the device, without synchronising on CUDA."""
-    return values.to(device, non_blocking=device.type == "cuda")
-
-
-def _along(values: Tensor, images: Tensor) -> Tensor:
-    """Reshape one number per image to (n, 1, 1, 1), on the device of the images."""
-    return _send(values.float(), images.device).view(-1, 1, 1, 1)
-
-
-def _mix(images: Tensor, strengths: Tensor, *, adjust: Callable[[Tensor, float], Tensor]) -> Tensor:
-    """Interpolate between the result of ``adjust`` at strength 0 and the image itself (strength 1)."""
-    far = adjust(images, 0.0).float()
-    # PIL truncates the mixture to integers, too.
-    return (far + _along(strengths, images) * (images.float() - far)).to(torch.uint8)
-
-
-def _posterize(images: Tensor, bits: Tensor) -> Tensor:
-    lost = 2 ** (8 - bits.floor())
-    return images & _along(256 - lost, images).to(torch.uint8)
-
-
-def _solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    return torch.where(images >= _along(thresholds, images), invert(images), images)
-
-
-def _move(images: Tensor, matrices: Tensor) -> Tensor:
-    """Apply affine transforms: pixel (x, y) is read at matrix @ (x, y, 1), nearest pixel, black outside.
-
-    One gather for all images; torchvision applies one matrix to a whole batch. The matrices (n, 2, 3) are made on the
-    CPU and each step rounds by itself, so every device picks the same pixels.
-    """
-    height, width = images.shape[2:]
-    entries = _send(matrices.float(), images.device).flatten(1)
-    a, b, c, d, e, f = entries[:, :, None, None].unbind(1)
-    # Pixel centres, as in PIL.
-    x = torch.arange(width, device=images.device)[None, None, :] + 0.5
-    y = torch.arange(height, device=images.device)[None, :, None] + 0.5
-    column, row = (a * x + b * y + c).floor().long(), (d * x + e * y + f).floor().long()
-    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    places = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).flatten(1)[:, None]
-    moved = images.flatten(2).gather(2, places.expand(-1, images.shape[1], -1)).view_as(images)
-    return moved * inside[:, None]
-
-
-def _rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Rotate counter-clockwise around the centre."""
-    y, x = (side / 2 for side in images.shape[2:])
-    cos, sin = degrees.deg2rad().cos(), degrees.deg2rad().sin()
-    matrix = [cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y]
-    return _move(images, torch.stack(matrix, dim=1).view(-1, 2, 3))
-
-
-def _shear(images: Tensor, slopes: Tensor, *, axis: int) -> Tensor:
-    """Shift each row (axis 0) or column (axis 1) by its distance from the top left corner times the slope."""
-    matrices = torch.eye(2, 3, dtype=slopes.dtype).expand(len(slopes), -1, -1).clone()
-    matrices[:, axis, 1 - axis] = slopes
-    return _move(images, matrices)
-
-
-def _translate(images: Tensor, fractions: Tensor, *, axis: int) -> Tensor:
-    """Move left (axis 0) by a fraction of the width, or up (axis 1) by a fraction of the height."""
-    matrices = torch.eye(2, 3, dtype=fractions.dtype).expand(len(fractions), -1, -1).clone()
-    matrices[:, axis, 2] = fractions * images.shape[3 - axis]
-    return _move(images, matrices)
-
-
 # Keep the order: an operation is drawn as an index into this list, so a seed depends on it.
 OPERATIONS = (
     Operation("autocontrast", 0, 1, lambda images, _: autocontrast(images)),
-    Operation("brightness", 0.05, 0.95, partial(_mix, adjust=adjust_brightness)),
-    Operation("colour", 0.05, 0.95, partial(_mix, adjust=adjust_saturation)),
-    Operation("contrast", 0.05, 0.95, partial(_mix, adjust=adjust_contrast)),
+    Operation("brightness", 0.05, 0.95, partial(mix, adjust=adjust_brightness)),
+    Operation("colour", 0.05, 0.95, partial(mix, adjust=adjust_saturation)),
+    Operation("contrast", 0.05, 0.95, partial(mix, adjust=adjust_contrast)),
     Operation("equalize", 0, 1, lambda images, _: equalize(images)),
     Operation("identity", 0, 1, lambda images, _: images),
-    Operation("posterize", 4, 8, _posterize),
-    Operation("rotate", -30, 30, _rotate),
-    Operation("sharpness", 0.05, 0.95, partial(_mix, adjust=adjust_sharpness)),
-    Operation("shear x", -0.3, 0.3, partial(_shear, axis=0)),
-    Operation("shear y", -0.3, 0.3, partial(_shear, axis=1)),
-    Operation("solarize", 0, 256, _solarize),
-    Operation("translate x", -0.3, 0.3, partial(_translate, axis=0)),
-    Operation("translate y", -0.3, 0.3, partial(_translate, axis=1)),
+    Operation("posterize", 4, 8, posterize),
+    Operation("rotate", -30, 30, rotate_images),
+    Operation("sharpness", 0.05, 0.95, partial(mix, adjust=adjust_sharpness)),
+    Operation("shear x", -0.3, 0.3, partial(shear, axis=0)),
+    Operation("shear y", -0.3, 0.3, partial(shear, axis=1)),
+    Operation("solarize", 0, 256, solarize),
+    Operation("translate x", -0.3, 0.3, partial(translate, axis=0)),
+    Operation("translate y", -0.3, 0.3, partial(translate, axis=1)),
 )
 
 
@@ -182,16 +105,6 @@ def draw_strong(seed: int, epoch: int, ids: Tensor, size: tuple[int, int]) -> St
     return StrongChoices(torch.from_numpy(operation), torch.from_numpy(strength), torch.from_numpy(box))
 
 
-def check_channels(channels: int) -> None:
-    """Refuse images with a number of channels that the operations do not support.
-
-    Raises:
-        InputError: the number is neither 1 nor 3.
-    """
-    if channels not in _FILLS:
-        raise InputError(f"strong is True for images with {channels} channels; strong views need 1 or 3")
-
-
 def apply_strong(images: Tensor, choices: StrongChoices) -> Tensor:
     """Make the strong view of a batch.
 
@@ -203,23 +116,5 @@ def apply_strong(images: Tensor, choices: StrongChoices) -> Tensor:
     Returns:
         uint8 tensor (B, C, H, W).
     """
-    changed = images.round().to(torch.uint8) if images.is_floating_point() else images.clone()
-    for turn in range(TURNS):
-        drawn = choices.operation[:, turn]
-        for number in sorted(set(drawn.tolist())):
-            which = (drawn == number).nonzero()[:, 0]
-            there = _send(which, images.device)
-            strengths = choices.strength[which, turn]
-            # index_select and index_copy_ copy whole images; indexing copies pixel by pixel and is slower.
-            changed.index_copy_(0, there, OPERATIONS[number].change(changed.index_select(0, there), strengths))
-    return _cut_out(changed, choices.box)
-
-
-def _cut_out(images: Tensor, boxes: Tensor) -> Tensor:
-    channels, height, width = images.shape[1:]
-    top, left, bottom, right = _send(boxes, images.device)[:, :, None, None].unbind(1)
-    row = torch.arange(height, device=images.device)[None, :, None]
-    column = torch.arange(width, device=images.device)[None, None, :]
-    covered = (row >= top) & (row < bottom) & (column >= left) & (column < right)
-    fill = _send(torch.tensor(_FILLS[channels], dtype=images.dtype), images.device)
-    return torch.where(covered[:, None], fill.view(1, -1, 1, 1), images)
+    changed = apply_in_turn(images, OPERATIONS, Turns(choices.operation, choices.strength))
+    return cover(changed, choices.box, _FILLS[images.shape[1]])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stillroom.config import MAY_CHANGE, OptimOptions, RunOptions
+from stillroom.data.augment import Augment
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.export.exported_model import FORMAT, Architecture
@@ -44,7 +45,7 @@ def training_record(source: SourceRun) -> dict[str, Any]:
         "data": Path(config["data"]).name or config["data"],
         "train_images": config["train_images"],
         "val_images": config["val_images"],
-        "augmentation": {name: config.get(name) for name in ("pad", "flip", "rotate", "min_scale")},
+        "augmentation": {known.name: config.get(known.name) for known in fields(Augment)},
         "first_classes": config.get("first_classes"),
         "per_class": config.get("per_class"),
     }

@@ -158,6 +158,13 @@ def _at(fractions: Sequence[float], batches: Sequence[int]) -> str:
     )
 
 
+_AUTO = {
+    "none": "",
+    "trivial": "TrivialAugmentWide",
+    "rand": "RandAugment with {rand_ops} operations of magnitude {rand_magnitude}",
+}
+
+
 def _augmentation(chosen: Mapping[str, Any]) -> str:
     words = [
         f"random crop after padding by {chosen['pad']} pixels" if chosen["pad"] else "",
@@ -166,6 +173,10 @@ def _augmentation(chosen: Mapping[str, Any]) -> str:
         f"random resized crop of at least {chosen['min_scale']:.0%} of the area"
         if chosen["min_scale"] not in (None, 1)
         else "",
+        # Runs of older versions have none of the following.
+        f"colour jitter of strength {chosen['colour_jitter']:g}" if chosen.get("colour_jitter") else "",
+        _AUTO[chosen.get("auto_augment") or "none"].format(**chosen),
+        f"random erasing of {chosen['erase']:.0%} of the images" if chosen.get("erase") else "",
     ]
     kinds = ", ".join(word for word in words if word)
     return f"Augmentation: {kinds}." if kinds else "No augmentation."

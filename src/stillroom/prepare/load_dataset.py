@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from torch import nn
 
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, load_data
+from stillroom.data.augment import Augment
 from stillroom.data.named_sets import NAMED_SETS
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder
@@ -191,7 +192,7 @@ def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
     Raises:
         InputError: ``mean`` and ``std`` do not have one number for each channel.
     """
-    given = {name: getattr(options, name) for name in ("pad", "flip", "rotate", "min_scale")}
+    given = {known.name: getattr(options, known.name) for known in fields(Augment)}
     data = replace(data, augment=replace(data.augment, **{k: v for k, v in given.items() if v is not None}))
     mean, std = options.mean, options.std
     if mean is None and teacher and is_run(teacher):

@@ -80,7 +80,8 @@ def _is_shown_as(config: Mapping[str, Any], recipe: PublishedRecipe, usual: Mapp
     """Whether a run augments and normalises as a recipe does, which leaves to the set what it does not name."""
     names = [name for name in ("mean", "std") if recipe.settings.get(name) is not None]
     wanted = {**usual, **{name: recipe.settings[name] for name in (*usual, *names) if name in recipe.settings}}
-    return all(config.get(name) == value for name, value in wanted.items())
+    # Runs of older versions do not have all settings.
+    return all(config.get(name, value) == value for name, value in wanted.items())
 
 
 def _is_method(text: str, recipe: PublishedRecipe) -> bool:
