@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
 from stillroom.errors import InputError, InUse
+from stillroom.launch_ray import launch
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
@@ -192,7 +194,7 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
     """Prepare a run and train it; continue a stopped run, or return the record of a finished one.
 
     Args:
-        recipe: from :func:`stillroom.config.make_recipe`.
+        recipe: from :func:`stillroom.config.make_recipe`; with ``launcher=ray`` it is trained by other processes.
         reporter: shows the progress.
         inputs: objects used instead of the recipe's names, and which names are trusted. Without it, no name is
             imported or downloaded.
@@ -201,6 +203,20 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
         InputError: for anything that cannot work, before training begins.
     """
     inputs = inputs or Inputs()
+    if recipe.launch.launcher == "none":
+        return run_here(recipe, reporter, inputs)
+    launch(run_here, recipe, reporter, inputs)
+    run = RunFolder(Path(recipe.run.runs) / recipe.run_name, inputs.trust)
+    config = run.config()
+    channels, height, width = config["image_shape"]
+    fit = Fit(tuple(config["classes"]), channels, (height, width))
+    with torch.random.fork_rng():
+        student = build("student", str(run.path), fit, None, pretrained=False, trust=inputs.trust)
+    return Result(student.eval(), run)
+
+
+def run_here(recipe: Recipe, reporter: Reporter, inputs: Inputs) -> Result:
+    """Do what :func:`run_recipe` does in this process, or as one of the processes that a launcher has started."""
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     if not machine.first:
         reporter = Silent()

@@ -13,6 +13,7 @@ from stillroom.config import (
     AXES,
     DataOptions,
     DistillModels,
+    LaunchOptions,
     OptimOptions,
     RemoteOptions,
     RunOptions,
@@ -41,8 +42,16 @@ class EvaluateOptions:
 
 # Command -> the dataclasses that hold its settings.
 GROUPS: dict[str, tuple[type, ...]] = {
-    "train": (TrainModel, DataOptions, OptimOptions, RunOptions),
-    "distill": (DistillModels, TeacherOptions, RemoteOptions, DataOptions, OptimOptions, RunOptions),
+    "train": (TrainModel, DataOptions, OptimOptions, RunOptions, LaunchOptions),
+    "distill": (
+        DistillModels,
+        TeacherOptions,
+        RemoteOptions,
+        DataOptions,
+        OptimOptions,
+        RunOptions,
+        LaunchOptions,
+    ),
     "evaluate": (TrainModel, DataOptions, EvaluateOptions),
     "compare": (CompareOptions, TeacherOptions, RemoteOptions, DataOptions, OptimOptions, RunOptions),
 }

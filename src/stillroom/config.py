@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.setting_groups import (
     DataOptions,
     DistillModels,
+    LaunchOptions,
     OptimOptions,
     RemoteOptions,
     RunOptions,
@@ -36,6 +37,7 @@ __all__ = [
     "VIEW",
     "DataOptions",
     "DistillModels",
+    "LaunchOptions",
     "OptimOptions",
     "Recipe",
     "RemoteOptions",
@@ -58,12 +60,13 @@ class Recipe:
     run: RunOptions
     teacher: TeacherOptions | None = None
     remote: RemoteOptions | None = None
+    launch: LaunchOptions = field(default_factory=LaunchOptions)
 
     def flat(self) -> dict[str, Any]:
         """Every setting under its own name, as in YAML."""
         return {
             key: value
-            for group in (self.models, self.teacher, self.remote, self.data, self.optim, self.run)
+            for group in (self.models, self.teacher, self.remote, self.data, self.optim, self.run, self.launch)
             if group is not None
             for key, value in dataclasses.asdict(group).items()
         }
@@ -82,9 +85,11 @@ class Recipe:
 
 
 GROUPS: dict[str, dict[str, type]] = {
-    "train": {"models": TrainModel},
-    "distill": {"models": DistillModels, "teacher": TeacherOptions, "remote": RemoteOptions},
-}
+    "train": {"models": TrainModel, "launch": LaunchOptions},
+    "distill": {
+        "models": DistillModels, "teacher": TeacherOptions, "remote": RemoteOptions, "launch": LaunchOptions,
+    },
+}  # fmt: skip
 COMMON = (DataOptions, OptimOptions, RunOptions)
 WARMUP_WORDS = "0, or at least 2: with milestones the learning rate rises from epoch to epoch, and 1 changes nothing"
 ONE_FACTOR = "1, or leave backbone_lr_factor at 1: both set the learning rate of the layers below the head"
@@ -158,7 +163,7 @@ def _check(recipe: Recipe) -> None:
     """Refuse values that contradict each other; a value's own range is checked with its type."""
     data, optim, run, teacher = recipe.data, recipe.optim, recipe.run, recipe.teacher or TeacherOptions()
     assert optim.milestones is not None
-    warmup = optim.warmup_epochs
+    warmup, launch = optim.warmup_epochs, recipe.launch
     rules: list[tuple[str, object, bool, str]] = [
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
         ("warmup_epochs", warmup, warmup <= run.epochs, f"at most {run.epochs}, the number of epochs"),
@@ -173,6 +178,7 @@ def _check(recipe: Recipe) -> None:
             (teacher.teacher_mean is None) == (teacher.teacher_std is None),
             "together with teacher_std, or neither",
         ),
+        ("processes", launch.processes, launch.processes is None or launch.launcher != "none", "launcher=ray too"),
         ("name", run.name, run.name is None or bool(PORTABLE.fullmatch(run.name)), PORTABLE_WORDS),
     ]
     for name, value, holds, wanted in rules:

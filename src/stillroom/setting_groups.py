@@ -283,3 +283,23 @@ class RunOptions:
     export: Literal["last", "best"] = setting(
         "which weights become student.safetensors: those of the last or of the best epoch", "last"
     )
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class LaunchOptions:
+    """The processes of the run."""
+
+    launcher: Literal["none", "ray"] = setting(
+        "who starts the processes of the run: none (this process, or those that torchrun has started) or ray (Ray "
+        "Train, one process per device, on all machines of a Ray cluster)",
+        "none", may_change=True)  # fmt: skip
+    processes: int | None = setting(
+        "processes that launcher=ray starts. Default: one per GPU of the cluster", None, at_least=1, may_change=True
+    )
+    ray: str = setting(
+        "the Ray cluster of launcher=ray: local starts one here, auto finds a running one, or give an address",
+        "local", may_change=True)  # fmt: skip
+    max_restarts: int = setting(
+        "how often launcher=ray starts all processes again, from the last checkpoint, after one of them has failed",
+        3, at_least=0, may_change=True)  # fmt: skip

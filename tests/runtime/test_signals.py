@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 
 from stillroom.runtime import signals
-from stillroom.runtime.signals import handlers_kept, stop_requests
+from stillroom.runtime.signals import StopRequest, handlers_kept, stop_requests, stopped_by
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -84,3 +85,19 @@ def test_a_library_that_takes_signals_for_itself_does_not_keep_them(heard):
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
         assert request.signal_number == signal.SIGTERM
+
+
+def test_a_run_in_a_thread_takes_the_request_that_it_was_given():
+    given, seen = StopRequest(), []
+
+    def run():
+        with stopped_by(given), stop_requests() as request:
+            given.take(signal.SIGTERM)
+            seen.append(request.signal_number)
+        with stop_requests() as request:
+            seen.append(request.signal_number)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [signal.SIGTERM, 0]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
-import socket
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -13,10 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stillroom.compare.run_cell import SECONDS_TO_SAVE, end_with
-from stillroom.errors import InputError, first_line
-from stillroom.runtime.signals import handlers_kept
-
-SECONDS_TO_CONNECT = 10  # after this a cluster counts as unreachable
+from stillroom.runtime.ray_cluster import connect
 
 
 def in_folder(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -111,22 +106,9 @@ class Cluster:
     """
 
     def __init__(self, address: str, count: int, threads: int) -> None:
-        # Otherwise Ray would upload this folder and start `uv run` on every worker.
-        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        try:
-            import ray
-        except ImportError as error:
-            raise InputError(f"ray={address}: Ray is not installed; install stillroom[ray]") from error
         import torch
 
-        _refuse_silent(address)
-        own: dict[str, Any] = {"num_cpus": count * threads, "include_dashboard": False} if address == "local" else {}
-        try:
-            with handlers_kept():  # Ray's own end this process at SIGTERM
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InputError(f"ray={address}: cannot be reached ({first_line(error)})") from error
-        self._ray = ray
+        self._ray = connect(address, count * threads)
         self._calls: dict[Future[Any], Any] = {}
         self._needs = {"num_cpus": threads, "num_gpus": 1 if torch.cuda.is_available() else 0, "max_retries": 0}
 
@@ -147,21 +129,3 @@ class Cluster:
     def stop(self) -> None:
         """Disconnect from the cluster, which ends everything that this process began on it."""
         self._ray.shutdown()
-
-
-def _refuse_silent(address: str) -> None:
-    """Refuse an address that accepts no connection; Ray itself would retry for ever.
-
-    Raises:
-        InputError: for HOST:PORT or ray://HOST:PORT that takes no connection.
-    """
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        return  # local, auto, and other forms that Ray knows
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=SECONDS_TO_CONNECT):
-            pass
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"ray={address}: cannot be reached ({first_line(error)}); is a cluster running there?"
-        ) from error

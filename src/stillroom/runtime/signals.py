@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
 
@@ -33,6 +34,21 @@ class StopRequest:
 
 
 _open_requests: list[StopRequest] = []
+_given_request: ContextVar[StopRequest | None] = ContextVar("given_request", default=None)
+
+
+@contextmanager
+def stopped_by(request: StopRequest) -> Iterator[None]:
+    """Use a request that the caller fills in place of signals, for runs in a thread: only the main thread gets signals.
+
+    Args:
+        request: what :func:`stop_requests` yields inside the block.
+    """
+    token = _given_request.set(request)
+    try:
+        yield
+    finally:
+        _given_request.reset(token)
 
 
 @contextmanager
@@ -42,8 +58,12 @@ def stop_requests() -> Iterator[StopRequest]:
     A signal within five seconds of it is the same request; a later signal acts as usual. Nested blocks share one
     request. A SIGHUP that is ignored, as under nohup, stays ignored.
 
-    Python delivers signals to the main thread only. In another thread there is never a request.
+    Python delivers signals to the main thread only. In another thread there is never a request, unless it was given
+    by :func:`stopped_by`.
     """
+    if (given := _given_request.get()) is not None:
+        yield given
+        return
     if threading.current_thread() is not threading.main_thread():
         yield StopRequest()
         return
