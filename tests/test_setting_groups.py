@@ -4,9 +4,9 @@ from dataclasses import fields
 
 import pytest
 
-from stillroom.setting_groups import DataOptions, DistillModels, OptimOptions, RunOptions, TrainModel
+from stillroom.setting_groups import DataOptions, DistillModels, LaunchOptions, OptimOptions, RunOptions, TrainModel
 
-GROUPS = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions)
+GROUPS = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions, LaunchOptions)
 
 
 @pytest.mark.parametrize("group", GROUPS)

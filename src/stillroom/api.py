@@ -19,7 +19,7 @@ from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
 from stillroom.errors import InputError, InUse
-from stillroom.launch_ray import launch
+from stillroom.launcher.launch_ray import launch
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed

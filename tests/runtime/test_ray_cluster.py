@@ -6,13 +6,13 @@ import sys
 import pytest
 
 from stillroom.errors import InputError
-from stillroom.runtime.ray_cluster import connect
+from stillroom.runtime.ray_cluster import connect_to_ray
 
 
 def test_ray_that_is_not_installed_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"ray=local: .*stillroom\[ray\]"):
-        connect("local", 2)
+        connect_to_ray("local", 2)
 
 
 def test_a_cluster_that_is_not_there_is_one_error(monkeypatch):
@@ -23,7 +23,7 @@ def test_a_cluster_that_is_not_there_is_one_error(monkeypatch):
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(InputError, match=r"^ray=auto: cannot be reached \(ConnectionError: Could not find"):
-        connect("auto", 2)
+        connect_to_ray("auto", 2)
 
 
 def test_an_address_where_nobody_listens_is_refused_without_asking_ray(monkeypatch):
@@ -35,8 +35,8 @@ def test_an_address_where_nobody_listens_is_refused_without_asking_ray(monkeypat
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
         for spelled in (address, f"ray://{address}"):
             with pytest.raises(InputError, match=rf"^ray={spelled}: cannot be reached .*; is a cluster running there"):
-                connect(spelled, 2)
+                connect_to_ray(spelled, 2)
         assert not asked
         nobody.listen()
-        connect(address, 2)
+        connect_to_ray(address, 2)
     assert asked[0]["address"] == address

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stillroom.compare.run_cell import SECONDS_TO_SAVE, end_with
-from stillroom.runtime.ray_cluster import connect
+from stillroom.runtime.ray_cluster import connect_to_ray
 
 
 def in_folder(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -108,7 +108,7 @@ class Cluster:
     def __init__(self, address: str, count: int, threads: int) -> None:
         import torch
 
-        self._ray = connect(address, count * threads)
+        self._ray = connect_to_ray(address, count * threads)
         self._calls: dict[Future[Any], Any] = {}
         self._needs = {"num_cpus": threads, "num_gpus": 1 if torch.cuda.is_available() else 0, "max_retries": 0}
 

@@ -14,7 +14,7 @@ from stillroom.runtime.signals import handlers_kept
 SECONDS_TO_CONNECT = 10  # after this a cluster counts as unreachable
 
 
-def connect(address: str, cores: int) -> ModuleType:
+def connect_to_ray(address: str, cores: int) -> ModuleType:
     """Connect to a Ray cluster, or start one on this machine.
 
     Args:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import Future
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
 from safetensors.torch import load_file
 
-from stillroom import distill, launch_ray, train
-from stillroom.config import make_recipe
+from stillroom import distill, train
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
-from stillroom.launch_ray import Mailbox, Work
-from stillroom.prepare.python_inputs import Inputs
+from stillroom.launcher import launch_ray
+from stillroom.launcher.mailbox import Mailbox
 from stillroom.runtime.reporters import Silent
 from stillroom.runtime.signals import StopRequest
 from tests.conftest import colour_folder, tiny_model
@@ -108,44 +104,6 @@ def test_a_run_on_two_nodes_is_stopped_and_loses_a_node_and_ends_as_two_processe
     assert all((weights[key] == wanted[key]).all() for key in wanted)
     assert not differences(run.epochs(), whole.epochs())
     assert run.summary()["processes"] == whole.summary()["processes"] == 2
-
-
-@pytest.fixture
-def work(tmp_path):
-    """What a process of a run in a folder gets, without a cluster."""
-    recipe = make_recipe("train", {**SETTINGS, "runs": str(tmp_path), "name": "run", "launcher": "ray"})
-    (tmp_path / "marker").touch()
-    return Work(print, recipe, Inputs().trust, str(tmp_path), ["stillroom"], str(tmp_path / "marker"), 1, None)
-
-
-def test_a_process_works_in_the_folder_of_the_driver(work, tmp_path, monkeypatch):
-    monkeypatch.chdir("/")
-    monkeypatch.setattr(sys, "argv", sys.argv)
-    launch_ray._enter(work)
-    assert Path.cwd() == tmp_path
-    assert sys.argv == ["stillroom"]
-
-
-def test_a_machine_that_does_not_see_the_disk_is_named(work, tmp_path, monkeypatch):
-    monkeypatch.chdir("/")
-    monkeypatch.setattr(launch_ray, "SECONDS_TO_APPEAR", 0)
-    (tmp_path / "marker").unlink()
-    with pytest.raises(
-        InputError, match=rf"^runs=.*{socket.gethostname()} does not see the files .*all machines share"
-    ):
-        launch_ray._enter(work)
-    with pytest.raises(InputError, match=rf"/missing is missing on {socket.gethostname()} .*all machines share"):
-        launch_ray._enter(replace(work, folder=str(tmp_path / "missing")))
-
-
-def test_a_restarted_process_waits_until_the_earlier_one_has_released_the_run(work, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch_ray, "SECONDS_TO_RELEASE", 1)
-    (tmp_path / "run").mkdir()
-    with RunFolder(tmp_path / "run").held():
-        launch_ray._take_over(work, 1, Silent())  # at the first start the run itself says that the folder is in use
-        with pytest.raises(ConnectionError, match="is in use"):
-            launch_ray._take_over(work, 2, Silent())
-    launch_ray._take_over(work, 2, Silent())
 
 
 def test_objects_are_refused_for_they_cannot_be_sent(tmp_path, tiny_data):
