@@ -16,10 +16,9 @@ from stillroom.engine.run_folder import RunFolder
 from tests.conftest import colour_folder
 
 SRUN = """#!/bin/bash
-trap 'kill -TERM $one $two' TERM
+trap 'kill -TERM $one $two; wait $one $two' TERM
 "$@" & one=$!
 "$@" & two=$!
-wait
 wait $one; status=$?
 wait $two && exit $status
 """
@@ -71,7 +70,7 @@ def test_the_batch_script_saves_before_the_time_limit_and_goes_on_when_it_is_que
     for name, content in (("srun", SRUN), ("scontrol", SCONTROL)):
         (tmp_path / "bin" / name).write_text(content)
         (tmp_path / "bin" / name).chmod(0o755)
-    run, epochs = RunFolder(tmp_path / "runs" / "run"), 30
+    run, epochs = RunFolder(tmp_path / "runs" / "run"), 12
 
     process, job = begin(tmp_path, epochs)
     end = time.monotonic() + 240
