@@ -272,6 +272,10 @@ class RunOptions:
     bank_gb: float = setting(
         "largest size of that folder in gigabytes; logits that do not fit are computed",
         20.0, above=0, unit="gigabytes", may_change=True)  # fmt: skip
+    bank_bits: Literal["16", "8"] = setting(
+        "bits of a stored logit: 16 (float16), or 8, with an offset and a scale for each image. Students train on the "
+        "rounded logits",
+        "16")  # fmt: skip
     repeat_views: int | None = setting(
         "show the order and augmentation of the first k epochs again and again, so that a bank stores k epochs and the "
         "teacher computes k passes, however long the run is. Default: new ones in every epoch",

@@ -8,6 +8,7 @@ import torch
 
 from stillroom.data import Augment
 from stillroom.input_format import InputFormat
+from stillroom.teachers import bank_rows
 from stillroom.teachers.bank import TeacherBank, View
 from stillroom.teachers.bank_key import BankKey
 
@@ -20,6 +21,10 @@ def make(folder, *, positions=50, key=KEY, limit=PLENTY, said=None, epochs=2, **
     views = {name: View(positions, epochs) for name in ("logits", "logits_strong", "val")}
     say = (lambda text: None) if said is None else said.append
     return TeacherBank(folder, key, views=views, limit_bytes=limit, say=say, **place)
+
+
+def rounded(logits, bits=16):
+    return bank_rows.rounded(logits, bits)
 
 
 def logits_of(count=50, seed=0, classes=5):

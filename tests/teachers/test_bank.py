@@ -7,10 +7,10 @@ import torch
 
 from stillroom.data import ImageSet, Loader
 from stillroom.input_format import InputFormat
-from stillroom.teachers import bank
-from stillroom.teachers.bank import TeacherBank, positions_of
+from stillroom.teachers import bank, bank_rows
+from stillroom.teachers.bank import TeacherBank, View, positions_of
 from stillroom.teachers.bank_files import BlockFiles
-from tests.teachers.banks import KEY, blocks, fill, logits_of, make
+from tests.teachers.banks import KEY, PLENTY, blocks, fill, logits_of, make, rounded
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -18,14 +18,15 @@ FORMAT = InputFormat((0.5,), (0.5,))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16, 33, 50])
-def test_what_one_run_stores_another_reads_with_any_batch_size(tmp_path, batch):
-    logits = logits_of()
-    assert fill(make(tmp_path), logits, batch=12) == list(range(50))
-    other = make(tmp_path)
+@pytest.mark.parametrize("bits", [16, 8])
+def test_what_one_run_stores_another_reads_with_any_batch_size(tmp_path, batch, bits):
+    logits, key = logits_of(), replace(KEY, bits=bits)
+    assert fill(make(tmp_path, key=key), logits, batch=12) == list(range(50))
+    other = make(tmp_path, key=key)
     for first in range(0, 50, batch):
         got = other.read("logits", 1, first, min(batch, 50 - first))
         assert got.dtype == torch.float32
-        assert torch.equal(got, TeacherBank.rounded(logits[first : first + batch]))
+        assert torch.equal(got, rounded(logits[first : first + batch], bits))
     assert len(blocks(other)) == 4  # 16 + 16 + 16 + 2 positions
 
 
@@ -47,12 +48,12 @@ def test_views_and_epochs_are_kept_apart(tmp_path):
         assert a_bank.read(view, 2, 0, 50) is None
         fill(a_bank, wanted[view, 2], view=view, epoch=2)
     for (view, epoch), logits in wanted.items():
-        assert torch.equal(make(tmp_path).read(view, epoch, 0, 50), TeacherBank.rounded(logits))
+        assert torch.equal(make(tmp_path).read(view, epoch, 0, 50), rounded(logits))
 
 
 def test_logits_that_are_changed_after_they_were_handed_in_are_stored_as_they_were(tmp_path):
     a_bank, logits = make(tmp_path, positions=10), logits_of(10)
-    wanted = TeacherBank.rounded(logits)
+    wanted = rounded(logits)
     for first in (0, 5):
         rows = logits[first : first + 5]
         a_bank.write("logits", 1, first, rows)
@@ -90,7 +91,8 @@ def test_the_processes_of_a_run_hold_exactly_the_images_their_loaders_show(tmp_p
     order = loader.order(1)
     assert torch.equal(said[0], order[0::2])
     assert torch.equal(said[1], order[1::2])
-    assert make(tmp_path).read("logits", 1, 0, 1) is None  # one process alone deals the images out otherwise
+    alone = make(tmp_path, positions=53).read("logits", 1, 0, 53)[:, 0].long()
+    assert torch.equal(alone, order)
 
 
 @pytest.mark.parametrize(("count", "batch", "world", "shuffle"), [
@@ -112,24 +114,17 @@ def test_positions_are_counted_as_the_loader_deals_them(count, batch, world, shu
         assert positions_of(loader) == sum(len(shown.ids) for shown in loader.epoch(1) if not shown.stand_in)
 
 
-def test_rounding_is_within_the_bound_it_states():
-    logits = torch.cat([logits_of(4000), 1e-6 * logits_of(4000, seed=1), 1e4 * torch.rand(4000, 5)])
-    off = (TeacherBank.rounded(logits) - logits).abs()
-    assert (off <= torch.maximum(2**-11 * logits.abs(), torch.tensor(2**-25))).all()
-    assert off.max() > 0
-    assert torch.equal(TeacherBank.rounded(TeacherBank.rounded(logits)), TeacherBank.rounded(logits))
-
-
-def test_rows_beyond_half_precision_stay_exact_and_rounding_is_a_matter_of_the_row_alone(tmp_path):
-    logits = logits_of()
-    logits[[3, 20], 2] = torch.tensor([70_000.25, -1e30])
-    fill(make(tmp_path), logits)
-    got = make(tmp_path).read("logits", 1, 0, 50)
+@pytest.mark.parametrize(("bits", "saved"), [(16, 5 * 2), (8, 5 * 4 - 5 - 8)])
+def test_only_blocks_with_a_row_that_stays_exact_are_in_float32(tmp_path, bits, saved):
+    logits, key = logits_of(), replace(KEY, bits=bits)
+    logits[[3, 20], 2] = torch.tensor([float("inf"), float("-inf")])
+    fill(make(tmp_path, key=key), logits)
+    got = make(tmp_path, key=key).read("logits", 1, 0, 50)
     assert torch.equal(got[[3, 20]], logits[[3, 20]])
-    one_by_one = torch.cat([TeacherBank.rounded(row) for row in logits.split(1)])
-    assert torch.equal(got, one_by_one)
-    sizes = [path.stat().st_size for path in blocks(make(tmp_path))]
-    assert sizes[0] == sizes[1] == sizes[2] + 16 * 5 * 2  # only blocks with such a row are in float32
+    assert torch.equal(got, rounded(logits, bits))
+    sizes = [path.stat().st_size for path in blocks(make(tmp_path, key=key))]
+    assert sizes[0] == sizes[1]
+    assert sizes[0] - sizes[2] == pytest.approx(16 * saved, abs=8)  # the names of the formats differ in length
 
 
 def test_a_teacher_that_answers_nan_is_not_made_to_look_healthy(tmp_path):
@@ -138,7 +133,7 @@ def test_a_teacher_that_answers_nan_is_not_made_to_look_healthy(tmp_path):
     fill(make(tmp_path), logits)
     got = make(tmp_path).read("logits", 1, 0, 50)
     assert got.isnan().nonzero().tolist() == [[5, 1]]
-    assert torch.equal(got.nan_to_num(), TeacherBank.rounded(logits).nan_to_num())
+    assert torch.equal(got.nan_to_num(), rounded(logits).nan_to_num())
 
 
 def test_half_precision_logits_of_a_teacher_come_back_unchanged(tmp_path):
@@ -155,7 +150,7 @@ def test_a_resume_inside_a_block_leaves_it_out_and_stores_the_later_ones(tmp_pat
     assert [path.name.split("-")[2] for path in blocks(resumed)] == ["block0000", "block0002", "block0003"]
     # The next run computes only the batches that touch the missing block, positions 16 to 31, and completes it.
     assert fill(make(tmp_path), logits, batch=8) == list(range(16, 32))
-    assert torch.equal(make(tmp_path).read("logits", 1, 0, 50), TeacherBank.rounded(logits))
+    assert torch.equal(make(tmp_path).read("logits", 1, 0, 50), rounded(logits))
 
 
 def test_a_resume_at_the_edge_of_a_block_loses_nothing(tmp_path):
@@ -164,13 +159,15 @@ def test_a_resume_at_the_edge_of_a_block_loses_nothing(tmp_path):
     assert len(blocks(make(tmp_path))) == 4
 
 
-def test_a_batch_size_that_reaches_further_into_the_epoch_completes_the_last_block(tmp_path):
-    logits = logits_of()
-    fill(make(tmp_path, positions=49), logits[:49], batch=7)  # the last image alone would not make a batch
-    longer = make(tmp_path)
+@pytest.mark.parametrize("bits", [16, 8])
+def test_a_batch_size_that_reaches_further_into_the_epoch_completes_the_last_block(tmp_path, bits):
+    logits, key = logits_of(), replace(KEY, bits=bits)
+    logits[40] *= 1e5  # beyond float16
+    fill(make(tmp_path, positions=49, key=key), logits[:49], batch=7)  # the last image alone would not make a batch
+    longer = make(tmp_path, key=key)
     assert fill(longer, logits, batch=4) == [48, 49]
-    assert torch.equal(make(tmp_path).read("logits", 1, 0, 50), TeacherBank.rounded(logits))
-    assert fill(make(tmp_path, positions=49), logits[:49], batch=7) == []
+    assert torch.equal(make(tmp_path, key=key).read("logits", 1, 0, 50), rounded(logits, bits))
+    assert fill(make(tmp_path, positions=49, key=key), logits[:49], batch=7) == []
 
 
 def test_a_block_that_another_run_finishes_meanwhile_is_found(tmp_path):
@@ -184,7 +181,7 @@ def test_a_block_that_another_run_finishes_meanwhile_is_found(tmp_path):
 def test_an_epoch_that_is_not_stored_costs_one_look_a_block(tmp_path, monkeypatch):
     fill(make(tmp_path), logits_of()[:16], batch=8)
     looks, load = [], BlockFiles.load
-    monkeypatch.setattr(BlockFiles, "load", lambda self, *place: looks.append(place) or load(self, *place))
+    monkeypatch.setattr(BlockFiles, "load", lambda self, *place: looks.append(place[0][:3]) or load(self, *place))
     fill(make(tmp_path), logits_of(), batch=3)  # also with a batch across a stored and a missing block
     assert looks == [("logits", 1, index) for index in range(4)]
 
@@ -194,3 +191,89 @@ def test_a_bank_of_many_classes_has_shorter_blocks(tmp_path, monkeypatch):
     assert make(tmp_path).rows == 16_384
     many = make(tmp_path, key=replace(KEY, classes=21_843))
     assert many.rows * 21_843 * 4 <= 64 * 2**20 < (many.rows + 1) * 21_843 * 4
+
+
+def fill_as(folder, logits, rank, world_size, **options):
+    """What one of several processes does in an epoch; returns its positions that it had to compute."""
+    own = logits[rank::world_size]
+    a_bank = make(folder, positions=len(own), rank=rank, world_size=world_size, **options)
+    return fill(a_bank, own, batch=4)
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+@pytest.mark.parametrize("readers", [1, 2, 5])
+def test_what_three_processes_store_any_number_reads(tmp_path, readers, bits):
+    logits, key = logits_of(131), replace(KEY, bits=bits)
+    logits[70] = float("nan")  # its block is in float32, the others are packed
+    for rank in range(3):
+        fill_as(tmp_path, logits, rank, 3, key=key)
+    for rank in range(readers):
+        own = rounded(logits[rank::readers], bits)
+        a_bank = make(tmp_path, positions=len(own), rank=rank, world_size=readers, key=key)
+        got = a_bank.read("logits", 1, 0, len(own))
+        assert torch.equal(got.nan_to_num(7.0), own.nan_to_num(7.0))
+        assert fill_as(tmp_path, logits, rank, readers, key=key) == []
+    assert len(blocks(make(tmp_path, key=key))) == 3 * 3  # nothing is stored twice
+
+
+def test_what_two_processes_began_one_completes(tmp_path):
+    logits = logits_of(90)
+    fill_as(tmp_path, logits, 0, 2)  # 45 rows in 3 blocks
+    fill_as(tmp_path, logits[:50], 1, 2)  # killed after one block and 9 rows; its last file is never there
+    kept = [path for path in blocks(make(tmp_path)) if "rank1of2" in path.name]
+    assert len(kept) == 2
+    kept[1].unlink()
+    computed = fill(make(tmp_path, positions=90), logits, batch=8)
+    assert computed == list(range(32, 90))  # each block of one process needs both stripes
+    later = make(tmp_path, positions=90)
+    assert torch.equal(later.read("logits", 1, 0, 90), rounded(logits))
+    for rank in (0, 1):  # the two go on with the rows of the one
+        assert fill_as(tmp_path, logits, rank, 2) == []
+
+
+def test_an_epoch_of_two_processes_that_lacks_its_last_image_is_completed_by_one(tmp_path):
+    logits = logits_of(45)
+    for rank in (0, 1):
+        fill_as(tmp_path, logits[:44], rank, 2)
+    assert fill(make(tmp_path, positions=45), logits, batch=4) == [44]
+    assert torch.equal(make(tmp_path, positions=45).read("logits", 1, 0, 45), rounded(logits))
+
+
+def test_rows_of_other_processes_are_read_in_parts_and_their_files_verified_once(tmp_path, monkeypatch):
+    logits = logits_of(120)
+    for rank in range(3):
+        fill_as(tmp_path, logits, rank, 3)
+    hashed, facts = [], BlockFiles._facts
+    monkeypatch.setattr(BlockFiles, "_facts", lambda *given: hashed.append(given[3] is None) or facts(*given))
+    a_bank = make(tmp_path, positions=120)
+    for first in range(0, 120, 8):
+        a_bank.read("logits", 1, first, 8)
+        assert sum(len(block) for block in a_bank._known["logits"].values() if block is not None) <= 2 * 16
+    assert sum(hashed) == 9 < len(hashed)
+
+
+def test_a_damaged_file_of_another_number_of_processes_is_not_used(tmp_path):
+    logits, said = logits_of(), []
+    for rank in (0, 1):
+        fill_as(tmp_path, logits, rank, 2)
+    path = next(path for path in blocks(make(tmp_path)) if "block0000-rank1of2" in path.name)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert fill(make(tmp_path, said=said), logits, batch=16) == list(range(32))
+    assert len(said) == 1
+    assert torch.equal(make(tmp_path).read("logits", 1, 0, 50), rounded(logits))
+
+
+def test_an_epoch_of_imagenet_has_at_most_1_4_gb_with_8_bits(tmp_path):
+    key = replace(KEY, classes=1000, count=1_281_167, bits=8)
+    epoch = TeacherBank(
+        tmp_path, key, views={"logits": View(1_281_167, 1)}, limit_bytes=PLENTY, say=lambda _: None
+    ).needed_bytes
+    stored = make(tmp_path / "one", key=key, positions=16)
+    fill(stored, logits_of(16, classes=1000), batch=16)
+    (path,) = blocks(stored)
+    header = path.stat().st_size - 16 * bank_rows.row_bytes(1000, 8)
+    assert 0 < header < 1000
+    assert epoch == 1_281_167 * bank_rows.row_bytes(1000, 8)
+    assert epoch + header * (1_281_167 // 16_384 + 1) <= 1.4e9

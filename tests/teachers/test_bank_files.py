@@ -16,13 +16,13 @@ from stillroom.data import Augment
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
 from stillroom.teachers import bank, bank_files
-from stillroom.teachers.bank import TeacherBank
-from tests.teachers.banks import KEY, blocks, fill, logits_of, make, total
+from stillroom.teachers.bank_files import Place
+from tests.teachers.banks import KEY, blocks, fill, logits_of, make, rounded, total
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
 
-@pytest.mark.parametrize("name", ["seed", "precision", "input_format", "augment", "teacher"])
+@pytest.mark.parametrize("name", ["seed", "precision", "input_format", "augment", "teacher", "bits"])
 def test_a_folder_made_for_something_else_is_refused_by_name(tmp_path, name):
     others = {
         "seed": 2,
@@ -30,6 +30,7 @@ def test_a_folder_made_for_something_else_is_refused_by_name(tmp_path, name):
         "input_format": "other",
         "augment": asdict(Augment(pad=2)),
         "teacher": "u",
+        "bits": 8,
     }
     other = replace(KEY, **{name: others[name]})
     shutil.copytree(make(tmp_path).files.path, tmp_path / other.digest)
@@ -104,7 +105,7 @@ def test_a_damaged_or_foreign_block_is_told_once_and_computed_again(tmp_path, da
     assert fill(make(tmp_path, said=said), logits, batch=16) == list(range(16, 48))
     assert len(said) == 1
     assert "block0001" in said[0]
-    assert torch.equal(make(tmp_path, said=said).read("logits", 1, 0, 50), TeacherBank.rounded(logits))
+    assert torch.equal(make(tmp_path, said=said).read("logits", 1, 0, 50), rounded(logits))
     assert len(said) == 1
 
 
@@ -124,7 +125,7 @@ def test_the_limit_holds_for_all_banks_together_and_is_told_once(tmp_path):
     for part in ("limit is reached", f"{limit / 1e9:.3g}", f"{other.needed_bytes / 1e9:.3g} GB", "bank_gb"):
         assert part in said[0]
     assert other.needed_bytes == 3 * 2 * 50 * 5 * 2  # views, epochs, positions, classes, bytes
-    assert torch.equal(other.read("logits", 1, 0, 16), TeacherBank.rounded(logits[:16]))
+    assert torch.equal(other.read("logits", 1, 0, 16), rounded(logits[:16]))
 
 
 def test_room_on_the_disk_is_left_for_checkpoints(tmp_path, monkeypatch):
@@ -143,6 +144,7 @@ import sys, torch
 from pathlib import Path
 from stillroom.teachers import bank
 from stillroom.teachers import bank_files
+from stillroom.teachers.bank_rows import rounded
 bank_files.FREE_FRACTION = 0.0
 bank.BLOCK = 512
 def logits(epoch):
@@ -204,7 +206,7 @@ a_bank = open_bank(sys.argv[1])
 run(a_bank, [1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 run(a_bank, [2, 3])
-assert torch.equal(a_bank.read("logits", 1, 0, 2000), a_bank.rounded(logits(1)))
+assert torch.equal(a_bank.read("logits", 1, 0, 2000), rounded(logits(1), 16))
 """
     (line,) = python(code, tmp_path)
     assert "File too large" in line
@@ -234,7 +236,7 @@ for turn in range(4):
         for path in blocks(after):
             epoch, index = (int(digits) for digits in re.findall(r"(?:epoch|block)(\d+)", path.name))
             rows = logits(epoch)[512 * index : 512 * (index + 1)]
-            assert torch.equal(after.read("logits", epoch, 512 * index, len(rows)), after.rounded(rows))
+            assert torch.equal(after.read("logits", epoch, 512 * index, len(rows)), rounded(rows))
         assert said == []
         assert len(list(after.files.path.glob(".*"))) <= 1
 
@@ -249,7 +251,7 @@ for child in [fork(lambda: run(open_bank(sys.argv[1]), range(1, 9))) for _ in ra
     open_bank, logits = opened
     after = open_bank(tmp_path)
     for epoch in range(1, 9):
-        assert torch.equal(after.read("logits", epoch, 0, 2000), after.rounded(logits(epoch)))
+        assert torch.equal(after.read("logits", epoch, 0, 2000), rounded(logits(epoch)))
     assert not list(after.files.path.glob(".*"))
 
 
@@ -271,7 +273,7 @@ for child in children:
 def test_what_a_killed_run_left_is_removed_when_it_is_old_and_only_then(tmp_path):
     there, names = make(tmp_path), []
     for _ in range(2):
-        write_atomically(there.files.path_of("logits", 1, len(names)), lambda aside: names.append(aside))
+        write_atomically(there.files.path_of(Place("logits", 1, len(names), 0, 1)), lambda aside: names.append(aside))
     old, young, foreign = *names, there.files.path / ".notes.tmp"
     for path in (old, young, foreign):
         path.write_bytes(b"half")

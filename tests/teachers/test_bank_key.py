@@ -10,7 +10,7 @@ FORMAT = InputFormat((0.5,) * 3, (0.25,) * 3)
 
 
 def test_everything_that_decides_the_logits_is_in_the_key(tiny_data):
-    given = {"teacher": "t", "input_format": FORMAT, "images": "p", "seed": 1, "precision": "32"}
+    given = {"teacher": "t", "input_format": FORMAT, "images": "p", "seed": 1, "precision": "32", "bits": 16}
     key = bank_key(tiny_data, **given)
     assert bank_key(tiny_data, **given).digest == key.digest
     others = [
@@ -21,9 +21,10 @@ def test_everything_that_decides_the_logits_is_in_the_key(tiny_data):
                 {"images": "q"},
                 {"seed": 2},
                 {"precision": "bf16"},
+                {"bits": 8},
                 {"input_format": replace(FORMAT, size=(9, 9))},
             )
         ),
         *(bank_key(replace(tiny_data, **change), **given) for change in ({"augment": Augment(pad=2)},)),
     ]
-    assert len({key.digest, *(other.digest for other in others)}) == 7
+    assert len({key.digest, *(other.digest for other in others)}) == 8

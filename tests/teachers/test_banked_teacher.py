@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from stillroom.engine.run_folder import RunFolder
-from stillroom.errors import Stopped
+from stillroom.errors import InputError, Stopped
 from stillroom.teachers.torch_teacher import TorchTeacher
 from tests.conftest import tiny_model
 from tests.engine.test_loop import At, run, same_weights
@@ -41,12 +42,13 @@ def asked(monkeypatch):
     return count
 
 
+@pytest.mark.parametrize("bits", ["16", "8"])
 @pytest.mark.parametrize("text", ["0.1*ce + 0.9*kd", "0.1*ce + 0.1*mlkd"])
-def test_the_second_student_never_asks_the_teacher_and_learns_the_same(tmp_path, tiny_data, teacher, asked, text):
-    bank = str(tmp_path / "bank")
-    first, record = run(tmp_path, tiny_data, teacher, text, name="first", bank=bank)
+def test_the_second_student_never_asks_the_teacher_and_learns_the_same(tmp_path, tiny_data, teacher, asked, text, bits):
+    stored = {"bank": str(tmp_path / "bank"), "bank_bits": bits}
+    first, record = run(tmp_path, tiny_data, teacher, text, name="first", **stored)
     passes = asked()
-    second, again = run(tmp_path, tiny_data, teacher, text, name="second", bank=bank)
+    second, again = run(tmp_path, tiny_data, teacher, text, name="second", **stored)
     assert passes == []
     assert same_weights(first.state_dict(), second.state_dict())
     assert again.summary()["teacher"] == record.summary()["teacher"]
@@ -142,6 +144,25 @@ def test_a_run_begun_without_a_bank_does_not_silently_go_on_with_one(tmp_path, t
         run(tmp_path, tiny_data, teacher, "kd", reporter=stop)
     with pytest.raises(Exception, match="teacher_bank"):
         run(tmp_path, tiny_data, teacher, "kd", bank=str(tmp_path / "bank"))
+
+
+def test_a_run_with_a_bank_goes_on_with_the_same_bits_only(tmp_path, tiny_data, teacher):
+    for name, settings in (("banked", {"bank": str(tmp_path / "bank")}), ("live", {})):
+        stop = At(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Stopped):
+            run(tmp_path, tiny_data, teacher, "kd", reporter=stop, name=name, **settings)
+        now = {"name": name, "bank_bits": "8", **settings}
+        with pytest.raises(InputError, match="bank_bits '16' there, '8' now") if settings else nullcontext():
+            run(tmp_path, tiny_data, teacher, "kd", **now)
+
+
+def test_banks_of_16_and_8_bits_are_kept_apart(tmp_path, tiny_data, teacher, asked):
+    bank = str(tmp_path / "bank")
+    first, _ = run(tmp_path, tiny_data, teacher, "kd", name="first", bank=bank)
+    passes = asked()
+    second, _ = run(tmp_path, tiny_data, teacher, "kd", name="second", bank=bank, bank_bits="8")
+    assert passes
+    assert not same_weights(first.state_dict(), second.state_dict())
 
 
 def test_a_method_that_reads_features_says_that_it_does_not_use_the_bank(tmp_path, tiny_data, teacher):

@@ -215,7 +215,7 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     if as_it_is or is_run(text) or teacher_kind(text) != "network":
         return None
     check_source("teachers", text, None, pretrained=False)
-    unused = {"bank", "bank_gb", "repeat_views", *settings_in(TeacherOptions, RemoteOptions)}
+    unused = {"bank", "bank_gb", "bank_bits", "repeat_views", *settings_in(TeacherOptions, RemoteOptions)}
     own = {key: value for key, value in settings.items() if key not in unused}
     epochs = options.teacher_epochs or settings["epochs"]
     if epochs != settings["epochs"]:

@@ -86,6 +86,8 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     weights = there.get("teacher_weights")
     known = weights is not None and weights == here.get("teacher_weights")
     ignored = MAY_CHANGE | {"device", "identity"}  # a note names a change of device
+    if all(each.get("teacher_bank", "") is None for each in (there, here)):
+        ignored |= {"bank_bits"}  # neither run uses a bank
     ignored |= {"data", "root"} if contents_of(there) and contents_of(here) else set()  # fingerprints decide
     return [
         f"{key} {there.get(key)!r} there, {here.get(key)!r} now"

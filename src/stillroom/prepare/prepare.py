@@ -95,7 +95,9 @@ def _with_bank_keys(
     images = "-".join(prints[f"{side} images"] for side in ("training", "validation"))
     for member in teacher.members:
         _require_identity(member)
-    shared: Any = {"images": images, "seed": recipe.run.seed, "precision": machine.precision}
+    shared: Any = {
+        "images": images, "seed": recipe.run.seed, "precision": machine.precision, "bits": int(recipe.run.bank_bits),
+    }  # fmt: skip
     keys = [
         bank_key(
             setup.data, teacher=member.identity, input_format=member.mapped.input_format, probe=member.probe, **shared

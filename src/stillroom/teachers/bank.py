@@ -2,6 +2,7 @@
 
 Order and augmentation are functions of (seed, epoch, sample id), so the logits at a position of an epoch's order
 depend only on the fields of :class:`BankKey`. They are stored in blocks of positions, independent of the batch size.
+What one number of processes has stored, any other number reads.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor
 
 from stillroom.data import Loader
-from stillroom.teachers.bank_files import BlockFiles
+from stillroom.teachers.bank_files import BlockFiles, Place
 from stillroom.teachers.bank_key import BLOCK, BankKey
+from stillroom.teachers.bank_rows import join, pack, row_bytes, unpack
+from stillroom.teachers.bank_stripes import collect
 
 BLOCK_BYTES = 64 * 2**20  # with many classes a block has fewer rows
 
@@ -41,22 +44,36 @@ class View:
 
 @dataclass
 class _Pending:
-    """The first rows of an incomplete block."""
+    """The first rows of an incomplete block.
+
+    Attributes:
+        place: epoch and index of the block.
+        stored: packed rows that were stored before, by a run whose epoch was shorter.
+        chunks: the rows after them, float32 (n, C).
+    """
 
     place: tuple[int, int]
+    stored: list[Tensor] = field(default_factory=list)
     chunks: list[Tensor] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        return sum(map(len, self.chunks))
+        return sum(map(len, (*self.stored, *self.chunks)))
 
 
 class TeacherBank:
     """Logits of one teacher, read and written in the order of the training images in an epoch.
 
-    Position ``i`` of this process is position ``i * world_size + rank`` of the epoch's order, as in ``Loader``.
-    Every process has its own files, without communication; a run with another ``world_size`` does not find them.
-    Memory holds at most two stored blocks per view and one that is being filled.
+    Position ``i`` of this process is position ``i * world_size + rank`` of the epoch's order, as in ``Loader``. Every
+    process writes its own files, without communication. It reads them, or puts a block together from the files of
+    another number of processes.
+
+    A stored value differs from the teacher's by at most 2^-11 of its size with 16 bits (2^-25 for values below 2^-14),
+    and by at most (max - min) / 510 of its image's logits with 8 bits, beside float32 rounding. An image whose logits
+    cannot be rounded in this way, because one of them is not finite or too large, keeps them exactly.
+
+    A block has at most 64 MiB, in float32. Memory holds at most three blocks per view, two that were read and one that
+    is being filled, and two more while one is put together or written.
 
     Args:
         folder: the folder of all banks; this bank is ``folder/<digest of its key>``.
@@ -82,35 +99,25 @@ class TeacherBank:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.key, self.views, self.say, self.world_size = key, views, say, world_size
+        self.key, self.views, self.say = key, views, say
+        self.rank, self.world_size = rank, world_size
         self.rows = max(1, min(BLOCK, BLOCK_BYTES // (4 * key.classes)))
-        self.files = BlockFiles(folder, key, (rank, world_size), rows=self.rows, limit=limit_bytes, say=say)
+        self.files = BlockFiles(folder, key, rows=self.rows, limit=limit_bytes, say=say)
         self.storing = True
         self._known: dict[str, dict[tuple[int, int], Tensor | None]] = {view: {} for view in views}
+        self._others: dict[str, tuple[int, list[int]]] = {}
         self._pending: dict[str, _Pending] = {}
 
     @property
     def needed_bytes(self) -> int:
-        """Size of all logits of the whole run, over all processes, at 2 bytes each."""
+        """Size of all logits of the whole run, over all processes."""
         rows = sum(view.positions * view.epochs for view in self.views.values())
-        return 2 * rows * self.key.classes * self.world_size
+        return rows * row_bytes(self.key.classes, self.key.bits) * self.world_size
 
     @property
     def training_views(self) -> tuple[str, ...]:
         """The views of the training images."""
         return tuple(view for view in self.views if view != "val")
-
-    @staticmethod
-    def rounded(logits: Tensor) -> Tensor:
-        """Logits (N, C) as the bank returns them: float32 (N, C) on the same device.
-
-        Rows within the range of float16 are rounded to it, with an error of at most 2^-11 of the value (2^-25 for
-        values below 2^-14). A row with a value outside that range is unchanged. Train on rounded logits even if they
-        were just computed: then a run that fills the bank and a run that reads it are identical.
-        """
-        half = logits.half()
-        low, high = half.aminmax(dim=1, keepdim=True)  # on the CPU many times faster than isfinite of all values
-        return torch.where(low.isfinite() & high.isfinite(), half.float(), logits.float())
 
     def read(self, view: str, epoch: int, start: int, count: int) -> Tensor | None:
         """Read the logits of this process's positions ``start`` to ``start + count`` in an epoch.
@@ -125,7 +132,7 @@ class TeacherBank:
             block = self._block(view, epoch, index)
             if block is None or len(block) < part.stop:
                 return None
-            pieces.append(block[part].float())
+            pieces.append(unpack(block[part]))
         return torch.cat(pieces)
 
     def read_all(self, views: Iterable[str], epoch: int, start: int, count: int) -> dict[str, Tensor] | None:
@@ -141,14 +148,16 @@ class TeacherBank:
     def write(self, view: str, epoch: int, start: int, logits: Tensor) -> None:
         """Store logits that :meth:`read` did not find.
 
-        Logits are copied on their device, and moved to the CPU and to disk when their block is complete. A block whose
-        first rows were not written, as after a resume inside it, is not stored.
+        Logits are copied on their device, and rounded and moved to disk when their block is complete. A block whose
+        first rows were not written, as after a resume inside it, is not stored. Train on
+        :func:`stillroom.teachers.bank_rows.rounded` logits even if they were just computed: then a run that fills the
+        bank and a run that reads it are identical.
 
         Args:
             view: one of ``views``.
             epoch: as in :meth:`read`.
             start: position of the first row.
-            logits: (count, C), any device.
+            logits: (count, C), not rounded, any device.
         """
         for index, part in self._split(start, len(logits)):
             first = index * self.rows + part.start - start
@@ -165,7 +174,7 @@ class TeacherBank:
 
     def _gather(self, view: str, place: tuple[int, int], offset: int, rows: Tensor) -> None:
         epoch, index = place
-        size = min(self.rows, self.views[view].positions - index * self.rows)
+        size = self._size(view, index)
         stored = self._block(view, epoch, index)
         rows_stored = 0 if stored is None else len(stored)
         if not self.storing or rows_stored >= size:
@@ -176,26 +185,60 @@ class TeacherBank:
             if offset > rows_stored:
                 return
             if stored is not None:  # from a run that dropped the last, smaller batch of the epoch
-                pending.chunks.append(stored[:offset].to(rows.device, torch.float32))
+                pending.stored.append(stored[:offset])
         pending.chunks.append(rows.detach().to(torch.float32, copy=True))
         if pending.count == size:
             del self._pending[view]
-            self._store(view, place, torch.cat(pending.chunks))
+            self._store(view, pending)
+
+    def _size(self, view: str, index: int) -> int:
+        """Number of rows of a complete block of this process."""
+        return min(self.rows, self.views[view].positions - index * self.rows)
 
     def _block(self, view: str, epoch: int, index: int) -> Tensor | None:
-        """A stored block, (rows, C) in float16 or float32; None if it is not stored."""
+        """The packed rows of a block; None if they are not stored. Only the last two blocks are kept in memory."""
         known = self._known[view]
         if (epoch, index) not in known:
             while len(known) >= 2:
                 del known[next(iter(known))]
-            known[epoch, index] = self.files.load(view, epoch, index)
+            known[epoch, index] = self._find(view, epoch, index)
         return known[epoch, index]
 
-    def _store(self, view: str, place: tuple[int, int], logits: Tensor) -> None:
-        half = logits.half()
-        fits = bool(torch.stack(half.aminmax()).isfinite().all())
+    def _find(self, view: str, epoch: int, index: int) -> Tensor | None:
+        """A block as this process stored it, else as another number of processes did: a complete or the longest one."""
+        size = self._size(view, index)
+        found = self.files.load(Place(view, epoch, index, self.rank, self.world_size))
+        for world_size in self._other_world_sizes(view, epoch):
+            if found is not None and len(found) >= size:
+                break
+            other = self._collected(view, epoch, index, world_size)
+            if found is None or (other is not None and len(other) > len(found)):
+                found = other
+        return found
+
+    def _other_world_sizes(self, view: str, epoch: int) -> list[int]:
+        """Other numbers of processes that have stored rows of an epoch, looked up once an epoch."""
+        known_epoch, sizes = self._others.get(view, (-1, []))
+        if known_epoch != epoch:
+            sizes = [size for size in self.files.world_sizes(view, epoch) if size != self.world_size]
+            self._others[view] = epoch, sizes
+        return sizes
+
+    def _collected(self, view: str, epoch: int, index: int, world_size: int) -> Tensor | None:
+        """A block of this process from the files of another number of processes."""
+        first = index * self.rows
+        own = torch.arange(first, first + self._size(view, index))
+
+        def load(rank: int, block: int, rows: slice) -> Tensor | None:
+            return self.files.load(Place(view, epoch, block, rank, world_size), rows)
+
+        return collect(self.rank + self.world_size * own, world_size, self.rows, load)
+
+    def _store(self, view: str, pending: _Pending) -> None:
+        place = pending.place
+        packed = pack(torch.cat(pending.chunks), self.key.bits).cpu()
         try:
-            self.files.store(view, *place, (half if fits else self.rounded(logits)).cpu())
+            self.files.store(Place(view, *place, self.rank, self.world_size), join([*pending.stored, packed]))
         except OSError as error:
             self._stop(error.strerror or str(error))
         self._known[view].pop(place, None)

@@ -6,13 +6,15 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from stillroom.errors import InputError, first_line
@@ -20,18 +22,36 @@ from stillroom.files import remove_temporary_files, write_atomically, write_text
 from stillroom.models.weight_files import read_safetensors
 from stillroom.reading import UnreadableError, read_json
 from stillroom.teachers.bank_key import BankKey
+from stillroom.teachers.bank_rows import row_bytes
 from stillroom.teachers.logit_fingerprint import difference
 
 FREE_BYTES, FREE_FRACTION = 10**9, 0.05  # of the disk: the smaller one stays free for checkpoints
 
 
+class Place(NamedTuple):
+    """What a block holds: rows of one stripe of an epoch.
+
+    Attributes:
+        view: kind of logits.
+        epoch: whose order and augmentation the images have.
+        block: index of the block in the stripe.
+        rank: index of the stripe, which is the rank of the process that wrote it.
+        world_size: number of stripes.
+    """
+
+    view: str
+    epoch: int
+    block: int
+    rank: int
+    world_size: int
+
+
 class BlockFiles:
-    """Blocks of logits on disk, by view, epoch and index.
+    """Blocks of packed logits on disk.
 
     Args:
         folder: the folder of all banks; this bank is ``folder/<digest of its key>``.
         key: what determines the logits.
-        stripe: rank of this process and number of processes; every process has its own blocks.
         rows: largest number of rows of a block.
         limit: largest total size of ``folder`` in bytes, all banks included.
         say: called with one message if a file is damaged.
@@ -40,56 +60,61 @@ class BlockFiles:
         InputError: the folder cannot be written, or it belongs to another key.
     """
 
-    def __init__(
-        self, folder: Path, key: BankKey, stripe: tuple[int, int], *, rows: int, limit: int, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, key: BankKey, *, rows: int, limit: int, say: Callable[[str], None]) -> None:
         self.folder, self.key, self.path = folder, key, folder / key.digest
         self.rows, self.limit, self.say = rows, limit, say
-        self.rank, self.world_size = stripe
         self._warned = False
+        self._verified: dict[Place, str] = {}  # digest of each block of which rows were read
         self._open()
 
-    def path_of(self, view: str, epoch: int, index: int) -> Path:
+    def path_of(self, place: Place) -> Path:
         """Path of a block's file."""
-        stripe = f"rank{self.rank}of{self.world_size}"
-        return self.path / f"{view}-epoch{epoch:04d}-block{index:04d}-{stripe}.safetensors"
+        view, epoch, block, rank, world_size = place
+        return self.path / f"{view}-epoch{epoch:04d}-block{block:04d}-rank{rank}of{world_size}.safetensors"
 
-    def load(self, view: str, epoch: int, index: int) -> Tensor | None:
-        """A stored block, (rows, C) in float16 or float32; None if it is missing or damaged."""
-        path = self.path_of(view, epoch, index)
+    def world_sizes(self, view: str, epoch: int) -> list[int]:
+        """The numbers of processes that have stored blocks of an epoch, increasing."""
+        name = re.compile(rf"{view}-epoch{epoch:04d}-block\d+-rank\d+of([1-9]\d{{0,5}})\.safetensors")
+        with suppress(OSError):
+            found = (name.fullmatch(path.name) for path in self.path.iterdir())
+            return sorted({int(match[1]) for match in found if match})
+        return []
+
+    def load(self, place: Place, rows: slice | None = None) -> Tensor | None:
+        """Packed rows of a stored block; None if it is missing or damaged.
+
+        Args:
+            place: of the block.
+            rows: which rows; only these are read, after the file was read and verified once. None for all.
+        """
+        path = self.path_of(place)
         try:
             tensors, facts = read_safetensors(path)
-            logits = tensors["logits"].clone()
+            packed = tensors["logits"]
+            known = None if rows is None else self._verified.get(place)
+            if not self._has_shape(packed) or facts != self._facts(place, packed, known):
+                raise UnreadableError(path, "its content does not match its file name")
         except FileNotFoundError:
             return None
         except (OSError, UnreadableError, KeyError) as error:
-            problem = first_line(error)
-        else:
-            right_shape = logits.ndim == 2 and logits.shape[1] == self.key.classes and len(logits) <= self.rows
-            if right_shape and facts == self._facts(view, epoch, index, logits):
-                return logits
-            problem = "its content does not match its file name"
-        if not self._warned:
-            self._warned = True
-            self.say(
-                f"warning: teacher bank: {path} is damaged or belongs to another bank ({problem}); the logits of "
-                "such files are computed again"
-            )
-        return None
+            self._warn(path, first_line(error))
+            return None
+        if rows is None:
+            return packed.clone()
+        self._verified[place] = facts["sha256"]
+        return packed[rows].clone()
 
-    def store(self, view: str, epoch: int, index: int, logits: Tensor) -> None:
+    def store(self, place: Place, packed: Tensor) -> None:
         """Write a block.
 
         Args:
-            view: kind of logits.
-            epoch: their epoch.
-            index: index of the block in the epoch.
-            logits: (rows, C) on the CPU, float16 or float32.
+            place: of the block.
+            packed: rows as :mod:`stillroom.teachers.bank_rows` packs them, on the CPU.
 
         Raises:
             OSError: it cannot be written, or the size limit or the disk is full.
         """
-        data = safetensors.torch.save({"logits": logits}, self._facts(view, epoch, index, logits))
+        data = safetensors.torch.save({"logits": packed}, self._facts(place, packed))
 
         def fill(aside: Path) -> None:
             with aside.open("r+b") as file:
@@ -99,19 +124,33 @@ class BlockFiles:
                 check_bank_room(self.folder, self.limit, len(data))
                 file.write(data)
 
-        write_atomically(self.path_of(view, epoch, index), fill)
+        write_atomically(self.path_of(place), fill)
 
-    def _facts(self, view: str, epoch: int, index: int, logits: Tensor) -> dict[str, str]:
-        """Metadata of a block's file."""
+    def _has_shape(self, packed: Tensor) -> bool:
+        """Whether a tensor can be a block of this bank."""
+        width = row_bytes(self.key.classes, self.key.bits) if packed.dtype == torch.uint8 else self.key.classes
+        formats = (torch.uint8 if self.key.bits == 8 else torch.float16, torch.float32)
+        return packed.dtype in formats and packed.ndim == 2 and packed.shape[1] == width and len(packed) <= self.rows
+
+    def _facts(self, place: Place, packed: Tensor, sha256: str | None = None) -> dict[str, str]:
+        """Metadata of a block's file; ``sha256`` is that of its rows where it is known."""
         return {
             "key": self.key.digest,
-            "view": view,
-            "epoch": str(epoch),
-            "block": str(index),
-            "stripe": f"{self.rank} of {self.world_size}",
-            "count": str(len(logits)),
-            "sha256": hashlib.sha256(logits.contiguous().numpy().data).hexdigest(),
+            "view": place.view,
+            "epoch": str(place.epoch),
+            "block": str(place.block),
+            "stripe": f"{place.rank} of {place.world_size}",
+            "count": str(len(packed)),
+            "sha256": sha256 or hashlib.sha256(packed.contiguous().numpy().data).hexdigest(),
         }
+
+    def _warn(self, path: Path, problem: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self.say(
+                f"warning: teacher bank: {path} is damaged or belongs to another bank ({problem}); the logits of "
+                "such files are computed again"
+            )
 
     def _open(self) -> None:
         """Create the folder or check that it has this key, and remove temporary files of killed runs."""

@@ -30,6 +30,7 @@ class BankKey:
         precision: precision of the teacher's forward pass, "32" or "bf16".
         classes: number of classes.
         count: number of training images.
+        bits: stored for each logit, 16 or 8; students train on the rounded logits.
         probe: the teacher's logits on a few training images (:func:`stillroom.teachers.logit_fingerprint.probe`). It
             is not part of the key, because its last digits may differ on another processor. It is stored with the
             logits and compared with a tolerance.
@@ -43,6 +44,7 @@ class BankKey:
     precision: str
     classes: int
     count: int
+    bits: int = 16
     probe: tuple[tuple[float, ...], ...] = field(default=(), compare=False)
 
     def plain(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def bank_key(
     probe: Sequence[Sequence[float]] = (),
     seed: int,
     precision: str,
+    bits: int,
 ) -> BankKey:
     """The bank key of a teacher's logits on a data set.
 
@@ -78,6 +81,7 @@ def bank_key(
         probe: the teacher's logits on a few training images.
         seed: of the training loader.
         precision: precision of the teacher's forward pass, "32" or "bf16".
+        bits: stored for each logit, 16 or 8.
     """
     return BankKey(
         teacher=teacher,
@@ -88,5 +92,6 @@ def bank_key(
         precision=precision,
         classes=len(data.train.classes),
         count=len(data.train),
+        bits=bits,
         probe=tuple(map(tuple, probe)),
     )

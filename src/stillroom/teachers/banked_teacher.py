@@ -14,6 +14,7 @@ from stillroom.runtime.distributed import Group
 from stillroom.runtime.reporters import Reporter
 from stillroom.teachers.bank import TeacherBank, View, positions_of
 from stillroom.teachers.bank_key import BankKey
+from stillroom.teachers.bank_rows import rounded
 from stillroom.teachers.teacher import Teacher
 
 
@@ -50,9 +51,9 @@ class BankedTeacher:
             output = self.inner.predict(batch)
             computed = {"logits": output.logits, **output.parts}
             # Rounded as the bank returns them, so that a run that fills the bank and a run that reads it are identical.
-            found = {view: bank.rounded(computed[name]) for view, name in views.items()}
-            for view, logits in {} if batch.stand_in else found.items():
-                bank.write(view, batch.epoch, batch.start, logits)
+            found = {view: rounded(computed[name], bank.key.bits) for view, name in views.items()}
+            for view, name in () if batch.stand_in else views.items():
+                bank.write(view, batch.epoch, batch.start, computed[name])
             if batch.epoch:
                 self.bank_seconds += self.machine.clock() - begin
         named = {name: found[view] for view, name in views.items()}
