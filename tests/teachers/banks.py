@@ -24,7 +24,7 @@ def make(folder, *, positions=50, key=KEY, limit=PLENTY, said=None, epochs=2, **
 
 
 def rounded(logits, bits=16):
-    return bank_rows.rounded(logits, bits)
+    return bank_rows.round_rows(logits, bits)
 
 
 def logits_of(count=50, seed=0, classes=5):

@@ -16,7 +16,7 @@ from stillroom.data import Augment
 from stillroom.errors import InputError
 from stillroom.files import write_atomically
 from stillroom.teachers import bank, bank_files
-from stillroom.teachers.bank_files import Place
+from stillroom.teachers.bank_files import BlockPlace
 from tests.teachers.banks import KEY, blocks, fill, logits_of, make, rounded, total
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
@@ -144,7 +144,7 @@ import sys, torch
 from pathlib import Path
 from stillroom.teachers import bank
 from stillroom.teachers import bank_files
-from stillroom.teachers.bank_rows import rounded
+from stillroom.teachers.bank_rows import round_rows
 bank_files.FREE_FRACTION = 0.0
 bank.BLOCK = 512
 def logits(epoch):
@@ -206,7 +206,7 @@ a_bank = open_bank(sys.argv[1])
 run(a_bank, [1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 run(a_bank, [2, 3])
-assert torch.equal(a_bank.read("logits", 1, 0, 2000), rounded(logits(1), 16))
+assert torch.equal(a_bank.read("logits", 1, 0, 2000), round_rows(logits(1), 16))
 """
     (line,) = python(code, tmp_path)
     assert "File too large" in line
@@ -273,7 +273,9 @@ for child in children:
 def test_what_a_killed_run_left_is_removed_when_it_is_old_and_only_then(tmp_path):
     there, names = make(tmp_path), []
     for _ in range(2):
-        write_atomically(there.files.path_of(Place("logits", 1, len(names), 0, 1)), lambda aside: names.append(aside))
+        write_atomically(
+            there.files.path_of(BlockPlace("logits", 1, len(names), 0, 1)), lambda aside: names.append(aside)
+        )
     old, young, foreign = *names, there.files.path / ".notes.tmp"
     for path in (old, young, foreign):
         path.write_bytes(b"half")

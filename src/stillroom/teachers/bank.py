@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from stillroom.data import Loader
-from stillroom.teachers.bank_files import BlockFiles, Place
+from stillroom.teachers.bank_files import BlockFiles, BlockPlace
 from stillroom.teachers.bank_key import BLOCK, BankKey
-from stillroom.teachers.bank_rows import join, pack, row_bytes, unpack
+from stillroom.teachers.bank_rows import join_rows, pack_rows, row_bytes, unpack_rows
 from stillroom.teachers.bank_stripes import collect
 
 BLOCK_BYTES = 64 * 2**20  # with many classes a block has fewer rows
@@ -132,7 +132,7 @@ class TeacherBank:
             block = self._block(view, epoch, index)
             if block is None or len(block) < part.stop:
                 return None
-            pieces.append(unpack(block[part]))
+            pieces.append(unpack_rows(block[part]))
         return torch.cat(pieces)
 
     def read_all(self, views: Iterable[str], epoch: int, start: int, count: int) -> dict[str, Tensor] | None:
@@ -149,9 +149,9 @@ class TeacherBank:
         """Store logits that :meth:`read` did not find.
 
         Logits are copied on their device, and rounded and moved to disk when their block is complete. A block whose
-        first rows were not written, as after a resume inside it, is not stored. Train on
-        :func:`stillroom.teachers.bank_rows.rounded` logits even if they were just computed: then a run that fills the
-        bank and a run that reads it are identical.
+        first rows were not written, as after a resume inside it, is not stored. Train on the logits as
+        :func:`stillroom.teachers.bank_rows.round_rows` rounds them even if they were just computed: then a run that
+        fills the bank and a run that reads it are identical.
 
         Args:
             view: one of ``views``.
@@ -207,7 +207,7 @@ class TeacherBank:
     def _find(self, view: str, epoch: int, index: int) -> Tensor | None:
         """A block as this process stored it, else as another number of processes did: a complete or the longest one."""
         size = self._size(view, index)
-        found = self.files.load(Place(view, epoch, index, self.rank, self.world_size))
+        found = self.files.load(BlockPlace(view, epoch, index, self.rank, self.world_size))
         for world_size in self._other_world_sizes(view, epoch):
             if found is not None and len(found) >= size:
                 break
@@ -230,15 +230,15 @@ class TeacherBank:
         own = torch.arange(first, first + self._size(view, index))
 
         def load(rank: int, block: int, rows: slice) -> Tensor | None:
-            return self.files.load(Place(view, epoch, block, rank, world_size), rows)
+            return self.files.load(BlockPlace(view, epoch, block, rank, world_size), rows)
 
         return collect(self.rank + self.world_size * own, world_size, self.rows, load)
 
     def _store(self, view: str, pending: _Pending) -> None:
         place = pending.place
-        packed = pack(torch.cat(pending.chunks), self.key.bits).cpu()
+        packed = pack_rows(torch.cat(pending.chunks), self.key.bits).cpu()
         try:
-            self.files.store(Place(view, *place, self.rank, self.world_size), join([*pending.stored, packed]))
+            self.files.store(BlockPlace(view, *place, self.rank, self.world_size), join_rows([*pending.stored, packed]))
         except OSError as error:
             self._stop(error.strerror or str(error))
         self._known[view].pop(place, None)

@@ -28,7 +28,7 @@ from stillroom.teachers.logit_fingerprint import difference
 FREE_BYTES, FREE_FRACTION = 10**9, 0.05  # of the disk: the smaller one stays free for checkpoints
 
 
-class Place(NamedTuple):
+class BlockPlace(NamedTuple):
     """What a block holds: rows of one stripe of an epoch.
 
     Attributes:
@@ -64,10 +64,10 @@ class BlockFiles:
         self.folder, self.key, self.path = folder, key, folder / key.digest
         self.rows, self.limit, self.say = rows, limit, say
         self._warned = False
-        self._verified: dict[Place, str] = {}  # digest of each block of which rows were read
+        self._verified: dict[BlockPlace, str] = {}  # digest of each block of which rows were read
         self._open()
 
-    def path_of(self, place: Place) -> Path:
+    def path_of(self, place: BlockPlace) -> Path:
         """Path of a block's file."""
         view, epoch, block, rank, world_size = place
         return self.path / f"{view}-epoch{epoch:04d}-block{block:04d}-rank{rank}of{world_size}.safetensors"
@@ -80,7 +80,7 @@ class BlockFiles:
             return sorted({int(match[1]) for match in found if match})
         return []
 
-    def load(self, place: Place, rows: slice | None = None) -> Tensor | None:
+    def load(self, place: BlockPlace, rows: slice | None = None) -> Tensor | None:
         """Packed rows of a stored block; None if it is missing or damaged.
 
         Args:
@@ -104,7 +104,7 @@ class BlockFiles:
         self._verified[place] = facts["sha256"]
         return packed[rows].clone()
 
-    def store(self, place: Place, packed: Tensor) -> None:
+    def store(self, place: BlockPlace, packed: Tensor) -> None:
         """Write a block.
 
         Args:
@@ -132,7 +132,7 @@ class BlockFiles:
         formats = (torch.uint8 if self.key.bits == 8 else torch.float16, torch.float32)
         return packed.dtype in formats and packed.ndim == 2 and packed.shape[1] == width and len(packed) <= self.rows
 
-    def _facts(self, place: Place, packed: Tensor, sha256: str | None = None) -> dict[str, str]:
+    def _facts(self, place: BlockPlace, packed: Tensor, sha256: str | None = None) -> dict[str, str]:
         """Metadata of a block's file; ``sha256`` is that of its rows where it is known."""
         return {
             "key": self.key.digest,

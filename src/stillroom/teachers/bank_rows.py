@@ -24,7 +24,7 @@ def row_bytes(classes: int, bits: int) -> int:
     return HEADER + classes if bits == 8 else 2 * classes
 
 
-def pack(logits: Tensor, bits: int) -> Tensor:
+def pack_rows(logits: Tensor, bits: int) -> Tensor:
     """Round and pack logits; a row's result depends on that row alone.
 
     Args:
@@ -34,11 +34,11 @@ def pack(logits: Tensor, bits: int) -> Tensor:
     Returns:
         Packed rows on the same device; float32 where one of them must be kept exactly.
     """
-    packed, fits = _rounded(logits, bits)
+    packed, fits = _round(logits, bits)
     return packed if bool(fits.all()) else _exact_where(fits, packed, logits)
 
 
-def unpack(packed: Tensor) -> Tensor:
+def unpack_rows(packed: Tensor) -> Tensor:
     """The logits in packed rows: float32 (N, C), the same bits on every device."""
     if packed.dtype != torch.uint8:
         return packed.float()
@@ -48,19 +48,19 @@ def unpack(packed: Tensor) -> Tensor:
     )  # not fused, which would round once instead of twice
 
 
-def rounded(logits: Tensor, bits: int) -> Tensor:
-    """``unpack(pack(logits, bits))``, without waiting for the device."""
-    packed, fits = _rounded(logits, bits)
+def round_rows(logits: Tensor, bits: int) -> Tensor:
+    """``unpack_rows(pack_rows(logits, bits))``, without waiting for the device."""
+    packed, fits = _round(logits, bits)
     return _exact_where(fits, packed, logits)
 
 
-def join(parts: Sequence[Tensor]) -> Tensor:
+def join_rows(parts: Sequence[Tensor]) -> Tensor:
     """Packed rows one after the other; in float32 where the parts are packed in different ways."""
     alike = len({part.dtype for part in parts}) == 1
-    return torch.cat(list(parts) if alike else [unpack(part) for part in parts])
+    return torch.cat(list(parts) if alike else [unpack_rows(part) for part in parts])
 
 
-def _rounded(logits: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+def _round(logits: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Packed rows, and whether each may be rounded (N, 1)."""
     if bits == 16:
         half = logits.half()
@@ -77,4 +77,4 @@ def _rounded(logits: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def _exact_where(fits: Tensor, packed: Tensor, logits: Tensor) -> Tensor:
-    return torch.where(fits, unpack(packed), logits.float())
+    return torch.where(fits, unpack_rows(packed), logits.float())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from stillroom.teachers.bank_rows import join
+from stillroom.teachers.bank_rows import join_rows
 
 Load = Callable[[int, int, slice], Tensor | None]
 
@@ -47,4 +47,4 @@ def collect(positions: Tensor, world_size: int, block_rows: int, load: Load) -> 
         if part is not None and stored:
             places.append(at[:stored])
             parts.append(part[offsets[:stored] - first])
-    return join(parts)[torch.cat(places).argsort()[:end]]
+    return join_rows(parts)[torch.cat(places).argsort()[:end]]

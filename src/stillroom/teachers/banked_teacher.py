@@ -14,7 +14,7 @@ from stillroom.runtime.distributed import Group
 from stillroom.runtime.reporters import Reporter
 from stillroom.teachers.bank import TeacherBank, View, positions_of
 from stillroom.teachers.bank_key import BankKey
-from stillroom.teachers.bank_rows import rounded
+from stillroom.teachers.bank_rows import round_rows
 from stillroom.teachers.teacher import Teacher
 
 
@@ -51,7 +51,7 @@ class BankedTeacher:
             output = self.inner.predict(batch)
             computed = {"logits": output.logits, **output.parts}
             # Rounded as the bank returns them, so that a run that fills the bank and a run that reads it are identical.
-            found = {view: rounded(computed[name], bank.key.bits) for view, name in views.items()}
+            found = {view: round_rows(computed[name], bank.key.bits) for view, name in views.items()}
             for view, name in () if batch.stand_in else views.items():
                 bank.write(view, batch.epoch, batch.start, computed[name])
             if batch.epoch:
