@@ -7,7 +7,19 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-NAMES = ("losses", "step", "bank", "bank_views", "data", "growth", "startup", "fusion", "teacher_forms", "photos")
+NAMES = (
+    "losses",
+    "step",
+    "bank",
+    "bank_views",
+    "data",
+    "loader",
+    "growth",
+    "startup",
+    "fusion",
+    "teacher_forms",
+    "photos",
+)
 
 
 def main(arguments: list[str]) -> int:
