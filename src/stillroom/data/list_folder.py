@@ -8,6 +8,7 @@ from typing import Literal
 
 from stillroom.data.arrow_shards import find_arrow, list_arrow
 from stillroom.data.image_folder import list_image_folder
+from stillroom.data.imagenet_layout import find_imagenet, list_imagenet
 from stillroom.data.listing import Listing
 from stillroom.data.parquet import find_parquet, list_parquet
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
@@ -48,6 +49,9 @@ def list_folder(
             return list_parquet(*files, need_labels=labels == "auto")
         if is_tiny_imagenet(folder):
             return list_tiny_imagenet(folder)
+        imagenet = find_imagenet(folder)
+        if imagenet is not None:
+            return list_imagenet(folder, imagenet)
         if labels == "none":
             return list_unlabelled_folder(folder, class_depth, None if classes is None else tuple(classes))
         return list_image_folder(folder, class_depth)
