@@ -1,15 +1,17 @@
-"""Arrow store: random access to the images of Arrow files."""
+"""Arrow store: random access to the images of Arrow or tar files."""
 
 from __future__ import annotations
 
 import os
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stillroom.data.arrow_file import MISSING, ArrowFile, file_state, join_arrays
+from stillroom.data.arrow_file import MISSING, file_state, join_arrays
 from stillroom.data.image_store import Encoded
 from stillroom.data.image_table import CHUNK_BYTES, CHUNK_ROWS
 from stillroom.errors import InputError
@@ -18,8 +20,24 @@ from stillroom.files import shown
 _OPEN = 256  # files that a store keeps open in each process
 
 
+class ShardFile(Protocol):
+    """A file that contains images.
+
+    Attributes:
+        path: the file.
+        offsets: int64 (images,), where the bytes of each image begin in it.
+        lengths: int32 (images,), how many there are; -1 if the image is null.
+        state: its size in bytes and time of modification in nanoseconds.
+    """
+
+    path: Path
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    state: tuple[int, int]
+
+
 class ArrowStore:
-    """Random access to the images of Arrow files: 12 bytes of memory an image, one read of the file for each.
+    """Random access to the images of Arrow or tar files: 12 bytes of memory an image, one read of the file for each.
 
     Files are read, not mapped, so a file that is cut short during a run is an error and not the end of the process.
 
@@ -27,7 +45,7 @@ class ArrowStore:
         files: of one split.
     """
 
-    def __init__(self, files: Sequence[ArrowFile]) -> None:
+    def __init__(self, files: Sequence[ShardFile]) -> None:
         self._paths = [file.path for file in files]
         self._states = [file.state for file in files]
         self._starts = np.cumsum([0] + [len(file.lengths) for file in files])
@@ -38,6 +56,11 @@ class ArrowStore:
     def _keep_open(self) -> None:
         self._opened: dict[int, int] = {}
         weakref.finalize(self, _close_all, self._opened)
+
+    @property
+    def stamp(self) -> str:
+        """A text that changes with the path, size or time of modification of a file."""
+        return repr([(str(path.resolve()), state) for path, state in zip(self._paths, self._states, strict=True)])
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -63,6 +86,7 @@ class ArrowStore:
                 kept = len(self._opened) < _OPEN and self._opened.setdefault(number, descriptor) == descriptor
             try:
                 content = os.pread(descriptor, length, int(self._offsets[place]))
+                changed = file_state(os.fstat(descriptor)) != self._states[number]
             finally:
                 if not kept:
                     os.close(descriptor)
@@ -71,6 +95,8 @@ class ArrowStore:
             raise self._lost(number, f"cannot be read ({reason})") from None
         if len(content) < length:
             raise self._lost(number, "was cut short")
+        if changed:  # written to while it was open
+            raise self._lost(number, "has changed since the start")
         return content
 
     def _open(self, number: int) -> int:
@@ -98,7 +124,7 @@ def _close_all(opened: dict[int, int]) -> None:
         os.close(descriptor)
 
 
-def read_in_order(files: Sequence[ArrowFile]) -> Iterator[Sequence[Encoded]]:
+def read_in_order(files: Sequence[ShardFile]) -> Iterator[Sequence[Encoded]]:
     """Read the images of some files in order, in chunks."""
     store = ArrowStore(files)
     chunk: list[Encoded] = []

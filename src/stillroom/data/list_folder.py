@@ -1,4 +1,4 @@
-"""List the images of a folder in any layout: class folders, Arrow or Parquet files, or Tiny-ImageNet."""
+"""List the images of a folder in any layout: class folders, Arrow, Parquet or tar files, ImageNet or Tiny-ImageNet."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from stillroom.data.image_folder import list_image_folder
 from stillroom.data.imagenet_layout import find_imagenet, list_imagenet
 from stillroom.data.listing import Listing
 from stillroom.data.parquet import find_parquet, list_parquet
+from stillroom.data.tar_shards import find_tars, list_tars
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.data.unlabelled_folder import list_unlabelled_folder
 from stillroom.errors import InputError
@@ -41,15 +42,18 @@ def list_folder(
     try:
         shards = find_arrow(folder)
         files = find_parquet(folder) if shards is None else None
-        if class_depth > 1 and (shards or files or is_tiny_imagenet(folder)):
+        tars = find_tars(folder) if shards is None and files is None else None
+        imagenet = find_imagenet(folder)
+        if class_depth > 1 and (shards or files or tars or imagenet or is_tiny_imagenet(folder)):
             raise InputError(f"class_depth is {class_depth} but {shown(folder)} has no class folders; leave it out")
         if shards is not None:
             return list_arrow(*shards, need_labels=labels == "auto")
         if files is not None:
             return list_parquet(*files, need_labels=labels == "auto")
+        if tars is not None:
+            return list_tars(*tars, need_labels=labels == "auto")
         if is_tiny_imagenet(folder):
             return list_tiny_imagenet(folder)
-        imagenet = find_imagenet(folder)
         if imagenet is not None:
             return list_imagenet(folder, imagenet)
         if labels == "none":
