@@ -14,6 +14,7 @@ NAMES = (
     "bank_views",
     "data",
     "loader",
+    "index",
     "growth",
     "startup",
     "fusion",

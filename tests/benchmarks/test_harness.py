@@ -69,5 +69,8 @@ def test_python_m_benchmarks_lists_every_benchmark() -> None:
     listed = subprocess.run([sys.executable, "-m", "benchmarks"], cwd=ROOT, capture_output=True, text=True, check=True)
     unknown = subprocess.run([sys.executable, "-m", "benchmarks", "speed"], cwd=ROOT, capture_output=True, check=False)
     names = [line.split()[0] for line in listed.stdout.splitlines()[2:]]
-    assert names == ["losses", "step", "bank", "data", "growth", "startup", "fusion", "teacher_forms", "photos"]
+    assert names == [
+        "losses", "step", "bank", "bank_views", "data", "loader", "index", "growth", "startup", "fusion", "teacher_forms",
+        "photos",
+    ]  # fmt: skip
     assert unknown.returncode == 2
