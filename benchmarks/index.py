@@ -80,6 +80,7 @@ def start(folder: Path, queue: Any) -> None:
     listed = time.perf_counter()
     found = indexed(listing, cache=folder / "cache")
     ended = time.perf_counter()
-    assert found.broken == () and len(found.digests) == len(listing.names)
+    assert found.broken == ()
+    assert len(found.digests) == len(listing.names)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     queue.put((listed - begin, ended - begin, peak))
