@@ -14,6 +14,7 @@ from torch import nn
 
 from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
 from stillroom.data import DataSet, Loader
+from stillroom.data.file_feed import worker_count
 from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
@@ -166,7 +167,7 @@ def evaluate(
     chosen, run, given = recipe.data, recipe.run, _module("model", model) or name
     check_source("model", given, checkpoint, pretrained)
     require_weights("model", given, checkpoint, pretrained)
-    dataset = data if isinstance(data, DataSet) else load_dataset(chosen)
+    dataset = data if isinstance(data, DataSet) else load_dataset(chosen, say=say)
     dataset = with_options(dataset, chosen, name)
     if dataset.val.unlabelled:
         raise InputError(
@@ -177,8 +178,9 @@ def evaluate(
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
     loader = Loader(
-        dataset.val, batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device
-    )
+        dataset.val, batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device,
+        workers=worker_count(chosen.workers),
+    )  # fmt: skip
     if isinstance(given, str) and has_published_input(given, checkpoint, pretrained=pretrained):
         published = published_model(
             given, dataset, chosen, machine, say, checkpoint=checkpoint, pretrained=pretrained, class_map=class_map,

@@ -26,7 +26,7 @@ from stillroom.cli_parsers import (
 from stillroom.compare.options import CompareOptions, names_of
 from stillroom.config import make_recipe
 from stillroom.config_file import Arguments, refuse_fetching
-from stillroom.errors import Diverged, InputError, Stopped, did_you_mean
+from stillroom.errors import Diverged, InputError, Stopped, WorkerDied, did_you_mean
 from stillroom.extras import require
 from stillroom.files import require_text
 from stillroom.formatting import counted
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as with `| head`
         sys.stderr.close()
         return 0
-    except (OSError, Diverged) as error:  # such as a page that cannot be written
+    except (OSError, Diverged, WorkerDied) as error:  # such as a page that cannot be written
         return _fail(error, FAILED)
     except Stopped as stopped:
         print(f"stillroom: {stopped}", file=sys.stderr)

@@ -19,6 +19,10 @@ class Diverged(RuntimeError):  # noqa: N818  the field's word
     """A loss became NaN or infinite; the message names step, term and last good checkpoint."""
 
 
+class WorkerDied(RuntimeError):  # noqa: N818  what happened, in the message's words
+    """A process that helps a run died, for example for want of memory; the run can be resumed."""
+
+
 class Stopped(Exception):  # noqa: N818  requested by the user, not an error
     """The run was stopped on request and can be resumed.
 

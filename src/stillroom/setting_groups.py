@@ -156,6 +156,22 @@ class DataOptions:
     labels: Literal["auto", "none"] = setting(
         "none takes every training image without its label, also images that are not in class folders; validation "
         "images in class folders keep theirs", "auto")  # fmt: skip
+    source: Literal["auto", "memory", "files"] = setting(
+        "memory decodes all images once, at one size; files decodes them when they are needed, for sets of any size. "
+        "auto takes files where the memory does not suffice, or where another setting requires them",
+        "auto")  # fmt: skip
+    workers: int | None = setting(
+        "processes that decode images from files ahead of their use; 0 decodes in the run's own process. Default: the "
+        "cores of this process, at most 16",
+        None, at_least=0, may_change=True)  # fmt: skip
+    crop_fraction: float | None = setting(
+        "for images from files, the fraction of the shorter side that validation shows: 0.875 resizes it to 256 pixels "
+        "and cuts out 224, as published for ImageNet. Default: 1",
+        None, above=0, at_most=1)  # fmt: skip
+    scaled_decoding: bool = setting(
+        "decode JPEG files at 1/2, 1/4 or 1/8 of their size where a random crop stays as large as its result. Faster, "
+        "with slightly other pixels",
+        False)  # fmt: skip
     skip_broken: float = setting(
         "largest fraction of undecodable images to leave out; 0 stops at the first one", 0.0, at_least=0, below=1
     )

@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stillroom.data.image_set import ImageSet
+from stillroom.data.source import Source
+
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+SAMPLE = 2000  # images of files that are decoded for it
 
 # The values used in the published training recipes.
 PUBLISHED: dict[str, Statistics] = {
@@ -13,6 +18,18 @@ PUBLISHED: dict[str, Statistics] = {
     "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "tiny-imagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
 }
+
+
+def measured_statistics(source: Source) -> Statistics:
+    """Measure mean and standard deviation of each channel, of images in files on an evenly spaced sample.
+
+    Args:
+        source: the training images, at least one.
+    """
+    if isinstance(source, ImageSet):
+        return channel_statistics(source.images)
+    places = torch.linspace(0, len(source) - 1, min(SAMPLE, len(source)), dtype=torch.float64).round().long()
+    return channel_statistics(source.pixels(places))
 
 
 def channel_statistics(images: Tensor) -> Statistics:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 
 from stillroom.data.augment import Augment
-from stillroom.data.channel_statistics import PUBLISHED, channel_statistics
+from stillroom.data.channel_statistics import PUBLISHED, measured_statistics
 from stillroom.data.dataset import DataSet
 from stillroom.data.list_folder import list_folder
-from stillroom.data.load_splits import LoadedSplits, LoadOptions, load_splits
+from stillroom.data.load_splits import LoadedSplits, LoadOptions
 from stillroom.data.memory_limit import copies_here
 from stillroom.data.named_sets import NAMED_SETS
+from stillroom.data.source_choice import load_listings
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import shown
 from stillroom.suggestions import suggest_path
@@ -39,6 +40,10 @@ def load_data(
     labels: Literal["auto", "none"] = "auto",
     classes: Sequence[str] | None = None,
     default_size: int | None = None,
+    source: Literal["auto", "memory", "files"] = "auto",
+    crop_fraction: float | None = None,
+    scaled_decoding: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> DataSet:
     """Load a data set into memory.
 
@@ -63,6 +68,12 @@ def load_data(
         classes: the names of the classes where neither training nor validation images have labels.
         default_size: side of the images of a folder where ``image_size`` is None and they differ in size or have more
             pixels than that.
+        source: where the images are: "memory" decodes all of them now; "files" decodes them when they are needed;
+            "auto" takes files where the memory does not suffice, or where another argument requires them.
+        crop_fraction: in (0, 1]; of images from files, validation shows the centre: the shorter side is resized to
+            ``image_size / crop_fraction`` and a square of ``image_size`` is cut out. None: 1.
+        scaled_decoding: decode JPEG files at 1/2, 1/4 or 1/8 where a random crop of the whole image keeps the size.
+        say: told how far a first look at many files is.
 
     Returns:
         The set; ``per_class`` shortens only its training split.
@@ -76,7 +87,7 @@ def load_data(
     options = LoadOptions(
         Path(root), image_size, view_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken,
         download, copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
-        default_size,
+        default_size, source, crop_fraction, scaled_decoding, say,
     )  # fmt: skip
     known = NAMED_SETS.get(str(name_or_path))
     if class_depth < 1 or (class_depth > 1 and known is not None):
@@ -89,8 +100,8 @@ def load_data(
         name = folder.resolve().name
         loaded = _load_folder(folder, options)
     train, val = loaded.train, loaded.val
-    mean, std = PUBLISHED.get(name if known else "") or channel_statistics(train.images)
-    augment = known.augment if known else Augment(pad=max(1, min(train.images.shape[2:]) // 8))
+    mean, std = PUBLISHED.get(name if known else "") or measured_statistics(train)
+    augment = known.augment if known else Augment(pad=max(1, min(train.shape[1:]) // 8))
     selected = train.select(first_classes, per_class)
     return DataSet(
         name=name,
@@ -101,7 +112,7 @@ def load_data(
         augment=augment,
         broken=loaded.broken,
         notes=loaded.notes,
-        input_size=None if image_size in (None, train.images.shape[-1]) else (image_size, image_size),
+        input_size=None if image_size in (None, train.shape[-1]) else (image_size, image_size),
         repeated=frozenset(np.intersect1d(train.content().numpy(), val.content().numpy()).tolist()),
     )
 
@@ -145,7 +156,7 @@ def _existing_folder(name_or_path: str | os.PathLike[str]) -> Path:
 def _load_folder(folder: Path, options: LoadOptions) -> LoadedSplits:
     listings = list_folder(folder, options.class_depth, labels=options.labels, classes=options.classes)
     try:
-        return load_splits(folder, *listings, options=options)
+        return load_listings(folder, *listings, options=options)
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise InputError(f"{shown(folder)} cannot be opened ({reason}); allow it") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.data.decoding import Decoded
-from stillroom.data.image_set import ImageSet
 from stillroom.data.listing import Listing
 from stillroom.data.memory_limit import check_memory
 from stillroom.data.problem_report import ProblemReport, check_broken
 from stillroom.data.resize import stored_side
+from stillroom.data.source import Source
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
@@ -40,6 +40,10 @@ class LoadOptions:
     labels: Literal["auto", "none"] = "auto"
     classes: tuple[str, ...] | None = None
     default_size: int | None = None
+    source: Literal["auto", "memory", "files"] = "auto"
+    crop_fraction: float | None = None
+    scaled_decoding: bool = False
+    say: Callable[[str], None] = lambda _: None
 
 
 class LoadedSplits(NamedTuple):
@@ -52,8 +56,8 @@ class LoadedSplits(NamedTuple):
         notes: warnings about the set.
     """
 
-    train: ImageSet
-    val: ImageSet
+    train: Source
+    val: Source
     broken: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -71,12 +75,10 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
         InputError: the set cannot be used; the message names all problems.
     """
     listings = [train] if val is None else [train, val]
-    if _larger_than_default(listings, options):
-        options = replace(options, image_size=options.default_size)
     report = ProblemReport(str(folder), [problem for listing in listings for problem in listing.problems])
     if val is None:
         report.add(train.too_small_to_split())
-    side = _side(listings, options)
+    side = side_of(listings, options)
     with report.catching():
         _check_listings(folder, listings, side, options)
         decoded: list[Decoded] = []
@@ -93,11 +95,11 @@ def load_splits(folder: Path, train: Listing, val: Listing | None, *, options: L
         sets = train.split(decoded[0], options.val_fraction, options.seed)
     else:
         sets = train.image_set(decoded[0]), val.image_set(decoded[1])
-    _check_sets(train, sets)
+    check_sets(train, sets)
     return LoadedSplits(*sets, broken, tuple(note for listing in listings for note in listing.notes))
 
 
-def _larger_than_default(listings: Sequence[Listing], options: LoadOptions) -> bool:
+def larger_than_default(listings: Sequence[Listing], options: LoadOptions) -> bool:
     """Whether images without an image size have more pixels than the default size."""
     if options.image_size is not None or options.default_size is None:
         return False
@@ -108,13 +110,11 @@ def _larger_than_default(listings: Sequence[Listing], options: LoadOptions) -> b
 def _check_listings(folder: Path, listings: Sequence[Listing], side: int | None, options: LoadOptions) -> None:
     """Refuse images that do not fit into memory, before the first is decoded."""
     size = next((size for listing in listings if (size := listing.size(side))), None)
-    labels = [listing.labels for listing in listings]
-    copied = math.ceil(options.val_fraction * len(labels[0])) if len(listings) == 1 else 0
     if size is not None:
-        check_room(labels, copied, (3, *size), str(folder), options)
+        check_room([listing.labels for listing in listings], (3, *size), str(folder), options)
 
 
-def _side(listings: Sequence[Listing], options: LoadOptions) -> int | None:
+def side_of(listings: Sequence[Listing], options: LoadOptions) -> int | None:
     """The side of the stored images."""
     if options.view_size is None:
         return options.image_size
@@ -122,14 +122,11 @@ def _side(listings: Sequence[Listing], options: LoadOptions) -> int | None:
     return stored_side(options.image_size, options.view_size, own)
 
 
-def check_room(
-    labels: Sequence[NDArray[np.int64]], copied: int, shape: tuple[int, ...], where: str, options: LoadOptions
-) -> None:
-    """Refuse images that do not fit into memory. Images that are selected count twice: selecting copies them.
+def check_room(labels: Sequence[NDArray[np.int64]], shape: tuple[int, ...], where: str, options: LoadOptions) -> None:
+    """Refuse images that do not fit into memory.
 
     Args:
         labels: of all images of the training split, and of the validation split where there is one.
-        copied: number of images that are in memory twice for another reason.
         shape: channels, height and width of an image.
         where: the set, for the message.
         options: which classes and images are selected, and by how many processes.
@@ -138,14 +135,30 @@ def check_room(
         InputError: more memory is needed than is free.
     """
     count = sum(len(own) for own in labels)
+    what = f"{count:,} images of {shown(where)} at {shape[2]}x{shape[1]} pixels"
+    check_memory(bytes_needed(labels, shape, options), what, options.copies)
+
+
+def bytes_needed(labels: Sequence[NDArray[np.int64]], shape: tuple[int, ...], options: LoadOptions) -> int:
+    """Return the peak of bytes that the images take in memory.
+
+    Images that are held out or selected count twice: they are copied.
+
+    Args:
+        labels: of all images of the training split, and of the validation split where there is one.
+        shape: channels, height and width of an image.
+        options: which classes and images are selected.
+    """
+    count = sum(len(own) for own in labels)
+    if len(labels) == 1:
+        count += math.ceil(options.val_fraction * len(labels[0]))
     if options.first_classes is not None or options.per_class is not None:
         limits = (options.per_class, *[None] * (len(labels) - 1))
-        copied += sum(
+        count += sum(
             int(np.minimum(np.bincount(own[own >= 0])[: options.first_classes], limit or len(own)).sum())
             for own, limit in zip(labels, limits, strict=True)
         )
-    what = f"{count:,} images of {shown(where)} at {shape[2]}x{shape[1]} pixels"
-    check_memory((count + copied) * math.prod(shape), what, options.copies)
+    return count * math.prod(shape)
 
 
 def _broken(
@@ -163,7 +176,7 @@ def _broken(
     return tuple(names)
 
 
-def _check_sets(listing: Listing, sets: Sequence[ImageSet]) -> None:
+def check_sets(listing: Listing, sets: Sequence[Source]) -> None:
     """Refuse empty splits, classes without a readable training image, and sizes that differ."""
     for side, images in zip(("training", "validation"), sets, strict=True):
         if len(images) == 0:
@@ -174,7 +187,7 @@ def _check_sets(listing: Listing, sets: Sequence[ImageSet]) -> None:
         raise InputError(
             f"{counted(len(lost), 'class')} of {listing.where} without a readable training image: {names}; add some"
         )
-    shapes = [f"{images.images.shape[3]}x{images.images.shape[2]}" for images in sets]
+    shapes = [f"{images.shape[2]}x{images.shape[1]}" for images in sets]
     if shapes[0] != shapes[1]:
         both = " and ".join(shapes)
         raise InputError(f"image_size is None but training and validation images differ ({both}); give image_size")

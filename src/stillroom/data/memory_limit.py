@@ -33,15 +33,23 @@ def check_memory(needed: int, what: str, copies: int = 1) -> None:
     Raises:
         InputError: more is needed than is free.
     """
+    if short := shortage(needed, copies):
+        fewer = "start fewer processes (jobs= of a comparison), " if copies > 1 else ""
+        raise InputError(
+            f"{what} {short}; lower image_size, {fewer}keep fewer classes or images in the folder, or read them from "
+            "files (source=files)"
+        )
+
+
+def shortage(needed: int, copies: int = 1) -> str:
+    """Say how much memory is needed and how much can be used; empty where it suffices.
+
+    Args:
+        needed: peak bytes of one copy.
+        copies: number of copies on this machine, one per process.
+    """
     free = psutil.virtual_memory().available * _USABLE
     if needed * copies <= free:
-        return
-    each, fewer = (
-        (f" in each of {copies} processes", "start fewer processes (jobs= of a comparison), ")
-        if copies > 1
-        else ("", "")
-    )
-    raise InputError(
-        f"{what} need {needed / 1e9:.1f} GB of memory{each} and {free / 1e9:.1f} GB can be used; "
-        f"lower image_size, {fewer}or keep fewer classes or images in the folder"
-    )
+        return ""
+    each = f" in each of {copies} processes" if copies > 1 else ""
+    return f"need {needed / 1e9:.1f} GB of memory{each} and {free / 1e9:.1f} GB can be used"

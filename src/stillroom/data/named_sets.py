@@ -10,8 +10,9 @@ from stillroom.data.augment import Augment
 from stillroom.data.cifar import load_cifar
 from stillroom.data.glyphs import glyphs100
 from stillroom.data.image_set import ImageSet
-from stillroom.data.load_splits import LoadedSplits, LoadOptions, check_room, load_splits
+from stillroom.data.load_splits import LoadedSplits, LoadOptions, check_room
 from stillroom.data.resize import resize_all, stored_side
+from stillroom.data.source_choice import load_listings
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError
 
@@ -37,6 +38,14 @@ def describe_sets() -> tuple[SetDescription, ...]:
     return tuple(known.description for known in NAMED_SETS.values())
 
 
+def _in_memory(name: str, options: LoadOptions) -> None:
+    """Refuse settings for images in files, for a set that is made or read as a whole."""
+    if options.source == "files" or options.crop_fraction not in (None, 1.0) or options.scaled_decoding:
+        raise InputError(
+            f"{name} is held in memory; leave out source=files, crop_fraction and scaled_decoding, which need files"
+        )
+
+
 def _load_glyphs(options: LoadOptions) -> LoadedSplits:
     return _resized("glyphs100", *glyphs100(), options)
 
@@ -47,12 +56,13 @@ def _load_cifar(kind: str, options: LoadOptions) -> LoadedSplits:
 
 def _resized(name: str, train: ImageSet, val: ImageSet, options: LoadOptions) -> LoadedSplits:
     """Resize both splits to ``image_size`` where it is given."""
+    _in_memory(name, options)
     height, width = train.images.shape[2:]
     side = stored_side(options.image_size, options.view_size, (height, width))
     if side is None or side == train.images.shape[-1]:
         return LoadedSplits(train, val)
     shape = (train.images.shape[1], side, side)
-    check_room([split.labels.numpy() for split in (train, val)], 0, shape, name, options)
+    check_room([split.labels.numpy() for split in (train, val)], shape, name, options)
     # An image keeps its hash when it is resized.
     train, val = (
         replace(split, images=resize_all(split.images, side), digests=split.content()) for split in (train, val)
@@ -63,7 +73,7 @@ def _resized(name: str, train: ImageSet, val: ImageSet, options: LoadOptions) ->
 def _load_tiny_imagenet(options: LoadOptions) -> LoadedSplits:
     for folder in (options.root, options.root / "tiny-imagenet-200"):
         if is_tiny_imagenet(folder):
-            return load_splits(folder, *list_tiny_imagenet(folder), options=options)
+            return load_listings(folder, *list_tiny_imagenet(folder), options=options)
     raise InputError(
         f"tiny-imagenet is not in {options.root}; "
         "unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or set root to the folder that has it"

@@ -8,6 +8,7 @@ import torch
 
 from stillroom.config import Recipe
 from stillroom.data import DataSet, Loader
+from stillroom.data.file_feed import worker_count
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 from stillroom.runtime.device import Machine
@@ -21,6 +22,7 @@ class LoaderOptions(TypedDict):
     input_format: InputFormat
     rank: int
     world_size: int
+    workers: int
 
 
 def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: bool) -> tuple[Loader, Loader]:
@@ -29,6 +31,7 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
     options: LoaderOptions = {
         "device": machine.device, "channels_last": run.channels_last, "input_format": data.input_format,
         "rank": machine.rank, "world_size": machine.world_size,
+        "workers": worker_count(recipe.data.workers),
     }  # fmt: skip
     train = Loader(
         data.train,

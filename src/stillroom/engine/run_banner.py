@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from stillroom.config import TrainModel
+from stillroom.data.file_feed import worker_count
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.engine.training_job import Job
@@ -36,7 +37,12 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
     train, val = job.data.train, job.data.val
     _, height, width = job.data.input_shape
     classes = "no classes" if train.classes == UNNAMED else counted(len(train.classes), "class")
-    images = f"{classes}, {len(train):,} training and {len(val):,} validation images of {height}x{width}"
+    images = f"{classes}, {len(train):,} training and {len(val):,} validation images of {height}x{width}, "
+    images += (
+        "in memory"
+        if train.kind == "memory"
+        else f"from files with {counted(worker_count(job.recipe.data.workers), 'worker')}"
+    )
     where = str(machine.device)
     if machine.device.type == "cpu":
         where += f" with {counted(torch.get_num_threads(), 'thread')}"

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stillroom.data import DataSet, Loader
+from stillroom.data.file_feed import worker_count
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights, without_weights
@@ -51,7 +52,7 @@ class SourceRun:
     def validation(self) -> Loader:
         """The validation images as the student sees them, in the set's order."""
         data = self.data
-        return Loader(data.val, batch_size=BATCH, input_format=data.input_format, shuffle=False)
+        return Loader(data.val, batch_size=BATCH, input_format=data.input_format, shuffle=False, workers=worker_count())
 
     def images(self, count: int) -> Tensor:
         """The first validation images, repeated where there are too few, (count, C, H, W)."""
@@ -63,7 +64,9 @@ class SourceRun:
         data = self.data
         size = min(BATCH, len(data.train))
         seed = self.config["seed"]
-        return Loader(data.train, batch_size=size, input_format=data.input_format, shuffle=True, seed=seed)
+        return Loader(
+            data.train, batch_size=size, input_format=data.input_format, shuffle=True, seed=seed, workers=worker_count()
+        )
 
 
 def read_source_run(run: RunFolder, student: nn.Module | None, data: DataSet | None) -> SourceRun:

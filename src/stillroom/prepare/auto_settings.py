@@ -54,6 +54,7 @@ def resolved_settings(recipe: Recipe, data: DataSet, student: nn.Module, machine
         | {"mean": [float(value) for value in data.mean], "std": [float(value) for value in data.std]}
     )
     settings["precision"] = machine.precision
+    settings["source"] = data.train.kind
     _, height, width = data.input_shape
     settings["image_size"] = height if height == width else recipe.data.image_size
     if recipe.optim.bn_momentum is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -28,6 +28,8 @@ from stillroom.models import (
 from stillroom.models.build import classes_in
 from stillroom.prepare.teacher_entries import gives_embeddings, teacher_entries
 from stillroom.resolve_model import is_run
+from stillroom.runtime.device import Machine
+from stillroom.runtime.distributed import from_all
 from stillroom.teachers.class_names import read_class_names
 from stillroom.teachers.teacher_entry import TeacherEntry
 from stillroom.trust import NOTHING, Trust
@@ -54,6 +56,36 @@ def with_image_size(recipe: Recipe, trust: Trust = NOTHING) -> Recipe:
     return replace(recipe, data=data)
 
 
+def with_recorded_source(recipe: Recipe) -> Recipe:
+    """Return the recipe with ``source`` as the run that it continues has it, where it is automatic."""
+    there = RunFolder(Path(recipe.run.runs) / recipe.run_name)
+    if recipe.data.source != "auto" or not is_run(there.path):
+        return recipe
+    kind = there.config().get("source")
+    return replace(recipe, data=replace(recipe.data, source=kind)) if kind in ("memory", "files") else recipe
+
+
+def load_in_turn(
+    recipe: Recipe, machine: Machine, trust: Trust, say: Callable[[str], None] = lambda _: None
+) -> tuple[Recipe, DataSet]:
+    """Load the images of a recipe in process 0 before the others: it may fill the cache, and it chooses the source.
+
+    The arguments and the result are those of :func:`load_for_training`.
+    """
+    if machine.world_size == 1:
+        return load_for_training(recipe, trust, say)
+    if not machine.first:
+        kind = from_all(None)[0]
+        return load_for_training(replace(recipe, data=replace(recipe.data, source=kind)), trust)
+    kind = recipe.data.source
+    try:
+        found, data = load_for_training(recipe, trust, say)
+        kind = data.train.kind
+    finally:
+        from_all(kind)
+    return found, data
+
+
 def teacher_sizes(recipe: Recipe, trust: Trust = NOTHING) -> list[int]:
     """The sides at which the teachers take images, where their settings, runs or published weights say so."""
     sides = []
@@ -78,7 +110,9 @@ def _published_side(name: str, trust: Trust) -> int | None:
     return None
 
 
-def load_for_training(recipe: Recipe, trust: Trust) -> tuple[Recipe, DataSet]:
+def load_for_training(
+    recipe: Recipe, trust: Trust, say: Callable[[str], None] = lambda _: None
+) -> tuple[Recipe, DataSet]:
     """Load the images of a recipe.
 
     Where ``train`` starts from published weights and no image size is set, images that differ in size or are larger get
@@ -87,6 +121,7 @@ def load_for_training(recipe: Recipe, trust: Trust) -> tuple[Recipe, DataSet]:
     Args:
         recipe: the settings.
         trust: the permissions for the models that it names.
+        say: told how far a first look at many files is.
 
     Returns:
         The recipe with the image size that the images got, and the images.
@@ -100,7 +135,7 @@ def load_for_training(recipe: Recipe, trust: Trust) -> tuple[Recipe, DataSet]:
         name = models.model
         if _follows_published(name, models.checkpoint, models.pretrained, options):
             side = _published_side(name, trust)
-    data = load_dataset(options, classes=known_classes(recipe, trust), default_size=side)
+    data = load_dataset(options, classes=known_classes(recipe, trust), default_size=side, say=say)
     if side is None:
         return recipe, data
     _, height, width = data.train.shape
@@ -128,6 +163,7 @@ def load_dataset(
     copies: int | None = None,
     classes: Sequence[str] | None = None,
     default_size: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> DataSet:
     """Load the images that the options name; the other arguments are those of :func:`stillroom.data.load_data`."""
     return load_data(
@@ -144,6 +180,10 @@ def load_dataset(
         labels=options.labels,
         classes=classes,
         default_size=default_size,
+        source=options.source,
+        crop_fraction=options.crop_fraction,
+        scaled_decoding=options.scaled_decoding,
+        say=say,
     )
 
 

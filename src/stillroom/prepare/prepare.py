@@ -17,7 +17,7 @@ from stillroom.errors import InputError
 from stillroom.methods import Method
 from stillroom.models.student_wrapper import wrapper_record
 from stillroom.prepare.auto_settings import resolved_settings, with_run_precision
-from stillroom.prepare.load_dataset import load_for_training, with_image_size
+from stillroom.prepare.load_dataset import load_in_turn, with_image_size, with_recorded_source
 from stillroom.prepare.models_and_method import Setup, set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
@@ -49,13 +49,15 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     """
     # Settings: nothing is read but the run folders that they name.
     if inputs.data is None:
-        recipe = with_image_size(recipe, inputs.trust)
+        recipe = with_recorded_source(with_image_size(recipe, inputs.trust))
     machine = with_run_precision(recipe, machine, reporter)
     check_names(recipe, inputs)
 
     # Data.
-    with first_process_first(machine):  # it may fill the cache
-        recipe, data = load_for_training(recipe, inputs.trust) if inputs.data is None else (recipe, inputs.data)
+    if inputs.data is None:
+        recipe, data = load_in_turn(recipe, machine, inputs.trust, reporter.say)
+    else:
+        data = inputs.data
 
     # Models and method.
     setup = set_up(recipe, inputs, data, device=machine.device, say=reporter.say)
