@@ -10,7 +10,8 @@ from stillroom.data.source import Source
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
-SAMPLE = 2000  # images of files that are decoded for it
+PIXELS, SAMPLE = 10**9, 2000  # of images in files: all are decoded up to so many pixels, else so many images
+_CHUNK = 1024
 
 # The values used in the published training recipes.
 PUBLISHED: dict[str, Statistics] = {
@@ -21,15 +22,20 @@ PUBLISHED: dict[str, Statistics] = {
 
 
 def measured_statistics(source: Source) -> Statistics:
-    """Measure mean and standard deviation of each channel, of images in files on an evenly spaced sample.
+    """Measure mean and standard deviation of each channel.
+
+    Images of more than 10^9 pixels in files are measured on an evenly spaced sample, because all have to be decoded.
 
     Args:
         source: the training images, at least one.
     """
     if isinstance(source, ImageSet):
         return channel_statistics(source.images)
-    places = torch.linspace(0, len(source) - 1, min(SAMPLE, len(source)), dtype=torch.float64).round().long()
-    return channel_statistics(source.pixels(places))
+    count = len(source)
+    if count * source.shape[1] * source.shape[2] > PIXELS:
+        count = min(SAMPLE, count)
+    places = torch.linspace(0, len(source) - 1, count, dtype=torch.float64).round().long()
+    return _of_histogram(torch.stack([_histogram(source.pixels(part)) for part in torch.split(places, _CHUNK)]).sum(0))
 
 
 def channel_statistics(images: Tensor) -> Statistics:
@@ -44,14 +50,18 @@ def channel_statistics(images: Tensor) -> Statistics:
         Mean and population standard deviation on [0, 1]; a constant channel gets deviation 1, so that
         it can be divided by.
     """
-    channels = images.shape[1]
-    often = torch.zeros(channels, 256, dtype=torch.int64)
-    for part in torch.split(images, 1024):
-        for channel in range(channels):
-            often[channel] += torch.bincount(part[:, channel].flatten(), minlength=256)
-    count = images.numel() // channels
+    return _of_histogram(torch.stack([_histogram(part) for part in torch.split(images, _CHUNK)]).sum(0))
+
+
+def _histogram(images: Tensor) -> Tensor:
+    """How often each channel has each value, int64 (C, 256)."""
+    return torch.stack([torch.bincount(images[:, c].flatten(), minlength=256) for c in range(images.shape[1])])
+
+
+def _of_histogram(often: Tensor) -> Statistics:
     means, deviations = [], []
     for times in often.tolist():
+        count = sum(times)
         one = sum(n * value for value, n in enumerate(times))
         two = sum(n * value**2 for value, n in enumerate(times))
         variance = (two * count - one * one) / count**2  # exact integers until the division

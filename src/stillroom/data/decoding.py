@@ -196,14 +196,21 @@ def size_of_first(chunks: Iterable[Sequence[Encoded]]) -> tuple[int, int] | None
     with pillow_silent():
         for chunk in chunks:
             for source in chunk:
-                try:
-                    with open_image(source) as (_, image):
-                        if 0 not in image.size:
-                            turned = image.format != "TIFF" and orientation_of(image) >= 5
-                            return image.size if turned else image.size[::-1]
-                except Exception:  # noqa: BLE001, S112  damage can raise anything; decoding reports it
-                    continue
+                with suppress(Exception):  # damage can raise anything; decoding reports it
+                    if 0 not in (size := size_of_image(source)):
+                        return size
     return None
+
+
+def size_of_image(source: Encoded) -> tuple[int, int]:
+    """Return height and width of an image, upright, from its header.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open_image(source) as (_, image):
+        turned = image.format != "TIFF" and orientation_of(image) >= 5
+        return image.size if turned else image.size[::-1]
 
 
 def decode_all(

@@ -212,10 +212,11 @@ def naming_workers() -> Iterator[None]:
         found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.? *$", str(error).splitlines()[0])
         if found is None:
             raise
+        # Without its traceback, whose frames would keep the other workers alive.
         raise WorkerDied(
             f"the worker process {found[1]} that decodes images died ({found[2]}); where memory is short, lower "
             "workers or batch_size. The same command continues from the last checkpoint"
-        ) from error
+        ) from error.with_traceback(None)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -43,7 +43,7 @@ def load_data(
     source: Literal["auto", "memory", "files"] = "auto",
     crop_fraction: float | None = None,
     scaled_decoding: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> DataSet:
     """Load a data set into memory.
 

@@ -66,7 +66,7 @@ def with_recorded_source(recipe: Recipe) -> Recipe:
 
 
 def load_in_turn(
-    recipe: Recipe, machine: Machine, trust: Trust, say: Callable[[str], None] = lambda _: None
+    recipe: Recipe, machine: Machine, trust: Trust, say: Callable[[str], object] = lambda _: None
 ) -> tuple[Recipe, DataSet]:
     """Load the images of a recipe in process 0 before the others: it may fill the cache, and it chooses the source.
 
@@ -111,7 +111,7 @@ def _published_side(name: str, trust: Trust) -> int | None:
 
 
 def load_for_training(
-    recipe: Recipe, trust: Trust, say: Callable[[str], None] = lambda _: None
+    recipe: Recipe, trust: Trust, say: Callable[[str], object] = lambda _: None
 ) -> tuple[Recipe, DataSet]:
     """Load the images of a recipe.
 
@@ -163,7 +163,7 @@ def load_dataset(
     copies: int | None = None,
     classes: Sequence[str] | None = None,
     default_size: int | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], object] = lambda _: None,
 ) -> DataSet:
     """Load the images that the options name; the other arguments are those of :func:`stillroom.data.load_data`."""
     return load_data(
