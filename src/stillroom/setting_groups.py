@@ -169,8 +169,7 @@ class DataOptions:
         "and cuts out 224, as published for ImageNet. Default: 1",
         None, above=0, at_most=1)  # fmt: skip
     scaled_decoding: bool = setting(
-        "decode JPEG files at 1/2, 1/4 or 1/8 of their size where a random crop stays as large as its result. Faster, "
-        "with slightly other pixels",
+        "decode JPEG files at 1/2, 1/4 or 1/8 of their size where a crop stays as large as its result; other pixels",
         False)  # fmt: skip
     skip_broken: float = setting(
         "largest fraction of undecodable images to leave out; 0 stops at the first one", 0.0, at_least=0, below=1

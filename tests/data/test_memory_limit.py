@@ -38,8 +38,10 @@ def test_a_folder_that_does_not_fit_is_refused_before_the_first_image_is_decoded
     root = image_folder("val", count=5)
     free(30 * 3 * (image_size or 8) ** 2 * 1.2)
     side = image_size or 8
-    with pytest.raises(InputError, match=rf"30 images of .* at {side}x{side} pixels need .* lower image_size, or keep"):
-        load_data(root, image_size=image_size)
+    with pytest.raises(
+        InputError, match=rf"30 images of .* at {side}x{side} pixels need .* lower image_size, keep .*source=files"
+    ):
+        load_data(root, image_size=image_size, source="memory")
 
 
 @pytest.mark.usefixtures("nothing_decoded")
@@ -48,7 +50,7 @@ def test_what_is_wrong_besides_is_told_too(image_folder, free):
     (root / "empty").mkdir()
     free(100)
     with pytest.raises(InputError, match=r"no images: empty.*20 images of .* need"):
-        load_data(root)
+        load_data(root, source="memory")
 
 
 @pytest.mark.usefixtures("nothing_decoded")
@@ -58,7 +60,7 @@ def test_parquet_and_named_sets_are_refused_before_they_are_decoded_or_resized(
     parquet_file(tmp_path / "train.parquet", [0, 1] * 10)
     free(20 * 3 * 64)
     with pytest.raises(InputError, match=r"20 images of .* at 8x8"):
-        load_data(tmp_path)
+        load_data(tmp_path, source="memory")
     monkeypatch.setattr(named_sets, "glyphs100", lambda: glyphs100(0, 3, 2))
     free(500 * 3 * 1000**2)
     with pytest.raises(InputError, match=r"500 images of glyphs100 at 1000x1000 pixels need 1\.5 GB"):
@@ -72,10 +74,10 @@ def test_what_is_in_memory_twice_counts(image_folder, free):
     free(1.41 * once)
     load_data(root, val_fraction=0.4)
     with pytest.raises(InputError, match="20 images"):
-        load_data(root, val_fraction=0.5)
+        load_data(root, val_fraction=0.5, source="memory")
     load_data(root, val_fraction=0.2, per_class=2)
     with pytest.raises(InputError, match="20 images"):
-        load_data(root, val_fraction=0.2, per_class=3)
+        load_data(root, val_fraction=0.2, per_class=3, source="memory")
 
 
 def test_processes_of_one_machine_share_its_memory(image_folder, free, monkeypatch):
@@ -83,10 +85,10 @@ def test_processes_of_one_machine_share_its_memory(image_folder, free, monkeypat
     free(20 * 3 * 64 * 1.1 / 0.8 * 4)
     load_data(root, copies=4)
     with pytest.raises(InputError, match=r"need .* GB of memory in each of 5 processes .* start fewer processes"):
-        load_data(root, copies=5)
+        load_data(root, copies=5, source="memory")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "5")
     with pytest.raises(InputError, match="each of 5 processes"):
-        load_data(root)
+        load_data(root, source="memory")
     monkeypatch.setenv("LOCAL_RANK", "1")  # the first has asked for all, and its copy is no longer free memory
     load_data(root)
 

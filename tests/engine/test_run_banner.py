@@ -17,7 +17,8 @@ def test_a_run_says_first_what_it_is_and_how_it_computes(tmp_path, tiny_data, mo
     assert lines[:3] == [
         "note: batch_size=80 takes all 80 training images at once, so that an epoch is 1 step; a smaller batch size "
         "learns faster",
-        f"t: {model} (276 parameters) learns from labels; 4 classes, 80 training and 40 validation images of 8x8",
+        f"t: {model} (276 parameters) learns from labels; 4 classes, 80 training and 40 validation images of 8x8, "
+        "in memory",
         "t: 1 epoch of 1 step; batch size 80, sgd, learning rate 0.05, milestones; "
         f"cpu with {torch.get_num_threads()} thread, precision 32",
     ]
@@ -27,6 +28,6 @@ def test_a_run_says_first_what_it_is_and_how_it_computes(tmp_path, tiny_data, mo
     about, how, *_ = [line for line in lines if line.startswith("s: ")]
     assert about == (
         f"s: student torch.nn.modules.container.Sequential (276 parameters), teacher {teacher.path} "
-        f"({model}, 276 parameters), method kd; 4 classes, 80 training and 40 validation images of 8x8"
+        f"({model}, 276 parameters), method kd; 4 classes, 80 training and 40 validation images of 8x8, in memory"
     )
     assert how.startswith("s: 2 epochs of 5 steps; batch size 16, sgd, learning rate 0.05, cosine; cpu")
