@@ -17,6 +17,7 @@ from stillroom.cli_parsers import (
     evaluate_parser,
     export_parser,
     list_parser,
+    pack_parser,
     parse_arguments,
     predict_parser,
     report_parser,
@@ -243,6 +244,12 @@ def _predict(asked: Arguments) -> int:
     return predict_command(asked)
 
 
+def _pack(asked: Arguments) -> int:
+    from stillroom.cli_pack import pack_command
+
+    return pack_command(asked)
+
+
 def _list(asked: Arguments) -> int:
     from stillroom.cli_list import Filters, listing
 
@@ -280,6 +287,7 @@ COMMANDS = {
     "export": Command(export_parser, _export, "turn a finished run into files to deploy, ONNX among them"),
     "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier on validation images"),
     "predict": Command(predict_parser, _predict, "show the classes that a model finds in image files"),
+    "pack": Command(pack_parser, _pack, "pack a large set of images into shards that are read faster"),
     "list": Command(list_parser, _list, "show models, methods, data sets or published recipes"),
 }
 

@@ -204,6 +204,29 @@ def predict_parser() -> Parser:
     return parser
 
 
+def pack_parser() -> Parser:
+    """The arguments of ``pack``."""
+    parser = Parser(prog="stillroom pack", description="Pack images into Arrow shards, which are read faster than "
+                    "files. A pack that was killed continues with the same command.",
+                    usage="stillroom pack SRC DEST [--NAME VALUE ...]\n       stillroom pack --check DEST")  # fmt: skip
+    parser.add_argument("folders", metavar="FOLDER", nargs="+",
+                        help="SRC, a set in any layout that --data takes, and DEST, a new folder")  # fmt: skip
+    parser.add_argument("--size", type=int, default=256, metavar="N",
+                        help="shorter side in pixels; smaller images are not enlarged (default: 256)")  # fmt: skip
+    parser.add_argument("--quality", type=int, default=90, metavar="N", help="of the JPEG files (default: 90)")
+    parser.add_argument("--keep_bytes", action="store_true", help="keep the image files as they are")
+    parser.add_argument("--shard_mb", type=int, default=256, metavar="N",
+                        help="size of a shard in megabytes, about (default: 256)")  # fmt: skip
+    parser.add_argument("--class_depth", type=int, default=1, metavar="N",
+                        help="levels below SRC or its splits at which the class folders are (default: 1)")  # fmt: skip
+    parser.add_argument("--skip_broken", type=float, default=0.0, metavar="X",
+                        help="fraction of unreadable images to leave out (default: 0.0)")  # fmt: skip
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes; no effect on the result (default: all cores)")
+    parser.add_argument("--check", action="store_true",
+                        help="compare the given folder with its manifest; exit status 1 if they differ")  # fmt: skip
+    return parser
+
+
 def list_parser() -> Parser:
     """The arguments of ``list``."""
     parser = Parser(prog="stillroom list", description="Show what there is to choose from.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, TypeVar
@@ -28,7 +28,9 @@ class _Worker(NamedTuple):
     connection: Connection
 
 
-def map_in_processes(function: Callable[[Task], Result], tasks: Iterable[Task], processes: int) -> Iterator[Result]:
+def map_in_processes(
+    function: Callable[[Task], Result], tasks: Iterable[Task], processes: int
+) -> Generator[Result, None, None]:
     """Call ``function`` on each task and return the results in the order of the tasks.
 
     Workers are forked, so the function need not be picklable; tasks and results are sent. When the iterator is closed,
