@@ -164,6 +164,7 @@ def _check(recipe: Recipe) -> None:
     data, optim, run, teacher = recipe.data, recipe.optim, recipe.run, recipe.teacher or TeacherOptions()
     assert optim.milestones is not None
     warmup, launch = optim.warmup_epochs, recipe.launch
+    parts, images = run.accumulate, run.batch_size
     rules: list[tuple[str, object, bool, str]] = [
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
         ("warmup_epochs", warmup, warmup <= run.epochs, f"at most {run.epochs}, the number of epochs"),
@@ -179,6 +180,13 @@ def _check(recipe: Recipe) -> None:
             "together with teacher_std, or neither",
         ),
         ("processes", launch.processes, launch.processes is None or launch.launcher != "none", "launcher=ray too"),
+        (
+            "accumulate",
+            parts,
+            images >= 2 * parts,
+            f"at most {images // 2}: a part of batch_size has at least 2 images",
+        ),
+        ("accumulate", parts, images % parts == 0, f"a divisor of batch_size={images}"),
         ("name", run.name, run.name is None or bool(PORTABLE.fullmatch(run.name)), PORTABLE_WORDS),
     ]
     for name, value, holds, wanted in rules:

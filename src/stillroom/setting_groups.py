@@ -298,7 +298,21 @@ class RunOptions:
     shard_teacher: bool = setting(
         "spread the teacher's weights over all processes (FSDP), for teachers too large for one device",
         False, may_change=True)  # fmt: skip
+    accumulate: int = setting(
+        "parts of equal size, one after another, in which the batch of a step is computed, to save memory. Batch norm "
+        "and losses that relate samples see one part",
+        1, at_least=1)  # fmt: skip
+    batch_norm: Literal["synchronised", "per_process"] = setting(
+        "statistics of batch norm in training with several processes: synchronised takes those of the whole batch, as "
+        "one process does; per_process those of each process's images, as published ImageNet recipes do",
+        "synchronised")  # fmt: skip
     checkpoint_every: int = setting("epochs between checkpoints", 1, at_least=1, may_change=True)
+    checkpoint_steps: int | None = setting(
+        "also save a checkpoint after every so many steps. Default: after epochs only",
+        None, at_least=1, unit="steps", may_change=True)  # fmt: skip
+    checkpoint_minutes: float | None = setting(
+        "also save a checkpoint when so many minutes have passed since the last one. Default: after epochs only",
+        None, above=0, unit="minutes", may_change=True)  # fmt: skip
     export: Literal["last", "best"] = setting(
         "which weights become student.safetensors: those of the last or of the best epoch", "last"
     )

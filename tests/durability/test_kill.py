@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 
 import pytest
+import torch
 
 from stillroom.engine.run_folder import RunFolder
 from tests.durability.whole import asides, differences, files, goes_on, in_bytes
@@ -77,6 +79,29 @@ def test_runs_killed_again_and_again_at_random_moments_end_as_if_they_had_not_be
         if killed == 8:
             break
     assert killed == 8
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("logits", {"checkpoint_steps": 2}),
+        ("features", {"checkpoint_minutes": 1e-9}),
+        ("logits", {"checkpoint_steps": 2, "accumulate": 3}),
+    ],
+)
+def test_a_run_killed_in_mid_epoch_goes_on_from_its_latest_checkpoint_bit_for_bit(lives, tmp_path, method, settings):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert lives.live("distil_saving_often", whole, method, settings).error == ""
+    places, chance = [], random.Random(5)
+    while len(places) < 2:  # each life is killed before one of its first steps
+        end = lives.live("distil_saving_often", cut, method, settings, ("killed_before", "step", chance.randint(3, 8)))
+        assert end.signal == signal.SIGKILL, end.error
+        progress = torch.load(cut / "run" / "checkpoint" / "last.pt", weights_only=True)["progress"]
+        places.append((progress["epoch"], progress["step"]))
+    assert any(step for _, step in places)
+    assert lives.live("distil_saving_often", cut, method, settings).error == ""
+    found = differences(files(cut), files(whole))
+    assert [place for place in found if not re.search(r"/(runs|bank)$", place)] == []  # they lie elsewhere
 
 
 def test_what_was_left_half_written_in_the_bank_goes_when_it_is_old(lives, undisturbed, tmp_path):

@@ -67,6 +67,12 @@ def distil(folder, method, trouble=None, reporter=None):
     run_recipe(make_recipe("distill", settings), reporter or Silent(), inputs)
 
 
+def distil_saving_often(folder, method, settings, trouble=None):
+    """The run with checkpoints in mid-epoch, or with steps in parts."""
+    SETTINGS.update(settings)  # of this life
+    distil(folder, method, trouble)
+
+
 def demo(folder, trouble=None):
     """The demo at its smallest, on images that need not be drawn first."""
     scale = demo_module.Scale(demo_module.STUDENT, classes=10, per_class=8, teacher_epochs=1, student_epochs=1)

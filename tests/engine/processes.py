@@ -39,11 +39,30 @@ METHODS = {
     "mixed": "kd",
     "stopped": "kd",
     "restarted": "kd",
+    "accumulated": "kd + 10*fitnet(layer=1)",
+    "accumulated-bf16": "kd",
+    "accumulated-partial": "0.5*ce + kd",
+    "accumulated-banked": "kd",
+    "small": "kd",
+    "own-norms": "kd",
+    "own-norms-killed": "kd",
+    "compiled": "kd",
+    "compiled-own-norms": "kd",
     "moved-batch": "0.1*dist + 0.1*crd(dim=8, negatives=5)",
     "moved-banked": "kd",
     "moved-dropout": "kd",
 }
+OWN_NORMS = {"batch_norm": "per_process"}
 EXTRA = {
+    "accumulated": {"accumulate": 2},
+    "accumulated-bf16": {"accumulate": 2, "precision": "bf16"},
+    "accumulated-partial": {"accumulate": 2},
+    "accumulated-banked": {"accumulate": 2},
+    "small": {"batch_size": 5},  # no multiple of two or four
+    "own-norms": OWN_NORMS,
+    "own-norms-killed": OWN_NORMS | {"checkpoint_steps": 2},
+    "compiled": {"compile": True, "epochs": 1},
+    "compiled-own-norms": OWN_NORMS | {"compile": True, "epochs": 1},
     "restarted": {"shard_teacher": True},
     "labels": {"export": "best", "freeze_epochs": 1, "backbone_lr_factor": 0.5},
     "moved-banked": {"export": "best", "checkpoint_every": 2},
@@ -80,7 +99,35 @@ class Mixed(nn.Module):
         return self.exact(features.double()).float() + self.coarse(features.bfloat16()).float()
 
 
+class NoNorms(nn.Module):
+    """A student without batch norm, whose steps may be computed in parts."""
+
+    stages = ("relu",)
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(11)
+        self.conv, self.relu, self.fc = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Linear(8, 4)
+
+    def forward(self, images):
+        return self.fc(self.relu(self.conv(images)).mean((2, 3)))
+
+
+class Places(Silent):
+    """Appends the number of steps with which each life of a run begins to a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def start(self, name, epochs, steps, done, about):
+        if os.environ.get("RANK", "0") == "0":
+            with self.file.open("a") as lines:
+                print(done, file=lines)
+
+
 def student_of(scenario):
+    if scenario.startswith("accumulated"):
+        return NoNorms()
     if scenario == "moved-dropout":
         made = model(4, 11)
         return nn.Sequential(*made[:-1], nn.Dropout(0.2), made[-1])
@@ -135,6 +182,9 @@ def play(folder, scenario, rank):
     elif scenario == "refused":  # the next run does not suffer from it
         with suppress(InputError):
             distil(folder, "labels", name="refused", batch_size=2)
+    elif scenario == "own-norms-killed":  # one process is killed in the second epoch of the first life
+        die = fail_hard if rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" else None
+        distil(folder, scenario, Places(folder / "places.txt"), act=die)
     elif scenario == "restarted":  # one process dies in each of its lives
         distil(folder, scenario, act=fail if rank == 1 else None, name=scenario)
     elif scenario == "told":  # until somebody tells all of them to stop
@@ -153,6 +203,10 @@ def ask():
 def ask_twice():
     ask()
     ask()
+
+
+def fail_hard():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def fail():

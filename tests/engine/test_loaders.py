@@ -12,10 +12,10 @@ from stillroom.runtime.device import Machine
 def test_training_is_shuffled_and_augmented_and_validation_is_not(tiny_data):
     recipe = make_recipe("train", {"model": "m", "data": "tiny", "epochs": 1, "batch_size": 16, "seed": 3})
     train, val = make_loaders(tiny_data, recipe, Machine(torch.device("cpu"), "32"), strong=True)
-    first = next(train.epoch(1))
+    ((_, first),) = next(train.epoch(1))
     assert first.strong is not None
     assert first.ids.tolist() != list(range(16))
-    assert not torch.equal(first.images, next(train.epoch(2)).images)
+    assert not torch.equal(first.images, next(train.loader.epoch(2)).images)
     (whole,) = val.epoch(0)
     assert whole.strong is None
     assert whole.ids.tolist() == tiny_data.val.ids.tolist()

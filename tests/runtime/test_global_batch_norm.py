@@ -1,12 +1,17 @@
-"""That several processes give the batch norms of one is tested in test_together.py."""
+"""That several processes give the batch norms of one is tested in test_distributed.py."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from stillroom.errors import InputError
-from stillroom.runtime.global_batch_norm import SharedNorms
+from stillroom.runtime.device import Machine
+from stillroom.runtime.distributed import Group
+from stillroom.runtime.global_batch_norm import BatchNorms
+
+TWO = Group(Machine(torch.device("cpu"), "32", world_size=2))
 
 
 class OwnNorm(nn.BatchNorm2d):
@@ -14,6 +19,6 @@ class OwnNorm(nn.BatchNorm2d):
         return 2 * super().forward(x)
 
 
-def test_a_batch_norm_that_cannot_be_shared_is_refused():
+def test_a_batch_norm_that_cannot_be_synchronised_is_refused():
     with pytest.raises(InputError, match="OwnNorm"):
-        SharedNorms([nn.Sequential(OwnNorm(3))])
+        BatchNorms([nn.Sequential(OwnNorm(3))], TWO)

@@ -24,6 +24,7 @@ from stillroom.formatting import counted
 from stillroom.models.weight_files import read_torch
 from stillroom.reading import UnreadableError
 from stillroom.runtime.distributed import Group
+from stillroom.runtime.global_batch_norm import BatchNorms
 from stillroom.runtime.reporters import Reporter
 
 FORMAT = 2  # raised when the entries change
@@ -70,8 +71,14 @@ class Progress:
         return seed, self.epoch, self.step
 
 
-def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
+def save_progress(job: Job, optimizer: Optimizer, now: Progress, norms: BatchNorms | None = None) -> None:
     """Write the checkpoint and put its best weights in place; every process must call this.
+
+    Args:
+        job: whose state is saved.
+        optimizer: over the job's parameters.
+        now: the progress.
+        norms: the batch norms of the job; running statistics that differ between processes are saved for each.
 
     Raises:
         InputError: it cannot be written; the previous checkpoint is kept.
@@ -80,6 +87,8 @@ def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
     group = Group(job.machine)
     progress["correct"] = group.total(now.correct)
     random = group.from_all(random_state())
+    own = None if norms is None else norms.own_statistics()
+    statistics = None if own is None else group.from_all(own.cpu())
     if not job.machine.first:
         return
     state = {
@@ -90,18 +99,21 @@ def save_progress(job: Job, optimizer: Optimizer, now: Progress) -> None:
         "optimizer": optimizer.state_dict(),
         "progress": progress,
         "random": random,
+        "norm_statistics": statistics,
     }
     save_state(job.run.last, state)
     best_weights.put_in_place(job.run)
 
 
-def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Progress:
+def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter, norms: BatchNorms | None = None) -> Progress:
     """Restore student, method, optimizer and random numbers from the checkpoint.
 
     Args:
         job: whose run has a checkpoint.
         optimizer: over the job's parameters.
         reporter: told if the random numbers cannot continue.
+        norms: the batch norms of the job, for statistics of each process. Under another number of processes all get
+            the mean.
 
     Returns:
         The restored progress, on the job's device.
@@ -121,6 +133,10 @@ def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter) -> Prog
         job.method.load_state_dict(state["method"])
         optimizer.load_state_dict(state["optimizer"])
         now = Progress(**state["progress"])
+        statistics = state.get("norm_statistics")
+        if statistics is not None and norms is not None:
+            same = len(statistics) == machine.world_size
+            norms.load_statistics(statistics[machine.rank] if same else torch.stack(statistics).mean(0))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"checkpoint {job.run.last} does not fit this run ({first_line(error)}); delete it to start this run again"

@@ -74,3 +74,13 @@ def what_to_try(first_loss: float, last_loss: float, lr: float) -> str:
     if rose:
         return f"the loss rose, try a lower learning rate (lr={lr / 5:g})"
     return "train for more epochs, or at another learning rate"
+
+
+def teacher_notes(result: Evaluation, classes: int) -> list[str]:
+    """What to tell about the accuracy of a teacher with a number of classes."""
+    notes = [f"teacher: {result.top1:.2f} % top-1 on {result.count:,} validation images"]
+    if words := hardly_learned(result.top1, classes):
+        notes.append(
+            f"warning: the teacher's accuracy is {words}; check its weights, the order of the classes, and mean/std"
+        )
+    return notes

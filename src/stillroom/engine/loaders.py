@@ -9,6 +9,7 @@ import torch
 from stillroom.config import Recipe
 from stillroom.data import DataSet, Loader
 from stillroom.data.file_feed import worker_count
+from stillroom.engine.accumulation import OptimizerSteps, part_size
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 from stillroom.runtime.device import Machine
@@ -25,8 +26,8 @@ class LoaderOptions(TypedDict):
     workers: int
 
 
-def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: bool) -> tuple[Loader, Loader]:
-    """Make the training loader with augmentation, and a strong view if requested, and the validation loader."""
+def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: bool) -> tuple[OptimizerSteps, Loader]:
+    """Make the training steps with augmentation, and a strong view if requested, and the validation loader."""
     run = recipe.run
     options: LoaderOptions = {
         "device": machine.device, "channels_last": run.channels_last, "input_format": data.input_format,
@@ -35,7 +36,7 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
     }  # fmt: skip
     train = Loader(
         data.train,
-        batch_size=run.batch_size,
+        batch_size=part_size(run.batch_size, run.accumulate, machine.world_size),
         augment=data.augment,
         shuffle=True,
         seed=run.seed,
@@ -44,7 +45,7 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
         **options,
     )
     size = val_batch(len(data.val), run.batch_size, machine)
-    return train, Loader(data.val, batch_size=size, shuffle=False, **options)
+    return OptimizerSteps(train, run.accumulate), Loader(data.val, batch_size=size, shuffle=False, **options)
 
 
 def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -14,24 +14,28 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
 from stillroom.engine import best_weights
+from stillroom.engine.accumulation import Part
 from stillroom.engine.checkpoint import Progress, restore_progress, save_progress
+from stillroom.engine.checkpoint_schedule import CheckpointSchedule
+from stillroom.engine.data_parallel import DataParallel
 from stillroom.engine.divergence import DivergenceCheck
-from stillroom.engine.evaluate import Evaluation, agreement, hardly_learned, over_all_processes, score
+from stillroom.engine.evaluate import Evaluation, agreement, over_all_processes, score, teacher_notes
 from stillroom.engine.fine_tuning import Backbone, parameter_groups
 from stillroom.engine.finish import finish
 from stillroom.engine.loaders import labelled_among_first, make_loaders
 from stillroom.engine.optimizer import build_optimizer, lr_at, peak_lr, set_lr
 from stillroom.engine.polling import Polling
 from stillroom.engine.predictions import keep_teacher_predictions
-from stillroom.engine.random_state import seed_from_place, seeded_at
+from stillroom.engine.random_state import seed_from_place
 from stillroom.engine.run_banner import run_banner
 from stillroom.engine.training_job import Job
+from stillroom.engine.training_step import TrainingStep
 from stillroom.engine.unsaved_state import UnsavedState
 from stillroom.errors import Stopped
 from stillroom.losses.finite import NotFinite
-from stillroom.models.predict import predict, predict_batch
+from stillroom.models.predict import predict
 from stillroom.runtime.distributed import Group
-from stillroom.runtime.global_batch_norm import SharedNorms
+from stillroom.runtime.global_batch_norm import BatchNorms
 from stillroom.runtime.peak_memory import PeakMemory, naming_memory
 from stillroom.runtime.reporters import Reporter
 from stillroom.runtime.signals import StopRequest, stop_requests
@@ -57,19 +61,20 @@ class Loop:
         job.method.to(device)
         self.group = Group(job.machine)
         self.group.copy_from_first([job.student, job.method])
-        self.norms = SharedNorms([job.student, job.method] if self.group.many else [])
-        self.trained = [*job.student.parameters(), *job.method.parameters()]
+        synchronised, compiled = self.options.batch_norm == "synchronised", self.options.compile
+        self.norms = BatchNorms([job.student, job.method], self.group, synchronised=synchronised, compiled=compiled)
         groups = parameter_groups(job.student, job.method.parameters(), job.head, job.recipe.optim)
-        self.optimizer = build_optimizer(groups, job.recipe.optim, compiled=self.options.compile)
+        self.optimizer = build_optimizer(groups, job.recipe.optim, compiled=compiled)
         self.backbone = Backbone(job.student, job.head, job.recipe.optim)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
-        self.runner = cast("nn.Module", torch.compile(job.student)) if self.options.compile else job.student
-        self.train_loader, self.val_loader = make_loaders(
-            job.data, job.recipe, job.machine, strong=job.method.needs_strong
-        )
+        self.runner = cast("nn.Module", torch.compile(job.student)) if compiled else job.student
+        strong = job.method.needs_strong
+        self.train_steps, self.val_loader = make_loaders(job.data, job.recipe, job.machine, strong=strong)
         self.student_reader = job.reader("student", job.student)
+        step = TrainingStep(self.runner, job.method, self.student_reader, self.norms, job.machine, self.options.seed)
+        self.gradients = DataParallel(step, self.group, self.norms)
         self.teacher = self._place_teacher()
-        self.steps = len(self.train_loader)
+        self.steps = len(self.train_steps)
         self.unlabelled = job.data.train.unlabelled
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
@@ -77,6 +82,7 @@ class Loop:
         self.val_logits: Tensor | None = None  # of the epoch that was validated last
         self.divergence = DivergenceCheck(job, self.optimizer, self.steps)
         self.polling = Polling(self.group, every_step=device.type == "cpu")
+        self.schedule = CheckpointSchedule(self.options, self.steps)
         self.unsaved: UnsavedState | None = UnsavedState(job.method)
 
     def _place_teacher(self) -> Teacher | None:
@@ -84,7 +90,7 @@ class Loop:
         if job.teacher is None:
             return None
         reader = job.reader("teacher", *job.teacher.modules[:1])
-        loaders = (self.train_loader, self.val_loader)
+        loaders = (self.train_steps.loader, self.val_loader)
         sharded = self.group.many and self.options.shard_teacher
         return job.teacher.place(job.machine, self.options, loaders, self.reporter, reader=reader, sharded=sharded)
 
@@ -103,24 +109,21 @@ class Loop:
         if not machine.first:
             seed_from_place(*self._place(), machine.rank)  # no two processes draw the same dropout
         if run.last.exists():
-            self.progress = restore_progress(self.job, self.optimizer, self.reporter)
+            self.progress = restore_progress(self.job, self.optimizer, self.reporter, self.norms)
         self.group.agree((self.progress.epoch, self.progress.step), f"the place to go on from in {run.path}")
         teacher = self._score_teacher()
         done = (self.progress.epoch - 1) * self.steps + self.progress.step
         about = run_banner(self.job, self.steps, done)
         self.reporter.start(run.path.name, self.options.epochs, self.steps, done, about)
         try:
-            with (
-                stop_requests() as stop,
-                self.norms.joined(),
-                naming_memory(machine.device, self.options.batch_size),
-            ):
+            with stop_requests() as stop, naming_memory(machine.device, self.options.batch_size):
                 while self.progress.epoch <= self.options.epochs:
                     self._train_epoch(stop)
                     self._close_epoch(stop)
                     self._stop_if(self._stop_requested(stop), stop)
         finally:
             self.reporter.close()
+            self.gradients.close()
             self.backbone.release()
             for hooks in (self.student_reader, self.teacher):
                 if hooks is not None:
@@ -129,22 +132,17 @@ class Loop:
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The hot path: no checks, no waiting for the device beyond a look about once a second."""
-        job, now, loader = self.job, self.progress, self.train_loader
+        job, now = self.job, self.progress
         looked = now.step
         self.polling.pause()
         self.runner.train()
         self.backbone.begin_epoch(now.epoch)
+        self.gradients.begin_epoch()
         begin = time.perf_counter() - now.seconds
-        for batch in loader.epoch(now.epoch, now.step):
+        for parts in self.train_steps.epoch(now.epoch, now.step):
             set_lr(self.optimizer, lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs))
-            self.norms.stand_in = batch.stand_in
-            teacher = self._teacher_output(batch)
-            with self._autocast():
-                student = predict_batch(self.runner, self.student_reader, batch)
-            count = loader.images_in(now.step)
-            values = self._losses(student, teacher, batch, count)
-            values.sum().backward()  # type: ignore[no-untyped-call]
-            now.losses[now.step] = self.polling.average(self.trained, values.detach(), stop)
+            values = self._add_gradients(parts)
+            now.losses[now.step] = self.polling.average(values, stop, save_due=self.schedule.minutes_passed())
             now.step += 1
             if self.polling.due():
                 self.divergence.check_losses(now, looked)
@@ -152,14 +150,30 @@ class Loop:
                 looked = now.step
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            if not batch.stand_in:
-                now.correct += (student.logits.detach().argmax(1) == batch.labels).sum()
+            count = self.train_steps.images_in(now.step - 1)
             now.seen += count
             self.reporter.step(now.epoch, count, self._latest)
             now.seconds = time.perf_counter() - begin
             if now.step < self.steps:
                 self._stop_if(self.polling.must_stop(stop), stop)
+                if self.polling.save_due or self.schedule.after_step(now.epoch, now.step):
+                    self._save()
         self.divergence.check_losses(now, looked)
+
+    def _add_gradients(self, parts: Iterable[tuple[Part, Batch]]) -> Tensor:
+        """Compute the gradients of a step, and count the images classified correctly; the terms of this process."""
+        now = self.progress
+        values = torch.zeros_like(now.losses[now.step])
+        for part, batch in parts:
+            teacher = self._teacher_output(batch)
+            try:
+                terms, logits = self.gradients.add_gradients(batch, teacher, part, now.epoch)
+            except NotFinite as error:
+                raise self.divergence.error(str(error).partition(": ")[0], now, now.step + 1) from error
+            values += terms
+            if not batch.stand_in:
+                now.correct += (logits.argmax(1) == batch.labels).sum()
+        return values
 
     def _teacher_output(self, batch: Batch) -> Output | None:
         """The teacher's output for this process's part of a batch; None where no loss reads it."""
@@ -171,29 +185,10 @@ class Loop:
         now.filling += self.teacher.bank_seconds - before
         return output
 
-    def _losses(self, student: Output, teacher: Output | None, batch: Batch, count: int) -> Tensor:
-        """Every term of this process's part, or of the whole batch where a loss relates samples to each other."""
-        method, epoch, step = self.job.method, self.progress.epoch, self.progress.step
-        labels, ids = batch.labels, batch.ids
-        factor = self.group.loss_factor(batch, count)
-        labelled = self.group.labelled(batch, count) if self.unlabelled else None
-        scope: AbstractContextManager[None] = nullcontext()
-        if method.relates_samples_in(epoch):
-            first = self.train_loader.first_owner(step)
-            student, teacher, labels, ids = self.group.gather_step(student, teacher, batch, count, first)
-            labelled = None if labelled is None else labelled * count / len(batch.labels)
-            factor, scope = 1.0, self.norms.on_whole_batch()
-        drawing = seeded_at(self._place()) if method.draws else nullcontext()
-        with drawing, scope:
-            try:
-                values = torch.stack(list(method(student, teacher, labels, epoch, ids, labelled).values()))
-            except NotFinite as error:
-                raise self.divergence.error(str(error).partition(": ")[0], self.progress, step + 1) from error
-        return values * factor if factor != 1.0 else values
-
     def _close_epoch(self, stop: StopRequest) -> None:
         """Validate, record and save."""
         now, run = self.progress, self.job.run
+        self.norms.average_statistics()
         self.divergence.check_state(now)
         logits, labels = predict(self.job.student, self._val_batches(stop), self._autocast())
         self.val_logits, row = logits, self._row(logits, labels)
@@ -209,9 +204,9 @@ class Loop:
         now.losses.zero_()
         now.correct = self._zero()
         self._report_unsaved()
-        done = now.epoch - 1
-        if done % self.options.checkpoint_every == 0 or done == self.options.epochs:
-            save_progress(self.job, self.optimizer, now)
+        due = self.polling.save_due or self.schedule.after_step(now.epoch, 0)
+        if due or self.schedule.after_epoch(now.epoch - 1):
+            self._write_checkpoint()
 
     def _val_batches(self, stop: StopRequest) -> Iterator[Batch]:
         """The validation batches; a request to stop is seen among them, too."""
@@ -228,7 +223,7 @@ class Loop:
         if self.teacher_logits is not None and self.job.has_agreement:
             same = self.group.mean(agreement(logits, self.teacher_logits), len(labels))
         means = now.losses[: now.step].mean(0).tolist()
-        labelled = labelled_among_first(self.train_loader, now.epoch, now.seen) if self.unlabelled else now.seen
+        labelled = labelled_among_first(self.train_steps.loader, now.epoch, now.seen) if self.unlabelled else now.seen
         correct = float(self.group.total(now.correct))
         return {
             "epoch": now.epoch,
@@ -254,11 +249,8 @@ class Loop:
         if self.job.data.val.unlabelled:
             return None
         result = over_all_processes(score(self.teacher_logits, labels), self.group)
-        self.reporter.say(f"teacher: {result.top1:.2f} % top-1 on {result.count:,} validation images")
-        if words := hardly_learned(result.top1, self.teacher_logits.shape[1]):
-            self.reporter.say(
-                f"warning: the teacher's accuracy is {words}; check its weights, the order of the classes, and mean/std"
-            )
+        for line in teacher_notes(result, self.teacher_logits.shape[1]):
+            self.reporter.say(line)
         return result
 
     def _stop_requested(self, stop: StopRequest) -> bool:
@@ -269,15 +261,24 @@ class Loop:
         """Save and stop, in all processes at the same step; a run at its end is finished instead."""
         if not asked or self.progress.epoch > self.options.epochs:
             return
-        self.divergence.check_state(self.progress)
-        self._report_unsaved()
-        save_progress(self.job, self.optimizer, self.progress)
+        self._save()
         self.group.wait()  # torchrun ends the others as soon as one has left
         raise Stopped(
             f"stopped in epoch {self.progress.epoch} after step {self.progress.step}; everything is saved in "
             f"{self.job.run.path}. The same command goes on from there",
             stop.signal_number or signal.SIGTERM,
         )
+
+    def _save(self) -> None:
+        """Check the state and save it, in all processes at the same step."""
+        self.divergence.check_state(self.progress)
+        self._report_unsaved()
+        self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        save_progress(self.job, self.optimizer, self.progress, self.norms)
+        self.schedule.saved()
+        self.polling.save_due = False
 
     def _report_unsaved(self) -> None:
         """Say once, with the first checkpoint, what no checkpoint holds."""

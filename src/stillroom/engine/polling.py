@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.signals import StopRequest
@@ -20,7 +19,8 @@ class Polling:
 
     Waiting for a GPU after every step would leave it idle between them. All processes of a run must poll after the
     same steps, because the results decide whether they continue. The time of a step is therefore the first process's
-    measurement. It is sent with the gradients, as are requests to stop.
+    measurement. It is sent with the losses, as are requests to stop and whether a checkpoint is due by the first
+    process's clock.
 
     Args:
         group: the processes of the run.
@@ -29,6 +29,7 @@ class Polling:
     Attributes:
         interval: steps from one poll to the next, in [1, 50].
         pace: seconds per step, as measured by this process since the previous poll; 0 if unknown.
+        save_due: whether a checkpoint was due by the clock at the latest poll, alike in every process.
     """
 
     def __init__(self, group: Group, *, every_step: bool) -> None:
@@ -36,18 +37,25 @@ class Polling:
         self.interval, self.pace = 1, 0.0
         self._left, self._steps = 1, 0
         self._latest: float | None = None
-        self._sent = torch.zeros(2)  # means over all processes: stop requests, and seconds per step
-        self._agreed_to_stop = False
+        self._sent = torch.zeros(3)  # means over all processes: stop requests, seconds per step, checkpoint due
+        self._agreed_to_stop = self.save_due = False
 
-    def average(self, parameters: Iterable[nn.Parameter], losses: Tensor, stop: StopRequest) -> Tensor:
-        """Average gradients and losses (terms,) over all processes; stop requests and pace are sent with them."""
+    def average(self, losses: Tensor, stop: StopRequest, *, save_due: bool) -> Tensor:
+        """Average losses (terms,) over all processes, and send what :meth:`look` reads.
+
+        Args:
+            losses: of this process.
+            stop: the request to this process.
+            save_due: whether a checkpoint is due by this process's clock; the first process's counts.
+        """
+        first = self.group.machine.first
+        sent = [float(stop.signal_number > 0), self.pace if first else 0.0, float(save_due and first)]
         if not self.group.many:
+            self._sent = torch.tensor(sent)
             return losses
-        pace = self.pace if self.group.machine.first else 0.0
-        sent = losses.new_tensor([float(stop.signal_number > 0), pace], dtype=torch.float32)
-        averaged = self.group.average(parameters, torch.cat([losses.float(), sent]))
-        self._sent = averaged[-2:]
-        return averaged[:-2]
+        averaged = self.group.average(torch.cat([losses.float(), losses.new_tensor(sent, dtype=torch.float32)]))
+        self._sent = averaged[-3:]
+        return averaged[:-3]
 
     def due(self) -> bool:
         """Count a step; return whether to poll after it."""
@@ -58,12 +66,10 @@ class Polling:
 
     def look(self) -> None:
         """Wait for the device, read the values that were sent, and plan the next poll."""
-        if not self.group.many:
-            self.plan(self.pace)
-            return
-        stop_requests, pace = self._sent.tolist()
-        self._agreed_to_stop = stop_requests > 0
-        self.plan(pace * self.group.machine.world_size)  # only the first process sends its pace
+        stop_requests, pace, save_due = self._sent.tolist()
+        self._agreed_to_stop, self.save_due = stop_requests > 0, save_due > 0
+        # Only the first process sends its pace. With one process the measurement since then counts.
+        self.plan(pace * self.group.machine.world_size if self.group.many else self.pace)
 
     def plan(self, agreed_pace: float) -> None:
         """Plan the next poll.

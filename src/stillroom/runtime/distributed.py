@@ -1,11 +1,10 @@
-"""Data-parallel training (as in DDP): collectives over the processes of one run, and sharded teachers (FSDP).
+"""Data-parallel training: collectives over the processes of one run, and sharded teachers (FSDP).
 
 Every process holds the whole student and every ``world_size``-th image of each batch. A run under any number of
 processes takes the same steps as one process with the same global batch, up to rounding.
 
-The rest of the program uses :class:`Group`. With one process, each of its operations returns its argument.
-``DistributedDataParallel`` is not used: it expects one forward pass per step that uses every parameter. Here a step may
-have two views, an initial stage trains some of the parameters, and connectors outside the student are trained too.
+The rest of the program uses :class:`Group`. With one process, each of its operations returns its argument. Gradients
+are averaged by ``DistributedDataParallel``, see :mod:`stillroom.engine.data_parallel`.
 """
 
 from __future__ import annotations
@@ -92,33 +91,9 @@ class Group:
                     distributed.broadcast(whole.view(-1).view(torch.uint8), 0)
                     value.detach().copy_(whole)
 
-    def average(self, parameters: Iterable[nn.Parameter], extra: Tensor) -> Tensor:
-        """Replace gradients by their mean over all processes, in one all-reduce.
-
-        16-bit gradients are averaged in float32, which every backend supports. Float64 takes a second all-reduce.
-
-        Args:
-            parameters: the same ones in the same order in every process; the same ones have gradients.
-            extra: float32 values that are averaged in the same all-reduce.
-
-        Returns:
-            The mean of ``extra``.
-        """
-        if not self.many:
-            return extra
-        values = [extra, *(p.grad for p in parameters if p.grad is not None)]
-        exact = [value for value in values if value.dtype == torch.float64]
-        others = [value for value in values if value.dtype != torch.float64]
-        for group, dtype in ((others, torch.float32), (exact, torch.float64)):
-            if not group:
-                continue
-            flat = torch.cat([value.flatten().to(dtype) for value in group])
-            distributed.all_reduce(flat)
-            flat /= self.machine.world_size
-            pieces = torch.split(flat, [value.numel() for value in group])
-            for value, mean in zip(group, pieces, strict=True):
-                value.copy_(mean.view_as(value))
-        return extra
+    def average(self, value: Tensor) -> Tensor:
+        """The mean of a floating tensor over all processes."""
+        return total(value) / self.machine.world_size if self.many else value
 
     def loss_factor(self, batch: Batch, count: int) -> float:
         """Factor on this process's mean loss, such that the mean over processes is that of the whole batch.
@@ -128,20 +103,7 @@ class Group:
             count: number of images in the whole batch.
         """
         own = 0 if batch.stand_in else len(batch.labels)
-        return own * self.machine.world_size / count if self.many else 1.0
-
-    def labelled(self, batch: Batch, count: int) -> Tensor:
-        """By what to divide the sum of this process's cross-entropies, where images may have no label.
-
-        It is the number of labelled images in the whole batch, at least 1, times this part's fraction of the batch, by
-        which :meth:`loss_factor` multiplies. Every process must call this.
-
-        Args:
-            batch: this process's part.
-            count: number of images in the whole batch.
-        """
-        here = (batch.labels >= 0).sum() * int(not batch.stand_in)
-        return self.total(here).clamp_min(1) * (len(batch.labels) / count)
+        return own * self.machine.world_size / count
 
     def gather_step(
         self, student: Output, teacher: Output | None, batch: Batch, count: int, first: int

@@ -1,0 +1,86 @@
+"""Training step: one module with student, connectors and losses, from a batch to the terms of the method."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from stillroom.batch import Batch, Output
+from stillroom.engine.accumulation import Part
+from stillroom.engine.random_state import seeded_at
+from stillroom.methods import Method
+from stillroom.models.model_parts import PartsReader
+from stillroom.models.predict import predict_batch
+from stillroom.runtime.device import Machine
+from stillroom.runtime.distributed import Group
+from stillroom.runtime.global_batch_norm import BatchNorms
+
+
+class TrainingStep(nn.Module):
+    """The forward pass of a training step.
+
+    It holds every parameter that is trained, as ``DistributedDataParallel`` requires.
+
+    Args:
+        student: the module to run, compiled or not.
+        method: the losses with their connectors.
+        reader: reads the parts of the student that the losses need; None for logits only.
+        norms: the batch norms of both.
+        machine: autocast, and the processes.
+        seed: of the run, for losses that draw random numbers.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        method: Method,
+        reader: PartsReader | None,
+        norms: BatchNorms,
+        machine: Machine,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.student, self.method = student, method
+        self._reader, self._norms, self._machine, self._seed = reader, norms, machine, seed
+        self._group = Group(machine)
+
+    def forward(self, batch: Batch, teacher: Output | None, part: Part, epoch: int) -> tuple[Tensor, Tensor]:
+        """Compute the terms of one part of an optimizer step.
+
+        Args:
+            batch: this process's images of the part.
+            teacher: the teacher's output for them; None where no loss reads it.
+            part: the place of the part in its step.
+            epoch: counted from 1.
+
+        Returns:
+            (terms,): the weighted terms of the method. Their sum over the parts of a step, averaged over processes, is
+            the loss of the step's whole batch. And the student's logits (B, classes), without a graph.
+
+        Raises:
+            NotFinite: a loss that checks its result found NaN or infinity.
+        """
+        with self._machine.autocast():
+            student = predict_batch(self.student, self._reader, batch)
+        return self._terms(student, teacher, batch, part, epoch), student.logits.detach()
+
+    def _terms(self, student: Output, teacher: Output | None, batch: Batch, part: Part, epoch: int) -> Tensor:
+        """Every term, of this process's images or of the whole part where a loss relates samples to each other."""
+        labels, ids, images = batch.labels, batch.ids, len(batch.labels)
+        factor = self._group.loss_factor(batch, part.step_images)
+        scope: AbstractContextManager[None] = nullcontext()
+        if self.method.relates_samples_in(epoch):
+            student, teacher, labels, ids = self._group.gather_step(
+                student, teacher, batch, part.images, part.first_owner
+            )
+            images, scope = part.images, self._norms.on_whole_batch()
+            factor = images / part.step_images
+        labelled = None
+        if part.labelled is not None:  # such that, with the factor, the sum is divided by all labels of the step
+            labelled = torch.tensor(max(part.labelled, 1) * (images / part.step_images), device=labels.device)
+        drawing = seeded_at((self._seed, epoch, part.number)) if self.method.draws else nullcontext()
+        with drawing, scope:
+            values = torch.stack(list(self.method(student, teacher, labels, epoch, ids, labelled).values()))
+        return values * factor if factor != 1.0 else values

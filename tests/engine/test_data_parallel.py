@@ -1,0 +1,86 @@
+"""Two and four processes against one: gradients, batch norm, accumulation, compiled students, a kill in mid-epoch."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from stillroom.engine.run_folder import RunFolder
+from tests.engine import processes
+from tests.runtime.test_distributed import assert_same, assert_same_rows, begin_torchrun
+
+COMPILER = shutil.which("g++") is not None or shutil.which("clang++") is not None
+COMPILED = ("compiled", "compiled-own-norms") if COMPILER else ()
+ACCUMULATED = ("accumulated", "accumulated-bf16", "accumulated-partial", "accumulated-banked")
+
+
+def run_all(folder, count, *scenarios, restarts=0):
+    process = begin_torchrun(folder, *scenarios, processes=count, restarts=restarts)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-3000:]
+    return said
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    scenarios = ("per-sample", "small", *ACCUMULATED, "own-norms", *COMPILED, "own-norms-killed")
+    (folder / "said.txt").write_text(run_all(folder, 2, *scenarios, restarts=1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four")
+    run_all(folder, 4, "per-sample", "batch", "small", "accumulated")
+    return folder
+
+
+@pytest.mark.parametrize("scenario", ["per-sample", "small", *ACCUMULATED])
+def test_two_processes_end_as_one(two, tmp_path, scenario):
+    student, record = processes.distil(tmp_path, scenario)
+    other = RunFolder(two / f"{scenario}-2")
+    if scenario == "accumulated-bf16":
+        for key, value in load_file(other.student).items():
+            assert torch.allclose(value, student.state_dict()[key], rtol=2**-5, atol=2**-6), key
+        return
+    assert_same(student, load_file(other.student))
+    assert_same_rows(record, other)
+
+
+@pytest.mark.parametrize("scenario", ["per-sample", "batch", "small", "accumulated"])
+def test_four_processes_end_as_one(four, tmp_path, scenario):
+    student, record = processes.distil(tmp_path, scenario)
+    other = RunFolder(four / f"{scenario}-4")
+    assert_same(student, load_file(other.student))
+    assert_same_rows(record, other)
+
+
+def test_a_process_killed_in_mid_epoch_costs_no_bit_although_each_has_its_own_batch_norm_statistics(two):
+    whole, cut = (load_file(RunFolder(two / f"{name}-2").student) for name in ("own-norms", "own-norms-killed"))
+    assert all(torch.equal(whole[key], cut[key]) for key in whole)
+    # Four steps an epoch, a checkpoint every second one; the process was killed in the seventh step.
+    assert (two / "places.txt").read_text().split() == ["0", "6"]
+
+
+def test_batch_norm_of_each_process_sees_its_own_images_only(two, tmp_path):
+    whole, _ = processes.distil(tmp_path, "own-norms")
+    found = load_file(RunFolder(two / "own-norms-2").student)
+    assert not all(torch.allclose(value, found[key], rtol=1e-3, atol=1e-4) for key, value in whole.state_dict().items())
+
+
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler here")
+@pytest.mark.parametrize("scenario", COMPILED)
+def test_a_compiled_student_trains_under_two_processes_as_a_plain_one(two, scenario):
+    row = RunFolder(two / f"{scenario}-2").epochs()[0]
+    plain = RunFolder(two / "own-norms-2").epochs()[0]
+    if scenario == "compiled-own-norms":
+        assert row["loss"] == pytest.approx(plain["loss"], rel=0.05)
+    assert row["loss"] < 10
+
+
+def test_nothing_is_warned_of(two):
+    assert "Warning" not in (two / "said.txt").read_text()
