@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from stillroom.setting_groups import DataOptions, DistillModels, LaunchOptions, OptimOptions, RunOptions, TrainModel
+from stillroom.run_options import RunOptions
+from stillroom.setting_groups import DataOptions, DistillModels, LaunchOptions, OptimOptions, TrainModel
 
 GROUPS = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions, LaunchOptions)
 

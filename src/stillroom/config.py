@@ -15,13 +15,13 @@ from typing import Any, Literal
 from stillroom.defaults import usual_lr, usual_milestones
 from stillroom.errors import InputError, did_you_mean
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
+from stillroom.run_options import RunOptions
 from stillroom.setting_groups import (
     DataOptions,
     DistillModels,
     LaunchOptions,
     OptimOptions,
     RemoteOptions,
-    RunOptions,
     TeacherOptions,
     TrainModel,
 )
