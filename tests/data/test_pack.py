@@ -197,6 +197,18 @@ def test_a_worker_that_dies_is_reported_and_finished_shards_are_kept(tmp_path, p
     pack(photos, tmp_path / "packed", SMALL, jobs=2)
 
 
+def test_ctrl_c_leaves_no_process_and_no_half_written_file(tmp_path, photos, many_shards):
+    def interrupt(step):
+        if step.done == 128 and not step.shard:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(photos, tmp_path / "packed", SMALL, jobs=2, report=interrupt)
+    assert not multiprocessing.active_children()
+    names = sorted(path.name for path in (tmp_path / "packed").iterdir())
+    assert names == ["progress.json", "train-00000-of-00006.arrow"]
+
+
 def test_what_cannot_be_packed_is_refused(tmp_path, photos, monkeypatch):
     other = tmp_path / "other"
     other.mkdir()
