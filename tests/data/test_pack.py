@@ -94,6 +94,16 @@ def test_kept_bytes_are_the_files_and_the_source_may_be_a_packed_set(tmp_path, p
     assert contents[0].content().tolist() == contents[1].content().tolist()
 
 
+def test_from_files_a_packed_set_has_a_fingerprint_of_its_own(tmp_path, photos):
+    sets = []
+    for name, quality in (("fine", 90), ("coarse", 30)):
+        pack(photos, tmp_path / name, PackSettings(size=8, quality=quality), jobs=1)
+        sets.append(load_data(tmp_path / name, source="files", image_size=8).train)
+    sets.append(load_data(photos, source="files", image_size=8).train)
+    assert len({one.fingerprint for one in sets}) == 3
+    assert len({tuple(one.content().tolist()) for one in sets}) == 1
+
+
 def test_parquet_and_images_without_a_label(tmp_path, parquet_file):
     parquet_file(tmp_path / "set" / "train.parquet", [0, None, 1, -1, 0] * 30)
     pack(tmp_path / "set", tmp_path / "packed", SMALL, jobs=2)

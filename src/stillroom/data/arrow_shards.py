@@ -16,7 +16,7 @@ from stillroom.data.arrow_file import ArrowFile
 from stillroom.data.arrow_store import ArrowStore, read_in_order
 from stillroom.data.image_table import VAL_PREFIXES, Labels, list_tables, open_splits
 from stillroom.data.listing import Listing
-from stillroom.data.pack_manifest import MANIFEST, PROGRESS, check_rows, require_manifest
+from stillroom.data.pack_manifest import PROGRESS, check_rows, require_manifest
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
 
@@ -68,10 +68,10 @@ def list_arrow(
     """
     _require_numbers([*train, *val])
     splits = open_splits(train, val, ArrowFile.open)
-    _check_manifest([*splits[0], *splits[1]])
+    digest = _check_manifest([*splits[0], *splits[1]])
     listings = list_tables(*splits, read_in_order, need_labels=need_labels)
     train_listing, val_listing = (
-        None if listing is None else replace(listing, store=ArrowStore(files), content=_original_content(files))
+        None if listing is None else replace(listing, store=ArrowStore(files, digest), content=_original_content(files))
         for listing, files in zip(listings, splits, strict=True)
     )
     assert train_listing is not None
@@ -96,9 +96,14 @@ def _require_numbers(paths: Sequence[Path]) -> None:
             raise InputError(f"{shown(folder)} lacks {names}; copy, download or pack the set again")
 
 
-def _check_manifest(files: Sequence[ArrowFile]) -> None:
+def _check_manifest(files: Sequence[ArrowFile]) -> str:
+    """Compare packed files with their manifest; return its digest, or an empty string for other files."""
     folder = files[0].path.parent
-    if any(file.packed for file in files):
-        check_rows(folder, require_manifest(folder), {file.path.name: len(file.labels) for file in files})
-    elif (folder / MANIFEST).is_file() and (lost := [file.path.name for file in files if not file.packed]):
-        raise InputError(f"{first_few(lost)} of {shown(folder)} not written by `stillroom pack`; remove them")
+    foreign = [file.path.name for file in files if not file.packed]
+    if len(foreign) == len(files):
+        return ""
+    if foreign:
+        raise InputError(f"{first_few(foreign)} of {shown(folder)} not written by `stillroom pack`; remove them")
+    manifest = require_manifest(folder)
+    check_rows(folder, manifest, {file.path.name: len(file.labels) for file in files})
+    return manifest.digest

@@ -43,9 +43,11 @@ class ArrowStore:
 
     Args:
         files: of one split.
+        pack_digest: digest of the manifest, where the files are a packed set.
     """
 
-    def __init__(self, files: Sequence[ShardFile]) -> None:
+    def __init__(self, files: Sequence[ShardFile], pack_digest: str = "") -> None:
+        self.pack_digest = pack_digest
         self._paths = [file.path for file in files]
         self._states = [file.state for file in files]
         self._starts = np.cumsum([0] + [len(file.lengths) for file in files])

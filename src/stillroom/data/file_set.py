@@ -69,6 +69,7 @@ class FileSet(Source):
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any file, id, the order, or the framing."""
         text = f"{tensors_digest(self.digests, self.ids)} {self.framing} {self.shape}"
+        text += getattr(self.store, "pack_digest", "")  # the digests of a packed set are those of the original files
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def pixels(self, places: Tensor) -> Tensor:
