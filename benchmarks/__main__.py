@@ -20,6 +20,7 @@ NAMES = (
     "fusion",
     "teacher_forms",
     "photos",
+    "imagenet_scale",
 )
 
 

@@ -71,6 +71,6 @@ def test_python_m_benchmarks_lists_every_benchmark() -> None:
     names = [line.split()[0] for line in listed.stdout.splitlines()[2:]]
     assert names == [
         "losses", "step", "bank", "bank_views", "data", "loader", "index", "growth", "startup", "fusion",
-        "teacher_forms", "photos",
+        "teacher_forms", "photos", "imagenet_scale",
     ]  # fmt: skip
     assert unknown.returncode == 2
