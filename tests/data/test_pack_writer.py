@@ -5,9 +5,9 @@ import hashlib
 import pytest
 
 from stillroom.data.arrow_file import ArrowFile
-from stillroom.data.arrow_store import ArrowStore
 from stillroom.data.pack_image import PackedImage
 from stillroom.data.pack_writer import PackedRow, write_shard
+from stillroom.data.shard_store import ShardStore
 
 ROWS = [PackedRow(PackedImage(b"one", 5), "a/1.png", 1), PackedRow(PackedImage(b"two", -6), "a/\udcff.png", None)]
 
@@ -20,7 +20,7 @@ def test_a_shard_is_read_as_it_was_written(tmp_path):
     assert file.class_names == ("ant", "bee")
     assert file.labels.tolist() == [1, -1]
     assert file.content.tolist() == [5, -6]
-    store = ArrowStore([file])
+    store = ShardStore([file])
     assert [store[0], store[1]] == [b"one", b"two"]
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.data.arrow_file import ArrowFile
-from stillroom.data.arrow_store import ArrowStore, read_in_order
 from stillroom.data.image_table import VAL_PREFIXES, Labels, list_tables, open_splits
 from stillroom.data.listing import Listing
 from stillroom.data.pack_manifest import PROGRESS, check_rows, require_manifest
+from stillroom.data.shard_store import ShardStore, read_in_order
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
 
@@ -71,7 +71,7 @@ def list_arrow(
     digest = _check_manifest([*splits[0], *splits[1]])
     listings = list_tables(*splits, read_in_order, need_labels=need_labels)
     train_listing, val_listing = (
-        None if listing is None else replace(listing, store=ArrowStore(files, digest), content=_original_content(files))
+        None if listing is None else replace(listing, store=ShardStore(files, digest), content=_original_content(files))
         for listing, files in zip(listings, splits, strict=True)
     )
     assert train_listing is not None

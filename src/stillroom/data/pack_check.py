@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from stillroom.data.arrow_file import ArrowFile
-from stillroom.data.arrow_store import ArrowStore
 from stillroom.data.decoding import open_image, pillow_silent, reason_of
 from stillroom.data.pack_manifest import PackManifest, ShardRecord, require_manifest
 from stillroom.data.pack_writer import file_sha256
 from stillroom.data.process_pool import map_in_processes
+from stillroom.data.shard_store import ShardStore
 from stillroom.errors import InputError
 from stillroom.files import first_few
 from stillroom.formatting import counted
@@ -64,7 +64,7 @@ def _check_shard(folder: Path, shard: ShardRecord) -> str:
         return str(error)
     if len(file.labels) != shard.rows:
         return f"{shard.name} has {len(file.labels):,} rows and not {shard.rows:,}"
-    store = ArrowStore([file])
+    store = ShardStore([file])
     broken = []
     with pillow_silent():
         for row in range(len(store)):

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stillroom.data.arrow_store import ArrowStore, read_in_order
 from stillroom.data.cache import cache_folder, write_cache
 from stillroom.data.folder_scan import IMAGES
 from stillroom.data.folder_store import FileNames
 from stillroom.data.image_table import VAL_PREFIXES, TableFile, list_tables, open_splits, require_regular
 from stillroom.data.listing import Listing
+from stillroom.data.shard_store import ShardStore, read_in_order
 from stillroom.errors import InputError, first_line
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
@@ -100,7 +100,7 @@ def list_tars(
     splits = open_splits(train, val, lambda path: _opened(path, folder, names, need_labels))
     listings = list_tables(*splits, read_in_order, need_labels=need_labels)
     first, second = (
-        None if listing is None else replace(listing, names=_joined_names(files), store=ArrowStore(files))
+        None if listing is None else replace(listing, names=_joined_names(files), store=ShardStore(files))
         for listing, files in zip(listings, splits, strict=True)
     )
     assert first is not None

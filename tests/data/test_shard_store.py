@@ -1,4 +1,4 @@
-"""Arrow store: any image by its row, from any process, and files that change are named."""
+"""Shard store: any image by its row, from any process, and files that change are named."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ import pytest
 
 from stillroom.data.arrow_file import ArrowFile
 from stillroom.data.arrow_shards import list_arrow
-from stillroom.data.arrow_store import ArrowStore
+from stillroom.data.shard_store import ShardStore
 from stillroom.errors import InputError
 from tests.data.image_files import png
 
@@ -47,7 +47,7 @@ def open_files():
 
 
 def test_more_files_than_may_be_open(tmp_path, arrow_file, monkeypatch):
-    monkeypatch.setattr("stillroom.data.arrow_store._OPEN", 1)
+    monkeypatch.setattr("stillroom.data.shard_store._OPEN", 1)
     files = [arrow_file(tmp_path / f"train-{number}.arrow", [0, 1]) for number in range(3)]
     before = open_files()
     train, _ = list_arrow(files, [])
@@ -74,4 +74,4 @@ def test_a_file_that_changes_or_vanishes_during_a_run_is_named(tmp_path, arrow_f
 
 def test_a_store_takes_a_few_bytes_an_image(tmp_path, arrow_file):
     path = arrow_file(tmp_path / "train.arrow", [0, 1] * 500, [b"image"] * 1000)
-    assert len(pickle.dumps(ArrowStore([ArrowFile.open(path)]))) < 1000 * 13 + 2000
+    assert len(pickle.dumps(ShardStore([ArrowFile.open(path)]))) < 1000 * 13 + 2000

@@ -1,4 +1,4 @@
-"""Arrow store: random access to the images of Arrow or tar files."""
+"""Shard store: random access to the images inside Arrow or tar files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ShardFile(Protocol):
     state: tuple[int, int]
 
 
-class ArrowStore:
+class ShardStore:
     """Random access to the images of Arrow or tar files: 12 bytes of memory an image, one read of the file for each.
 
     Files are read, not mapped, so a file that is cut short during a run is an error and not the end of the process.
@@ -128,7 +128,7 @@ def _close_all(opened: dict[int, int]) -> None:
 
 def read_in_order(files: Sequence[ShardFile]) -> Iterator[Sequence[Encoded]]:
     """Read the images of some files in order, in chunks."""
-    store = ArrowStore(files)
+    store = ShardStore(files)
     chunk: list[Encoded] = []
     size = 0
     for place in range(len(store)):
