@@ -18,6 +18,18 @@ def test_pixels_are_normalised_channel_by_channel() -> None:
     assert torch.allclose(InputTransform(InputFormat(MEAN, STD))(given), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_the_memory_format_does_not_change_a_bit(channels: int, kind: torch.dtype) -> None:
+    wanted = InputFormat(MEAN[:channels], STD[:channels])
+    given = pixels()[:, :channels].to(kind)
+    plain = InputTransform(wanted)(given)
+    for source in (given, given.to(memory_format=torch.channels_last)):
+        last = InputTransform(wanted, layout=torch.channels_last)(source)
+        assert torch.equal(last, plain)
+        assert last.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
 def test_the_given_pixels_stay_as_they_are(kind: torch.dtype) -> None:
     given = pixels().to(kind)

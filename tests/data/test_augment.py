@@ -127,3 +127,13 @@ def test_choices_are_taken_by_position():
 def test_arguments_are_named(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         Augment(**bad)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_flip_alone_mirrors_the_drawn_images_and_leaves_the_given_ones(images, layout):
+    given = images.to(memory_format=layout)
+    choices = draw_choices(Augment(pad=0), 0, 1, torch.arange(len(images)), SIZE)
+    assert 0 < int(choices.mirror.sum()) < len(images)
+    expected = torch.where(choices.mirror[:, None, None, None], images.flip(3), images)
+    assert torch.equal(apply_augment(given, Augment(pad=0), choices), expected)
+    assert torch.equal(given, images)

@@ -182,9 +182,19 @@ def apply_augment(images: Tensor, augment: Augment, choices: Choices) -> Tensor:
     """
     if augment.resamples:
         return _resample(images.float(), augment, choices)
+    if augment.flip and not augment.pad and images.device.type == "cpu":
+        return _mirror(images, choices.mirror)
     if augment.pad or augment.flip:
         return _cut(images, augment.pad, choices)
     return images
+
+
+def _mirror(images: Tensor, mirror: Tensor) -> Tensor:
+    """Mirror some images one by one, the fastest way on a CPU; the same result as :func:`_cut`, in the same layout."""
+    changed = images.clone()
+    for place in mirror.nonzero()[:, 0].tolist():
+        changed[place : place + 1] = images[place : place + 1].flip(3)
+    return changed
 
 
 def _cut(images: Tensor, pad: int, choices: Choices) -> Tensor:

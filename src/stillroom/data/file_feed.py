@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from stillroom.data.framing import Framing, decode_framed
 from stillroom.data.image_feed import Request
@@ -80,7 +81,11 @@ class Decoder(Dataset[Any]):
 
     def _room(self, count: int, views: int) -> Tensor:
         channels, height, width = self.shape
-        return torch.empty(count, views, height, width, channels, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
+        size = (count, views, height, width, channels)
+        room = torch.empty(size if get_worker_info() is None else 0, dtype=torch.uint8)
+        if get_worker_info() is not None:  # memory that the main process shares, as torch's own collate does: no copy
+            room.set_(torch.UntypedStorage._new_shared(math.prod(size)))  # type: ignore[no-untyped-call]
+        return room.view(size).permute(0, 1, 4, 2, 3)
 
     def _into(self, out: Tensor, place: int, draws: _Draws | None = None) -> None:
         """Decode one image.
@@ -93,21 +98,24 @@ class Decoder(Dataset[Any]):
         Raises:
             InputError: it cannot be read, or its size differs; the message names it.
         """
-        name = shown(str(self.names[place]))
         try:
             decode_framed(self.store[place], self.framing, draws, out)
         except OSError as error:
             raise InputError(
-                f"{name} cannot be read ({error}); repair the file, then the same command continues, or remove it and "
-                "start the run anew"
+                f"{self._name(place)} cannot be read ({error}); repair the file, then the same command continues, or "
+                "remove it and start the run anew"
             ) from None
         except ValueError as error:
             if isinstance(error, InputError):
                 raise
             size = f"{self.shape[2]}x{self.shape[1]}"
             raise InputError(
-                f"image_size is None but {name} differs from other images in size (not {size}); give image_size"
+                f"image_size is None but {self._name(place)} differs from other images in size (not {size}); give "
+                "image_size"
             ) from None
+
+    def _name(self, place: int) -> str:
+        return shown(str(self.names[place]))
 
 
 class FileFeed:

@@ -121,7 +121,7 @@ def _random_crops(encoded: Encoded, framing: Framing, draws: NDArray[np.float64]
     out = _room(out, len(rows), side or height, side or width)
     for number, row in enumerate(rows):
         top, left, box_height, box_width = crop_box(scale, row, height, width)
-        _resize(pixels[top : top + box_height, left : left + box_width], out[number : number + 1])
+        _resize(_cut_out(pixels, top, left, box_height, box_width), out[number : number + 1])
     return out
 
 
@@ -171,6 +171,13 @@ def _room(out: Tensor | None, views: int, height: int, width: int) -> Tensor:
     return out
 
 
+def _cut_out(pixels: NDArray[np.uint8], top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Copy a crop out of an image into memory that is used again: PyTorch copies it far more slowly than rows are."""
+    crop = _buffer("crop", height * width * 3)[: height * width * 3].reshape(height, width, 3)
+    np.copyto(crop, pixels[top : top + height, left : left + width])
+    return crop
+
+
 def _resize(pixels: NDArray[np.uint8], out: Tensor) -> None:
     """Resize (H, W, 3) into (1, 3, height, width). The public F.interpolate cannot write into a tensor."""
     view = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
@@ -213,7 +220,7 @@ def _decode_upright_jpeg(encoded: bytes, reduced: Callable[[int, int], int] | No
         if reduced is not None and (factor := reduced(height, width)) > 1:
             height, width = -(-height // factor), -(-width // factor)
             least = {"min_height": height, "min_width": width}
-        pixels: NDArray[np.uint8] = decoder.decode_jpeg(encoded, buffer=_buffer(height * width * 3), **least)
+        pixels: NDArray[np.uint8] = decoder.decode_jpeg(encoded, buffer=_buffer("image", height * width * 3), **least)
     except ValueError:
         return None
     return pixels
@@ -233,13 +240,13 @@ def _has_orientation(encoded: bytes) -> bool:
     return True
 
 
-def _buffer(size: int) -> NDArray[np.uint8]:
-    """Return ``size`` bytes, the same ones as for the image before: fresh memory costs page faults."""
-    kept: NDArray[np.uint8] | None = getattr(_here, "buffer", None)
+def _buffer(name: str, size: int) -> NDArray[np.uint8]:
+    """Return ``size`` bytes or more, the same ones as for the image before: fresh memory costs page faults."""
+    kept: NDArray[np.uint8] | None = getattr(_here, name, None)
     if kept is None or kept.size < size:
         kept = np.empty(size, dtype=np.uint8)
         if size <= _KEPT:
-            _here.buffer = kept
+            setattr(_here, name, kept)
     return kept
 
 
