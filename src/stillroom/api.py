@@ -14,7 +14,7 @@ from torch import nn
 
 from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
 from stillroom.data import DataSet, Loader
-from stillroom.data.file_feed import worker_count
+from stillroom.data.file_feed import naming_workers, worker_count
 from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
@@ -123,6 +123,7 @@ def distill(
     return run_recipe(recipe, make_reporter(progress), inputs)
 
 
+@naming_workers()
 def evaluate(
     *,
     model: ModelLike,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -132,8 +133,9 @@ def _run(command: Any, asked: Arguments, trust: Trust) -> int:
     from stillroom.runtime.reporters import make_reporter
 
     result = run_recipe(recipe, make_reporter(), Inputs(trust=trust))
-    print_rich(summary_table([result.record]))
-    print(f"{result.record.student}")
+    if os.environ.get("RANK", "0") == "0":  # one process of torchrun speaks for all
+        print_rich(summary_table([result.record]))
+        print(f"{result.record.student}")
     return 0
 
 

@@ -20,11 +20,12 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class End:
-    """How a life ended: the signal that ended it, or 0; what was raised, or ""; and how long it took."""
+    """How a life ended: the signal that ended it, or 0; what was raised, or ""; how long it took; its process group."""
 
     signal: int
     error: str
     seconds: float
+    group: int
 
 
 class Lives:
@@ -71,13 +72,25 @@ def _serve():
             _child(getattr(work, name), arguments, says)
         os.close(says)
         ended = _wait(child, asked["limit"])
-        with os.fdopen(said) as words:
-            error = words.read()
-        answers.write(json.dumps({"signal": ended, "error": error, "seconds": time.perf_counter() - begin}) + "\n")
+        seconds = time.perf_counter() - begin
+        error = _read(said)
+        answers.write(json.dumps({"signal": ended, "error": error, "seconds": seconds, "group": child}) + "\n")
         answers.flush()
 
 
+def _read(pipe):
+    """What an ended child has said; its own children may still hold the other end."""
+    os.set_blocking(pipe, False)
+    try:
+        return os.read(pipe, 2**16).decode()
+    except BlockingIOError:
+        return ""
+    finally:
+        os.close(pipe)
+
+
 def _child(act, arguments, says):
+    os.setpgid(0, 0)  # as a shell does, so that a signal reaches its children and not the tests
     try:
         act(*arguments)
     except BaseException as error:  # noqa: BLE001  whatever it is, it is the test's to judge

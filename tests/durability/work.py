@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import resource
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import torch
@@ -15,8 +17,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from stillroom import demo as demo_module
-from stillroom import restore
+from stillroom import evaluate, restore
 from stillroom.api import run_recipe
+from stillroom.cli import main
 from stillroom.config import make_recipe
 from stillroom.data import Augment, DataSet
 from stillroom.prepare.python_inputs import Inputs
@@ -84,6 +87,25 @@ def demo(folder, trouble=None):
     demo_module.demo(out=str(Path(folder) / "demo"), quick=True, seed=0, show=lambda _: None)
 
 
+def command(folder, words, trouble=None):
+    """A command of the command line; what it prints goes to a file, and its exit status is raised."""
+    Path(folder).mkdir(exist_ok=True)
+    said = os.open(Path(folder) / "said.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    if trouble is not None:
+        TROUBLES[trouble[0]](*trouble[1:])
+    status = main(words)
+    sys.stdout.flush()
+    raise SystemExit(status)
+
+
+def measure(run, images, trouble):
+    """Evaluate a run on images from files, one at a time."""
+    TROUBLES[trouble[0]](*trouble[1:])
+    evaluate(model=run, data=images, source="files", workers=2, batch_size=1, accelerator="cpu", trust=True)
+
+
 class Filling(Silent):
     """Fills the disk at the end of an epoch, but for some bytes."""
 
@@ -148,12 +170,37 @@ def _limit_files(size):
 
 def killed_before(what, count):
     """SIGKILL right before the count-th backward pass or optimizer's step, or in a forward pass."""
+    _before(what, count, _die)
+
+
+def group_told_before(what, count, number):
+    """A signal to this process and its children, as a terminal or a scheduler sends it."""
+    _before(what, count, lambda: os.killpg(0, number))
+
+
+def worker_killed_before(what, count):
+    """SIGKILL to a process that decodes images."""
+
+    def kill():
+        worker = multiprocessing.active_children()[0].pid
+        print(f"killed: {worker}")
+        os.kill(worker, signal.SIGKILL)
+
+    _before(what, count, kill)
+
+
+def file_lost_before(what, count, path, size):
+    """An image file that is cut short, or removed if its new size is -1, and that has not been decoded yet."""
+    _before(what, count, lambda: Path(path).unlink() if size < 0 else os.truncate(path, size))
+
+
+def _before(what, count, act):
     left = [count]
 
     def look(*_):
         left[0] -= 1
         if left[0] == 0:
-            _die()
+            act()
 
     if what == "step":
         register_optimizer_step_pre_hook(look)
@@ -164,4 +211,10 @@ def killed_before(what, count):
         torch.Tensor.backward = lambda self: (look(), backward(self))[1]
 
 
-TROUBLES = {f.__name__: f for f in (killed_at_file, killed_in_write, full_disk_in_write, killed_before)}
+TROUBLES = {
+    f.__name__: f
+    for f in (
+        killed_at_file, killed_in_write, full_disk_in_write, killed_before, group_told_before, worker_killed_before,
+        file_lost_before,
+    )
+}  # fmt: skip

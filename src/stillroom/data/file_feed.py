@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import signal
+import threading
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -158,6 +160,7 @@ class FileFeed:
             self._decoder, batch_size=None, sampler=wanted, num_workers=self._workers, collate_fn=_unchanged,
             prefetch_factor=AHEAD, pin_memory=self._device.type == "cuda", multiprocessing_context=fork,
             worker_init_fn=_ignore_signals,
+            generator=torch.Generator(),  # PyTorch draws a seed for workers, and not from the run's random numbers
         )  # fmt: skip
 
     def _checked(self, wanted: Iterable[tuple[_Places, _Draws | None]]) -> Iterator[tuple[_Places, _Draws | None]]:
@@ -220,11 +223,28 @@ def naming_workers() -> Iterator[None]:
         found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.? *$", str(error).splitlines()[0])
         if found is None:
             raise
-        # Without its traceback, whose frames would keep the other workers alive.
+        _end_workers(error)
         raise WorkerDied(
             f"the worker process {found[1]} that decodes images died ({found[2]}); where memory is short, lower "
             "workers or batch_size. The same command continues from the last checkpoint"
         ) from error.with_traceback(None)
+
+
+def _end_workers(error: BaseException) -> None:
+    """End the other workers, which the frames of an error's traceback keep alive.
+
+    PyTorch's handler of SIGCHLD raises the error again for each worker that ends; it is switched off meanwhile.
+    """
+    mine = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if mine else None
+    try:
+        found: BaseException | None = error
+        while found is not None:
+            traceback.clear_frames(found.__traceback__)
+            found = found.__context__
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _unchanged(batch: Any) -> Any:

@@ -6,13 +6,13 @@ import math
 import signal
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
+from stillroom.data.file_feed import naming_workers
 from stillroom.engine import best_weights
 from stillroom.engine.accumulation import Part
 from stillroom.engine.checkpoint import Progress, restore_progress, save_progress
@@ -94,6 +94,7 @@ class Loop:
         sharded = self.group.many and self.options.shard_teacher
         return job.teacher.place(job.machine, self.options, loaders, self.reporter, reader=reader, sharded=sharded)
 
+    @naming_workers()
     def run(self) -> dict[str, Any]:
         """Train to the last epoch and write the summary.
 
@@ -103,6 +104,7 @@ class Loop:
         Raises:
             Stopped: if Ctrl-C, SIGTERM or SIGHUP asked for it; the state is saved.
             Diverged: if a loss, a weight or the optimizer's state is NaN or infinite.
+            WorkerDied: if a process that decodes images was killed.
             InputError: if the device has too little memory, or a file cannot be written.
         """
         machine, run = self.job.machine, self.job.run
@@ -187,10 +189,10 @@ class Loop:
 
     def _close_epoch(self, stop: StopRequest) -> None:
         """Validate, record and save."""
-        now, run = self.progress, self.job.run
+        job, now, run = self.job, self.progress, self.job.run
         self.norms.average_statistics()
         self.divergence.check_state(now)
-        logits, labels = predict(self.job.student, self._val_batches(stop), self._autocast())
+        logits, labels = predict(job.student, self._val_batches(stop), job.machine.autocast())
         self.val_logits, row = logits, self._row(logits, labels)
         if row["val_loss"] is not None and not math.isfinite(row["val_loss"]):
             raise self.divergence.error(f"the validation loss became {row['val_loss']}", now, now.step)
@@ -295,6 +297,3 @@ class Loop:
 
     def _zero(self) -> Tensor:
         return torch.zeros((), dtype=torch.long, device=self.job.machine.device)
-
-    def _autocast(self) -> AbstractContextManager[None]:
-        return self.job.machine.autocast()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.data import DataSet
+from stillroom.data.file_feed import naming_workers
 from stillroom.engine.run_folder import RunFolder, environment
 from stillroom.errors import InputError
 from stillroom.export.export_config import export_config
@@ -55,6 +56,7 @@ class ExportResult:
     timings: tuple[Timing, ...]
 
 
+@naming_workers()
 def export(
     run: RunFolder,
     out: Path | None = None,
