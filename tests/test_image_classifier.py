@@ -6,11 +6,12 @@ import timm
 import torch
 from PIL import Image
 
+from stillroom.data.framing import Framing, decode_framed
 from stillroom.errors import InputError
 from stillroom.image_classifier import open_classifier
 from stillroom.image_prediction import predict_images
 from stillroom.input_format import InputFormat, InputTransform
-from stillroom.models import published_input, save_weights
+from stillroom.models import published_crop_fraction, published_input, save_weights
 from stillroom.runtime.device import Machine
 from tests.models.test_efficientnet_lite0 import drawn
 from tests.teachers.onnx_models import FACTS, MEAN, STD, torch_and_onnx, write_onnx
@@ -48,7 +49,10 @@ def test_the_published_network_recognises_a_drawn_thing_and_names_it_in_words(tm
 def test_a_checkpoint_of_a_timm_model_predicts_in_its_published_input_format(tmp_path):
     model, file = weights_of(tmp_path, 5)
     wanted = published_input("timm:test_resnet", model)
-    path, pixels = noise(tmp_path / "a.png", wanted.size[0])
+    fraction = published_crop_fraction("timm:test_resnet", model)
+    assert fraction == 0.95
+    path, _ = noise(tmp_path / "a.png", 180)
+    pixels = decode_framed(path, Framing(wanted.size[0], crop_fraction=fraction))
     said: list[str] = []
     (found,) = predict_images("timm:test_resnet", path, checkpoint=file, accelerator="cpu", say=said.append)
     with torch.no_grad():

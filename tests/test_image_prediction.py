@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +53,39 @@ def test_an_export_predicts_as_its_run(photos, trained, tmp_path):
     assert one.classes == same.classes
     assert len(one.classes) == 2
     assert one.probabilities == pytest.approx(same.probabilities, abs=1e-6)
+
+
+def test_a_run_with_a_central_crop_predicts_and_evaluates_as_it_validated(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "photos").mkdir()
+    folder = colour_folder(tmp_path / "photos", count=6, side=40)
+    for number, path in enumerate(sorted(folder.rglob("*.png"))):
+        Image.open(path).crop((0, 0, 40, 30 + number % 5)).save(path)
+    run = stillroom.train(
+        model="torchvision:shufflenet_v2_x0_5", data=str(folder), image_size=16, crop_fraction=0.5, workers=0,
+        runs=str(tmp_path), name="run", **FAST | {"epochs": 1},
+    ).record  # fmt: skip
+    val = dataset_of(run).val
+    paths = [folder / val.names[place] for place in val.places.tolist()]
+    expected = torch.as_tensor(predictions_of(run).logits).float().softmax(1).max(1).values.tolist()
+    out = export(run, tmp_path / "out", int8=False, latency=False, say=lambda _: None).folder
+    assert json.loads((out / "config.json").read_text())["input"]["crop_fraction"] == 0.5
+    for model in (run.path, out, out / "model.onnx"):
+        found = predict_images(model, paths, top=1, accelerator="cpu")
+        assert [one.probabilities[0] for one in found] == pytest.approx(expected, abs=1e-5)
+    measured = stillroom.evaluate(model=str(run.path), data=str(folder), accelerator="cpu", say=lambda _: None)
+    assert measured.loss == pytest.approx(run.summary()["last"]["val_loss"], abs=1e-4)
+
+    # The snippets of the model card prepare the image likewise.
+    shutil.copy(paths[0], out / "image.png")
+    monkeypatch.chdir(out)
+    snippets = re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        names: dict[str, object] = {}
+        exec(snippet, names)
+        logits = torch.as_tensor(names["logits"])[0]
+        assert float(logits.softmax(0).max()) == pytest.approx(expected[0], abs=0.005)  # Pillow rounds otherwise
 
 
 def test_a_larger_image_is_resized_and_its_centre_is_cropped(trained, tmp_path):

@@ -33,6 +33,7 @@ from stillroom.prepare.prepare import prepare
 from stillroom.prepare.published_model import published_model
 from stillroom.prepare.python_inputs import Inputs, refuse_lazy, refuse_loading
 from stillroom.prepare.start_notes import evaluation_notes
+from stillroom.prepare.validation_crop import with_crop_of_run, with_published_crop
 from stillroom.resolve_model import Fit, build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
@@ -164,7 +165,8 @@ def evaluate(
     refuse_loading(data, options)
     size, name = as_kind("batch_size", batch_size, int), _name("model", model)
     settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}
-    recipe = with_image_size(make_recipe("train", {"model": name, "data": _data_name(data), **settings, **options}))
+    recipe = make_recipe("train", {"model": name, "data": _data_name(data), **settings, **options})
+    recipe = with_crop_of_run(with_image_size(recipe))
     chosen, run, given = recipe.data, recipe.run, _module("model", model) or name
     check_source("model", given, checkpoint, pretrained)
     require_weights("model", given, checkpoint, pretrained)
@@ -178,16 +180,20 @@ def evaluate(
     allowed, machine = permit([name], files=trust), make_machine(run.accelerator, run.precision)
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
+    named = given if isinstance(given, str) else ""
+    published = has_published_input(named, checkpoint, pretrained=pretrained)
+    if published and chosen.crop_fraction is None and not isinstance(data, DataSet):
+        dataset = with_published_crop(dataset, named, allowed, say)
     loader = Loader(
         dataset.val, batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device,
         workers=worker_count(chosen.workers),
     )  # fmt: skip
-    if isinstance(given, str) and has_published_input(given, checkpoint, pretrained=pretrained):
-        published = published_model(
-            given, dataset, chosen, machine, say, checkpoint=checkpoint, pretrained=pretrained, class_map=class_map,
+    if published:
+        teacher = published_model(
+            named, dataset, chosen, machine, say, checkpoint=checkpoint, pretrained=pretrained, class_map=class_map,
             unmapped=unmapped, trust=allowed,
         )  # fmt: skip
-        return score(*predict_all(published, loader.epoch(0)))
+        return score(*predict_all(teacher, loader.epoch(0)))
     network = build("model", given, Fit.of(dataset), checkpoint, pretrained, allowed)
     with borrowed(model if isinstance(model, nn.Module) else None):
         return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))

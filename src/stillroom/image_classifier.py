@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.batch import Batch
+from stillroom.data.framing import Framing
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export.exported_model import load, read_export_config
@@ -17,10 +18,17 @@ from stillroom.extras import require
 from stillroom.files import shown
 from stillroom.formatting import counted
 from stillroom.input_format import InputFormat
-from stillroom.models import build_model, is_published, published_classes, published_input
+from stillroom.models import (
+    build_model,
+    is_published,
+    published_classes,
+    published_crop_fraction,
+    published_input,
+)
 from stillroom.models.classifier_head import head_classes
 from stillroom.models.onnx_file import onnx_metadata
 from stillroom.prepare.name_checks import check_source, require_weights
+from stillroom.reading import parse_json
 from stillroom.resolve_model import Fit, build, is_run
 from stillroom.runtime.device import Machine
 from stillroom.suggestions import suggest_path
@@ -41,11 +49,13 @@ class ImageClassifier(NamedTuple):
         teacher: predicts logits for pixels, on its device.
         classes: the names of its classes.
         size: height and width at which it takes images, in pixels.
+        framing: how an image file is decoded to that size; without a size of its own where that is not square.
     """
 
     teacher: Teacher
     classes: tuple[str, ...]
     size: tuple[int, int]
+    framing: Framing
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Pixels (B, 3, H, W), uint8, on its device -> probabilities (B, classes), float32 on the CPU."""
@@ -54,12 +64,13 @@ class ImageClassifier(NamedTuple):
 
 
 class _Network(NamedTuple):
-    """A network, the names of its classes if they are known, their number, and its input format."""
+    """A network, the names of its classes if they are known, their number, its input format and its crop of images."""
 
     model: nn.Module
     classes: tuple[str, ...] | None
     class_count: int
     input_format: InputFormat
+    crop: Mapping[str, Any]
 
 
 def open_classifier(
@@ -97,17 +108,17 @@ def open_classifier(
         raise InputError(f"model={shown(model)} has weights of its own: leave out checkpoint and pretrained")
     if config is not None:
         network, config = load(model, trust=trust)
-        shape = (config["input"][side] for side in ("channels", "height", "width"))
-        found = _recorded(model, network, config["classes"], config["mean"], config["std"], *shape)
+        channels, height, width = (config["input"][side] for side in ("channels", "height", "width"))
+        found = _recorded(model, network, config, (channels, height, width), config["input"])
     elif onnx:
-        return _named(model, _onnx(model, machine, say), names, say)
+        return _named(model, *_onnx(model, machine, say), names, say)
     else:
         check_source("model", model, checkpoint, pretrained=pretrained)
         if is_run(model):
             found = _from_run(model, checkpoint, trust=trust)
         else:
             found = _published(model, checkpoint, pretrained=pretrained, say=say)
-    return _named(model, _placed(found, machine), names, say)
+    return _named(model, _placed(found, machine), found.crop, names, say)
 
 
 def _from_run(model: str, checkpoint: str | None, *, trust: bool) -> _Network:
@@ -116,28 +127,22 @@ def _from_run(model: str, checkpoint: str | None, *, trust: bool) -> _Network:
     channels, height, width = config["image_shape"]
     fit = Fit(tuple(config["classes"]), channels, (height, width))
     network = build("model", model, fit, checkpoint, pretrained=False, trust=permit([model], files=trust))
-    return _recorded(model, network, config["classes"], config["mean"], config["std"], channels, height, width)
+    return _recorded(model, network, config, (channels, height, width), config)
 
 
 def _recorded(
-    model: str,
-    network: nn.Module,
-    classes: Sequence[object],
-    mean: Sequence[float],
-    std: Sequence[float],
-    channels: int,
-    height: int,
-    width: int,
+    model: str, network: nn.Module, facts: Mapping[str, Any], shape: tuple[int, int, int], crop: Mapping[str, Any]
 ) -> _Network:
-    """A network with what its folder records.
+    """A network with the classes, mean, std and crop that its folder records.
 
     Raises:
         InputError: it does not take colour images.
     """
+    channels, height, width = shape
     if channels != 3:
         raise InputError(f"model={shown(model)}: it takes {counted(channels, 'channel')}; image files have 3")
-    wanted = InputFormat(tuple(mean), tuple(std), (height, width))
-    return _Network(network, tuple(map(str, classes)), len(classes), wanted)
+    wanted = InputFormat(tuple(facts["mean"]), tuple(facts["std"]), (height, width))
+    return _Network(network, tuple(map(str, facts["classes"])), len(facts["classes"]), wanted, crop)
 
 
 def _published(model: str, checkpoint: str | None, *, pretrained: bool, say: Callable[[str], None]) -> _Network:
@@ -157,7 +162,8 @@ def _published(model: str, checkpoint: str | None, *, pretrained: bool, say: Cal
     classes = published_classes(model, network)
     if classes is not None and checkpoint is not None:
         say(f"note: the classes are those of the published weights of {model}; class_names=FILE names others")
-    return _Network(network, None if classes is None else with_imagenet_words(classes), count, wanted)
+    crop = {"crop_fraction": published_crop_fraction(model, network)}
+    return _Network(network, None if classes is None else with_imagenet_words(classes), count, wanted, crop)
 
 
 def _placed(found: _Network, machine: Machine) -> TorchTeacher:
@@ -176,21 +182,48 @@ def _placed(found: _Network, machine: Machine) -> TorchTeacher:
     return teacher
 
 
-def _onnx(model: str, machine: Machine, say: Callable[[str], None]) -> OnnxTeacher:
-    """A model in an ONNX file of ours, which records its classes and normalisation."""
+def _onnx(model: str, machine: Machine, say: Callable[[str], None]) -> tuple[OnnxTeacher, Mapping[str, Any]]:
+    """A model in an ONNX file of ours, which records its classes and normalisation; and its crop of images."""
     require(f"model={shown(model)}", "onnx")
     path = Path(model)
     if not path.is_file():
         raise InputError(f"model={shown(model)}: there is no such file{suggest_path(path, Path.is_file)}")
-    if "stillroom" not in onnx_metadata(path):
+    metadata = onnx_metadata(path)
+    if "stillroom" not in metadata:
         raise InputError(
             f"model={shown(model)}: stillroom export did not write this file, so that the mean and std of its images "
             f"are not known; {KNOWN}"
         )
-    return OnnxTeacher(path, device=machine.device, say=say)
+    teacher = OnnxTeacher(path, device=machine.device, say=say)  # refuses unreadable metadata
+    crop = parse_json(metadata["stillroom"], path).get("input")
+    return teacher, crop if isinstance(crop, dict) else {}
 
 
-def _named(model: str, teacher: Teacher, names: tuple[str, ...] | None, say: Callable[[str], None]) -> ImageClassifier:
+def _framing(size: tuple[int, int], crop: Mapping[str, Any]) -> Framing:
+    """How image files are decoded for a model.
+
+    Args:
+        size: height and width at which it takes images.
+        crop: ``crop_fraction`` and ``scaled_decoding`` where they are known.
+    """
+    height, width = size
+    fraction = crop.get("crop_fraction")
+    if height != width:  # only squares are cropped
+        return Framing(None)
+    return Framing(
+        height,
+        crop_fraction=fraction if isinstance(fraction, float) else 1.0,
+        scaled_decoding=crop.get("scaled_decoding") is True,
+    )
+
+
+def _named(
+    model: str,
+    teacher: Teacher,
+    crop: Mapping[str, Any],
+    names: tuple[str, ...] | None,
+    say: Callable[[str], None],
+) -> ImageClassifier:
     """A classifier whose classes have the given names, else its own, else their numbers.
 
     Raises:
@@ -209,4 +242,5 @@ def _named(model: str, teacher: Teacher, names: tuple[str, ...] | None, say: Cal
             f"note: the classes of {shown(model)} have no names; their numbers are shown, from 0. class_names=FILE "
             "names them"
         )
-    return ImageClassifier(teacher, names or teacher.classes or tuple(map(str, range(count))), size)
+    classes = names or teacher.classes or tuple(map(str, range(count)))
+    return ImageClassifier(teacher, classes, size, _framing(size, crop))

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stillroom.data.decoding import decode_image, pillow_silent
+from stillroom.data.decoding import pillow_silent
 from stillroom.data.folder_scan import IMAGES
+from stillroom.data.framing import decode_framed
 from stillroom.errors import InputError
 from stillroom.files import shown
 from stillroom.image_classifier import ImageClassifier, open_classifier
@@ -56,8 +57,9 @@ def predict_images(
 ) -> list[FilePrediction]:
     """Predict the classes of image files.
 
-    An image is prepared as for training: its shorter side is resized to the model's size, and the centre is cropped.
-    Only one batch of images is in memory at a time.
+    An image is prepared as for the validation of the training: its shorter side is resized to the model's size, or to
+    that divided by the run's ``crop_fraction`` (of published weights: by theirs), and the centre is cropped. Only one
+    batch of images is in memory at a time.
 
     Args:
         model: the folder of a finished run; a folder or an ONNX file written by ``stillroom export``;
@@ -131,7 +133,7 @@ def _images_below(folder: Path) -> Iterator[Path]:
 def _predict(classifier: ImageClassifier, paths: Sequence[Path], top: int, machine: Machine) -> list[FilePrediction]:
     """Predict a batch of images; those that cannot be read are left out of the batch."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoded = list(pool.map(lambda path: _decode(path, classifier.size), paths))
+        decoded = list(pool.map(lambda path: _decode(path, classifier), paths))
     pixels = [image for image in decoded if not isinstance(image, str)]
     rows = iter(classifier.probabilities(torch.from_numpy(np.stack(pixels)).to(machine.device)) if pixels else ())
     found = []
@@ -145,13 +147,13 @@ def _predict(classifier: ImageClassifier, paths: Sequence[Path], top: int, machi
     return found
 
 
-def _decode(path: Path, size: tuple[int, int]) -> NDArray[np.uint8] | str:
+def _decode(path: Path, classifier: ImageClassifier) -> NDArray[np.uint8] | str:
     """The pixels (3, H, W) of an image at the model's size, or why there are none."""
-    height, width = size
+    height, width = classifier.size
     try:
-        pixels, _ = decode_image(path, height if height == width else None)
+        pixels: NDArray[np.uint8] = decode_framed(path, classifier.framing)[0].numpy()
     except OSError as error:
         return str(error)
-    if pixels.shape[1:] != (height, width):  # only squares are cropped
+    if pixels.shape[1:] != (height, width):
         return f"{pixels.shape[2]}x{pixels.shape[1]} pixels, and the model takes {width}x{height}"
     return pixels

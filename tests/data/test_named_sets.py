@@ -96,9 +96,33 @@ def test_tiny_imagenet_missing(tmp_path):
         load_data("tiny-imagenet", root=tmp_path)
 
 
+@pytest.mark.parametrize("below", ["", "imagenet", "imagenet/ILSVRC/Data/CLS-LOC"])
+def test_imagenet_by_name_in_every_place(tmp_path, image, below):
+    base = tmp_path / below
+    for number, synset in enumerate(("n00000001", "n00000002")):
+        (base / "train" / synset).mkdir(parents=True)
+        image(number, (260, 230)).save(base / "train" / synset / "0.JPEG")
+    (base / "val").mkdir()
+    image(4, (300, 240)).save(base / "val" / "ILSVRC2012_val_00000001.JPEG")
+    (base / "imagenet_2012_validation_synset_labels.txt").write_text("n00000002\n")
+    data = load_data("imagenet", root=tmp_path)
+    assert data.val.labels.tolist() == [1]
+    assert data.train.shape == (3, 224, 224)
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert data.augment == Augment(pad=0, flip=True, min_scale=0.08)
+    small = load_data("imagenet", root=tmp_path, image_size=32, crop_fraction=0.875)
+    assert (small.val.kind, small.val.shape) == ("files", (3, 32, 32))
+
+
+def test_imagenet_that_is_missing_says_where_to_get_it_and_how_to_lay_it_out(tmp_path):
+    (tmp_path / "train" / "cats").mkdir(parents=True)  # another set's folder
+    with pytest.raises(InputError, match=r"image-net\.org .* train/SYNSET/ and val/ in .*imagenet .*data=FOLDER"):
+        load_data("imagenet", root=tmp_path)
+
+
 def test_descriptions_match_the_sets(few_glyphs):
     described = {one.name: one for one in describe_sets()}
-    assert list(described) == ["glyphs100", "cifar10", "cifar100", "tiny-imagenet"]
+    assert list(described) == ["glyphs100", "cifar10", "cifar100", "tiny-imagenet", "imagenet"]
     glyphs = load_data("glyphs100")
     assert described["glyphs100"].classes == len(glyphs.train.classes)
     assert described["glyphs100"].size == glyphs.train.images.shape[-1]

@@ -11,7 +11,7 @@ from timm.data import ImageNetInfo
 from torch import nn
 
 from stillroom.input_format import InputFormat
-from stillroom.models import build_model, published_classes, published_input
+from stillroom.models import build_model, published_classes, published_crop_fraction, published_input
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5,) * 3, (0.5,) * 3)
@@ -20,6 +20,22 @@ HALF = ((0.5,) * 3, (0.5,) * 3)
 def built(name, **options):
     with torch.device("meta"):
         return build_model(name, **{"num_classes": 1000} | options)
+
+
+@pytest.mark.parametrize(
+    ("name", "fraction"),
+    [
+        ("timm:resnet50.tv_in1k", 0.875),
+        ("timm:resnet50.a1_in1k", 0.95),
+        ("efficientnet-lite0", 0.875),
+        ("torchvision:resnet34", 224 / 256),
+        ("torchvision:resnet50", 224 / 232),
+        ("mine.nets:build", None),
+    ],
+)
+def test_a_published_model_says_how_much_of_an_image_its_evaluation_shows(name, fraction):
+    model = nn.Linear(2, 1000) if name == "mine.nets:build" else built(name)
+    assert published_crop_fraction(name, model) == fraction
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,12 @@ def find_imagenet(root: Path) -> Path | None:
     return None
 
 
+def has_synsets(root: Path) -> bool:
+    """Whether a folder, or the one that Kaggle's archive has below it, has training folders named by synset."""
+    train = [root / deeper / "train" for deeper in _DEEPER]
+    return any(_SYNSET.fullmatch(path.name) for folder in train if folder.is_dir() for path in folder.iterdir())
+
+
 def list_imagenet(root: Path, base: Path) -> tuple[Listing, Listing]:
     """List ``train/<synset>`` and ``val/ILSVRC2012_val_*.JPEG`` with the ground truth.
 

@@ -1,4 +1,4 @@
-"""Data sets that have a name: Glyphs-100, CIFAR-10, CIFAR-100 and Tiny-ImageNet."""
+"""Data sets that have a name: Glyphs-100, CIFAR-10, CIFAR-100, Tiny-ImageNet and ImageNet."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from stillroom.data.augment import Augment
 from stillroom.data.cifar import load_cifar
 from stillroom.data.glyphs import glyphs100
 from stillroom.data.image_set import ImageSet
+from stillroom.data.imagenet_layout import has_synsets
+from stillroom.data.list_folder import list_folder
 from stillroom.data.load_splits import LoadedSplits, LoadOptions, check_room
 from stillroom.data.resize import resize_all, stored_side
 from stillroom.data.source_choice import load_listings
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError
+
+IMAGENET_SIZE = 224
 
 
 class SetDescription(NamedTuple):
@@ -23,7 +27,7 @@ class SetDescription(NamedTuple):
     Attributes:
         name: as :func:`stillroom.data.load_data` takes it.
         classes: number of classes.
-        size: side of the images in pixels.
+        size: side of the images in pixels; for ImageNet, whose images differ in size, that of the batches.
         source: where the images come from, and what is needed for it.
     """
 
@@ -80,13 +84,35 @@ def _load_tiny_imagenet(options: LoadOptions) -> LoadedSplits:
     )
 
 
+def _load_imagenet(options: LoadOptions) -> LoadedSplits:
+    below = options.root / "imagenet"
+    folder = below if below.is_dir() else options.root
+    if folder == options.root and not has_synsets(folder):
+        raise InputError(
+            f"imagenet is neither in {below} nor in {options.root}, and needs a licence to download: get ILSVRC2012 "
+            "from https://image-net.org or Kaggle's imagenet-object-localization-challenge, unpack it as train/SYNSET/ "
+            f"and val/ in {below} (docs/data.md has the layouts), or give its folder, data=FOLDER"
+        )
+    listings = list_folder(folder, labels=options.labels, classes=options.classes)
+    options = replace(options, default_size=options.default_size or IMAGENET_SIZE)
+    return load_listings(folder, *listings, options=options)
+
+
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """A named set: how to describe, augment and load it."""
+    """A named set.
+
+    Attributes:
+        description: its row of ``stillroom list data``.
+        augment: the augmentation that suits it.
+        load: loads both splits.
+        has_files: whether its images are in files, one each, so that they can be decoded on demand.
+    """
 
     description: SetDescription
     augment: Augment
     load: Callable[[LoadOptions], LoadedSplits]
+    has_files: bool = False
 
 
 NAMED_SETS = {
@@ -111,6 +137,15 @@ NAMED_SETS = {
             SetDescription("tiny-imagenet", 200, 64, "unpack tiny-imagenet-200.zip from cs231n.stanford.edu in root"),
             Augment(pad=0, rotate=20),
             _load_tiny_imagenet,
+            has_files=True,
+        ),
+        NamedSet(
+            SetDescription(
+                "imagenet", 1000, IMAGENET_SIZE, "unpack ILSVRC2012 from image-net.org or Kaggle in root/imagenet"
+            ),
+            Augment(pad=0, min_scale=0.08),
+            _load_imagenet,
+            has_files=True,
         ),
     )
 }

@@ -6,10 +6,20 @@ from typing import Any
 
 from stillroom.export.exported_model import Architecture
 
+_FITTED = """\
+image = ImageOps.fit(image, (shape["width"], shape["height"]), Image.Resampling.BICUBIC)"""
+
+_CROPPED = """\
+short = round(shape["height"] / shape["crop_fraction"])
+size = [int(short * side / min(image.size)) for side in image.size]
+left, top = [round((long - shape["height"]) / 2) for long in size]
+box = (left, top, left + shape["width"], top + shape["height"])
+image = image.resize(size, Image.Resampling.BILINEAR).crop(box)"""
+
 _IMAGE = """\
 shape = config["input"]
 image = Image.open("image.png").convert("{mode}")
-image = ImageOps.fit(image, (shape["width"], shape["height"]), Image.Resampling.BICUBIC)
+{fitted}
 pixels = np.asarray(image, dtype=np.float32).reshape(shape["height"], shape["width"], -1) / 255
 images = ((pixels - np.float32(config["mean"])) / np.float32(config["std"])).transpose(2, 0, 1)[None]"""
 
@@ -74,7 +84,9 @@ def code_snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
     Returns:
         "torch" and "onnx" -> Python.
     """
-    image = _IMAGE.format(mode="L" if config["input"]["channels"] == 1 else "RGB")
+    shape = config["input"]
+    fitted = _CROPPED if shape.get("crop_fraction", 1) < 1 else _FITTED
+    image = _IMAGE.format(mode="L" if shape["channels"] == 1 else "RGB", fitted=fitted)
     if home.arguments is not None:
         torch = _ALONE.format(library=home.library, function=_FUNCTIONS[home.library], image=image)
     else:

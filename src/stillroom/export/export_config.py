@@ -28,13 +28,25 @@ def export_config(source: SourceRun, home: Architecture) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in source.student.parameters()),
         "weights": source.weights,
         "made_from": source.run.path.name,
-        "input": {"name": "images", "channels": channels, "height": height, "width": width, "range": [0, 1]},
+        "input": {
+            "name": "images",
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "range": [0, 1],
+            **_crop(source),
+        },
         "mean": [float(value) for value in source.data.mean],
         "std": [float(value) for value in source.data.std],
         "output": {"name": "logits"},
         "classes": list(source.data.train.classes),
         "training": training_record(source),
     }
+
+
+def _crop(source: SourceRun) -> dict[str, Any]:
+    """How validation images were cropped and decoded, where that is not the default."""
+    return {name: source.config[name] for name in ("crop_fraction", "scaled_decoding") if source.config.get(name)}
 
 
 def training_record(source: SourceRun) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from stillroom.models.build import BARE_NAMES, PRETRAINED_NAMES, build_model, is_published, without_weights
 from stillroom.models.hooks import FeatureTap, Tapped, stages_of
 from stillroom.models.output import check_output, logits_of
-from stillroom.models.pretrained import published_classes, published_input
+from stillroom.models.pretrained import published_classes, published_crop_fraction, published_input
 from stillroom.models.weight_files import read_checkpoint
 from stillroom.models.weights import LoadedWeights, classes_of_checkpoint, load_weights, save_weights
 from stillroom.models.zoo import ZOO, ModelRow, describe_models
@@ -31,6 +31,7 @@ __all__ = [
     "load_weights",
     "logits_of",
     "published_classes",
+    "published_crop_fraction",
     "published_input",
     "read_checkpoint",
     "save_weights",

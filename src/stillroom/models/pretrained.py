@@ -1,4 +1,4 @@
-"""Published facts of pretrained networks: their input format and their classes, as their library has them."""
+"""Published facts of pretrained networks: their input format, central crop and classes, as their library has them."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def published_input(name: str, model: nn.Module) -> InputFormat | None:
     transforms = weights.transforms()
     side = transforms.crop_size[0]
     return _format(model, transforms.mean, transforms.std, (side, side), transforms.interpolation.value)
+
+
+def published_crop_fraction(name: str, model: nn.Module) -> float | None:
+    """The fraction of the shorter side that the published evaluation of a model shows, as 0.875 for 256 to 224 pixels.
+
+    Args:
+        name: as :func:`stillroom.models.build_model` takes it.
+        model: what it builds, on any device.
+
+    Returns:
+        In (0, 1]; None for a model without published weights.
+    """
+    if _timm_config(name, model) is not None:
+        return float(_timm_data().resolve_model_data_config(model)["crop_pct"])
+    weights = _torchvision_weights(name)
+    if weights is None:
+        return None
+    transforms = weights.transforms()
+    return float(min(1.0, transforms.crop_size[0] / transforms.resize_size[0]))
 
 
 def published_classes(name: str, model: nn.Module) -> tuple[str, ...] | None:
