@@ -104,16 +104,16 @@ def measure(
     print_table(columns, rows)
 
 
-def noise_set(batches: int) -> DataSet:
-    """Images of noise, of which an epoch is so many batches."""
+def noise_set(batches: int, batch: int = BATCH, size: int = SIZE) -> DataSet:
+    """Images of noise; an epoch has ``batches`` batches of ``batch`` images of ``size`` pixels."""
     generator = torch.Generator().manual_seed(0)
     names = tuple(f"class {i}" for i in range(CLASSES))
 
     def draw(count: int) -> ImageSet:
-        images = torch.randint(256, (count, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
+        images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
         return ImageSet(images, torch.arange(count) % CLASSES, torch.arange(count), names)
 
-    return DataSet("noise", draw(batches * BATCH), draw(BATCH), (0.5,) * 3, (0.25,) * 3, Augment(pad=4, flip=True))
+    return DataSet("noise", draw(batches * batch), draw(batch), (0.5,) * 3, (0.25,) * 3, Augment(pad=4, flip=True))
 
 
 def networks(pair: str) -> tuple[nn.Module, nn.Module]:
