@@ -25,7 +25,7 @@ from stillroom.setting_groups import (
     TeacherOptions,
     TrainModel,
 )
-from stillroom.settings import Setting, make_group, settings_in
+from stillroom.settings import Setting, defaults_in, make_group, settings_in
 
 __all__ = [
     "AXES",
@@ -94,6 +94,7 @@ COMMON = (DataOptions, OptimOptions, RunOptions)
 WARMUP_WORDS = "0, or at least 2: with milestones the learning rate rises from epoch to epoch, and 1 changes nothing"
 ONE_FACTOR = "1, or leave backbone_lr_factor at 1: both set the learning rate of the layers below the head"
 SETTINGS = settings_in(TrainModel, *GROUPS["distill"].values(), *COMMON)
+DEFAULTS = defaults_in(TrainModel, *GROUPS["distill"].values(), *COMMON)
 
 
 def settings_where(holds: Callable[[Setting], bool]) -> frozenset[str]:

@@ -90,6 +90,12 @@ def settings_in(*groups: type) -> dict[str, Setting]:
     return {f.name: f.metadata["setting"] for group in groups for f in dataclasses.fields(group)}
 
 
+def defaults_in(*groups: type) -> dict[str, Any]:
+    """The defaults of all settings in dataclasses that have one, by name."""
+    fields = (f for group in groups for f in dataclasses.fields(group))
+    return {f.name: f.default for f in fields if f.default is not dataclasses.MISSING}
+
+
 def described(group: type[Group]) -> type[Group]:
     """Add the settings of a dataclass to its docstring, for the reference."""
     lines = [f"    {name}: {setting.help}" for name, setting in settings_in(group).items()]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import MAY_CHANGE, PATHS
+from stillroom.config import DEFAULTS, MAY_CHANGE, PATHS
+from stillroom.data.augment import Augment
 from stillroom.errors import InputError
 from stillroom.teachers.logit_fingerprint import difference
 
@@ -18,6 +20,8 @@ MADE_ANEW = "a module changes as it is used: build it anew, as it was when this 
 CHANGED_IN_USE = tuple(
     f"{role}: {part}" for role in ("student", "teacher") for part in ("weights", "unsaved", "attribute", "layers")
 )
+# What a run did that does not record a setting, because the setting is newer: its default as a run resolves it.
+UNRECORDED = DEFAULTS | asdict(Augment()) | {"source": "memory"}
 
 
 def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *, first: bool) -> None:
@@ -79,6 +83,8 @@ def _by_fingerprint(there: Mapping[str, Any], now: Mapping[str, Any], groups: tu
 def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """The settings in which two runs differ, each with both values.
 
+    A setting that one of them does not record is newer than that run, which did as :data:`UNRECORDED` says.
+
     Args:
         there: the configuration of a run.
         here: the configuration of the other run.
@@ -89,12 +95,13 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     if all(each.get("teacher_bank", "") is None for each in (there, here)):
         ignored |= {"bank_bits"}  # neither run uses a bank
     ignored |= {"data", "root"} if contents_of(there) and contents_of(here) else set()  # fingerprints decide
+    pairs = {key: tuple(each.get(key, UNRECORDED.get(key)) for each in (there, here)) for key in {**there, **here}}
     return [
-        f"{key} {there.get(key)!r} there, {here.get(key)!r} now"
-        for key in {**there, **here}
+        f"{key} {one!r} there, {other!r} now"
+        for key, (one, other) in pairs.items()
         if key not in ignored
-        and not same_setting(key, there.get(key), here.get(key))
-        and not (known and _leads_to_weights(key, there.get(key), here.get(key)))
+        and not same_setting(key, one, other)
+        and not (known and _leads_to_weights(key, one, other))
     ]
 
 
