@@ -44,8 +44,11 @@ METHODS = {
     "accumulated-partial": "0.5*ce + kd",
     "accumulated-banked": "kd",
     "small": "kd",
+    "few": "kd",
+    "learning": "ce",
     "own-norms": "kd",
     "own-norms-killed": "kd",
+    "own-norms-stopped": "kd",
     "compiled": "kd",
     "compiled-own-norms": "kd",
     "moved-batch": "0.1*dist + 0.1*crd(dim=8, negatives=5)",
@@ -60,9 +63,11 @@ EXTRA = {
     "accumulated-banked": {"accumulate": 2},
     "small": {"batch_size": 5},  # no multiple of two or four
     "own-norms": OWN_NORMS,
-    "own-norms-killed": OWN_NORMS | {"checkpoint_steps": 2},
-    "compiled": {"compile": True, "epochs": 1},
-    "compiled-own-norms": OWN_NORMS | {"compile": True, "epochs": 1},
+    "own-norms-killed": OWN_NORMS | {"checkpoint_minutes": 1e-9},
+    "own-norms-stopped": OWN_NORMS,
+    "learning": {"epochs": 10},
+    "compiled": {"compile": True},
+    "compiled-own-norms": OWN_NORMS | {"compile": True},
     "restarted": {"shard_teacher": True},
     "labels": {"export": "best", "freeze_epochs": 1, "backbone_lr_factor": 0.5},
     "moved-banked": {"export": "best", "checkpoint_every": 2},
@@ -71,6 +76,8 @@ EXTRA = {
 
 def data(scenario=""):
     train, val = tiny_set(20), tiny_set(11, seed=1)
+    if scenario == "few":
+        train = train.at(torch.arange(3))  # fewer images than four processes
     if "partial" in scenario:
         train.labels[train.ids % 3 > 0] = -1
     if scenario == "partial-batch":
@@ -123,6 +130,18 @@ class Places(Silent):
         if os.environ.get("RANK", "0") == "0":
             with self.file.open("a") as lines:
                 print(done, file=lines)
+
+
+class StepLosses(Silent):
+    """Appends the loss of every step, as the first process knows it, to a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def step(self, epoch, images, latest):
+        if os.environ.get("RANK", "0") == "0":
+            with self.file.open("a") as lines:
+                print(sum(latest().values()), file=lines)
 
 
 def student_of(scenario):
@@ -185,6 +204,12 @@ def play(folder, scenario, rank):
     elif scenario == "own-norms-killed":  # one process is killed in the second epoch of the first life
         die = fail_hard if rank == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" else None
         distil(folder, scenario, Places(folder / "places.txt"), act=die)
+    elif scenario == "own-norms-stopped":
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":  # a second life would end it
+            with suppress(Stopped):
+                distil(folder, scenario, act=ask if rank == 1 else None, name=scenario)
+    elif scenario == "learning":
+        distil(folder, scenario, StepLosses(folder / "losses.txt"))
     elif scenario == "restarted":  # one process dies in each of its lives
         distil(folder, scenario, act=fail if rank == 1 else None, name=scenario)
     elif scenario == "told":  # until somebody tells all of them to stop

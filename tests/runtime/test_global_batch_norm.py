@@ -22,3 +22,11 @@ class OwnNorm(nn.BatchNorm2d):
 def test_a_batch_norm_that_cannot_be_synchronised_is_refused():
     with pytest.raises(InputError, match="OwnNorm"):
         BatchNorms([nn.Sequential(OwnNorm(3))], TWO)
+
+
+def test_the_mean_statistics_of_several_processes_can_be_loaded_by_one():
+    norm = nn.BatchNorm2d(2)
+    one = Group(Machine(torch.device("cpu"), "32"))
+    BatchNorms([norm], one, synchronised=False).load_statistics(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    assert norm.running_mean.tolist() == [1, 2]
+    assert norm.running_var.tolist() == [3, 4]

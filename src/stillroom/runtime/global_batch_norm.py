@@ -36,8 +36,9 @@ class BatchNorms:
     ) -> None:
         self.synchronised, self._group = synchronised, group
         self._stand_in = self._whole = False
-        found = [m for module in modules if group.many for m in module.modules() if isinstance(m, _BatchNorm)]
+        found = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
         self._tracked = [norm for norm in found if norm.running_mean is not None]
+        found = found if group.many else []
         normalise: Any = self._normalise
         if compiled and found:
             normalise = torch.compiler.disable(normalise)  # type: ignore[no-untyped-call]
@@ -78,7 +79,7 @@ class BatchNorms:
 
     def own_statistics(self) -> Tensor | None:
         """The running statistics of this process, (values,) in float64; None if they are the same in all processes."""
-        if self.synchronised or not self._tracked:
+        if self.synchronised or not self._group.many or not self._tracked:
             return None
         return torch.cat([value.double() for value in self._statistics()])
 
