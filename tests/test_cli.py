@@ -313,3 +313,14 @@ def test_report_and_export_from_the_command_line(photos, trained, tmp_path, caps
     assert main(["export", str(tmp_path / "kd"), "--no_onnx", "--no_latency"]) == 0
     assert (tmp_path / "kd" / "export" / "model.safetensors").exists()
     assert main(["report", str(tmp_path / "nothing")]) == 2
+
+
+@pytest.mark.parametrize(("rank", "speaks"), [("0", True), ("1", False)])
+def test_of_several_processes_only_the_first_prints_the_result(tmp_path, monkeypatch, capsys, rank, speaks):
+    from types import SimpleNamespace
+
+    monkeypatch.setattr("stillroom.api.run_recipe", lambda *_: SimpleNamespace(record=SimpleNamespace(student="file")))
+    monkeypatch.setattr("stillroom.report.runs_table.summary_table", lambda _: "table")
+    monkeypatch.setenv("RANK", rank)
+    assert main(["train", "--model", "resnet8", "--data", str(tmp_path), "--runs", str(tmp_path)]) == 0
+    assert ("table" in capsys.readouterr().out) is speaks

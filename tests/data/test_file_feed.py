@@ -12,6 +12,7 @@ import torch
 
 from stillroom.data import Loader, load_data
 from stillroom.data.file_feed import check_shared_memory, worker_count
+from stillroom.data.image_feed import Request
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 
@@ -114,3 +115,20 @@ def test_the_number_of_workers_follows_the_cores_of_the_process(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(cores))
     assert worker_count() == 1
     assert np.clip(cores, 1, 16) >= worker_count() >= 1
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_the_number_of_batches_read_ahead_is_bounded(files, workers):
+    asked, most = [], 0
+
+    def requests():
+        for place in range(20):
+            asked.append(place)
+            places = torch.tensor([place, place + 1])
+            yield Request(places, places)
+
+    feed = files.feed(None, torch.device("cpu"), workers)
+    for number, _ in enumerate(feed.batches(requests()), 1):
+        most = max(most, len(asked) - number)
+    assert len(asked) == 20
+    assert most <= 2 * workers + 2
