@@ -3,6 +3,7 @@ import pytest
 
 from stillroom.data import glyphs100, load_data, named_sets
 from stillroom.data.memory_limit import check_memory, copies_here
+from stillroom.data.parquet import list_parquet
 from stillroom.errors import InputError
 from tests.data.image_files import png
 
@@ -101,12 +102,10 @@ def test_without_torchrun_there_is_one_copy(monkeypatch):
 
 
 def test_rows_of_large_images_are_read_a_few_at_a_time(tmp_path, parquet_file, image, monkeypatch):
-    from stillroom.data import parquet
-
     encoded = [png(image(number)) + bytes(20_000) for number in range(40)]
     parquet_file(tmp_path / "train.parquet", [0, 1] * 20, encoded=encoded)
-    monkeypatch.setattr(parquet, "CHUNK_BYTES", 5 * 20_500)
-    listing, _ = parquet.list_parquet([tmp_path / "train.parquet"], [])
+    monkeypatch.setattr("stillroom.data.parquet_file.CHUNK_BYTES", 5 * 20_500)
+    listing, _ = list_parquet([tmp_path / "train.parquet"], [])
     sizes = [len(chunk) for chunk in listing.chunks()]
     assert sum(sizes) == 40
     assert max(sizes) <= 6

@@ -32,6 +32,8 @@ class Listing:
         store: random access to the same images; None where there is only reading in order.
         content: int64 array (n,), the content hash of the original file of each image, where the set records it; None
             where the images are the original files.
+        copy: makes a store by copying the images to the cache folder, where there is only reading in order; its
+            argument is told what is copied.
     """
 
     where: str
@@ -43,6 +45,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     store: ImageStore | None = None
     content: NDArray[np.int64] | None = None
+    copy: Callable[[Callable[[str], object]], ImageStore] | None = None
 
     def size(self, image_size: int | None) -> tuple[int, int] | None:
         """Return height and width of the decoded images, or None if not even one header can be read.

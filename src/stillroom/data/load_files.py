@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def load_files(folder: Path, train: Listing, val: Listing | None, *, options: Lo
     if val is None:
         report.add(train.too_small_to_split())
     report.close()
+    listings = [_with_store(listing, options) for listing in listings]
     indexes = [indexed(listing, say=options.say) for listing in listings]
     names, reasons = _broken(listings, indexes)
     check_broken(names, sum(len(listing.names) for listing in listings), options.skip_broken, reasons)
@@ -58,6 +60,11 @@ def load_files(folder: Path, train: Listing, val: Listing | None, *, options: Lo
     check_sets(train, sets)
     notes = tuple(note for listing in listings for note in listing.notes)
     return LoadedSplits(sets[0], sets[1], tuple(names), notes)
+
+
+def _with_store(listing: Listing, options: LoadOptions) -> Listing:
+    """A listing with random access to its images."""
+    return listing if listing.copy is None else replace(listing, store=listing.copy(options.say))
 
 
 def _broken(listings: Sequence[Listing], indexes: Sequence[SetIndex]) -> tuple[list[str], list[str]]:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from stillroom.data.image_store import Encoded
-from stillroom.data.image_table import (
-    CHUNK_BYTES,
-    CHUNK_ROWS,
-    VAL_PREFIXES,
-    TableFile,
-    arrow_errors,
-    find_columns,
-    list_tables,
-    open_splits,
-    read_labels,
-    require_regular,
-    stored_names,
-    unreadable_table,
-)
+from stillroom.data.image_table import VAL_PREFIXES, list_tables, open_splits
 from stillroom.data.listing import Listing
+from stillroom.data.parquet_cache import copied_store
+from stillroom.data.parquet_file import ParquetFile, read_in_order
 
 
 def find_parquet(root: Path) -> tuple[list[Path], list[Path]] | None:
@@ -49,48 +37,17 @@ def list_parquet(
         val: possibly none.
         need_labels: whether to refuse training rows none of which has a label.
 
+    Returns:
+        The training and the validation listing; random access is by a copy, which is made when it is needed.
+
     Raises:
         InputError: files cannot be read or have no such column; the message names all of them.
     """
-    return list_tables(*open_splits(train, val, _open), _read_all, need_labels=need_labels)
-
-
-@dataclass(eq=False)
-class _ParquetFile(TableFile):
-    """An open Parquet file and its column of images."""
-
-    file: Any
-    image: str
-
-
-def _open(path: Path) -> _ParquetFile:
-    import pyarrow.parquet as pq
-
-    require_regular(path)
-    try:
-        file = pq.ParquetFile(path)  # type: ignore[no-untyped-call]
-        schema = file.schema_arrow
-    except arrow_errors() as error:
-        raise unreadable_table(path, "Parquet", error) from None
-    image, label = find_columns(path, schema)
-    try:
-        labels = read_labels(file.read(columns=[label]).column(0))  # type: ignore[no-untyped-call]
-    except arrow_errors() as error:
-        raise unreadable_table(path, "Parquet", error) from None
-    return _ParquetFile(path, labels, stored_names(schema, label), file, image)
-
-
-def _read_all(files: Sequence[_ParquetFile]) -> Iterator[Sequence[Encoded]]:
-    for file in files:
-        try:
-            for batch in file.file.iter_batches(_rows_at_once(file.file), columns=[f"{file.image}.bytes"]):
-                yield batch.column(0).field(0).to_pylist()
-        except arrow_errors() as error:
-            raise unreadable_table(file.path, "Parquet", error) from None
-
-
-def _rows_at_once(file: Any) -> int:
-    """Number of rows to read at a time, fewer for large images."""
-    metadata = file.metadata
-    size = sum(int(metadata.row_group(number).total_byte_size) for number in range(metadata.num_row_groups))
-    return max(1, min(CHUNK_ROWS, CHUNK_BYTES * int(metadata.num_rows) // max(1, size)))
+    splits = open_splits(train, val, ParquetFile.open)
+    listings = list_tables(*splits, read_in_order, need_labels=need_labels)
+    train_listing, val_listing = (
+        None if listing is None else replace(listing, copy=partial(copied_store, files, [*splits[0], *splits[1]]))
+        for listing, files in zip(listings, splits, strict=True)
+    )
+    assert train_listing is not None
+    return train_listing, val_listing

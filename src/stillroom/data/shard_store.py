@@ -1,4 +1,4 @@
-"""Shard store: random access to the images inside Arrow or tar files."""
+"""Shard store: random access to the images inside Arrow or tar files; Parquet files are copied to Arrow files first."""
 
 from __future__ import annotations
 
