@@ -14,11 +14,14 @@ from stillroom.models import build_model, save_weights
 from stillroom.prepare.load_dataset import (
     load_dataset,
     load_for_training,
+    load_in_turn,
     with_image_size,
     with_options,
     with_published_input,
+    with_recorded_source,
 )
 from stillroom.restore import dataset_of
+from stillroom.runtime.device import Machine
 from stillroom.trust import NOTHING
 from tests.conftest import colour_folder, tiny_model
 
@@ -142,3 +145,34 @@ def test_a_model_that_starts_from_weights_gets_their_mean_and_std_with_a_note(ti
     ] * published
     given = DataOptions(data=data, mean=[0.1] * 3, std=[0.2] * 3)
     assert with_published_input(tiny_data, given, "timm:test_resnet", model, **start) is tiny_data
+
+
+@pytest.mark.parametrize("kind", ["memory", "files"])
+def test_a_run_continues_with_the_source_it_was_started_with(tmp_path, kind):
+    (tmp_path / "images").mkdir()
+    folder = colour_folder(tmp_path / "images", 6, 8)
+    settings = {"model": "resnet8", "data": str(folder), "epochs": 1, "batch_size": 6, "image_size": 8, "name": "run",
+                "runs": str(tmp_path / "runs"), "accelerator": "cpu", "precision": "32", "workers": 0}  # fmt: skip
+    train(**settings, source=kind)
+    assert RunFolder(tmp_path / "runs" / "run").config()["source"] == kind
+    again = with_recorded_source(make_recipe("train", settings))
+    assert again.data.source == kind
+    other = with_recorded_source(make_recipe("train", {**settings, "source": "files"}))
+    assert other.data.source == "files"  # an explicit setting is refused later, where it differs
+
+
+def test_every_process_takes_the_source_of_the_first(tmp_path, monkeypatch):
+    recipe = make_recipe(
+        "train", {"model": "resnet8", "data": str(colour_folder(tmp_path, 6, 8)), "epochs": 1, "image_size": 8}
+    )
+    sent = []
+
+    def from_all(value):
+        sent.append(value)
+        return ["files", None]
+
+    monkeypatch.setattr("stillroom.prepare.load_dataset.from_all", from_all)
+    machines = [Machine(torch.device("cpu"), "32", rank, 2) for rank in (0, 1)]
+    first, second = (load_in_turn(recipe, machine, NOTHING)[1].train.kind for machine in machines)
+    assert (first, second) == ("memory", "files")
+    assert sent == ["memory", None]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from stillroom.data.cache import cache_folder, write_cache
 from stillroom.data.image_set import ImageSet
 from stillroom.data.source import Source
 
@@ -12,6 +16,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 PIXELS, SAMPLE = 10**9, 2000  # of images in files: all are decoded up to so many pixels, else so many images
 _CHUNK = 1024
+_VERSION = 1  # raised when files are decoded to other pixels
 
 # The values used in the published training recipes.
 PUBLISHED: dict[str, Statistics] = {
@@ -26,17 +31,29 @@ def measured_statistics(source: Source) -> Statistics:
     """Measure mean and standard deviation of each channel.
 
     Images of more than 10^9 pixels in files are measured on an evenly spaced sample, because all have to be decoded.
+    The histogram of images in files is kept in the cache folder.
 
     Args:
         source: the training images, at least one.
     """
     if isinstance(source, ImageSet):
         return channel_statistics(source.images)
+    kept = cache_folder() / "histograms" / f"{source.fingerprint}-{_VERSION}.npy"
+    with suppress(OSError, ValueError, EOFError):
+        often = torch.from_numpy(np.load(kept, allow_pickle=False))
+        if often.dtype == torch.int64 and often.shape == (source.shape[0], 256) and often.min() >= 0 < often.sum():
+            return _of_histogram(often)
+    often = _measured_histogram(source)
+    write_cache(kept, lambda file: np.save(file, often.numpy(), allow_pickle=False))
+    return _of_histogram(often)
+
+
+def _measured_histogram(source: Source) -> Tensor:
     count = len(source)
     if count * source.shape[1] * source.shape[2] > PIXELS:
         count = min(SAMPLE, count)
     places = torch.linspace(0, len(source) - 1, count, dtype=torch.float64).round().long()
-    return _of_histogram(torch.stack([_histogram(source.pixels(part)) for part in torch.split(places, _CHUNK)]).sum(0))
+    return torch.stack([_histogram(source.pixels(part)) for part in torch.split(places, _CHUNK)]).sum(0)
 
 
 def channel_statistics(images: Tensor) -> Statistics:
