@@ -220,7 +220,7 @@ def naming_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.? *$", str(error).splitlines()[0])
+        found = re.search(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.? *$", str(error).partition("\n")[0])
         if found is None:
             raise
         _end_workers(error)
