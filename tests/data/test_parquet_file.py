@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stillroom.data.parquet_file import ParquetFile, read_in_order
+from stillroom.data.parquet_file import ParquetFile, read_rows_in_order
 
 
 def write(path, encoded, **options):
@@ -20,7 +20,7 @@ def test_batches_are_of_images_and_labels_only(tmp_path):
     (batch,) = file.batches()
     assert batch.schema == file.schema()
     assert batch.schema.names == ["img", "fine_label"]
-    assert [data for chunk in read_in_order([file, file]) for data in chunk] == encoded * 2
+    assert [data for chunk in read_rows_in_order([file, file]) for data in chunk] == encoded * 2
     assert 7 <= file.image_bytes() <= 200
 
 

@@ -51,16 +51,17 @@ def _in_memory(name: str, options: LoadOptions) -> None:
 
 
 def _load_glyphs(options: LoadOptions) -> LoadedSplits:
+    _in_memory("glyphs100", options)
     return _resized("glyphs100", *glyphs100(), options)
 
 
 def _load_cifar(kind: str, options: LoadOptions) -> LoadedSplits:
+    _in_memory(kind, options)
     return _resized(kind, *load_cifar(kind, options.root, options.download), options)
 
 
 def _resized(name: str, train: ImageSet, val: ImageSet, options: LoadOptions) -> LoadedSplits:
     """Resize both splits to ``image_size`` where it is given."""
-    _in_memory(name, options)
     height, width = train.images.shape[2:]
     side = stored_side(options.image_size, options.view_size, (height, width))
     if side is None or side == train.images.shape[-1]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from stillroom.data.image_table import VAL_PREFIXES, list_tables, open_splits
 from stillroom.data.listing import Listing
 from stillroom.data.parquet_cache import copied_store
-from stillroom.data.parquet_file import ParquetFile, read_in_order
+from stillroom.data.parquet_file import ParquetFile, read_rows_in_order
 
 
 def find_parquet(root: Path) -> tuple[list[Path], list[Path]] | None:
@@ -44,7 +44,7 @@ def list_parquet(
         InputError: files cannot be read or have no such column; the message names all of them.
     """
     splits = open_splits(train, val, ParquetFile.open)
-    listings = list_tables(*splits, read_in_order, need_labels=need_labels)
+    listings = list_tables(*splits, read_rows_in_order, need_labels=need_labels)
     train_listing, val_listing = (
         None if listing is None else replace(listing, copy=partial(copied_store, files, [*splits[0], *splits[1]]))
         for listing, files in zip(listings, splits, strict=True)

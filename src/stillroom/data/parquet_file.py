@@ -102,7 +102,7 @@ class ParquetFile(TableFile):
         return max(1, min(CHUNK_ROWS, CHUNK_BYTES * len(self.labels) // max(1, size)))
 
 
-def read_in_order(files: Sequence[ParquetFile]) -> Iterator[Sequence[Encoded]]:
+def read_rows_in_order(files: Sequence[ParquetFile]) -> Iterator[Sequence[Encoded]]:
     """Read the images of some files in order, in chunks."""
     for file in files:
         for batch in file.batches():
