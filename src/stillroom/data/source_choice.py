@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +38,7 @@ def load_listings(folder: Path, train: Listing, val: Listing | None, *, options:
     why = why_files(listings, options)
     if not why:
         return load_splits(folder, train, val, options=options)
-    loaded = load_files(folder, train, val, options=replace(options, source="files"))
+    loaded = load_files(folder, train, val, options=options)
     return loaded._replace(notes=(*loaded.notes, why) if options.source == "auto" else loaded.notes)
 
 
@@ -68,12 +67,13 @@ def why_files(listings: Sequence[Listing], options: LoadOptions) -> str:
         return f"{asked}: the images are read from files when they are needed (source=files)"
     if any(listing.problems for listing in listings):
         return ""  # they are reported
-    size = next((size for listing in listings if (size := listing.size(side_of(listings, options)))), None)
+    side = side_of(listings, options)
+    size = next((size for listing in listings if (size := listing.size(side))), None)
     if size is None:
         return ""
     short = shortage(bytes_needed([listing.labels for listing in listings], (3, *size), options), options.copies)
     if not short:
         return ""
     count = sum(len(listing.names) for listing in listings)
-    pixels = f"{size[1]}x{size[0]}" if math.prod(size) else "their size"
-    return f"{count:,} images at {pixels} pixels {short}; they are read from files when they are needed (source=files)"
+    at = f"{count:,} images at {size[1]}x{size[0]} pixels"
+    return f"{at} {short}; they are read from files when they are needed (source=files)"
