@@ -4,8 +4,10 @@ from dataclasses import fields
 
 import pytest
 
+from stillroom.data_options import DataOptions
+from stillroom.optim_options import OptimOptions
 from stillroom.run_options import RunOptions
-from stillroom.setting_groups import DataOptions, DistillModels, LaunchOptions, OptimOptions, TrainModel
+from stillroom.setting_groups import DistillModels, LaunchOptions, TrainModel
 
 GROUPS = (TrainModel, DistillModels, DataOptions, OptimOptions, RunOptions, LaunchOptions)
 

@@ -12,19 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stillroom.data_options import DataOptions
 from stillroom.defaults import usual_lr, usual_milestones
 from stillroom.errors import InputError, did_you_mean
+from stillroom.optim_options import OptimOptions
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.run_options import RunOptions
-from stillroom.setting_groups import (
-    DataOptions,
-    DistillModels,
-    LaunchOptions,
-    OptimOptions,
-    RemoteOptions,
-    TeacherOptions,
-    TrainModel,
-)
+from stillroom.setting_groups import DistillModels, LaunchOptions, RemoteOptions, TeacherOptions, TrainModel
 from stillroom.settings import Setting, defaults_in, make_group, settings_in
 
 __all__ = [

@@ -1,0 +1,61 @@
+"""The settings of the optimizer: learning rate, schedule and fine-tuning.
+
+Nothing here imports PyTorch: ``stillroom --help`` must not wait for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stillroom.settings import described, setting
+
+
+@described
+@dataclass(frozen=True, kw_only=True)
+class OptimOptions:
+    """Optimizer, learning rate, fine-tuning and batch-norm momentum."""
+
+    optimizer: Literal["sgd", "adamw"] = setting("sgd (the published recipes) or adamw", "sgd")
+    lr: float | None = setting(
+        "peak learning rate. Default: 0.001 for adamw; for sgd 0.05, or 0.01 for a MobileNet, ShuffleNet, EfficientNet "
+        "or MNASNet, recognised by the name of the model, function or class, or by what its run folder trained",
+        None, above=0)  # fmt: skip
+    weight_decay: float | None = setting("weight decay. Default: 0.0005 for sgd, 0.05 for adamw", None, at_least=0)
+    momentum: float = setting("momentum of sgd", 0.9, at_least=0, below=1)
+    nesterov: bool = setting("Nesterov momentum for sgd", False)
+    schedule: Literal["milestones", "cosine"] | None = setting(
+        "learning-rate schedule: milestones (steps down) or cosine. Default: milestones for sgd, cosine for adamw", None
+    )
+    milestones: list[int] | None = setting(
+        "epochs after which the learning rate falls. Default: 5/8, 6/8 and 7/8 of the epochs (150, 180, 210 of 240), "
+        "each once and none at the end (4, 5 of 6)",
+        None, at_least=0)  # fmt: skip
+    gamma: float = setting("factor on the learning rate at each milestone", 0.1, above=0, at_most=1)
+    warmup_epochs: int = setting(
+        "epochs of linear learning-rate warm-up: step by step with cosine, epoch by epoch with milestones (as "
+        "published: the first of k epochs has 1/k of the learning rate)",
+        0, at_least=0)  # fmt: skip
+    unfinished_warmup: bool = setting(
+        "keep the learning rate of the last but one warm-up epoch until the first milestone, as the published LDRLD "
+        "code does by accident (0.95 of the peak after 20 epochs). For exact reproduction only",
+        False)  # fmt: skip
+    freeze_epochs: int = setting(
+        "train only the head (the last layer) in the first k epochs. The rest of the trained model is frozen, with its "
+        "batch-norm statistics. As many as epochs make a linear probe",
+        0, at_least=0)  # fmt: skip
+    freeze_norms: bool = setting(
+        "keep the running statistics of the trained model's batch norms, and normalise with them in every epoch: for a "
+        "pretrained network and few images",
+        False)  # fmt: skip
+    backbone_lr_factor: float = setting(
+        "factor on the learning rate of all layers of the trained model but its head", 1.0, above=0, at_most=1
+    )
+    layer_decay: float = setting(
+        "factor on the learning rate from each layer of the trained model to the one before it; the head has the full "
+        "learning rate. For timm models",
+        1.0, above=0, at_most=1)  # fmt: skip
+    bn_momentum: float | None = setting(
+        "weight of a new batch in the running statistics of the student's batch norms. Default: as the model was built "
+        "(mostly 0.1; torchvision's MobileNetV3 has 0.01, too slow for a short run)",
+        None, above=0, at_most=1)  # fmt: skip
