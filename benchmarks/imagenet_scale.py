@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +122,7 @@ def train(
                 saved, seen = checkpoint_time(run), seen + 1
                 if seen == due:
                     time.sleep(draw.random() * 10)
-                    os.killpg(process.pid, signal.SIGKILL)
+                    kill_all(process.pid)
             time.sleep(POLL_SECONDS)
         if process.returncode == 0:
             return Outcome(name, time.monotonic() - begin, done, peak, run)
@@ -159,6 +160,14 @@ def checkpoint_time(run: Path) -> int:
         return (run / "checkpoint" / "last.pt").stat().st_mtime_ns
     except FileNotFoundError:
         return 0
+
+
+def kill_all(pid: int) -> None:
+    """Kill a process and all below it at once; torchrun starts its processes in groups of their own."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
 
 
 def memory_of(pid: int) -> int:

@@ -163,7 +163,7 @@ def _check(recipe: Recipe) -> None:
     rules: list[tuple[str, object, bool, str]] = [
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
         ("warmup_epochs", warmup, warmup <= run.epochs, f"at most {run.epochs}, the number of epochs"),
-        ("warmup_epochs", warmup, optim.schedule == "cosine" or warmup != 1, WARMUP_WORDS),
+        ("warmup_epochs", warmup, optim.schedule != "milestones" or warmup != 1, WARMUP_WORDS),
         ("freeze_epochs", optim.freeze_epochs, optim.freeze_epochs <= run.epochs, f"at most {run.epochs} epochs"),
         ("layer_decay", optim.layer_decay, 1 in (optim.layer_decay, optim.backbone_lr_factor), ONE_FACTOR),
         ("milestones", optim.milestones, optim.milestones == sorted(optim.milestones), "increasing epochs"),

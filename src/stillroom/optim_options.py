@@ -24,22 +24,35 @@ class OptimOptions:
     weight_decay: float | None = setting("weight decay. Default: 0.0005 for sgd, 0.05 for adamw", None, at_least=0)
     momentum: float = setting("momentum of sgd", 0.9, at_least=0, below=1)
     nesterov: bool = setting("Nesterov momentum for sgd", False)
-    schedule: Literal["milestones", "cosine"] | None = setting(
-        "learning-rate schedule: milestones (steps down) or cosine. Default: milestones for sgd, cosine for adamw", None
-    )
+    schedule: Literal["milestones", "cosine", "onecycle", "constant"] | None = setting(
+        "learning-rate schedule: milestones (steps down), cosine, onecycle (up and down, without cycling momentum) or "
+        "constant. Default: milestones for sgd, cosine for any other optimizer",
+        None)  # fmt: skip
     milestones: list[int] | None = setting(
         "epochs after which the learning rate falls. Default: 5/8, 6/8 and 7/8 of the epochs (150, 180, 210 of 240), "
         "each once and none at the end (4, 5 of 6)",
         None, at_least=0)  # fmt: skip
     gamma: float = setting("factor on the learning rate at each milestone", 0.1, above=0, at_most=1)
     warmup_epochs: int = setting(
-        "epochs of linear learning-rate warm-up: step by step with cosine, epoch by epoch with milestones (as "
-        "published: the first of k epochs has 1/k of the learning rate)",
+        "epochs of linear learning-rate warm-up: epoch by epoch with milestones (as published: the first of k epochs "
+        "has 1/k of the learning rate), step by step with any other schedule. With onecycle, the epochs in which the "
+        "learning rate rises; 0 is 0.3 of all",
         0, at_least=0)  # fmt: skip
     unfinished_warmup: bool = setting(
         "keep the learning rate of the last but one warm-up epoch until the first milestone, as the published LDRLD "
         "code does by accident (0.95 of the peak after 20 epochs). For exact reproduction only",
         False)  # fmt: skip
+    clip_grad_norm: float | None = setting(
+        "largest norm of a step's gradient over all parameters; a larger gradient is scaled down. Default: no limit",
+        None, above=0)  # fmt: skip
+    ema: float | None = setting(
+        "decay of an exponential moving average of the trained model's weights, for example 0.999. It starts smaller, "
+        "so that the initial weights soon count for nothing. Default: no average",
+        None, above=0, below=1)  # fmt: skip
+    ema_export: bool = setting(
+        "with ema, validate and export the averaged weights; false validates and exports the trained weights, and "
+        "records the accuracy of the averaged ones beside",
+        True)  # fmt: skip
     freeze_epochs: int = setting(
         "train only the head (the last layer) in the first k epochs. The rest of the trained model is frozen, with its "
         "batch-norm statistics. As many as epochs make a linear probe",

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from stillroom.engine import best_weights
 from stillroom.engine.random_state import random_state, restore_random_state, seed_from_place
 from stillroom.engine.training_job import Job
+from stillroom.engine.weight_update import WeightUpdate
 from stillroom.errors import InputError, first_line
 from stillroom.files import write_atomically, write_failure
 from stillroom.formatting import counted
@@ -71,12 +71,12 @@ class Progress:
         return seed, self.epoch, self.step
 
 
-def save_progress(job: Job, optimizer: Optimizer, now: Progress, norms: BatchNorms | None = None) -> None:
+def save_progress(job: Job, update: WeightUpdate, now: Progress, norms: BatchNorms | None = None) -> None:
     """Write the checkpoint and put its best weights in place; every process must call this.
 
     Args:
         job: whose state is saved.
-        optimizer: over the job's parameters.
+        update: the optimizer and the averaged weights.
         now: the progress.
         norms: the batch norms of the job; running statistics that differ between processes are saved for each.
 
@@ -96,7 +96,7 @@ def save_progress(job: Job, optimizer: Optimizer, now: Progress, norms: BatchNor
         "stillroom": version("stillroom"),
         "student": job.student.state_dict(),
         "method": job.method.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        **update.state_dict(),
         "progress": progress,
         "random": random,
         "norm_statistics": statistics,
@@ -105,12 +105,12 @@ def save_progress(job: Job, optimizer: Optimizer, now: Progress, norms: BatchNor
     best_weights.put_in_place(job.run)
 
 
-def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter, norms: BatchNorms | None = None) -> Progress:
+def restore_progress(job: Job, update: WeightUpdate, reporter: Reporter, norms: BatchNorms | None = None) -> Progress:
     """Restore student, method, optimizer and random numbers from the checkpoint.
 
     Args:
         job: whose run has a checkpoint.
-        optimizer: over the job's parameters.
+        update: the optimizer and the averaged weights.
         reporter: told if the random numbers cannot continue.
         norms: the batch norms of the job, for statistics of each process. Under another number of processes all get
             the mean.
@@ -131,7 +131,7 @@ def restore_progress(job: Job, optimizer: Optimizer, reporter: Reporter, norms: 
     try:
         job.student.load_state_dict(state["student"])
         job.method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
+        update.load_state_dict(state)
         now = Progress(**state["progress"])
         statistics = state.get("norm_statistics")
         if statistics is not None and norms is not None:

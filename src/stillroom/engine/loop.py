@@ -19,11 +19,12 @@ from stillroom.engine.checkpoint import Progress, restore_progress, save_progres
 from stillroom.engine.checkpoint_schedule import CheckpointSchedule
 from stillroom.engine.data_parallel import DataParallel
 from stillroom.engine.divergence import DivergenceCheck
-from stillroom.engine.evaluate import Evaluation, agreement, over_all_processes, score, teacher_notes
-from stillroom.engine.fine_tuning import Backbone, parameter_groups
+from stillroom.engine.epoch_row import epoch_row
+from stillroom.engine.evaluate import Evaluation, over_all_processes, score, teacher_notes
+from stillroom.engine.fine_tuning import Backbone
 from stillroom.engine.finish import finish
-from stillroom.engine.loaders import labelled_among_first, make_loaders
-from stillroom.engine.optimizer import build_optimizer, lr_at, peak_lr, set_lr
+from stillroom.engine.learning_rate import peak_lr
+from stillroom.engine.loaders import make_loaders
 from stillroom.engine.polling import Polling
 from stillroom.engine.predictions import keep_teacher_predictions
 from stillroom.engine.random_state import seed_from_place
@@ -31,6 +32,7 @@ from stillroom.engine.run_banner import run_banner
 from stillroom.engine.training_job import Job
 from stillroom.engine.training_step import TrainingStep
 from stillroom.engine.unsaved_state import UnsavedState
+from stillroom.engine.weight_update import WeightUpdate
 from stillroom.errors import Stopped
 from stillroom.losses.finite import NotFinite
 from stillroom.models.predict import predict
@@ -61,26 +63,25 @@ class Loop:
         job.method.to(device)
         self.group = Group(job.machine)
         self.group.copy_from_first([job.student, job.method])
+        strong = job.method.needs_strong
+        self.train_steps, self.val_loader = make_loaders(job.data, job.recipe, job.machine, strong=strong)
+        self.steps = len(self.train_steps)
+        self.update = WeightUpdate(job, self.steps)
         synchronised, compiled = self.options.batch_norm == "synchronised", self.options.compile
-        self.norms = BatchNorms([job.student, job.method], self.group, synchronised=synchronised, compiled=compiled)
-        groups = parameter_groups(job.student, job.method.parameters(), job.head, job.recipe.optim)
-        self.optimizer = build_optimizer(groups, job.recipe.optim, compiled=compiled)
+        with_norms = [job.student, job.method, *([] if self.update.averaged is None else [self.update.averaged.module])]
+        self.norms = BatchNorms(with_norms, self.group, synchronised=synchronised, compiled=compiled)
         self.backbone = Backbone(job.student, job.head, job.recipe.optim)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
         self.runner = cast("nn.Module", torch.compile(job.student)) if compiled else job.student
-        strong = job.method.needs_strong
-        self.train_steps, self.val_loader = make_loaders(job.data, job.recipe, job.machine, strong=strong)
         self.student_reader = job.reader("student", job.student)
         step = TrainingStep(self.runner, job.method, self.student_reader, self.norms, job.machine, self.options.seed)
         self.gradients = DataParallel(step, self.group, self.norms)
         self.teacher = self._place_teacher()
-        self.steps = len(self.train_steps)
-        self.unlabelled = job.data.train.unlabelled
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
         self.teacher_logits: Tensor | None = None
         self.val_logits: Tensor | None = None  # of the epoch that was validated last
-        self.divergence = DivergenceCheck(job, self.optimizer, self.steps)
+        self.divergence = DivergenceCheck(job, self.update.optimizer, self.steps)
         self.polling = Polling(self.group, every_step=device.type == "cpu")
         self.schedule = CheckpointSchedule(self.options, self.steps)
         self.unsaved: UnsavedState | None = UnsavedState(job.method)
@@ -111,7 +112,7 @@ class Loop:
         if not machine.first:
             seed_from_place(*self._place(), machine.rank)  # no two processes draw the same dropout
         if run.last.exists():
-            self.progress = restore_progress(self.job, self.optimizer, self.reporter, self.norms)
+            self.progress = restore_progress(self.job, self.update, self.reporter, self.norms)
         self.group.agree((self.progress.epoch, self.progress.step), f"the place to go on from in {run.path}")
         teacher = self._score_teacher()
         done = (self.progress.epoch - 1) * self.steps + self.progress.step
@@ -130,11 +131,12 @@ class Loop:
             for hooks in (self.student_reader, self.teacher):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
+        self.update.deliver()
         return finish(self.job, self.progress, teacher, self.memory, self.reporter, self.val_loader, self.val_logits)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The hot path: no checks, no waiting for the device beyond a look about once a second."""
-        job, now = self.job, self.progress
+        now = self.progress
         looked = now.step
         self.polling.pause()
         self.runner.train()
@@ -142,7 +144,6 @@ class Loop:
         self.gradients.begin_epoch()
         begin = time.perf_counter() - now.seconds
         for parts in self.train_steps.epoch(now.epoch, now.step):
-            set_lr(self.optimizer, lr_at(job.recipe.optim, now.epoch, now.step, self.steps, self.options.epochs))
             values = self._add_gradients(parts)
             now.losses[now.step] = self.polling.average(values, stop, save_due=self.schedule.minutes_passed())
             now.step += 1
@@ -150,8 +151,7 @@ class Loop:
                 self.divergence.check_losses(now, looked)
                 self.polling.look()
                 looked = now.step
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
+            self.update.step(now.epoch, now.step - 1)
             count = self.train_steps.images_in(now.step - 1)
             now.seen += count
             self.reporter.step(now.epoch, count, self._latest)
@@ -192,14 +192,18 @@ class Loop:
         job, now, run = self.job, self.progress, self.job.run
         self.norms.average_statistics()
         self.divergence.check_state(now)
-        logits, labels = predict(job.student, self._val_batches(stop), job.machine.autocast())
-        self.val_logits, row = logits, self._row(logits, labels)
+        logits, labels = predict(self.update.exported, self._val_batches(stop), job.machine.autocast())
+        lr, train = peak_lr(self.update.optimizer), self.train_steps.loader
+        self.val_logits, row = logits, epoch_row(job, now, lr, logits, labels, self.teacher_logits, train)
+        if self.update.compared is not None and job.has_accuracy:
+            found = predict(self.update.compared, self._val_batches(stop), job.machine.autocast())
+            row["average_top1"] = over_all_processes(score(*found), self.group).top1
         if row["val_loss"] is not None and not math.isfinite(row["val_loss"]):
             raise self.divergence.error(f"the validation loss became {row['val_loss']}", now, now.step)
         now.rows.append(row)
         if self.job.machine.first:
             if now.best() is row:
-                now.best_weights = best_weights.write_candidate(run, self.job.student)
+                now.best_weights = best_weights.write_candidate(run, self.update.exported)
             run.write_epochs(now.rows)
         self.reporter.epoch(row)
         now.epoch, now.step, now.seconds, now.filling, now.seen = now.epoch + 1, 0, 0.0, 0.0, 0
@@ -216,31 +220,6 @@ class Loop:
             if place % self.polling.interval == 0:
                 self._stop_if(self._stop_requested(stop), stop)
             yield batch
-
-    def _row(self, logits: Tensor, labels: Tensor) -> dict[str, Any]:
-        """The numbers of the epoch, over all processes, from this process's validation logits (N, C)."""
-        now = self.progress
-        result = over_all_processes(score(logits, labels), self.group) if self.job.has_accuracy else None
-        same = None
-        if self.teacher_logits is not None and self.job.has_agreement:
-            same = self.group.mean(agreement(logits, self.teacher_logits), len(labels))
-        means = now.losses[: now.step].mean(0).tolist()
-        labelled = labelled_among_first(self.train_steps.loader, now.epoch, now.seen) if self.unlabelled else now.seen
-        correct = float(self.group.total(now.correct))
-        return {
-            "epoch": now.epoch,
-            "lr": peak_lr(self.optimizer),
-            "loss": sum(means),
-            "terms": dict(zip(self.names, means, strict=True)),
-            "train_top1": 100 * correct / labelled if labelled and self.job.classifier_trained else None,
-            "val_top1": result and result.top1,
-            "val_top5": result and result.top5,
-            "val_loss": result and result.loss,
-            "agreement": same,
-            "seconds": now.seconds,
-            "bank_seconds": now.filling,
-            "images_per_second": now.seen / max(now.seconds, 1e-9),
-        }
 
     def _score_teacher(self) -> Evaluation | None:
         """Evaluate the teacher once, if there are labels; its predictions are what agreement compares with."""
@@ -278,7 +257,7 @@ class Loop:
         self._write_checkpoint()
 
     def _write_checkpoint(self) -> None:
-        save_progress(self.job, self.optimizer, self.progress, self.norms)
+        save_progress(self.job, self.update, self.progress, self.norms)
         self.schedule.saved()
         self.polling.save_due = False
 

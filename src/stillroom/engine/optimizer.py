@@ -1,9 +1,8 @@
-"""Optimizer and learning-rate schedule; the learning rate is a pure function of epoch and step."""
+"""Optimizer of a run, fused where PyTorch offers it."""
 
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -58,42 +57,3 @@ def _light(kind: type[Any]) -> type[Any]:
         vars(plain).setdefault("__dynamo_disable", plain)  # where the wrapper caches the wrapped method
     take_step = inspect.unwrap(kind.step)
     return type(kind.__name__, (kind,), {"step": torch.no_grad()(lambda self: take_step(self))})
-
-
-def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group: the given one times the group's factor ``lr_scale``, if any."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
-
-
-def peak_lr(optimizer: Optimizer) -> float:
-    """The largest learning rate of any parameter group."""
-    return max(float(group["lr"]) for group in optimizer.param_groups)
-
-
-def lr_at(options: OptimOptions, epoch: int, step: int, steps: int, epochs: int) -> float:
-    """The learning rate of one step.
-
-    A milestone takes effect in the epoch after it, and the warm-up ``min(e / warmup, 1)`` rises once per epoch, both as
-    published. The cosine falls at every step and reaches zero at the end of the run.
-
-    Args:
-        options: a resolved recipe's options.
-        epoch: counted from 1.
-        step: within the epoch, counted from 0.
-        steps: in one epoch.
-        epochs: of the whole run.
-    """
-    assert options.lr is not None
-    assert options.milestones is not None
-    warmup = options.warmup_epochs
-    if options.schedule == "cosine":
-        progress = epoch - 1 + step / steps
-        if progress < warmup:
-            return options.lr * (progress + 1 / steps) / warmup
-        return options.lr * 0.5 * (1 + math.cos(math.pi * (progress - warmup) / max(epochs - warmup, 1)))
-    passed = sum(epoch > milestone for milestone in options.milestones)
-    if passed or not warmup:
-        return float(options.lr * options.gamma**passed)
-    reached = min(epoch, warmup - 1) if options.unfinished_warmup else min(epoch, warmup)
-    return float(options.lr * reached / warmup)

@@ -95,6 +95,7 @@ def _row(value: Any) -> bool:
 ROW: dict[str, Check] = {
     "epoch": _size, "terms": _or_none(_numbers), "seconds": _amount, "images_per_second": _amount,
     "bank_seconds": _amount, "val_top1": _or_none(_percent), "agreement": _or_none(_percent),
+    "average_top1": _percent,
 }  # fmt: skip
 TEACHER: dict[str, Check] = {"top1": _percent, "top5": _percent, "loss": _number, "count": _count}
 SUMMARY: dict[str, Check] = {
