@@ -53,7 +53,5 @@ class Locked(nn.Linear):
 
 
 def test_a_student_that_cannot_be_copied_is_one_error():
-    with pytest.raises(
-        InputError, match=r"ema=0\.9: Locked cannot be copied \(TypeError: it holds a lock\); leave ema out"
-    ):
+    with pytest.raises(InputError, match=r"ema=0\.9: Locked cannot be copied \(TypeError: it holds a lock\)"):
         AveragedWeights(Locked(2, 2), 0.9)
