@@ -1,6 +1,7 @@
 """Stillroom distils a big image classifier into a small one that keeps its accuracy.
 
-``stillroom.losses`` stands alone: drop-in distillation losses for a training loop of your own.
+``stillroom.losses`` and ``stillroom.optim`` stand alone: distillation losses, and optimizers that keep gradients apart,
+for a training loop of your own.
 ``stillroom.train``, ``stillroom.distill``, ``stillroom.evaluate`` and ``stillroom.predict_images`` do what the command
 line does.
 """
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FilePrediction", "InputError", "Result", "distill", "evaluate", "predict_images", "train"]
 
-_PARTS = ("data", "export", "losses", "methods", "models")  # packages that need no import of their own
+_PARTS = ("data", "export", "losses", "methods", "models", "optim")  # packages that need no import of their own
 
 
 def __getattr__(name: str) -> Any:

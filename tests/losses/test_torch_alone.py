@@ -1,4 +1,4 @@
-"""The losses need torch and nothing else."""
+"""The losses and optimizers need torch and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from stillroom import losses
 
 
-def test_every_loss_runs_where_only_torch_and_its_dependencies_can_be_imported() -> None:
+def test_losses_and_optimizers_run_where_only_torch_and_its_dependencies_can_be_imported() -> None:
     script = Path(__file__).with_name("torch_alone.py")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

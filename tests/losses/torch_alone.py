@@ -1,4 +1,4 @@
-"""Run as a script: every loss works where torch and its dependencies are the only installed packages.
+"""Run as a script: every loss and every optimizer works where torch and its dependencies are the only installed packages.
 
 Every other installed package, NumPy included, cannot be imported. Prints the number of losses.
 """
@@ -53,7 +53,7 @@ warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
 import torch  # noqa: E402
 from torch import nn  # noqa: E402
 
-from stillroom import losses  # noqa: E402
+from stillroom import losses, optim  # noqa: E402
 from stillroom.losses.protocol import connect_needs_of, needs_of  # noqa: E402
 
 LEAVES = {  # of which a loss takes any; all of one width, so that each fits every loss
@@ -92,6 +92,15 @@ def run(loss: nn.Module) -> None:
     assert value.isfinite(), type(loss).__name__
 
 
+def step(kind: type[optim.StreamOptimizer]) -> None:
+    """One step of an optimizer with several gradient streams."""
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = kind([weight], lr=0.1)
+    optimizer.accumulate(**{stream: weight.sum() for stream in optimizer.streams})
+    optimizer.step()
+    assert (weight < 1).all(), kind.__name__
+
+
 def main() -> None:
     torch.manual_seed(0)
     for blocked in ("numpy", "timm", "yaml", "rich"):
@@ -103,6 +112,8 @@ def main() -> None:
     kinds = [kind for name in losses.__all__ if isinstance(kind := getattr(losses, name), type)]
     for kind in kinds:
         run(kind(losses.KD()) if kind.__name__ in WRAPPED else kind())
+    step(optim.DOT)
+    step(optim.DeepKD)
     print(len(kinds))
 
 
