@@ -1,4 +1,4 @@
-"""Run as a script: every loss and every optimizer works where torch and its dependencies are the only installed packages.
+"""Run as a script: losses and optimizers work where torch and its dependencies are the only installed packages.
 
 Every other installed package, NumPy included, cannot be imported. Prints the number of losses.
 """
