@@ -27,6 +27,7 @@ __all__ = [
     "GROUPS",
     "MAY_CHANGE",
     "PATHS",
+    "PER_METHOD",
     "SETTINGS",
     "VIEW",
     "DataOptions",
@@ -101,6 +102,7 @@ MAY_CHANGE = settings_where(lambda known: known.may_change)
 PATHS = settings_where(lambda known: known.path)
 AXES = settings_where(lambda known: known.axis)
 VIEW = settings_where(lambda known: known.view)
+PER_METHOD = (*settings_in(OptimOptions), *(name for name in settings_in(DataOptions) if name in VIEW))
 
 
 def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) -> Recipe:

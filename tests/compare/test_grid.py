@@ -37,6 +37,18 @@ def test_runs_share_a_part_of_the_bank_when_they_need_the_same_logits(tmp_path):
     assert parts["mlkd", 0] not in (parts["kd", 0], ())  # it asks for the strong view too
 
 
+def test_a_method_with_its_own_augmentation_needs_its_own_part_of_the_bank(tmp_path):
+    methods = {
+        "kd": "kd",
+        "same": "ldrld",
+        "slow": {"method": "kd", "lr": 0.01},
+        "erased": {"method": "kd", "erase": 0.5},
+    }
+    cells = {cell.method: cell for cell in grid_of(tmp_path, methods=methods, students="resnet20", seeds=1).cells[1:]}
+    assert cells["kd"].fills == cells["same"].fills == cells["slow"].fills != cells["erased"].fills
+    assert [cells[name].recipe.data.erase for name in ("kd", "erased")] == [None, 0.5]
+
+
 def test_only_students_are_shown_repeated_views(tmp_path):
     teacher, *students = grid_of(tmp_path, {"repeat_views": 2}).cells
     assert teacher.recipe.run.repeat_views is None

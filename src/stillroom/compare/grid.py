@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from stillroom.compare.labels import as_given, own_name, short_labels
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
-from stillroom.config import MAY_CHANGE, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
+from stillroom.config import MAY_CHANGE, VIEW, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
@@ -149,12 +149,13 @@ def _student_cells(
         place = given if own is None else str(folder / own.name)
         chosen = {"teacher": place, "student": model, "seed": seed, "method": method.text, **method.settings}
         chosen |= _weights(options, model, given if own is None else None)
+        view = tuple(sorted((name, repr(value)) for name, value in method.settings.items() if name in VIEW))
         yield Cell(
             name="-".join(slug(part) for part in (student, "from", teacher, label, f"s{seed}")),
             command="distill",
             settings=settings | chosen,
             waits_for="" if own is None else own.name,
-            fills=(teacher, seed, kind.needs_strong) if kind.needs_teacher and kind.bankable else (),
+            fills=(teacher, seed, kind.needs_strong, *view) if kind.needs_teacher and kind.bankable else (),
             student=student,
             method=label,
         )

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_type_hints
 
-from stillroom.config import OptimOptions
+from stillroom.config import PER_METHOD, DataOptions, OptimOptions
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import NamedMethod, named_method
 from stillroom.settings import as_kind, described, setting
@@ -29,7 +29,8 @@ class CompareOptions:
     )
     methods: Methods = setting(
         'separated by commas, as for `stillroom distill`: "ce,kd,ldrld(depth=5)". In a file they may have labels, '
-        '{deep: "ldrld(depth=9)"}, and optimizer settings of their own, {slow: {method: kd, lr: 0.01}}',
+        '{deep: "ldrld(depth=9)"}, and settings of the optimizer and the augmentation of their own, '
+        "{slow: {method: kd, lr: 0.01}}",
         "ce,kd,dkd,ldrld")  # fmt: skip
     seeds: int | list[int] | str = setting("number of seeds, counted from 0, or seeds separated by commas", 3)
     reference: str | None = setting(
@@ -75,7 +76,8 @@ def methods_of(options: CompareOptions) -> dict[str, NamedMethod]:
     """The methods by label.
 
     Raises:
-        InputError: as for :func:`models_of`; or a method has settings other than the optimizer's, or of a wrong type.
+        InputError: as for :func:`models_of`; or a method has a setting that is not in
+            :data:`stillroom.config.PER_METHOD`, or one of a wrong type.
     """
     methods = {}
     for label, content in _labelled("methods", options.methods).items():
@@ -120,10 +122,10 @@ def _refuse_duplicates(axis: str, given: object, names: Iterable[str]) -> None:
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A method's own settings, each of its type."""
-    kinds = get_type_hints(OptimOptions)
+    kinds = get_type_hints(DataOptions) | get_type_hints(OptimOptions)
     for name in settings:
-        if name not in kinds:
-            raise InputError(f"methods cannot differ in {name!r}; they can in {', '.join(kinds)}")
+        if name not in PER_METHOD:
+            raise InputError(f"methods cannot differ in {name!r}; they can in {', '.join(PER_METHOD)}")
     return {name: as_kind(name, v, kinds[name], text=True) for name, v in settings.items() if v is not None}
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillroom.config import AXES, MAY_CHANGE, SETTINGS, OptimOptions
+from stillroom.config import AXES, MAY_CHANGE, PER_METHOD, SETTINGS
 from stillroom.engine.run_folder import trained_model
 from stillroom.engine.run_schema import INPUTS
 from stillroom.formatting import counted
@@ -74,10 +74,10 @@ def provenance_of(pair: Pair) -> Provenance:
 
 
 def differing_settings(pair: Pair) -> list[str]:
-    """Settings of the optimizer in which the methods of a pair differ, as in "lr is 0.05, but 0.01 for “slow”"."""
+    """Settings of optimizer and augmentation in which methods differ, as in "lr is 0.05, but 0.01 for “slow”"."""
     configs = {method: [cell.run.config() for cell in pair.runs(method)] for method in pair.methods}
     found = []
-    for name in (f.name for f in fields(OptimOptions)):
+    for name in PER_METHOD:
         having: dict[str, list[str]] = {}
         for method, of_seeds in configs.items():
             values = dict.fromkeys(_text(config.get(name)) for config in of_seeds)
