@@ -46,6 +46,8 @@ def test_the_help_has_every_setting_with_its_meaning_and_default(command):
         (["--precision", "32"], "precision", "32"),
         (["--name", "2024"], "name", "2024"),
         (["--method", "0.1*ce + 0.9*kd"], "method", "0.1*ce + 0.9*kd"),
+        (["--log_to", "tensorboard, my.Logger"], "log_to", ["tensorboard", "my.Logger"]),
+        (["--log_to", "[tensorboard]"], "log_to", ["tensorboard"]),
     ],
 )
 def test_a_text_becomes_a_value_of_the_settings_type(words, name, value):

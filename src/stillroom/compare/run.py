@@ -67,7 +67,7 @@ def compare(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise InputError("a comparison starts its own processes: call it without torchrun, with jobs= or ray=")
     require("a comparison", "report")
-    trust = given(names_of(options)) if trust is None else trust
+    trust = given([*names_of(options), settings.get("log_to")]) if trust is None else trust
     grid = make_grid(options, settings, trust)
     joined_record(grid)
     if options.page:

@@ -12,6 +12,7 @@ from torch import nn
 from stillroom.config import DistillModels, Recipe, RemoteOptions, RunOptions, TrainModel
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
+from stillroom.loggers.logger_names import check_loggers
 from stillroom.methods import parse_method
 from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model, is_published
 from stillroom.models.backbone import build_backbone
@@ -31,12 +32,13 @@ Source = tuple[str, ModelLike, str | None, bool]  # role, model, checkpoint, pre
 
 
 def check_names(recipe: Recipe, inputs: Inputs) -> None:
-    """Refuse unknown models and methods, and teachers without weights.
+    """Refuse unknown models, methods and loggers, and teachers without weights.
 
     Raises:
         InputError: naming the setting.
     """
     models = recipe.models
+    check_loggers(recipe.run.log_to, inputs.trust)
     if inputs.method is None and isinstance(models, DistillModels):
         parse_method(models.method, inputs.trust.of(models.method))
     if inputs.teacher is not None and inputs.teacher is inputs.student:
