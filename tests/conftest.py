@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,11 @@ torch.set_num_threads(1)
 # import this file. A test of bf16 says precision="bf16", which every processor can.
 native_bf16 = device.has_native_bf16
 device.has_native_bf16 = lambda _kind: False
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores: some tests wait for other processes, and no core should wait with them."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def tiny_set(per_class: int, classes: int = 4, seed: int = 0) -> ImageSet:
