@@ -32,7 +32,7 @@ import stillroom
 from stillroom.data import Loader, load_data
 from stillroom.engine.run_folder import RunFolder
 from stillroom.losses import DKD, KD, LDRLD
-from stillroom.losses.logit.ldrld import adaptive_decay_weights
+from stillroom.losses.logit.ldrld_settings import adaptive_decay_weights
 
 Rows = Iterator[tuple[str, str]]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stillroom.losses.kernels.ldrld import ldrld_closed_form
-from stillroom.losses.logit.ldrld import adaptive_decay_weights
+from stillroom.losses.logit.ldrld_settings import adaptive_decay_weights
 
 pytest.importorskip("triton")
 

@@ -32,6 +32,7 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "kd": lambda classes: losses.KD(),
     "dkd": lambda classes: losses.DKD(),
     "ldrld": lambda classes: losses.LDRLD(depth=min(7, classes)),
+    "ldrld by union": lambda classes: losses.LDRLD(depth=min(7, classes), chosen_by="union"),
     "nkd": lambda classes: losses.NKD(),
     "dist": lambda classes: losses.DIST(),
     "ttm": lambda classes: losses.TTM(),
@@ -60,6 +61,9 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
 }
 if find_spec("numba") is not None:  # an extra
     LOGIT_LOSSES["ldrld numba"] = lambda classes: losses.LDRLD(depth=min(7, classes), backend="numba")
+    LOGIT_LOSSES["ldrld numba by union"] = lambda classes: losses.LDRLD(
+        depth=min(7, classes), backend="numba", chosen_by="union"
+    )
 # Squares without a scale: beyond float32 where the input is beyond its root. They say so.
 SQUARES = {
     "revision", "fitnet", "simkd", "reviewkd", "cc", "embed_mse", "fsp", "vid", "ab", "ofd", "catkd plain",

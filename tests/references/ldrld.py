@@ -24,6 +24,20 @@ def ranking(logits: list[Tensor], depth: int) -> list[int]:
     return ranked
 
 
+def chosen(student: list[Tensor], teacher: list[Tensor], depth: int, chosen_by: str) -> list[int]:
+    """The classes in the order of their ranks: of one network, or of the union by the sum of both ranks."""
+    of_student, of_teacher = ranking(student, depth), ranking(teacher, depth)
+    if chosen_by != "union":
+        return {"student": of_student, "teacher": of_teacher}[chosen_by]
+
+    def rank(order: list[int], c: int) -> int:
+        return order.index(c) + 1 if c in order else depth + 1
+
+    union = sorted({*of_student, *of_teacher}, key=lambda c: (rank(of_student, c) + rank(of_teacher, c),
+                                                              rank(of_student, c)))  # fmt: skip
+    return union[:depth]
+
+
 def ldrld_terms(
     student_logits: Tensor,
     teacher_logits: Tensor,
@@ -38,13 +52,14 @@ def ldrld_terms(
     irw: bool = True,
     erd: bool = True,
     llki: bool = True,
+    chosen_by: str = "student",
 ) -> tuple[Tensor, Tensor]:
     """The local term and the remaining non-target knowledge."""
     batch, classes = student_logits.shape
     local, rest = torch.zeros(2, dtype=torch.float64)
     for b in range(batch):
         # Ranks come from the logits as given: dividing by T could round two of them together.
-        top = ranking(row(student_logits, b, 1.0), depth)
+        top = chosen(row(student_logits, b, 1.0), row(teacher_logits, b, 1.0), depth, chosen_by)
         student, teacher = row(student_logits, b, temperature), row(teacher_logits.detach(), b, temperature)
         for i in range(1, depth + 1):
             for j in range(i + 1, depth + 1):
@@ -71,7 +86,7 @@ def ldrld(
     alpha: float = 10.5,
     beta: float = 7.0,
     rntk: bool = True,
-    **settings: float | bool,
+    **settings: float | bool | str,
 ) -> Tensor:
     """The weighted sum."""
     local, rest = ldrld_terms(student_logits, teacher_logits, **settings)  # type: ignore[arg-type]

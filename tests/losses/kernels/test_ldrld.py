@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillroom.losses.kernels import ldrld as kernel
-from stillroom.losses.logit.ldrld import adaptive_decay_weights
+from stillroom.losses.kernels.class_choice import CHOOSERS, Chooser
+from stillroom.losses.logit.ldrld_settings import adaptive_decay_weights
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 
 
@@ -20,30 +21,24 @@ from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
     depth=st.integers(2, 12),
     weights=st.tuples(st.floats(0, 5), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 2.0])),
     reduction=st.sampled_from(["mean", "none"]),
+    chosen_by=st.sampled_from(CHOOSERS),
 )
 def test_closed_form_equals_autograd(
-    data: Logits, depth: int, weights: tuple[float, float, float], reduction: Literal["mean", "none"]
+    data: Logits,
+    depth: int,
+    weights: tuple[float, float, float],
+    reduction: Literal["mean", "none"],
+    chosen_by: Chooser,
 ) -> None:
     table = weights[0] * adaptive_decay_weights(min(depth, data.student.shape[1]))
     table.fill_diagonal_(weights[1])
     student = data.student.requires_grad_()
     results = []
     for run in (kernel.ldrld_closed_form, kernel.ldrld_reference):
-        loss = run(student, data.teacher, table, weights[2], 3.0, reduction)
+        loss = run(student, data.teacher, table, weights[2], 3.0, reduction, chosen_by=chosen_by)
         pull = torch.linspace(-1.0, 2.0, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
         results.append((loss.detach(), gradient_of((pull * loss).sum(), student)))
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-10)
-
-
-@pytest.mark.parametrize("classes", [20, 500])
-def test_both_ways_of_selecting_agree(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = make(8, classes, seed=1)
-    table = adaptive_decay_weights(7)
-    rounds = kernel.ldrld_closed_form(data.student, data.teacher, table, 1.0, 4.0)
-    monkeypatch.setattr(kernel, "ARGMAX_ROUNDS", 0)
-    torch.testing.assert_close(
-        kernel.ldrld_closed_form(data.student, data.teacher, table, 1.0, 4.0), rounds, rtol=0, atol=0
-    )
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from stillroom.losses import LDRLD, ldrld
 from stillroom.losses.kernels import ldrld as kernel
-from stillroom.losses.logit.ldrld import adaptive_decay_weights
+from stillroom.losses.kernels.class_choice import CHOOSERS, Chooser
+from stillroom.losses.logit.ldrld_settings import adaptive_decay_weights
 from stillroom.methods import parse_method
 from tests.golden import Golden, cases
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
@@ -43,13 +44,25 @@ def both(student: Tensor, teacher: Tensor, **settings: Any) -> tuple[tuple[Tenso
     parts=st.fixed_dictionaries({name: st.booleans() for name in ("pairs", "llki", "rntk")}),
     temperature=st.sampled_from([1.0, 3.0, 4.0]),
     reduction=st.sampled_from(["mean", "none"]),
+    chosen_by=st.sampled_from(CHOOSERS),
 )
 def test_compiled_equals_closed_form(
-    data: Logits, depth: int, parts: dict[str, bool], temperature: float, reduction: Literal["mean", "none"]
+    data: Logits,
+    depth: int,
+    parts: dict[str, bool],
+    temperature: float,
+    reduction: Literal["mean", "none"],
+    chosen_by: Chooser,
 ) -> None:
     depth = min(depth, data.student.shape[1])
     compiled, exact = both(
-        data.student, data.teacher, depth=depth, temperature=temperature, reduction=reduction, **parts
+        data.student,
+        data.teacher,
+        depth=depth,
+        temperature=temperature,
+        reduction=reduction,
+        chosen_by=chosen_by,
+        **parts,
     )
     # A KL is T^2 times the sum of terms as large as the logits / T that cancel.
     largest = max(data.student.abs().max().item(), data.teacher.abs().max().item())
@@ -57,10 +70,11 @@ def test_compiled_equals_closed_form(
     torch.testing.assert_close(compiled[1], exact[1], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("chosen_by", CHOOSERS)
 @pytest.mark.parametrize(("batch", "classes"), [(64, 100), (256, 200), (2, 50_000)])
-def test_compiled_equals_closed_form_at_full_size(batch: int, classes: int) -> None:
+def test_compiled_equals_closed_form_at_full_size(batch: int, classes: int, chosen_by: Chooser) -> None:
     data = make(batch, classes, seed=3)
-    torch.testing.assert_close(*both(data.student, data.teacher), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*both(data.student, data.teacher, chosen_by=chosen_by), rtol=1e-5, atol=1e-6)
 
 
 # The public code gives a pair another weight, and goes on where nothing remains, see docs/methods/ldrld.md.

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillroom.losses import LDRLD, kd, ldrld
-from stillroom.losses.kernels.ldrld import ARGMAX_ROUNDS
-from stillroom.losses.logit.ldrld import LDRLDSettings, adaptive_decay_weights, ldrld_terms
-from tests.golden import Golden, arrays, cases, read
+from stillroom.losses.kernels.class_choice import ARGMAX_ROUNDS, CHOOSERS
+from stillroom.losses.logit.ldrld import ldrld_terms
+from stillroom.losses.logit.ldrld_settings import LDRLDSettings, adaptive_decay_weights
+from tests.golden import Golden, cases, read
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 from tests.references.ldrld import ldrld as reference
 from tests.references.ldrld import ldrld_terms as reference_terms
@@ -91,23 +92,6 @@ def test_golden_part_by_part(case: Golden) -> None:
     assert torch.equal(top, case.tensor("topk_indices"))
 
 
-@pytest.mark.parametrize("depth", [2, 3, 5, 7, 9])
-def test_adaptive_decay_weights_equal_the_published_codes(depth: int) -> None:
-    table, stored = adaptive_decay_weights(depth), arrays("ldrld")
-    ranks = torch.from_numpy(stored[f"adw_d{depth}_pairs_rank1based"]) - 1
-    expected = torch.from_numpy(stored[f"adw_d{depth}_weights"]).double()
-    torch.testing.assert_close(table[ranks[:, 0], ranks[:, 1]], expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(table, table.t())
-    assert not table.diagonal().any()
-
-
-def test_adaptive_decay_weights_of_depth_nine_by_name() -> None:
-    table = adaptive_decay_weights(9)
-    for ranks, weight in read("ldrld")["adw_d9_table"].items():
-        i, j = map(int, ranks.split(","))
-        assert table[i - 1, j - 1].item() == pytest.approx(weight, rel=1e-12)
-
-
 def hard_inputs(name: str) -> tuple[Tensor, Tensor, float]:
     """Rebuild a failure case of the public code from its description."""
     stored = read("ldrld_failures")["baseline_inputs_float32"]
@@ -157,6 +141,7 @@ def test_depths_that_overflow_the_public_codes_stack(depth: int) -> None:
     data=logits(max_classes=9),
     depth=st.integers(2, 9),
     switches=on_or_off,
+    chosen_by=st.sampled_from(CHOOSERS),
     constants=st.fixed_dictionaries(
         {
             "temperature": st.floats(0.2, 10),
@@ -166,8 +151,11 @@ def test_depths_that_overflow_the_public_codes_stack(depth: int) -> None:
         }
     ),
 )
-def test_reference(data: Logits, depth: int, switches: dict[str, bool], constants: dict[str, float]) -> None:
-    settings = {"depth": min(depth, data.student.shape[1]), "alpha": 3.0, "beta": 2.0, **switches, **constants}
+def test_reference(
+    data: Logits, depth: int, switches: dict[str, bool], chosen_by: str, constants: dict[str, float]
+) -> None:
+    settings = {"depth": min(depth, data.student.shape[1]), "alpha": 3.0, "beta": 2.0, "chosen_by": chosen_by}
+    settings |= switches | constants
     student = data.student.requires_grad_()
     loss, expected = ldrld(student, data.teacher, **settings), reference(student, data.teacher, **settings)
     torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-10)
@@ -223,11 +211,48 @@ def test_ties_are_settled_the_same_way_every_time(depth: int) -> None:
 
 
 @QUICK
-@given(data=logits(), seed=st.integers(0, 99))
-def test_equal_logits_rank_the_lower_class_first(data: Logits, seed: int) -> None:
-    student, depth = data.student.round() % 3, min(4, data.student.shape[1])
-    expected = reference(student, data.teacher, depth=depth)
-    torch.testing.assert_close(ldrld(student, data.teacher, depth=depth), expected, rtol=1e-9, atol=1e-11)
+@given(data=logits(), chosen_by=st.sampled_from(CHOOSERS))
+def test_equal_logits_rank_the_lower_class_first(data: Logits, chosen_by: str) -> None:
+    student, teacher = data.student.round() % 3, data.teacher.round() % 4
+    settings = {"depth": min(4, data.student.shape[1]), "chosen_by": chosen_by}
+    expected = reference(student, teacher, **settings)
+    torch.testing.assert_close(ldrld(student, teacher, **settings), expected, rtol=1e-9, atol=1e-11)
+
+
+def test_led_by_the_teacher_the_loss_does_not_jump_where_student_logits_swap() -> None:
+    teacher = torch.tensor([[1.0, 3.0, 2.0, 0.0, -1.0]], dtype=torch.float64)
+    above, below = (torch.tensor([[2.0, 1.0 + step, 1.0, 0.5, 0.0]], dtype=torch.float64) for step in (1e-9, -1e-9))
+    jumps = {by: abs(ldrld(above, teacher, depth=2, chosen_by=by) - ldrld(below, teacher, depth=2, chosen_by=by))
+             for by in CHOOSERS}  # fmt: skip
+    assert jumps["student"] > 0.1
+    assert jumps["teacher"] < 1e-6
+
+
+def test_where_both_networks_rank_alike_it_does_not_matter_who_chooses() -> None:
+    student = make(4, 12, seed=10).student
+    teacher = 3 * student.abs() * student  # another network with the same order
+    published = ldrld(student, teacher)
+    for chosen_by in ("teacher", "union"):
+        torch.testing.assert_close(ldrld(student, teacher, chosen_by=chosen_by), published, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("chosen_by", ["teacher", "union"])
+def test_the_variants_per_sample_compiled_and_in_half_precision(chosen_by: str) -> None:
+    data = make(4, 12, seed=11)
+    module, student = LDRLD(chosen_by=chosen_by), data.student.clone().requires_grad_()
+    rows = module.rows(student, data.teacher)
+    torch.testing.assert_close(rows.mean(), module(student, data.teacher), rtol=1e-12, atol=0)
+    compiled = torch.compile(module.rows, fullgraph=True, backend="aot_eager")(student, data.teacher)
+    torch.testing.assert_close(compiled, rows, rtol=1e-10, atol=1e-12)
+    half = module(data.student.bfloat16(), data.teacher.bfloat16())
+    exact = module(data.student.bfloat16().double(), data.teacher.bfloat16().double())
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.double(), exact, rtol=1e-5, atol=0)
+
+
+def test_an_unknown_chooser_is_refused() -> None:
+    with pytest.raises(ValueError, match="chosen_by is 'label': give 'student', 'teacher' or 'union'"):
+        LDRLD(chosen_by="label")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("below", [0, 1])
@@ -381,7 +406,7 @@ def test_function_module_and_settings_have_the_same_names_and_defaults() -> None
 def test_every_setting_reaches_its_place() -> None:
     settings = {"depth": 3, "temperature": 2.0, "alpha": 3.0, "beta": 5.0, "delta": 1.7, "epsilon": 1.2, "decay": 0.3,
                 "average": False, "pairs": True, "irw": False, "erd": True, "llki": False, "rntk": True,
-                "backend": "torch"}  # fmt: skip
+                "backend": "torch", "chosen_by": "teacher"}  # fmt: skip
     module = LDRLD(**settings)
     assert vars(module.settings) == settings
     data = make(4, 9, seed=4)

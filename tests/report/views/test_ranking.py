@@ -21,6 +21,7 @@ def test_other_methods_are_held_against_ldrld_as_published():
     assert torch.equal(published.weights, ranking_of("ldrld", 100).weights)
     assert ranking_of("ce", 3).depth == 3
     assert not ranking_of("nowhere.to_be_found.Loss", 3).own
+    assert not ranking_of("ldrld(depth=4, chosen_by='teacher')", C).own  # its ranks need the teacher's logits
 
 
 def test_a_view_shows_the_ranking_of_the_first_method_that_has_its_own(monkeypatch):

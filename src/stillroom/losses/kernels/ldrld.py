@@ -22,11 +22,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+from stillroom.losses.kernels.class_choice import Chooser, choose_classes
 from stillroom.losses.numerics import kl_binary, kl_rows, log_softmax_outside
 
-# Up to this depth, NumPy's vectorised argmax taken d times beats one torch.topk on a CPU, about threefold at d = 7.
-ARGMAX_ROUNDS = 32
-HAS_NUMPY = find_spec("numpy") is not None  # PyTorch works without it
 LN_2 = math.log(2.0)
 
 Backend: TypeAlias = Literal["torch", "numba"]
@@ -61,6 +59,7 @@ def ldrld_closed_form(
     temperature: float,
     reduction: Literal["mean", "none"] = "mean",
     backend: Backend = "torch",
+    chosen_by: Chooser = "student",
 ) -> Tensor:
     """Compute weighted LDRLD with its gradient in one pass.
 
@@ -76,6 +75,7 @@ def ldrld_closed_form(
         reduction: "none" keeps one loss per sample.
         backend: "numba" uses one compiled function for float32 on the CPU, outside torch.compile; everything else uses
             PyTorch's operations, as with "torch".
+        chosen_by: as in :func:`~stillroom.losses.kernels.class_choice.choose_classes`.
 
     Returns:
         The loss of the same dtype, a scalar or (B,).
@@ -89,7 +89,7 @@ def ldrld_closed_form(
     """
     fits = student.is_cpu and student.dtype == torch.float32 and not torch.compiler.is_compiling()
     numba = backend == "numba" and fits
-    arguments = (student, teacher, weights, rntk_weight, temperature, reduction == "mean", numba)
+    arguments = (student, teacher, weights, rntk_weight, temperature, reduction == "mean", numba, chosen_by)
     if torch.is_grad_enabled() and student.requires_grad:
         loss: Tensor = _ClosedForm.apply(*arguments)
         return loss
@@ -103,6 +103,7 @@ def ldrld_reference(
     rntk_weight: float,
     temperature: float,
     reduction: Literal["mean", "none"] = "mean",
+    chosen_by: Chooser = "student",
 ) -> Tensor:
     """Compute weighted LDRLD with ordinary autograd: same arguments, same value, more memory and time.
 
@@ -113,6 +114,7 @@ def ldrld_reference(
         rntk_weight: weight of the KL over the C - d others.
         temperature: above 0.
         reduction: "none" keeps one loss per sample.
+        chosen_by: as in :func:`~stillroom.losses.kernels.class_choice.choose_classes`.
 
     Returns:
         The loss of the same dtype, a scalar or (B,), differentiable as often as wanted.
@@ -123,7 +125,7 @@ def ldrld_reference(
         tensor(0.)
     """
     depth = weights.shape[0]
-    top = student.detach().topk(depth).indices
+    top, _ = choose_classes(student, teacher, depth, chosen_by)
     z_student, z_teacher = student / temperature, teacher / temperature
     first, second = torch.triu_indices(depth, depth, offset=1, device=student.device)
     local_student, local_teacher = z_student.gather(1, top), z_teacher.gather(1, top)
@@ -151,8 +153,11 @@ class _ClosedForm(torch.autograd.Function):
         temperature: float,
         mean: bool,
         numba: bool,
+        chosen_by: Chooser,
     ) -> Tensor:
-        loss, gradient = _evaluate(student, teacher, weights, rntk_weight, temperature, mean, numba, want_gradient=True)
+        loss, gradient = _evaluate(
+            student, teacher, weights, rntk_weight, temperature, mean, numba, chosen_by, want_gradient=True
+        )
         ctx.save_for_backward(gradient)
         return loss
 
@@ -163,7 +168,7 @@ class _ClosedForm(torch.autograd.Function):
         (upstream,) = grad_outputs
         if upstream.dim() == 1:
             upstream = upstream.unsqueeze(1)
-        return gradient * upstream, None, None, None, None, None, None
+        return gradient * upstream, None, None, None, None, None, None, None
 
 
 def _evaluate(
@@ -174,6 +179,7 @@ def _evaluate(
     temperature: float,
     mean: bool,
     numba: bool,
+    chosen_by: Chooser,
     *,
     want_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -181,11 +187,11 @@ def _evaluate(
     if numba:
         from stillroom.losses.kernels.ldrld_numba import loss_and_gradient
 
-        return loss_and_gradient(student, teacher, weights, rntk_weight, temperature, mean)
+        return loss_and_gradient(student, teacher, weights, rntk_weight, temperature, mean, chosen_by)
     (batch, classes), depth = student.shape, weights.shape[0]
     slope = temperature / batch if mean else temperature
     gradient = student.new_empty(0)
-    top, rest_student = _set_aside(student, depth)
+    top, rest_student = choose_classes(student, teacher, depth, chosen_by)
     selected = torch.stack((student.gather(1, top), teacher.gather(1, top)))
     top_logits = selected.transpose(1, 2).contiguous().mul_(1.0 / temperature)
     loss, local_gradient = _local(top_logits, weights, mean)
@@ -208,23 +214,6 @@ def _evaluate(
     if want_gradient:
         gradient.scatter_(1, top, local_gradient.t().mul_(slope))
     return loss * (slope * temperature), gradient
-
-
-def _set_aside(student: Tensor, depth: int) -> tuple[Tensor, Tensor]:
-    """Return the classes of the top logits in order (B, depth) and a copy of the logits with -inf at them."""
-    rest = student.detach().clone()
-    if not student.is_cpu or depth > ARGMAX_ROUNDS or torch.compiler.is_compiling() or not HAS_NUMPY:
-        top = rest.topk(depth).indices
-        return top, rest.scatter_(1, top, -torch.inf)
-    import numpy as np
-
-    logits, rows = rest.numpy(), np.arange(rest.shape[0])
-    ranked = np.empty((rest.shape[0], depth), dtype=np.int64)
-    for rank in range(depth):
-        largest = logits.argmax(1)
-        ranked[:, rank] = largest
-        logits[rows, largest] = -np.inf
-    return torch.from_numpy(ranked), rest
 
 
 def _local(top_logits: Tensor, weights: Tensor, total: bool) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numba import njit
 
+from stillroom.losses.kernels.class_choice import CHOOSERS, Chooser
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -26,6 +28,7 @@ FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
 LOWEST = np.float32(-np.inf)
 LOWEST_POWER = np.float32(-125.0)  # of two, above the subnormal numbers
 ONE, TWO, ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.0)
+STUDENT, TEACHER, UNION = range(len(CHOOSERS))
 LOG2_E = np.float32(1.0 / math.log(2.0))
 # 2^f = sum_k (f ln 2)^k / k!, for |f| <= 1/2 to 5e-9.
 EXP2 = tuple(np.float32(math.log(2.0) ** k / math.factorial(k)) for k in range(8))
@@ -34,7 +37,13 @@ ARTANH = tuple(np.float32(2.0 / (2 * k + 1)) for k in range(7))
 
 
 def loss_and_gradient(
-    student: Tensor, teacher: Tensor, weights: Tensor, rntk_weight: float, temperature: float, mean: bool
+    student: Tensor,
+    teacher: Tensor,
+    weights: Tensor,
+    rntk_weight: float,
+    temperature: float,
+    mean: bool,
+    chosen_by: Chooser,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss, mean or (B,), and the gradient of the sum over it.
 
@@ -45,6 +54,7 @@ def loss_and_gradient(
         rntk_weight: weight of the KL over the C - d others.
         temperature: above 0.
         mean: over the batch, in loss and gradient.
+        chosen_by: as in :func:`~stillroom.losses.kernels.class_choice.choose_classes`.
     """
     batch, classes = student.shape
     loss = student.new_empty(1 if mean else batch)
@@ -53,7 +63,8 @@ def loss_and_gradient(
     rest = rntk_weight if weights.shape[0] < classes - 1 else 0.0
     scale = temperature**2 / batch if mean else temperature**2
     tensors = (student.detach().contiguous(), teacher.contiguous(), weights, loss, gradient)
-    _rows(*(tensor.numpy() for tensor in tensors), np.float32(rest), np.float32(1.0 / temperature), np.float32(scale))
+    numbers = (np.float32(rest), np.float32(1.0 / temperature), np.float32(scale))
+    _rows(*(tensor.numpy() for tensor in tensors), *numbers, CHOOSERS.index(chosen_by))
     return loss[0] if mean else loss, gradient
 
 
@@ -94,6 +105,53 @@ def _select(logits: Floats, values: Floats, classes: Ints) -> None:
                 values[rank], classes[rank] = values[rank - 1], classes[rank - 1]
                 rank -= 1
             values[rank], classes[rank] = logit, c
+
+
+@njit
+def _choose(student: Floats, teacher: Floats, chosen_by: int, values: Floats, classes: Ints, other: Ints) -> None:
+    """The classes by their ranks, unless the student alone chooses; ``values`` and ``other`` are buffers."""
+    depth = len(classes)
+    _select(teacher, values, other)
+    if chosen_by == TEACHER:
+        classes[:] = other
+        return
+    _select(student, values, classes)
+    keys, union = np.empty(2 * depth, np.int64), np.empty(2 * depth, np.int64)
+    union[:depth], union[depth:] = classes, other
+    for i in range(depth):
+        keys[i], keys[depth + i] = i + depth, depth + i  # the sum of the ranks from 0: the other network lacks it
+    for i in range(depth):
+        for j in range(depth):
+            if classes[i] == other[j]:
+                keys[i], keys[depth + j] = i + j, 3 * depth  # what both have counts once
+    for rank in range(depth):
+        best = 0
+        for i in range(1, 2 * depth):
+            # Of equal sums the student's candidate with the higher rank comes first.
+            if keys[i] < keys[best]:
+                best = i
+        classes[rank], keys[best] = union[best], 4 * depth
+
+
+@njit
+def _by_student(student: Floats, classes: Ints, values: Floats, order: Ints) -> None:
+    """Sort the classes by the student's logits, as ``_pairs`` expects; ``order`` becomes the rank each one had."""
+    for rank in range(len(classes)):
+        c, logit, place = classes[rank], student[classes[rank]], rank
+        while place > 0 and logit > values[place - 1]:
+            values[place], classes[place], order[place] = values[place - 1], classes[place - 1], order[place - 1]
+            place -= 1
+        values[place], classes[place], order[place] = logit, c, rank
+
+
+@njit
+def _by_rank(weights: Floats, order: Ints, pair_weights: Floats) -> None:
+    """Write the weight of each pair of places, whose ranks ``order`` holds."""
+    pair = 0
+    for i in range(len(order)):
+        for j in range(i + 1, len(order)):
+            pair_weights[pair] = weights[order[i], order[j]]
+            pair += 1
 
 
 @njit(fastmath=FAST)
@@ -165,29 +223,30 @@ def _rows(
     rntk_weight: np.float32,
     inverse: np.float32,
     scale: np.float32,
+    chosen_by: int,
 ) -> None:
     """Write the losses of the rows, or their sum into a ``loss`` of length 1, and the gradient.
 
-    ``inverse`` is 1 / T, ``scale`` T^2, over the batch size for a mean.
+    ``inverse`` is 1 / T, ``scale`` T^2, over the batch size for a mean, ``chosen_by`` a place in ``CHOOSERS``.
     """
     (batch, classes), depth = student.shape, len(weights)
-    top, local = (
-        np.zeros(depth, np.int64),
-        np.empty((3, depth), np.float32),
-    )  # zeros: valid classes, whatever the logits are
+    # zeros: valid classes, whatever the logits are
+    top, other, order = np.zeros(depth, np.int64), np.zeros(depth, np.int64), np.arange(depth)
+    local = np.empty((3, depth), np.float32)
     local_student, local_teacher, local_gradient = local[0], local[1], local[2]
     pairs = np.empty((3, depth * (depth - 1) // 2), np.float32)
     x, y, pair_weights = pairs[0], pairs[1], pairs[2]
     rest = np.empty((2, classes), np.float32)
     rest_student, rest_teacher = rest[0], rest[1]
-    pair = 0
-    for i in range(depth):
-        for j in range(i + 1, depth):
-            pair_weights[pair] = weights[i, j]
-            pair += 1
+    _by_rank(weights, order, pair_weights)
     slope, total = scale * inverse, 0.0
     for row in range(batch):
-        _select(student[row], local_student, top)
+        if chosen_by == STUDENT:
+            _select(student[row], local_student, top)
+        else:
+            _choose(student[row], teacher[row], chosen_by, local_student, top, other)
+            _by_student(student[row], top, local_student, order)
+            _by_rank(weights, order, pair_weights)
         for rank in range(depth):
             local_teacher[rank] = teacher[row, top[rank]]
         value = _pairs(local_student, local_teacher, pair_weights, inverse, x, y, local_gradient)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_finite, check_logits, check_temperature
-from stillroom.losses.kernels.ldrld import Backend, check_backend, ldrld_closed_form
+from stillroom.losses.checks import check_logits
+from stillroom.losses.kernels.class_choice import Chooser
+from stillroom.losses.kernels.ldrld import Backend, ldrld_closed_form
+from stillroom.losses.logit.ldrld_settings import LDRLDSettings, adaptive_decay_weights
 from stillroom.losses.numerics import as_rows
-
-PUBLISHED_DEPTH = 7
 
 
 class LDRLDTerms(NamedTuple):
@@ -21,90 +21,6 @@ class LDRLDTerms(NamedTuple):
 
     local: Tensor
     rntk: Tensor
-
-
-@dataclass(frozen=True)
-class LDRLDSettings:
-    """The settings of :func:`ldrld`, which documents them. They are checked when they are created.
-
-    Raises:
-        ValueError: a setting is out of range (a depth above C shows only with the logits).
-    """
-
-    depth: int | None = None
-    temperature: float = 4.0
-    alpha: float = 10.5
-    beta: float = 7.0
-    delta: float = 2.0
-    epsilon: float = 1.5
-    decay: float = 0.05
-    average: bool = True
-    pairs: bool = True
-    irw: bool = True
-    erd: bool = True
-    llki: bool = True
-    rntk: bool = True
-    backend: Backend = "torch"
-
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        check_finite(alpha=self.alpha, beta=self.beta, delta=self.delta, epsilon=self.epsilon, decay=self.decay)
-        if self.epsilon <= -1.0:
-            raise ValueError(
-                f"epsilon is {self.epsilon}: it must be above -1, so that 1 / (|i - j| + epsilon) is positive"
-            )
-        if self.depth is not None:
-            _check_depth(self.depth)
-        if self.backend != "torch":
-            check_backend(self.backend)
-
-    def depth_for(self, classes: int) -> int:
-        """The depth for logits of so many classes.
-
-        Raises:
-            ValueError: the depth is above the number of classes.
-        """
-        depth = min(PUBLISHED_DEPTH, classes) if self.depth is None else self.depth
-        if depth > classes:
-            raise ValueError(
-                f"depth is {depth} but student_logits has C = {classes} classes: "
-                "lower depth, it pairs the top classes and needs 2 <= depth <= C"
-            )
-        return depth
-
-
-def adaptive_decay_weights(depth: int, settings: LDRLDSettings | None = None) -> Tensor:
-    """Tabulate the weight of each pair of ranks.
-
-    ``Omega(i, j) = IRW * ERD = 1 / (|i - j| + epsilon) * delta * exp(-decay * (i + j))``, ranks from 1.
-
-    Args:
-        depth: number of ranks d, at least 2.
-        settings: delta, epsilon, decay, irw and erd are read; the published ones if None.
-
-    Returns:
-        (d, d) float64, symmetric, 0 on the diagonal; entry [i - 1, j - 1] is Omega(i, j).
-
-    Raises:
-        ValueError: depth is below 2.
-
-    Reference:
-        "Local Dense Relational Logit Distillation", ICCV 2025, arXiv 2507.15911, adaptive decay weight.
-
-    Example:
-        >>> adaptive_decay_weights(3)[0]
-        tensor([0.0000, 0.6886, 0.4678], dtype=torch.float64)
-    """
-    _check_depth(depth)
-    settings = settings or LDRLDSettings()
-    ranks = torch.arange(1, depth + 1, dtype=torch.float64)
-    row, column = ranks.unsqueeze(1), ranks.unsqueeze(0)
-    weights = 1.0 - torch.eye(depth, dtype=torch.float64)
-    if settings.irw:
-        weights = weights / ((row - column).abs() + settings.epsilon).where(row != column, 1.0)
-    if settings.erd:
-        weights = weights * (settings.delta * (-settings.decay * (row + column)).exp())
-    return weights
 
 
 def ldrld(
@@ -126,6 +42,7 @@ def ldrld(
     rntk: bool = True,
     reduction: Literal["mean", "none"] = "mean",
     backend: Backend = "torch",
+    chosen_by: Chooser = "student",
 ) -> Tensor:
     """Compute Local Dense Relational Logit Distillation's loss.
 
@@ -140,13 +57,19 @@ def ldrld(
     cross-entropy with the labels is included. RNTK is 0 when d >= C - 1, since at most one class remains.
 
     The selection is a constant to the gradient: the loss is smooth while the student's order holds and jumps
-    where two of its top logits swap. Equal student logits may be ranked either way; on a CPU the lower class
-    goes first (up to depth 32, uncompiled, with NumPy), elsewhere torch.topk decides. Double backward is not available.
+    where two of its top logits swap. Equal logits may be ranked either way; on a CPU the lower class goes first (up to
+    depth 32, uncompiled, with NumPy), elsewhere torch.topk decides. Double backward is not available.
+
+    Two variants choose other classes; they are experiments beside the published choice. With ``chosen_by="teacher"`` pi
+    is the order of the teacher's d largest logits, and the loss never jumps as the student learns. With
+    ``chosen_by="union"`` the candidates are the classes among the d largest of either network, ranked by the sum of
+    their ranks in both orders; a class that one network has further down counts there as rank d + 1. pi are the d
+    candidates with the smallest sums; of equal sums, the class that the student ranks higher goes first.
 
     Args:
         student_logits: (B, C) or (..., C), any floating dtype, finite; computed in float32 at least.
         teacher_logits: the same shape, finite; no gradient reaches it.
-        depth: d, how many of the student's largest logits are paired, 2 <= d <= C; None is the published 7, or C
+        depth: d, how many classes are chosen and paired, 2 <= d <= C; None is the published 7, or C
             where there are fewer classes.
         temperature: T, above 0.
         alpha: weight of the local term (pairs and LLKI).
@@ -165,6 +88,7 @@ def ldrld(
         backend: "numba" computes float32 on the CPU in one compiled function (extra ``stillroom[numba]``), in the
             time of PyTorch's own KL or less; the first call compiles it, once per installation. Other dtypes, devices
             and torch.compile are served as with "torch", and values are the same up to rounding.
+        chosen_by: whose logits choose and rank the d classes: "student" (published), "teacher" or "union".
 
     Returns:
         A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
@@ -172,7 +96,7 @@ def ldrld(
     Raises:
         ValueError: depth is below 2 or above C; the logits disagree in shape or device, are not (..., C)
             floating, B = 0 or C < 2; temperature or epsilon is out of range; a weight is not
-            finite; the reduction is unknown; or so is the backend, or it is not installed.
+            finite; the reduction or chosen_by is unknown; or the backend is, or is not installed.
 
     Reference:
         "Local Dense Relational Logit Distillation", ICCV 2025, arXiv 2507.15911.
@@ -185,7 +109,7 @@ def ldrld(
         (tensor(20.2540, grad_fn=<_ClosedFormBackward>), tensor([[ 8.5584, -8.5584,  3.4819, -3.4819]]))
     """
     settings = LDRLDSettings(
-        depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend
+        depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend, chosen_by
     )
     return _loss(student_logits, teacher_logits, settings, reduction)
 
@@ -218,7 +142,7 @@ class LDRLD(nn.Module):
     """:func:`ldrld` with its settings.
 
     Args:
-        depth: d, how many of the student's largest logits are paired; None is 7, or C where C < 7.
+        depth: d, how many classes are chosen and paired; None is 7, or C where C < 7.
         temperature: T, above 0.
         alpha: weight of the local term (pairs and LLKI).
         beta: weight of RNTK.
@@ -232,6 +156,7 @@ class LDRLD(nn.Module):
         llki: False drops LLKI.
         rntk: False drops RNTK, and its cost.
         backend: "torch", or "numba" for one compiled function on the CPU (extra ``stillroom[numba]``).
+        chosen_by: whose logits choose and rank the classes: "student" (published), "teacher" or "union".
 
     Raises:
         ValueError: a setting is out of range (a depth above C shows only at the call).
@@ -248,11 +173,13 @@ class LDRLD(nn.Module):
         self, depth: int | None = None, temperature: float = 4.0, alpha: float = 10.5, beta: float = 7.0,
         delta: float = 2.0, epsilon: float = 1.5, decay: float = 0.05, average: bool = True, pairs: bool = True,
         irw: bool = True, erd: bool = True, llki: bool = True, rntk: bool = True, backend: Backend = "torch",
+        chosen_by: Chooser = "student",
     ) -> None:  # fmt: skip
         super().__init__()
         self.settings = LDRLDSettings(
-            depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend
-        )
+            depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend,
+            chosen_by,
+        )  # fmt: skip
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         """Return :func:`ldrld` of two (B, C) logits."""
@@ -267,11 +194,6 @@ class LDRLD(nn.Module):
         return ", ".join(f"{name}={value}" for name, value in vars(self.settings).items())
 
 
-def _check_depth(depth: int) -> None:
-    if not isinstance(depth, int) or depth < 2:
-        raise ValueError(f"depth is {depth!r}: it must be a whole number with 2 <= depth <= C (7 is usual)")
-
-
 def _loss(
     student_logits: Tensor, teacher_logits: Tensor, settings: LDRLDSettings, reduction: Literal["mean", "none"]
 ) -> Tensor:
@@ -283,7 +205,8 @@ def _loss(
     table = _kernel_weights if torch.compiler.is_compiling() else _cached_kernel_weights
     weights = table(depth, settings, student.dtype, student.device)
     beta = settings.beta if settings.rntk else 0.0
-    loss = ldrld_closed_form(student, teacher, weights, beta, settings.temperature, reduction, settings.backend)
+    how = (settings.temperature, reduction, settings.backend, settings.chosen_by)
+    loss = ldrld_closed_form(student, teacher, weights, beta, *how)
     return loss if reduction == "mean" else loss.reshape(student_logits.shape[:-1])
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stillroom.errors import InputError
 from stillroom.losses import LDRLD
-from stillroom.losses.logit.ldrld import PUBLISHED_DEPTH, LDRLDSettings, adaptive_decay_weights
+from stillroom.losses.logit.ldrld_settings import PUBLISHED_DEPTH, LDRLDSettings, adaptive_decay_weights
 from stillroom.methods import parse_method
 from stillroom.report.aggregate import Pair
 from stillroom.report.views.view_models import first_runs
@@ -39,7 +39,8 @@ def ranking_of(method: str, classes: int, origin: Origin = UNKNOWN) -> Ranking:
 
     Args:
         method: as ``--method`` has it. One that cannot be read here, such as a loss of one's own from elsewhere, counts
-            as one without LDRLD.
+            as one without LDRLD. So does an LDRLD whose classes the student does not choose alone: its ranks need the
+            teacher's logits.
         classes: of the data; the published depth is lowered to it.
         origin: where the text comes from; by default nothing that it names is imported.
     """
@@ -48,7 +49,7 @@ def ranking_of(method: str, classes: int, origin: Origin = UNKNOWN) -> Ranking:
     except InputError:
         return _ranking(LDRLDSettings(), classes, own=False)
     loss = next((module for module in parsed.modules() if isinstance(module, LDRLD)), None)
-    if loss is None:
+    if loss is None or loss.settings.chosen_by != "student":
         return _ranking(LDRLDSettings(), classes, own=False)
     return _ranking(loss.settings, classes, own=True)
 
