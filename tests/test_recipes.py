@@ -10,16 +10,27 @@ import pytest
 import yaml
 
 from stillroom import distill, recipes
-from stillroom.config import make_recipe
+from stillroom.config import DataOptions, OptimOptions, RunOptions, make_recipe
 from stillroom.data import describe_sets
 from stillroom.data.photo_generator import write_photos
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
 from stillroom.models import build_model, save_weights
 from stillroom.models.zoo import ZOO
-from stillroom.recipes import load_published, published_recipes, recipe_files, recipes_folder
+from stillroom.recipes import (
+    load_published,
+    own_recipes,
+    published_recipes,
+    recipe_files,
+    recipe_settings,
+    recipes_folder,
+    with_recipe,
+)
+from stillroom.settings import settings_in
+from tests.conftest import tiny_model
 
-ALL = sorted(recipes_folder().rglob("*.yaml"))
+OWN = sorted(recipes_folder().glob("*.yaml"))
+ALL = sorted(set(recipes_folder().rglob("*.yaml")) - set(OWN))
 WRAPPED = {"lskd": "standardized", "sdd": "sdd"}
 
 # Accuracies as their authors published them; the project's table, copied once. The gaps are gaps there.
@@ -268,3 +279,80 @@ def test_the_installed_copy_comes_before_the_repository(tmp_path, monkeypatch):
 def test_looking_recipes_up_needs_no_torch():
     code = "import sys, stillroom.recipes as r; r.published_recipes(method='kd'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+MODELS = {"teacher": "t", "student": "resnet8", "data": "d"}
+
+
+def test_every_recipe_of_ours_has_settings_of_every_run_and_nothing_that_is_fetched_or_named():
+    assert set(own_recipes()) == {path.stem for path in OWN} == {"plain", "strong"}
+    for name in own_recipes():
+        settings = recipe_settings(name)
+        made = make_recipe("distill", {**MODELS, "recipe": name})
+        assert make_recipe("train", {"model": "resnet8", "data": "d", "recipe": name}).optim == made.optim
+        known = settings_in(DataOptions, OptimOptions, RunOptions)
+        assert set(settings) <= {key for key, one in known.items() if not one.path}
+        assert made.flat() == make_recipe("distill", {**MODELS, **settings, "recipe": name}).flat()
+
+
+def test_the_plain_recipe_is_the_defaults_of_all_that_the_others_set():
+    plain = make_recipe("distill", {**MODELS, "recipe": "plain"})
+    assert plain == make_recipe("distill", MODELS)
+    others = set().union(*(recipe_settings(name) for name in own_recipes()))
+    assert set(recipe_settings("plain")) == others
+
+
+def test_a_given_setting_wins_over_the_recipe_and_the_recipe_over_the_default():
+    strong = make_recipe("distill", {**MODELS, "recipe": "strong", "ema": None, "epochs": 12})
+    assert (strong.optim.schedule, strong.optim.nesterov, strong.optim.ema) == ("cosine", True, None)
+    assert strong.flat()["recipe"] == "strong"
+    assert strong.run.epochs == 12
+
+
+def test_a_published_recipe_names_models_data_and_method_for_distill_and_its_schedule_for_train():
+    name = "cifar100/resnet32x4-resnet8x4/dkd"
+    made = make_recipe("distill", {"recipe": name, "student": "resnet8"}).flat()
+    published = load_published(recipes_folder() / f"{name}.yaml").settings
+    assert {key: made[key] for key in published} == published | {"student": "resnet8"}
+    teacher = make_recipe("train", {"recipe": name, "model": "resnet32x4", "lr": 0.1}).flat()
+    assert (teacher["milestones"], teacher["data"], teacher["lr"]) == ([150, 180, 210], "cifar100", 0.1)
+    assert "method" not in teacher
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("stong", "recipe=stong: there is no such recipe; did you mean strong?; stillroom list recipes"),
+        ("cifar100/resnet32x4-resnet8x4/dkdd", "did you mean cifar100/resnet32x4-resnet8x4/dkd"),
+        ("../recipes/strong", "there is no such recipe"),
+        ("/etc/passwd", "there is no such recipe"),
+        (["strong"], "recipe=['strong']: give text"),
+    ],
+)
+def test_an_unknown_recipe_is_one_error_with_suggestions(name, says):
+    with pytest.raises(InputError) as caught:
+        with_recipe({"recipe": name}, {})
+    assert says in str(caught.value)
+
+
+def test_a_run_records_the_recipe_with_its_values_and_goes_on_under_either(tmp_path, tiny_data):
+    settings = {"epochs": 1, "precision": "32", "accelerator": "cpu", "runs": str(tmp_path), "progress": False}
+    models = {"teacher": tiny_model(width=16), "student": tiny_model(), "data": tiny_data}
+    _, record = distill(**models, name="r", recipe="strong", method="kd", lr=0.01, **settings)
+    there = yaml.safe_load((record.path / "config.yaml").read_text())
+    assert there.items() >= {**recipe_settings("strong"), "recipe": "strong", "lr": 0.01, "method": "kd"}.items()
+    written = dict(recipe_settings("strong"), method="kd", lr=0.01)
+    _, again = distill(**models, name="r", **written, **settings)
+    assert again.path == record.path
+
+
+def test_the_method_in_python_is_the_recipes_unless_it_is_given(tmp_path, tiny_data, monkeypatch):
+    made = []
+    monkeypatch.setattr("stillroom.api.run_recipe", lambda recipe, *_: made.append(recipe.models.method))
+    models = {"teacher": tiny_model(width=16), "student": tiny_model(), "data": tiny_data}
+    for settings in ({}, {"recipe": "strong"}, {"recipe": "cifar100/resnet56-resnet20/kd"}):
+        distill(**models, **settings)
+    distill(**models, recipe="cifar100/resnet56-resnet20/kd", method="dkd")
+    assert made[:2] == ["ldrld", "ldrld"]
+    assert "kd(" in made[2]
+    assert made[3] == "dkd"

@@ -89,7 +89,7 @@ def distill(
     teacher: ModelLike,
     student: ModelLike,
     data: DataLike,
-    method: str | Method | nn.Module = "ldrld",
+    method: str | Method | nn.Module | None = None,
     progress: bool = False,
     trust: bool = False,
     **settings: Any,
@@ -102,7 +102,8 @@ def distill(
         student: a name, a run folder, or a module that is trained in place.
         data: a name, a folder, or a loaded :class:`stillroom.data.DataSet`.
         method: text such as ``"0.1*ce + 0.9*kd(temperature=4)"``, a :class:`stillroom.methods.Method`, or one loss
-            module, which is added to the cross-entropy with weight 1.
+            module, which is added to the cross-entropy with weight 1. None is the method of the recipe, ``"ldrld"``
+            where it has none.
         progress: show progress on stderr.
         trust: whether models named by the files of run folders may be imported or downloaded.
         **settings: any setting of ``stillroom distill --help``, for example ``epochs=30, lr=0.1``.
@@ -117,13 +118,14 @@ def distill(
     made = method if isinstance(method, Method) else None
     if made is None and isinstance(method, nn.Module):
         made = Method([Term(method)])
-    if made is None and not isinstance(method, str):
+    if made is None and not isinstance(method, str | None):
         raise InputError(f"method={method!r}: give text such as 'kd(temperature=2)', a Method, or one loss module")
     names = {"teacher": _name("teacher", teacher), "student": _name("student", student), "data": _data_name(data)}
     allowed = permit([names["teacher"], names["student"], method, settings.get("log_to")], files=trust)
     inputs = Inputs(_module("teacher", teacher), _module("student", student), made, _loaded(data), trust=allowed)
     text = made.text if made is not None else method
-    recipe = make_recipe("distill", {**names, "method": text, **settings})
+    losses = {} if text is None else {"method": text}
+    recipe = make_recipe("distill", {**names, **losses, **settings})
     return run_recipe(recipe, make_reporter(progress), inputs)
 
 

@@ -180,11 +180,16 @@ def _data(filters: Filters) -> Table:
 
 
 def _recipes(filters: Filters) -> Table:
-    from stillroom.recipes import published_recipes, recipes_folder
+    from stillroom.recipes import own_recipes, published_recipes, recipes_folder
 
     table = _table("recipe", "method", "published top-1", "epoch", "source",
-                   caption=f"Run one with: stillroom distill --config {recipes_folder()}/RECIPE.yaml "
-                   "--teacher_checkpoint FILE. Accuracies are as published, not measured here.")  # fmt: skip
+                   caption="Use one with: stillroom distill --recipe RECIPE. A published one has teacher, student and "
+                   "data, too, and requires --teacher_checkpoint FILE. Accuracies are as published, not measured here. "
+                   f"Files: {recipes_folder()}")  # fmt: skip
+    if filters == Filters(name=filters.name):
+        for name, about in own_recipes().items():
+            if filters.name.lower() in name:
+                table.add_row(name, "any", "–", "–", f"Stillroom: {about}")
     found = published_recipes(
         dataset=filters.dataset, teacher=filters.teacher, student=filters.student, method=filters.method
     )

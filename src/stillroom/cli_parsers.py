@@ -23,6 +23,7 @@ from stillroom.config import (
 )
 from stillroom.config_file import Arguments, with_files
 from stillroom.errors import InputError, did_you_mean
+from stillroom.recipes import with_recipe
 from stillroom.settings import Setting, as_kind, described, in_words, members, setting, settings_in
 
 
@@ -94,6 +95,7 @@ def parse_arguments(parser: Parser, command: str, words: Sequence[str]) -> Argum
     arguments.values.pop("published", None)  # the reported result in a published recipe
     arguments.files.pop("published", None)
     kinds = kinds_of(command)
+    arguments.values = with_recipe(arguments.values, kinds)
     refuse_unknown(arguments.values, kinds)
     arguments.values = {name: as_kind(name, v, kinds[name], text=True) for name, v in arguments.values.items()}
     return arguments

@@ -16,6 +16,7 @@ from stillroom.data_options import DataOptions
 from stillroom.defaults import usual_lr, usual_milestones
 from stillroom.errors import InputError, did_you_mean
 from stillroom.optim_options import OptimOptions
+from stillroom.recipes import with_recipe
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.run_options import RunOptions
 from stillroom.setting_groups import DistillModels, LaunchOptions, RemoteOptions, TeacherOptions, TrainModel
@@ -110,12 +111,14 @@ def make_recipe(command: Literal["train", "distill"], settings: dict[str, Any]) 
 
     Args:
         command: train for a classifier, distill for teacher and student.
-        settings: values by name.
+        settings: values by name; with ``recipe``, those of the recipe of this name lie below them.
 
     Raises:
         InputError: a name is unknown or missing, or a value has a wrong type or is impossible.
     """
-    refuse_unknown(settings, settings_in(*GROUPS[command].values(), *COMMON))
+    known = settings_in(*GROUPS[command].values(), *COMMON)
+    settings = with_recipe(settings, known)
+    refuse_unknown(settings, known)
     groups = GROUPS[command] | {"data": DataOptions, "optim": OptimOptions, "run": RunOptions}
     parts: dict[str, Any] = {name: make_group(group, settings) for name, group in groups.items()}
     recipe = Recipe(**parts)

@@ -1,19 +1,22 @@
-"""Published recipes: the settings of published experiments, one file each, with the accuracy that was reported.
+"""Recipes: named settings, one file each. ``--recipe NAME`` puts them below the settings that the user gives.
 
-The path of a recipe is ``<dataset>/<teacher>-<student>/<method>.yaml``. It contains the settings for
-``stillroom distill --config`` and a mapping ``published`` with the reported result. Nothing here imports PyTorch.
+A recipe of Stillroom lies at the top of the folder, as in ``strong.yaml``. A published recipe holds the settings of a
+published experiment; its path is ``<dataset>/<teacher>-<student>/<method>.yaml``, and its mapping ``published`` has the
+accuracy that was reported. Nothing here imports PyTorch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stillroom.errors import InputError, first_line
+from stillroom.errors import InputError, did_you_mean, first_line
 from stillroom.reading import read_yaml
+from stillroom.settings import as_kind
 
 EPOCHS = ("best", "last", "unknown")
 KEYS = ("top1", "source", "epoch", "note")
@@ -66,8 +69,49 @@ def recipes_folder() -> Path:
 
 
 def recipe_files() -> list[Path]:
-    """The files of all recipes, sorted by name."""
+    """The files of all published recipes, sorted by name."""
     return sorted(recipes_folder().glob("*/*/*.yaml"))
+
+
+def own_recipes() -> dict[str, str]:
+    """What each recipe of Stillroom is, by its name."""
+    return {path.stem: str(_read(path)["about"]) for path in sorted(recipes_folder().glob("*.yaml"))}
+
+
+def with_recipe(settings: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Add the settings of the recipe that ``settings`` name, if they name one; a given setting wins over the recipe's.
+
+    Args:
+        settings: values by name, among them perhaps ``recipe``.
+        known: the settings of the command. Others in the recipe are left out, such as ``teacher`` for ``train``.
+
+    Raises:
+        InputError: there is no recipe of this name.
+    """
+    if "recipe" not in settings:
+        return dict(settings)
+    found = recipe_settings(as_kind("recipe", settings["recipe"], str))
+    return {**{name: value for name, value in found.items() if name in known}, **settings}
+
+
+@cache
+def recipe_settings(name: str) -> Mapping[str, Any]:
+    """The settings of a recipe.
+
+    Args:
+        name: as ``stillroom list recipes`` shows it: "strong", "cifar100/resnet32x4-resnet8x4/dkd".
+
+    Raises:
+        InputError: there is no recipe of this name; the message has similar ones.
+    """
+    folder = recipes_folder()
+    paths = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    if name not in paths:
+        import difflib
+
+        hint = did_you_mean(difflib.get_close_matches(name, paths, n=3))
+        raise InputError(f"recipe={name}: there is no such recipe{hint}; stillroom list recipes shows all")
+    return {key: value for key, value in _read(paths[name]).items() if key not in ("about", "published")}
 
 
 def load_published(path: str | Path) -> PublishedRecipe:

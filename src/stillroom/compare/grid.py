@@ -11,18 +11,21 @@ from typing import Any, Literal
 
 from stillroom.compare.labels import as_given, own_name, short_labels
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
-from stillroom.config import MAY_CHANGE, VIEW, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
+from stillroom.config import COMMON, MAY_CHANGE, VIEW, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
 from stillroom.prepare.load_dataset import with_image_size
 from stillroom.prepare.name_checks import check_source
+from stillroom.recipes import with_recipe
 from stillroom.report.comparison_file import NamedMethod, read_description
 from stillroom.resolve_model import is_run
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.settings import make_group, settings_in
 from stillroom.teachers.teacher_kind import teacher_kind
 from stillroom.trust import NOTHING, Trust
+
+SHARED = settings_in(TeacherOptions, RemoteOptions, *COMMON)  # what all runs of a comparison have in common
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
     teachers, students = models_of(options, "teachers"), models_of(options, "students")
     methods = methods_of(options)
     _refuse_clashes(options, teachers, students, methods)
-    settings = {"epochs": RunOptions.epochs, **settings}
+    settings = {"epochs": RunOptions.epochs, **with_recipe(settings, SHARED)}
     folder = _folder(settings, teachers)
     there = read_description(folder)
     teachers = short_labels(teachers, as_given(folder, there.teachers, teachers))
@@ -220,5 +223,5 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     own = {key: value for key, value in settings.items() if key not in unused}
     epochs = options.teacher_epochs or settings["epochs"]
     if epochs != settings["epochs"]:
-        own.pop("milestones", None)  # given for the students
+        own["milestones"] = None  # those given, or of the recipe, are for the students
     return Cell(own_name(label), "train", own | {"model": text, "epochs": epochs, "seed": 0})
