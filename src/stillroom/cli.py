@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stillroom.cli_output import print_error, print_rich, status_line
 from stillroom.cli_parsers import (
     Parser,
     compare_parser,
     defaults_of,
-    demo_parser,
     distill_parser,
     evaluate_parser,
+    parse_arguments,
+    train_parser,
+)
+from stillroom.cli_plain_parsers import (
+    demo_parser,
     export_parser,
     list_parser,
     pack_parser,
-    parse_arguments,
     predict_parser,
     report_parser,
-    settings_of_command,
-    train_parser,
 )
 from stillroom.compare.options import CompareOptions, names_of
-from stillroom.config import make_recipe
-from stillroom.config_file import Arguments, refuse_fetching
+from stillroom.config_file import Arguments
 from stillroom.errors import Diverged, InputError, Stopped, WorkerDied, did_you_mean
 from stillroom.extras import require
 from stillroom.files import require_text
 from stillroom.formatting import counted
 from stillroom.settings import make_group, settings_in
-from stillroom.trust import Trust, given
+from stillroom.trust import Trust
 
 USAGE_ERROR, FAILED = 2, 1
 
@@ -107,36 +106,16 @@ def _print_config(command: str, asked: Arguments) -> int:
     return 0
 
 
-def _trust(command: str, asked: Arguments, *settings: str) -> Trust:
-    """Permit the models and methods on the command line; those in a file need --trust."""
-    if not asked.trust:
-        refuse_fetching(asked, settings_of_command(command))
-    own = [asked.values.get(name) for name in settings if name not in asked.files]
-    return given(
-        own, files=asked.trust, source=next((asked.files[name] for name in settings if name in asked.files), "")
-    )
-
-
 def _train(asked: Arguments) -> int:
-    return _run("train", asked, _trust("train", asked, "model", "log_to"))
+    from stillroom.cli_train import train_command
+
+    return train_command("train", asked)
 
 
 def _distill(asked: Arguments) -> int:
-    return _run("distill", asked, _trust("distill", asked, "teacher", "student", "method", "log_to"))
+    from stillroom.cli_train import train_command
 
-
-def _run(command: Any, asked: Arguments, trust: Trust) -> int:
-    recipe = make_recipe(command, asked.values)
-    from stillroom.api import run_recipe
-    from stillroom.prepare.python_inputs import Inputs
-    from stillroom.report.runs_table import summary_table
-    from stillroom.runtime.reporters import make_reporter
-
-    result = run_recipe(recipe, make_reporter(), Inputs(trust=trust))
-    if os.environ.get("RANK", "0") == "0":  # one process of torchrun speaks for all
-        print_rich(summary_table([result.record]))
-        print(f"{result.record.student}")
-    return 0
+    return train_command("distill", asked)
 
 
 def _evaluate(asked: Arguments) -> int:
@@ -157,7 +136,9 @@ def _compare(asked: Arguments) -> int:
     settings = {k: v for k, v in {**defaults_of("compare"), **asked.values}.items() if k not in own}
     axes = ("teachers", "students", "methods")
     names = names_of(chosen, [axis for axis in axes if axis not in asked.files])
-    trust = _trust("compare", asked, *axes, "log_to")
+    from stillroom.cli_train import command_trust
+
+    trust = command_trust("compare", asked, *axes, "log_to")
     own_loggers = [] if "log_to" in asked.files else asked.values.get("log_to") or []
     trust = dataclasses.replace(trust, own=frozenset([*names, *own_loggers]))
     from stillroom.compare.run import compare

@@ -13,7 +13,8 @@ from stillroom.reading import read_yaml
 from stillroom.settings import Setting
 from stillroom.trust import UntrustedError
 
-TYPED_ONLY = {"trust": "give --trust on the command line", "config": "put all settings into one file"}
+TYPED_ONLY = {"trust": "give --trust on the command line", "config": "put all settings into one file",
+              "dry_run": "give --dry_run on the command line"}  # fmt: skip
 
 
 @dataclass
@@ -25,12 +26,14 @@ class Arguments:
         files: the settings that only a file gives, with the file.
         trust: whether names in files may be imported and fetched.
         print_config: whether to print all settings and do nothing else.
+        dry_run: whether to check everything, time a few steps, and train nothing.
     """
 
     values: dict[str, Any]
     files: dict[str, str] = field(default_factory=dict)
     trust: bool = False
     print_config: bool = False
+    dry_run: bool = False
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

@@ -63,8 +63,7 @@ def finish(
         last_logits, _ = predict(job.student, val.epoch(0), job.machine.autocast())
     keep_predictions(job, last_logits)
     summary = {
-        **_cost("", [(job.student, job.data.input_shape)], job),
-        **_teacher_cost(job),
+        **model_costs(job),
         "teacher": None if teacher is None else asdict(teacher),
         "last": rows[-1],
         "best": now.best(),
@@ -85,11 +84,13 @@ def finish(
     return summary
 
 
-def _teacher_cost(job: Job) -> dict[str, int | None]:
+def model_costs(job: Job) -> dict[str, int | None]:
+    """Parameters and multiply-accumulate operations of the student and the teacher, as the summary names them."""
     channels, height, width = job.data.train.shape
     members = () if job.teacher is None else job.teacher.members
     networks = [(m.module, (channels, *(m.raw.input_format.size or (height, width)))) for m in members]
-    return _cost("teacher_", [(module, shape) for module, shape in networks if module is not None], job)
+    teachers = [(module, shape) for module, shape in networks if module is not None]
+    return _cost("", [(job.student, job.data.input_shape)], job) | _cost("teacher_", teachers, job)
 
 
 def _cost(role: str, networks: Sequence[tuple[nn.Module, Shape]], job: Job) -> dict[str, int | None]:

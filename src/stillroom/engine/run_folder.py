@@ -180,7 +180,7 @@ def open_run(
             or the disk is too full.
     """
     run = RunFolder(path)
-    if not (path / "config.yaml").exists() and path.exists() and not (path.is_dir() and _is_ours_to_begin(path)):
+    if not (path / "config.yaml").exists() and path.exists() and not (path.is_dir() and is_ours_to_begin(path)):
         raise InputError(f"run folder {path} holds other files; nothing is overwritten, give another name=")
     try:
         make_folder(path)
@@ -191,7 +191,7 @@ def open_run(
         if not begun:
             refuse_other(path, run.config(), settings | inputs, first=first)
         if not run.finished:
-            _check_room(run, needed_bytes)
+            require_room(run, needed_bytes)
             if not os.access(path, os.W_OK):
                 raise PermissionError(errno.EACCES, "Permission denied")
     except OSError as error:
@@ -205,7 +205,7 @@ def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], nee
     """Write settings, inputs and environment, ``config.yaml`` last; return whether this process did it."""
     if (run.path / "config.yaml").exists():
         return False
-    _check_room(run, needed_bytes)
+    require_room(run, needed_bytes)
     run.last.parent.mkdir(exist_ok=True)
     write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
     write_text(run.path / "inputs.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")
@@ -213,7 +213,7 @@ def _begin(run: RunFolder, settings: dict[str, Any], inputs: dict[str, Any], nee
     return True
 
 
-def _is_ours_to_begin(path: Path) -> bool:
+def is_ours_to_begin(path: Path) -> bool:
     """Whether a folder is empty, but for files of an earlier start that did not get as far as ``config.yaml``."""
     names = {entry.name for entry in path.iterdir()}
     names = {name for name in names if name != ".lock" and not is_temporary(name)}
@@ -228,9 +228,15 @@ def _is_ours_to_begin(path: Path) -> bool:
     return False
 
 
-def _check_room(run: RunFolder, needed_bytes: int) -> None:
+def require_room(run: RunFolder, needed_bytes: int) -> None:
+    """Refuse a run whose files do not fit onto the disk. Its folder need not exist.
+
+    Raises:
+        InputError: the disk is too full.
+    """
     needed_bytes -= sum(file.stat().st_size for file in (run.last, run.best, run.student) if file.exists())
-    free = shutil.disk_usage(run.path).free
+    there = next(place for place in (run.path, *run.path.absolute().parents) if place.exists())
+    free = shutil.disk_usage(there).free
     if free < needed_bytes:
         raise InputError(
             f"run folder {run.path}: checkpoints need {size_in_words(needed_bytes, up=True)}, {size_in_words(free)} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,66 @@ from stillroom.teachers.bank_key import bank_key
 from stillroom.teachers.prepared_teacher import Member, PreparedTeacher
 
 
+@dataclass(frozen=True)
+class ReadyRun:
+    """A run that is checked and built. Nothing of it is written yet.
+
+    Attributes:
+        recipe: the settings.
+        machine: with the precision of the run.
+        setup: images, models and method.
+        teacher: with the keys of its stored logits; None to train on labels only.
+        settings: all settings, resolved, as ``config.yaml`` keeps them.
+        record: what else decides the result, as ``inputs.json`` keeps it.
+        disk_bytes: size of checkpoints, weights and hashes of the images, at most.
+    """
+
+    recipe: Recipe
+    machine: Machine
+    setup: Setup
+    teacher: PreparedTeacher | None
+    settings: dict[str, Any]
+    record: dict[str, Any]
+    disk_bytes: int
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return _run_path(self.recipe)
+
+    def job(self, run: RunFolder) -> Job:
+        """The run with a folder to write to."""
+        joint, setup = self.setup.joint, self.setup
+        return Job(
+            joint.student, self.teacher, setup.method, setup.data, self.recipe, run, self.machine, joint.student_view,
+            joint.teacher_view, setup.head, setup.classifier_trained,
+        )  # fmt: skip
+
+
 def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> Job:
     """Check and build everything, cheapest first, so that mistakes show before training time is spent.
+
+    Args:
+        recipe: the settings.
+        inputs: objects used instead of the recipe's names.
+        reporter: told the notes on the settings, the images and the models.
+        machine: where this process computes.
+
+    Raises:
+        InputError: for anything that cannot work.
+    """
+    ready = build_run(recipe, inputs, reporter, machine)
+    run = _open_run_folder(ready, inputs)
+    there = run.config().get("device", machine.device.type)
+    if there != machine.device.type:
+        reporter.say(
+            f"note: this run was started on {there} and continues on {machine.device.type}; the last bits differ"
+        )
+    return ready.job(run)
+
+
+def build_run(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine) -> ReadyRun:
+    """Do what :func:`prepare` does before the run folder is opened.
 
     Args:
         recipe: the settings.
@@ -65,20 +123,14 @@ def prepare(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machine
     for line in (*image_notes(setup.data, setup.earlier), *notes):
         reporter.say(line)
 
-    # Run folder.
+    # What the run folder will hold.
     prints = inputs.fingerprints or data_fingerprints(data)
     teacher = _with_bank_keys(recipe, machine, setup, prints, reporter)
-    run = _open_run_folder(recipe, inputs, machine, setup, _record(recipe, inputs, machine, setup, prints, teacher))
-    there = run.config().get("device", machine.device.type)
-    if there != machine.device.type:
-        reporter.say(
-            f"note: this run was started on {there} and continues on {machine.device.type}; the last bits differ"
-        )
-    joint = setup.joint
-    return Job(
-        joint.student, teacher, setup.method, setup.data, recipe, run, machine, joint.student_view,
-        joint.teacher_view, setup.head, setup.classifier_trained,
-    )  # fmt: skip
+    record = _record(recipe, inputs, machine, setup, prints, teacher)
+    student = setup.joint.student
+    settings = resolved_settings(recipe, setup.data, student, machine)
+    need = _disk_need(student, setup.method, recipe) + samples_bytes(setup.data)
+    return ReadyRun(recipe, machine, setup, teacher, settings, record, need)
 
 
 def _with_bank_keys(
@@ -150,18 +202,14 @@ def _record(
     } | wrapper_record(setup.joint.student)
 
 
-def _open_run_folder(
-    recipe: Recipe, inputs: Inputs, machine: Machine, setup: Setup, record: dict[str, Any]
-) -> RunFolder:
+def _open_run_folder(ready: ReadyRun, inputs: Inputs) -> RunFolder:
     """Make the run's folder, or continue the run that is there, and record the images that it trains on."""
-    path, data, student = _run_path(recipe), setup.data, setup.joint.student
-    settings = resolved_settings(recipe, data, student, machine)
+    machine, setup = ready.machine, ready.setup
     with first_process_first(machine):
-        need = _disk_need(student, setup.method, recipe) + samples_bytes(data)
-        run = open_run(path, settings, record, need, first=machine.first)
+        run = open_run(ready.path, ready.settings, ready.record, ready.disk_bytes, first=machine.first)
     if machine.first and not run.finished:
-        write_samples(run, data, setup.earlier.values())
-    return replace(run, trust=inputs.trust.inside(path))
+        write_samples(run, setup.data, setup.earlier.values())
+    return replace(run, trust=inputs.trust.inside(ready.path))
 
 
 def _run_path(recipe: Recipe) -> Path:
