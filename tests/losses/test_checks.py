@@ -27,11 +27,17 @@ MEANS: dict[str, Callable[[], nn.Module]] = {
     "swap": losses.SWAP,
     "hard": losses.HardLabels,
     "rc": losses.RC,
+    "normkd": losses.NormKD,
+    "normdkd": losses.NormDKD,
+    "bild": losses.BiLD,
+    "pld": losses.PLD,
     "lskd": lambda: losses.Standardized(losses.DKD()),
 }
 RELATING: dict[str, Callable[[], nn.Module]] = {
     "dist": losses.DIST,
     "mlkd": losses.MLKD,
+    "crld": losses.CRLD,
+    "luminet": losses.LumiNet,
     "revision": losses.REVISION,
 }
 
@@ -90,7 +96,7 @@ def test_embeddings_of_sequences_say_how_to_flatten() -> None:
         losses.pkt(sequences, sequences)
 
 
-WITH_TARGET = ["dkd", "nkd", "wsld", "rld", "swap", "rc", "revision"]
+WITH_TARGET = ["dkd", "nkd", "wsld", "rld", "swap", "rc", "revision", "normdkd", "pld"]
 
 
 @pytest.mark.parametrize("name", WITH_TARGET)

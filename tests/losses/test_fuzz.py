@@ -46,6 +46,12 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "revision": lambda classes: losses.REVISION(),
     "mlkd": lambda classes: losses.MLKD(),
     "mlkd standardized": lambda classes: losses.MLKD(standardized=True),
+    "crld": lambda classes: losses.CRLD(),
+    "normkd": lambda classes: losses.NormKD(),
+    "normdkd": lambda classes: losses.NormDKD(),
+    "luminet": lambda classes: Batch(losses.LumiNet()),
+    "bild": lambda classes: losses.BiLD(),
+    "pld": lambda classes: losses.PLD(),
     "uskd": lambda classes: Uskd(),
     "standardized kd": lambda classes: losses.Standardized(losses.KD()),
     "standardized dkd": lambda classes: losses.Standardized(losses.DKD()),
@@ -66,8 +72,8 @@ if find_spec("numba") is not None:  # an extra
     )
 # Squares without a scale: beyond float32 where the input is beyond its root. They say so.
 SQUARES = {
-    "revision", "fitnet", "simkd", "reviewkd", "cc", "embed_mse", "fsp", "vid", "ab", "ofd", "catkd plain",
-    "ft_initial",
+    "revision", "normkd", "normdkd", "fitnet", "simkd", "reviewkd", "cc", "embed_mse", "fsp", "vid", "ab", "ofd",
+    "catkd plain", "ft_initial",
 }  # fmt: skip
 
 
@@ -91,6 +97,19 @@ class Regions(nn.Module):
         )
         pair = (torch.stack((logits, logits.flip(1)), 2) for logits in wide)
         return losses.sdd(*pair, target, self.sdd._rows)
+
+
+class Batch(nn.Module):
+    """A loss over the batch with one more sample, the first one with its classes in reverse order."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        pair = (torch.cat((logits, logits[:1].flip(1))) for logits in (student_logits, teacher_logits))
+        loss: Tensor = self.loss(*pair)
+        return loss
 
 
 class Case(NamedTuple):

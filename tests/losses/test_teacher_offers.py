@@ -61,7 +61,7 @@ def test_a_loss_that_needs_no_more_than_probabilities_ignores_a_constant_per_sam
     shift = torch.tensor([4.0, -3.0, 2.0, 0.5] * 2)[:, None]
     before = value(name, first, second, PRECISIONS[precision])
     after = value(name, first + shift, second - shift, PRECISIONS[precision])
-    assert before[1:].abs().max() > 1e-3
+    assert before[1:].abs().max() > 1e-4
     assert same(before, after) == (declared(name) != "logits")
 
 
@@ -74,7 +74,9 @@ def test_a_loss_that_needs_labels_only_reads_the_place_of_the_largest_logit(name
 
 
 def test_only_divergences_over_all_classes_take_the_top_k() -> None:
-    assert {name for name in ON_LOGITS if declared(name) == "top-k"} == {"kd", "ctkd", "ttm", "wttm", "wsld", "swap"}
+    assert {name for name in ON_LOGITS if declared(name) == "top-k"} == {
+        "kd", "ctkd", "ttm", "wttm", "wsld", "swap", "crld",
+    }  # fmt: skip
 
 
 def test_a_loss_that_reads_no_teacher_logits_declares_none() -> None:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 
-def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor) -> tuple[Tensor, Tensor]:
+def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor, power: int = 1) -> tuple[Tensor, Tensor]:
     """Distance part and angle part."""
     batch = student_embedding.shape[0]
     student, teacher = student_embedding.reshape(batch, -1), teacher_embedding.detach().reshape(batch, -1)
-    near, far = distances(student), distances(teacher)
+    near, far = distances(student, power), distances(teacher, power)
     distance, angle = torch.zeros(2, dtype=torch.float64)
     for i in range(batch):
         for j in range(batch):
@@ -25,10 +25,10 @@ def smooth_l1(u: Tensor) -> Tensor:
     return u**2 / 2 if abs(u) < 1 else abs(u) - 0.5
 
 
-def distances(x: Tensor) -> list[list[Tensor]]:
-    """Distances over the mean distance of different samples; of coinciding ones 0."""
+def distances(x: Tensor, power: int) -> list[list[Tensor]]:
+    """Distances to a power over their mean of different samples; of coinciding ones 0."""
     batch = x.shape[0]
-    table = [[length(x[i] - x[j]) for j in range(batch)] for i in range(batch)]
+    table = [[length(x[i] - x[j]) ** power for j in range(batch)] for i in range(batch)]
     mean = sum(sum(row) for row in table) / max(batch * (batch - 1), 1)
     return table if mean == 0 else [[value / mean for value in row] for row in table]
 

@@ -24,14 +24,19 @@ from stillroom.losses.feature.rkd import RKD, rkd
 from stillroom.losses.feature.simkd import SimKD, simkd
 from stillroom.losses.feature.sp import SP, sp
 from stillroom.losses.feature.vid import VID, vid
+from stillroom.losses.logit.bild import BiLD, bild
+from stillroom.losses.logit.crld import CRLD, crld
 from stillroom.losses.logit.ctkd import CTKD, ctkd
 from stillroom.losses.logit.dist import DIST, dist
 from stillroom.losses.logit.dkd import DKD, dkd
 from stillroom.losses.logit.hard_labels import HardLabels, hard_labels
 from stillroom.losses.logit.kd import KD, kd
 from stillroom.losses.logit.ldrld import LDRLD, ldrld
+from stillroom.losses.logit.luminet import LumiNet, luminet
 from stillroom.losses.logit.mlkd import MLKD, mlkd, mlkd_terms
 from stillroom.losses.logit.nkd import NKD, nkd
+from stillroom.losses.logit.normkd import NormDKD, NormKD, normdkd, normkd
+from stillroom.losses.logit.pld import PLD, pld
 from stillroom.losses.logit.rc import RC, rc
 from stillroom.losses.logit.revision import REVISION, revision
 from stillroom.losses.logit.rld import RLD, rld
@@ -48,6 +53,7 @@ __all__ = [
     "CATKD",
     "CC",
     "CRD",
+    "CRLD",
     "CTKD",
     "DIST",
     "DKD",
@@ -61,6 +67,7 @@ __all__ = [
     "NST",
     "OFD",
     "PKT",
+    "PLD",
     "RC",
     "REVISION",
     "RKD",
@@ -73,19 +80,25 @@ __all__ = [
     "VID",
     "WSLD",
     "WTTM",
+    "BiLD",
     "EmbedCosine",
     "EmbedMSE",
     "EmbedQueue",
     "FitNet",
     "HardLabels",
+    "LumiNet",
+    "NormDKD",
+    "NormKD",
     "ReviewKD",
     "SimKD",
     "Standardized",
     "ab",
     "at",
+    "bild",
     "catkd",
     "cc",
     "crd",
+    "crld",
     "ctkd",
     "dist",
     "dkd",
@@ -99,12 +112,16 @@ __all__ = [
     "itrd",
     "kd",
     "ldrld",
+    "luminet",
     "mlkd",
     "mlkd_terms",
     "nkd",
+    "normdkd",
+    "normkd",
     "nst",
     "ofd",
     "pkt",
+    "pld",
     "rc",
     "region_logits",
     "reviewkd",

@@ -67,6 +67,12 @@ PRESETS: Mapping[str, Preset] = {
     "rld": Preset(losses.RLD, 1.0, 1.0, 20, "Refined logit distillation", "ICCV 2025"),
     "ctkd": Preset(losses.CTKD, 0.9, 0.1, 0, "Curriculum temperature", "Li et al., AAAI 2023"),
     "mlkd": Preset(losses.MLKD, 0.9, 0.1, 0, "Multi-level logit distillation", "Jin et al., CVPR 2023"),
+    "normkd": Preset(losses.NormKD, 0.9, 0.1, 0, "Normalised logits", "Chi et al., arXiv 2308.00520, 2023"),
+    "normdkd": Preset(losses.NormDKD, 1.0, 1.0, 20, "DKD of normalised logits", "Chi et al., arXiv 2308.00520, 2023"),
+    "crld": Preset(losses.CRLD, 1.0, 1.0, 0, "Cross-view consistency", "Zhang et al., ACM MM 2024"),
+    "luminet": Preset(losses.LumiNet, 1089.0, 2.0, 20, "Logits standardised by class", "Hossain et al., TMLR 2025"),
+    "bild": Preset(losses.BiLD, 1.0, 1.0, 0, "Bi-directional logits difference", "Li et al., COLING 2025"),
+    "pld": Preset(losses.PLD, 1.0, 0.0, 0, "Plackett-Luce distillation", "Bassam et al., NeurIPS 2025"),
     "hard": Preset(
         losses.HardLabels, 0.5, 0.5, 0, "Hard labels of the teacher", "Touvron et al., ICML 2021", "hard_labels"
     ),

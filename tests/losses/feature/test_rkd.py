@@ -27,12 +27,14 @@ def test_golden(case: Golden) -> None:
         case.check(name, loss, gradient_of(loss, student))
 
 
+@pytest.mark.parametrize("squared", [False, True])
 @QUICK
 @given(batch=st.integers(1, 4), widths=st.tuples(st.integers(1, 4), st.integers(1, 4)), seed=st.integers(0, 999))
-def test_reference(batch: int, widths: tuple[int, int], seed: int) -> None:
+def test_reference(squared: bool, batch: int, widths: tuple[int, int], seed: int) -> None:
     student = (embeddings(batch, widths[0], seed=seed) + 10).requires_grad_()
     teacher = 5 * embeddings(batch, widths[1], seed=seed + 1)
-    for ours, theirs in zip(rkd_terms(student, teacher), reference(student, teacher), strict=True):
+    found, expected = rkd_terms(student, teacher, squared=squared), reference(student, teacher, 1 + squared)
+    for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
         if theirs.requires_grad:  # one sample has neither distance nor angle
             torch.testing.assert_close(
@@ -47,6 +49,17 @@ def test_coinciding_samples_as_in_the_definition() -> None:
     for ours, theirs in zip(rkd_terms(student, teacher), reference(student, teacher), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=0)
         torch.testing.assert_close(gradient_of(ours, student), gradient_of(theirs, student), rtol=1e-9, atol=1e-12)
+
+
+def test_squared_distances_change_the_distance_part_only() -> None:
+    student, teacher = embeddings(6, 5), embeddings(6, 4, seed=1)
+    plain, squared = rkd_terms(student, teacher), rkd_terms(student, teacher, squared=True)
+    assert torch.equal(squared.angle, plain.angle)
+    near, far = ((x[:, None] - x[None]).square().sum(2) for x in (student, teacher))
+    relative = [x / (x.sum() / 30) for x in (near, far)]
+    torch.testing.assert_close(squared.distance, torch.nn.functional.smooth_l1_loss(*relative))
+    expected = 25 * squared.distance + 50 * squared.angle
+    torch.testing.assert_close(RKD(squared=True)(student, teacher), expected)
 
 
 def test_motion_rotation_and_scale_do_not_matter() -> None:

@@ -21,13 +21,13 @@ class RKDTerms(NamedTuple):
     angle: Tensor
 
 
-def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor) -> RKDTerms:
+def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor, *, squared: bool = False) -> RKDTerms:
     """Compute RKD's distance part and angle part.
 
-    Distance: ``d_ij = |x_i - x_j|`` divided by the mean over all pairs i != j; the mean over i, j of the smooth L1
-    between student and teacher. Angle: the cosine at x_i between x_j and x_k; the mean over i, j, k of the smooth
-    L1. The smooth L1 of a difference u is ``u^2 / 2`` up to ``|u| = 1``, then ``|u| - 1/2``. Both parts are >= 0,
-    and 0 where one embedding is the other moved, rotated and scaled; the widths may differ. One sample alone
+    Distance: ``d_ij = |x_i - x_j|``, or its square, divided by the mean over all pairs i != j; the mean over i, j of
+    the smooth L1 between student and teacher. Angle: the cosine at x_i between x_j and x_k; the mean over i, j, k of
+    the smooth L1. The smooth L1 of a difference u is ``u^2 / 2`` up to ``|u| = 1``, then ``|u| - 1/2``. Both parts are
+    >= 0, and 0 where one embedding is the other moved, rotated and scaled; the widths may differ. One sample alone
     costs 0, two have no angle.
 
     The cosines come from squared distances (law of cosines), in O(B^2 D + B^3) time and O(B^3) memory, without
@@ -41,6 +41,7 @@ def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor) -> RKDTerms:
     Args:
         student_embedding: (B, ...), any floating dtype, flattened to (B, D); computed in float32 at least.
         teacher_embedding: (B, ...); no gradient reaches it.
+        squared: whether the distance part compares squared distances.
 
     Returns:
         Two scalars, float32 (float64 if an input is).
@@ -62,12 +63,19 @@ def rkd_terms(student_embedding: Tensor, teacher_embedding: Tensor) -> RKDTerms:
     check_pair("student_embedding", student_embedding, "teacher_embedding", teacher_embedding)
     pair = widen(student_embedding.flatten(1), teacher_embedding.flatten(1))
     student, teacher = (_squared_distances(x) for x in pair)
-    distance = functional.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+    distance = functional.smooth_l1_loss(_relative_distances(student, squared), _relative_distances(teacher, squared))
     angle = functional.smooth_l1_loss(_cosines(student), _cosines(teacher))
     return RKDTerms(distance, angle)
 
 
-def rkd(student_embedding: Tensor, teacher_embedding: Tensor, *, distance: float = 25.0, angle: float = 50.0) -> Tensor:
+def rkd(
+    student_embedding: Tensor,
+    teacher_embedding: Tensor,
+    *,
+    distance: float = 25.0,
+    angle: float = 50.0,
+    squared: bool = False,
+) -> Tensor:
     """Compute relational knowledge distillation's loss.
 
     RKD = distance * distance part + angle * angle part, see :func:`rkd_terms`. Each sample's gradient depends on
@@ -78,6 +86,8 @@ def rkd(student_embedding: Tensor, teacher_embedding: Tensor, *, distance: float
         teacher_embedding: (B, ...); no gradient reaches it.
         distance: weight of the distance part.
         angle: weight of the angle part.
+        squared: whether the distance part compares squared distances, as public code's switch does; the published
+            runs do not.
 
     Returns:
         A scalar, float32 (float64 if an input is).
@@ -97,34 +107,36 @@ def rkd(student_embedding: Tensor, teacher_embedding: Tensor, *, distance: float
         tensor(0.)
     """
     check_finite(distance=distance, angle=angle)
-    terms = rkd_terms(student_embedding, teacher_embedding)
+    terms = rkd_terms(student_embedding, teacher_embedding, squared=squared)
     return distance * terms.distance + angle * terms.angle
 
 
 class RKD(nn.Module):
-    """:func:`rkd` with its weights.
+    """:func:`rkd` with its settings.
 
     Args:
         distance: weight of the distance part.
         angle: weight of the angle part.
+        squared: whether the distance part compares squared distances.
 
     Raises:
         ValueError: a weight is not finite.
 
     Example:
         >>> RKD(angle=100.0)
-        RKD(distance=25.0, angle=100.0)
+        RKD(distance=25.0, angle=100.0, squared=False)
     """
 
-    def __init__(self, distance: float = 25.0, angle: float = 50.0) -> None:
+    def __init__(self, distance: float = 25.0, angle: float = 50.0, squared: bool = False) -> None:
         super().__init__()
         check_finite(distance=distance, angle=angle)
         self.distance = distance
         self.angle = angle
+        self.squared = squared
 
     def forward(self, student_embedding: Tensor, teacher_embedding: Tensor) -> Tensor:
         """Return :func:`rkd` of a (B, D) and a (B, E) embedding."""
-        return rkd(student_embedding, teacher_embedding, distance=self.distance, angle=self.angle)
+        return rkd(student_embedding, teacher_embedding, distance=self.distance, angle=self.angle, squared=self.squared)
 
     extra_repr = settings_repr
 
@@ -152,9 +164,9 @@ def _inverse_distances(squares: Tensor) -> Tensor:
     return squares.masked_fill(same, 1.0).rsqrt().masked_fill(same, 0.0)
 
 
-def _relative_distances(squares: Tensor) -> Tensor:
-    """Return the (B, B) distances divided by their mean off the diagonal."""
-    distances = squares * _inverse_distances(squares)
+def _relative_distances(squares: Tensor, squared: bool) -> Tensor:
+    """Return the (B, B) distances, or their squares, divided by their mean off the diagonal."""
+    distances = squares if squared else squares * _inverse_distances(squares)
     batch = squares.shape[0]
     return distances / or_one(distances.sum() / max(batch * (batch - 1), 1))
 

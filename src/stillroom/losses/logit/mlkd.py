@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_feature, check_logits, check_pair, check_same_shape, check_temperature
+from stillroom.losses.checks import check_logits, check_temperature
 from stillroom.losses.logit.kd import kd
 from stillroom.losses.logit.standardize import standardize
 from stillroom.losses.numerics import widen
 from stillroom.losses.protocol import settings_repr
+from stillroom.losses.strong_view import check_strong_view
 
 BOTH_VIEWS = (3.0, 5.0)  # further temperatures of the weak and the strong view
 WEAK_ONLY = (2.0, 6.0)  # further temperatures at which only the weak view is ever compared
@@ -75,7 +76,7 @@ def mlkd_published_terms(
     Arguments, result and errors are those of :func:`mlkd`, whose value is the sum of the three.
     """
     check_logits(student_logits, teacher_logits)
-    _check_strong(student_logits_strong, teacher_logits_strong, student_logits)
+    check_strong_view(student_logits_strong, teacher_logits_strong, student_logits)
     check_temperature(temperature)
     weak = widen(student_logits, teacher_logits)
     strong = widen(student_logits_strong, teacher_logits_strong)
@@ -235,13 +236,3 @@ def _fraction_up_to_median(values: Tensor) -> Tensor:
     """
     median = values.sort().values[(len(values) - 1) // 2]
     return (values <= median).to(values.dtype).mean()
-
-
-def _check_strong(student_strong: Tensor, teacher_strong: Tensor, student_logits: Tensor) -> None:
-    """Refuse a strong view that does not fit the weak one, which is already checked."""
-    for name, logits in (("student_logits_strong", student_strong), ("teacher_logits_strong", teacher_strong)):
-        check_feature(name, logits, dimensions=2, shape="(B, C)")
-        check_pair("student_logits", student_logits, name, logits)
-        check_same_shape(
-            "student_logits", student_logits, name, logits, fix="give both views of the same images and classes"
-        )

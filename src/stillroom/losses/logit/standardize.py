@@ -76,8 +76,8 @@ class Standardized(nn.Module):
         needs = needs_of(loss)
         if "student_logits_strong" in needs:
             raise ValueError(
-                f"loss is {type(loss).__name__}, which compares two views and standardises only its instance part: "
-                "use MLKD(standardized=True)"
+                f"loss is {type(loss).__name__}, which compares two views: give a loss on one view; "
+                "MLKD standardises its instance part by itself, use MLKD(standardized=True)"
             )
         if needs[:2] != ("student_logits", "teacher_logits") or not {*needs[2:]} <= {"target", "epoch"}:
             raise ValueError(
