@@ -24,6 +24,7 @@ from stillroom.cli_plain_parsers import (
     pack_parser,
     predict_parser,
     report_parser,
+    runs_parser,
 )
 from stillroom.compare.options import CompareOptions, names_of
 from stillroom.config_file import Arguments
@@ -235,6 +236,12 @@ def _pack(asked: Arguments) -> int:
     return pack_command(asked)
 
 
+def _runs(asked: Arguments) -> int:
+    from stillroom.cli_runs import runs_command
+
+    return runs_command(asked)
+
+
 def _list(asked: Arguments) -> int:
     from stillroom.cli_list import Filters, listing
 
@@ -273,6 +280,7 @@ COMMANDS = {
     "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier on validation images"),
     "predict": Command(predict_parser, _predict, "show the classes that a model finds in image files"),
     "pack": Command(pack_parser, _pack, "pack a large set of images into shards that are read faster"),
+    "runs": Command(runs_parser, _runs, "list, show, compare or remove run folders"),
     "list": Command(list_parser, _list, "show models, methods, data sets or published recipes"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stillroom.cli_parsers import Parser, add_trust
+from stillroom.run_options import RunOptions
 
 
 def demo_parser() -> Parser:
@@ -102,4 +103,29 @@ def list_parser() -> Parser:
                         help="one method, described in full; elsewhere, part of the name")  # fmt: skip
     for key in ("dataset", "teacher", "student", "method"):
         parser.add_argument(f"--{key}", default="", help=f"only recipes with this {key}")
+    return parser
+
+
+def runs_parser() -> Parser:
+    """The arguments of ``runs``."""
+    parser = Parser(prog="stillroom runs", description="List, show, compare and remove run folders.")
+    parts = parser.add_subparsers(dest="what", metavar="WHAT", required=True, parser_class=Parser)
+    about = "list runs, with method, student, data, accuracy, state and date"
+    listed = parts.add_parser("list", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    listed.add_argument("folders", metavar="FOLDER", nargs="*", default=[RunOptions.runs],
+                        help=f"folders that contain runs or comparisons (default: {RunOptions.runs})")  # fmt: skip
+    listed.add_argument("--sort", choices=["name", "method", "student", "data", "top1", "state", "date"],
+                        default="date", help="column to sort by (default: date, the latest first)")  # fmt: skip
+    about = "show a run: its result, the settings that differ from their defaults, its files"
+    one = parts.add_parser("show", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    one.add_argument("runs", metavar="RUN", nargs=1, help="run folder")
+    about = "show in which settings runs differ, and their results side by side"
+    some = parts.add_parser("compare", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    some.add_argument("runs", metavar="RUN", nargs="+", help="two or more run folders")
+    about = "remove run folders for good"
+    gone = parts.add_parser("remove", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    gone.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
+    gone.add_argument("--yes", action="store_true", help="remove them; without it nothing is removed")
+    gone.add_argument("--force", action="store_true",
+                      help="also teachers of other runs, and folders with files of yours")  # fmt: skip
     return parser

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from stillroom.errors import InputError
-from stillroom.runtime.folder_lock import locked
+from stillroom.runtime.folder_lock import is_held, locked
 
 fcntl = pytest.importorskip("fcntl")
 
@@ -75,3 +75,13 @@ def test_a_lock_that_is_a_link_leads_nowhere(tmp_path):
     with locked(tmp_path / ".lock") as alone:
         assert not alone
     assert mine.read_text() == "dear"
+
+
+def test_a_lock_is_held_while_a_process_has_it_and_not_when_its_file_was_left(tmp_path):
+    path = tmp_path / ".lock"
+    assert not is_held(path)
+    with locked(path):
+        assert is_held(path)
+    path.write_text("process 1 on a machine that is gone")
+    assert not is_held(path)
+    assert path.read_text().startswith("process 1")

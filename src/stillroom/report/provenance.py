@@ -69,7 +69,7 @@ def provenance_of(pair: Pair) -> Provenance:
         differing=differing,
         machines=_distinct(_machine(found) for found in environments),
         versions=_distinct(_versions(found) for found in environments),
-        commands=_distinct(_command(found) for found in environments),
+        commands=_distinct(command_text(found) for found in environments),
     )
 
 
@@ -159,7 +159,12 @@ def _versions(found: Mapping[str, Any]) -> str:
     return f"{named}; Python {found.get('python')}" + (f"; git {found['git']}" if found.get("git") else "")
 
 
-def _command(found: Mapping[str, Any]) -> str:
+def command_text(found: Mapping[str, Any]) -> str:
+    """The command that made a run, for the shell; empty where it is not known.
+
+    Args:
+        found: from :meth:`stillroom.engine.run_folder.RunFolder.environment`.
+    """
     command = [str(word) for word in found.get("command") or []]
     if not command:
         return ""

@@ -59,3 +59,24 @@ def _holder(path: Path) -> str:
     with suppress(OSError), path.open(errors="replace") as file:
         return file.read(300) or "another process"
     return "another process"
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a folder; a lock file that a killed process left is not held.
+
+    Args:
+        path: the lock file.
+    """
+    from filelock import FileLock, Timeout
+
+    if not path.exists():
+        return False
+    lock = FileLock(path, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False

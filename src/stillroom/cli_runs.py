@@ -1,0 +1,156 @@
+"""``stillroom runs``: list run folders, show one, compare some, remove some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from stillroom.cli_output import print_rich
+from stillroom.config_file import Arguments
+from stillroom.engine.run_folder import RunFolder, trained_model
+from stillroom.errors import InputError
+from stillroom.files import shown
+from stillroom.formatting import counted, duration, size_in_words
+from stillroom.prepare.name_checks import check_run
+from stillroom.report.discovery import FoundRun
+from stillroom.report.provenance import command_text
+from stillroom.report.run_overview import RunOverview, latest_top1, list_runs, overview_of
+from stillroom.report.run_settings import changed_settings, differing_values
+from stillroom.run_removal import check_removal, folder_bytes, remove_run
+
+FILES = ("student.safetensors", "predictions.safetensors", "metrics.jsonl", "summary.json", "checkpoint", "config.yaml")
+
+
+def runs_command(asked: Arguments) -> int:
+    """Carry out one of the four.
+
+    Returns:
+        The exit status, 0.
+    """
+    options = asked.values
+    if options["what"] == "list":
+        print_rich(runs_table(list_runs([Path(folder) for folder in options["folders"]], options["sort"])))
+        return 0
+    paths = [Path(run) for run in dict.fromkeys(options["runs"])]
+    for path in paths:
+        check_run("", path)
+    if options["what"] == "show":
+        for part in run_facts(RunFolder(paths[0])):
+            print_rich(part)
+    elif options["what"] == "compare":
+        for part in side_by_side([RunFolder(path) for path in paths]):
+            print_rich(part)
+    else:
+        _remove(paths, yes=options["yes"], force=options["force"])
+    return 0
+
+
+def runs_table(runs: Sequence[RunOverview]) -> Table:
+    """The list of runs."""
+    table = _table("name", "method", "student", "data", "top-1", "state", "date")
+    for one in runs:
+        top1 = "–" if one.top1 is None else f"{one.top1:.2f}"
+        date = one.date.strftime("%Y-%m-%d %H:%M")
+        table.add_row(*map(shown, (one.name, one.method, one.student, one.data, top1, one.state, date)))
+    return table
+
+
+def run_facts(run: RunFolder) -> list[Table | str]:
+    """Everything about one run: what it is, its result, its settings, its files."""
+    config, overview = run.config(), overview_of(run.path)
+    facts = _table("", "")
+    facts.show_header = False
+    facts.add_row("run", f"{shown(run.path)}, {overview.state}, {overview.date:%Y-%m-%d %H:%M}")
+    facts.add_row("student" if "student" in config else "model", shown(trained_model(config)))
+    for name in ("teacher", "method", "data"):
+        if config.get(name):
+            facts.add_row(name, shown(config[name]))
+    for name, value in _results(run).items():
+        facts.add_row(name, value)
+    if command := command_text(run.environment()):
+        facts.add_row("command", command)
+    for name in FILES:
+        if (file := run.path / name).exists():
+            size = folder_bytes(file) if file.is_dir() else file.stat().st_size
+            facts.add_row("file", f"{shown(file)} ({size_in_words(size)})")
+    settings = _table("setting", "value", "default", title="settings that differ from their defaults")
+    for row in changed_settings(config):
+        settings.add_row(row.name, _text(row.value), "automatic" if row.default is None else _text(row.default))
+    return [facts, settings]
+
+
+def side_by_side(runs: Sequence[RunFolder]) -> list[Table | str]:
+    """The settings in which runs differ, and their results.
+
+    Raises:
+        InputError: there is only one run, or one cannot be read.
+    """
+    if len(runs) < 2:
+        raise InputError("runs compare: give two or more run folders")
+    names, configs = [shown(run.path) for run in runs], [run.config() for run in runs]
+    found: list[Table | str] = []
+    settings = _table("setting", *names, title="settings that differ")
+    for name, values in differing_values(configs).items():
+        settings.add_row(name, *map(_text, values))
+    found.append(settings if settings.row_count else "The runs have the same settings.")
+    results = _table("result", *names, title="results")
+    each = [_results(run) for run in runs]
+    for name in dict.fromkeys(name for one in each for name in one):
+        results.add_row(name, *(one.get(name, "–") for one in each))
+    found.append(results)
+    contents = [FoundRun(run).contents for run in runs]
+    if any(one != contents[0] for one in contents):
+        found.append("The runs have other validation images or labels: their accuracies cannot be compared.")
+    return found
+
+
+def _results(run: RunFolder) -> dict[str, str]:
+    """The numbers of a run in words; fewer for one that is not finished."""
+    top1 = latest_top1(run)
+    found = {"state": overview_of(run.path).state, "top-1, last epoch": "–" if top1 is None else f"{top1:.2f} %"}
+    if not run.finished:
+        return found
+    summary = run.summary()
+    for name, row in (("top-1, best epoch", "val_top1"), ("agreement", "agreement")):
+        value = summary["best" if row == "val_top1" else "last"].get(row)
+        if value is not None:
+            found[name] = f"{value:.2f} %"
+    found["parameters"] = f"{summary['parameters']:,}"
+    if summary.get("macs") is not None:
+        found["operations an image"] = f"{summary['macs'] / 1e6:,.1f} million multiply-accumulates"
+    found["training"] = f"{counted(len(run.epochs()), 'epoch')} in {duration(summary['seconds'])}"
+    if summary.get("peak_memory_bytes") is not None:
+        found["peak memory"] = size_in_words(summary["peak_memory_bytes"])
+    return found
+
+
+def _remove(paths: Sequence[Path], *, yes: bool, force: bool) -> None:
+    check_removal(paths, force=force)
+    total = size_in_words(sum(map(folder_bytes, paths)))
+    if not yes:
+        listed = ", ".join(shown(path) for path in paths)
+        raise InputError(f"{counted(len(paths), 'run')} of {total} would be removed for good ({listed}); add --yes")
+    for path in paths:
+        remove_run(path)
+        print_rich(f"removed {shown(path)}")
+
+
+def _text(value: Any) -> str:
+    """A setting's value in one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    return "not set" if value is None else shown(value)
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,98 @@
+"""Remove run folders, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from stillroom.config import RunOptions
+from stillroom.engine.run_folder import RunFolder
+from stillroom.engine.sample_hashes import NAME as SAMPLES
+from stillroom.errors import InputError, InUse
+from stillroom.files import first_few, is_temporary
+from stillroom.loggers.logger import IDS
+from stillroom.prepare.name_checks import check_run
+from stillroom.report.comparison_file import NAME as COMPARISON
+from stillroom.report.run_overview import find_runs
+from stillroom.restore import teacher_run_of
+from stillroom.runtime.folder_lock import is_held
+
+CONFIG = "config.yaml"
+WRITTEN = {  # what Stillroom writes into a run folder
+    CONFIG, "inputs.json", "environment.json", "metrics.jsonl", "summary.json", "student.safetensors",
+    "predictions.safetensors", SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb", "export", "index.html",
+}  # fmt: skip
+
+
+def check_removal(paths: Sequence[Path], *, force: bool) -> None:
+    """Refuse to remove what is no run, is in use, or is needed.
+
+    Args:
+        paths: the folders that would be removed.
+        force: permits teachers of other runs, and files that Stillroom did not write.
+
+    Raises:
+        InputError: naming the folder and the reason; nothing was removed.
+    """
+    for path in paths:
+        check_run("", path)
+        if path.is_symlink():
+            raise InputError(f"{path} is a link; remove the link itself, or give the folder that it leads to")
+        if is_held(path / ".lock"):
+            raise InUse(f"{path} is in use: a process is at work on this run; wait for it or stop it")
+        if force:
+            continue
+        if foreign := sorted(e.name for e in path.iterdir() if e.name not in WRITTEN and not is_temporary(e.name)):
+            raise InputError(
+                f"{path} holds files that Stillroom did not write ({first_few(foreign)}); move them, or give --force"
+            )
+        if users := users_of(path, paths):
+            raise InputError(
+                f"{path} is the teacher of {first_few([str(user) for user in users])}, which could not be continued or "
+                "reported in full; remove these too, or give --force"
+            )
+
+
+def users_of(path: Path, removed: Sequence[Path] = ()) -> list[Path]:
+    """The runs whose teacher is a run: beside it, in the comparisons there, and in the default folder of runs.
+
+    Args:
+        path: of the teacher.
+        removed: runs that do not count.
+    """
+    beside = path.absolute().parent
+    places = [beside, *([beside.parent] if (beside / COMPARISON).is_file() else []), Path(RunOptions.runs)]
+    gone = {one.resolve() for one in (path, *removed)}
+    found: dict[Path, Path] = {}
+    for run in (run for place in places for run in find_runs(place) if run.resolve() not in gone):
+        with suppress(InputError):
+            teacher = teacher_run_of(RunFolder(run))
+            if teacher is not None and teacher.path.resolve() == path.resolve():
+                found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def remove_run(path: Path) -> None:
+    """Remove a run folder. ``config.yaml`` goes last, so that a removal that is killed can be repeated.
+
+    Raises:
+        InUse: a process has begun to work on it.
+        OSError: a file cannot be removed.
+    """
+    with RunFolder(path).held():
+        for entry in path.iterdir():
+            if entry.name in (CONFIG, ".lock"):
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+        (path / CONFIG).unlink()
+    path.rmdir()
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of the files in a folder."""
+    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from stillroom.config import make_recipe
+from stillroom.report.run_settings import changed_settings, differing_values
+
+GIVEN = {"teacher": "runs/t", "student": "resnet8", "data": "glyphs100"}
+
+
+def config_of(**settings):
+    return make_recipe("distill", GIVEN | settings).flat()
+
+
+def test_a_run_of_defaults_has_no_changed_setting():
+    assert changed_settings(config_of()) == []
+    changed = {row.name for row in changed_settings(config_of(optimizer="adamw", epochs=3))}
+    assert changed == {"optimizer", "epochs"}, "learning rate, weight decay and schedule follow from these"
+
+
+def test_what_was_given_is_shown_with_its_default_and_what_is_automatic_as_such():
+    rows = {row.name: row for row in changed_settings(config_of(lr=0.2, precision="bf16", pad=3, name="x", runs="y"))}
+    assert set(rows) == {"lr", "precision", "pad"}
+    assert (rows["lr"].value, rows["lr"].default) == (0.2, 0.05)
+    assert (rows["precision"].default, rows["pad"].default) == (None, None)
+
+
+def test_a_setting_of_another_version_is_no_reason_to_fail():
+    rows = changed_settings(config_of(lr=0.2) | {"optimizer": "no_such", "obsolete": 3})
+    assert {"lr", "optimizer"} <= {row.name for row in rows}
+    assert "obsolete" not in {row.name for row in rows}
+
+
+def test_runs_differ_in_what_differs_between_any_two():
+    configs = [config_of(name="a"), config_of(lr=0.2, name="b"), config_of(method="kd", name="c")]
+    assert differing_values(configs) == {"method": ["ldrld", "ldrld", "kd"], "lr": [0.05, 0.2, 0.05]}
+    del configs[0]["accumulate"]
+    assert differing_values(configs)["accumulate"] == [None, 1, 1]
