@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from stillroom.cli_output import print_rich
+from stillroom.config import MAY_CHANGE
 from stillroom.config_file import Arguments
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
@@ -21,7 +22,8 @@ from stillroom.report.run_overview import RunOverview, latest_top1, list_runs, o
 from stillroom.report.run_settings import changed_settings, differing_values
 from stillroom.run_removal import check_removal, folder_bytes, remove_run
 
-FILES = ("student.safetensors", "predictions.safetensors", "metrics.jsonl", "summary.json", "checkpoint", "config.yaml")
+FILES = ("student.safetensors", "predictions.safetensors", "metrics.jsonl", "summary.json", "config.yaml", "checkpoint",
+         "tensorboard", "wandb", "export", "index.html")  # fmt: skip
 
 
 def runs_command(asked: Arguments) -> int:
@@ -69,7 +71,8 @@ def run_facts(run: RunFolder) -> list[Table | str]:
         if config.get(name):
             facts.add_row(name, shown(config[name]))
     for name, value in _results(run).items():
-        facts.add_row(name, value)
+        if name != "state":
+            facts.add_row(name, value)
     if command := command_text(run.environment()):
         facts.add_row("command", command)
     for name in FILES:
@@ -77,8 +80,9 @@ def run_facts(run: RunFolder) -> list[Table | str]:
             size = folder_bytes(file) if file.is_dir() else file.stat().st_size
             facts.add_row("file", f"{shown(file)} ({size_in_words(size)})")
     settings = _table("setting", "value", "default", title="settings that differ from their defaults")
-    for row in changed_settings(config):
-        settings.add_row(row.name, _text(row.value), "automatic" if row.default is None else _text(row.default))
+    for row in sorted(changed_settings(config), key=lambda row: row.default is None):  # what was given comes first
+        automatic = row.default is None and row.name not in MAY_CHANGE
+        settings.add_row(row.name, _text(row.value), "automatic" if automatic else _text(row.default))
     return [facts, settings]
 
 
