@@ -3,7 +3,7 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from stillroom.batch import Batch, Output
+from stillroom.batch import Batch, Mixture, Output
 
 
 def test_features_are_those_of_the_pass_in_order():
@@ -23,3 +23,11 @@ def test_a_batch_has_one_view_and_counts_unless_it_says_otherwise():
     assert not batch.stand_in
     with pytest.raises(FrozenInstanceError):
         batch.stand_in = True
+
+
+def test_the_main_label_is_that_of_the_larger_fraction():
+    labels = torch.tensor([1, 2, 3, -1])
+    mixture = Mixture(torch.tensor([5, 6, 7, 8]), torch.tensor([1.0, 0.5, 0.4, 0.2]))
+    batch = Batch(torch.zeros(4, 3, 4, 4), labels, torch.arange(4), mixture=mixture)
+    assert batch.main_labels.tolist() == [1, 2, 7, 8]
+    assert Batch(torch.zeros(4, 3, 4, 4), labels, torch.arange(4)).main_labels is labels

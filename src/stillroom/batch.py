@@ -11,6 +11,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixture:
+    """The second images in the mixed images of a batch (mixup, CutMix).
+
+    Attributes:
+        labels: int64 tensor (B,), the labels of the second images; -1 for one without a label.
+        fraction: float32 tensor (B,), the fraction of the first image, in [0, 1]; 1 for an image that is not mixed.
+    """
+
+    labels: Tensor
+    fraction: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Images for a model, with labels and sample ids.
 
@@ -28,6 +41,8 @@ class Batch:
         epoch: whose order and augmentation the training images have, from 1: the epoch of training, or an earlier one
             where the loader repeats views; 0 for images without augmentation, such as those of validation.
         start: position of the first image among this process's images of the epoch.
+        mixture: what the images are mixed with; None where none is mixed. ``labels`` and ``ids`` are those of the first
+            images. All views show the same mixture.
     """
 
     images: Tensor
@@ -39,6 +54,14 @@ class Batch:
     strong_pixels: Tensor | None = None
     epoch: int = 0
     start: int = 0
+    mixture: Mixture | None = None
+
+    @property
+    def main_labels(self) -> Tensor:
+        """The label of the larger fraction of each image, int64 (B,); the first one where both are equal."""
+        if self.mixture is None:
+            return self.labels
+        return self.labels.where(self.mixture.fraction >= 0.5, self.mixture.labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,12 @@ def _check(recipe: Recipe) -> None:
             (teacher.teacher_mean is None) == (teacher.teacher_std is None),
             "together with teacher_std, or neither",
         ),
+        (
+            "class_weights",
+            optim.class_weights,
+            optim.class_weights == "none" or data.sampling == "shuffled",
+            "none with sampling=balanced: each of them makes all classes count alike",
+        ),
         ("processes", launch.processes, launch.processes is None or launch.launcher != "none", "launcher=ray too"),
         (
             "accumulate",

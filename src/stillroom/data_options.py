@@ -89,3 +89,18 @@ class DataOptions:
     erase: float | None = setting(
         "probability that a random rectangle of an image is filled with the mean colour; 0 turns it off. Default: 0",
         None, at_least=0, at_most=1, view=True)  # fmt: skip
+    mixup: float | None = setting(
+        "alpha of mixup: each training image is mixed with another one, in fractions drawn from Beta(alpha, alpha); "
+        "teacher and student see the same mixture; 0 turns it off. Default: 0",
+        None, at_least=0, view=True)  # fmt: skip
+    cutmix: float | None = setting(
+        "alpha of CutMix: a box of another image is pasted into each training image, of an area drawn from Beta(alpha, "
+        "alpha); 0 turns it off. With mixup, one of the two is drawn for each image. Default: 0",
+        None, at_least=0, view=True)  # fmt: skip
+    mix_probability: float | None = setting(
+        "probability that an image is mixed, with mixup or cutmix. Default: 1", None, above=0, at_most=1, view=True
+    )
+    sampling: Literal["shuffled", "balanced"] = setting(
+        "which training images an epoch shows: shuffled (each one once) or balanced (every class equally often, images "
+        "of small classes several times, each time in another view)",
+        "shuffled", view=True)  # fmt: skip

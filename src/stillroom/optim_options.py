@@ -68,6 +68,13 @@ class OptimOptions:
         "factor on the learning rate from each layer of the trained model to the one before it; the head has the full "
         "learning rate. For timm models",
         1.0, above=0, at_most=1)  # fmt: skip
+    label_smoothing: float = setting(
+        "fraction of the label that the cross-entropy spreads evenly over all classes", 0.0, at_least=0, below=1
+    )
+    class_weights: Literal["none", "balanced"] = setting(
+        "factors on the cross-entropy of an image, by its class: balanced gives every class the same weight in total, "
+        "and images 1 on average",
+        "none")  # fmt: skip
     bn_momentum: float | None = setting(
         "weight of a new batch in the running statistics of the student's batch norms. Default: as the model was built "
         "(mostly 0.1; torchvision's MobileNetV3 has 0.01, too slow for a short run)",

@@ -47,6 +47,31 @@ def test_batches_are_those_from_memory_for_any_number_of_workers(both, augment, 
     assert count > 1
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("options", [{"balanced": True}, {"augment": Augment(pad=2, mixup=0.5, cutmix=1.0)}])
+def test_mixed_and_balanced_batches_are_those_from_memory(both, options, rank):
+    memory, files = (
+        Loader(data.train, input_format=FORMAT, shuffle=True, rank=rank, world_size=2, workers=workers,
+               **{"batch_size": 5, "augment": Augment(pad=2)} | options)
+        for workers, data in enumerate(both)
+    )  # fmt: skip
+    for one, other in zip(memory.epoch(2), files.epoch(2), strict=True):
+        assert torch.equal(one.pixels, other.pixels)
+        assert torch.equal(one.ids, other.ids)
+        if one.mixture is not None:
+            assert torch.equal(one.mixture.fraction, other.mixture.fraction)
+            assert torch.equal(one.mixture.labels, other.mixture.labels)
+
+
+def test_mixed_crops_of_whole_images_do_not_depend_on_processes(both):
+    augment = Augment(pad=0, flip=False, min_scale=0.05, mixup=1.0)
+    options = {"input_format": FORMAT, "augment": augment, "shuffle": True, "batch_size": len(both[1].train)}
+    whole = next(Loader(both[1].train, **options).epoch(1))
+    for rank in (0, 1):
+        part = next(Loader(both[1].train, rank=rank, world_size=2, **options).epoch(1))
+        assert torch.equal(part.pixels, whole.pixels[rank::2])
+
+
 def test_crops_of_whole_images_follow_from_the_epoch(both):
     files = both[1].train
     augment = Augment(pad=0, flip=False, min_scale=0.05)

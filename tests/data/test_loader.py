@@ -303,3 +303,58 @@ def test_a_batch_knows_its_place_in_the_epoch(small_set):
         own = loader(small_set, rank=rank, world_size=2)
         starts = [(batch.epoch, batch.start) for batch in own.epoch(4, 2)]
         assert starts == [(4, own.own_before(step)) for step in range(2, len(own))]
+
+
+def balanced_set(small_set):
+    labels = torch.zeros(103, dtype=torch.int64)
+    labels[50:53] = torch.tensor([1, 1, 2])
+    return ImageSet(small_set.images, labels, small_set.ids, ("a", "b", "c"))
+
+
+def test_an_image_of_a_small_class_is_shown_several_times_each_time_in_another_view(small_set):
+    images = balanced_set(small_set)
+    training = loader(images, balanced=True, augment=Augment(pad=2, colour_jitter=0.4, erase=0.3))
+    plain = views(loader(images, augment=Augment(pad=2, colour_jitter=0.4, erase=0.3)).epoch(1))
+    batches = list(training.epoch(1))
+    ids, shown = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("ids", "images"))
+    assert len(ids) == 103
+    only = shown[ids == images.ids[52]]
+    assert len(only) in (34, 35)
+    assert len(only.unique(dim=0)) == len(only)
+    for sample in ids.unique().tolist():  # one of them is the view that shuffling shows
+        assert any(torch.equal(view, plain[sample]) for view in shown[ids == sample])
+    assert torch.equal(ids, images.ids[training.order(1)])
+
+
+def test_balanced_batches_do_not_depend_on_batches_processes_or_steps(small_set):
+    images = balanced_set(small_set)
+    (whole,) = loader(images, balanced=True, batch_size=103).epoch(2)
+    steps = list(loader(images, balanced=True, batch_size=10).epoch(2, start_step=3))
+    assert torch.equal(torch.cat([batch.images for batch in steps]), whole.images[30:])
+    for rank in (0, 1):
+        (part,) = loader(images, balanced=True, batch_size=103, rank=rank, world_size=2).epoch(2)
+        assert torch.equal(part.images, whole.images[rank::2])
+
+
+def test_balanced_sampling_needs_labels(small_set):
+    with pytest.raises(InputError, match="balanced is True; it needs shuffle=True and images with labels"):
+        loader(small_set.without_labels(), balanced=True)
+
+
+def test_main_labels_are_those_of_the_larger_fractions(small_set):
+    training = loader(small_set, augment=Augment(pad=2, mixup=1.0, cutmix=1.0))
+    shown = torch.cat([batch.main_labels for batch in training.epoch(2)])
+    own = torch.cat([batch.labels for batch in training.epoch(2)])
+    assert torch.equal(training.main_labels(2), shown)
+    assert 10 < int((shown != own).sum()) < 60
+
+
+@pytest.mark.parametrize("change", [{"auto_augment": "trivial"}, {"auto_augment": "rand"}, {"erase": 0.9}])
+def test_a_teacher_of_another_size_sees_the_view_of_the_student(small_set, change):
+    student = InputFormat(MEAN, STD, (6, 5))
+    augment = Augment(pad=1, **change)
+    batch = next(loader(small_set, augment=augment, input_format=student, batch_size=50).epoch(1))
+    assert torch.equal(InputTransform(student)(batch.pixels), batch.images)
+    assert InputTransform(InputFormat(MEAN, STD))(batch.pixels).shape[2:] == (12, 10)
+    plain = next(loader(small_set, augment=Augment(pad=1), batch_size=50).epoch(1))
+    assert not torch.equal(plain.pixels, batch.pixels)

@@ -177,8 +177,11 @@ def test_purposes_keep_their_numbers_and_their_tables_differ():
         "STRONG_JITTER": 7,
         "STRONG_AUTO": 8,
         "STRONG_ERASE": 9,
+        "MIX": 10,
+        "CHOICE": 11,
+        "CLASS_CHOICE": 12,
     }
-    assert len({random_table(0, 0, purpose, 1, 1).item() for purpose in Purpose}) == 10
+    assert len({random_table(0, 0, purpose, 1, 1).item() for purpose in Purpose}) == len(Purpose)
 
 
 def test_input_stays_as_it_is_and_floats_are_rounded(some_images):

@@ -2,7 +2,7 @@ import pytest
 
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
-from stillroom.methods.label_needs import refuse_unlabelled, trains_classifier
+from stillroom.methods.label_needs import refuse_mixing, refuse_unlabelled, trains_classifier
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,25 @@ def test_the_cross_entropy_alone_needs_a_label():
     refuse_unlabelled(parse_method("ce"), 4, 5)
     with pytest.raises(InputError, match="learns from labels only, and no training image has one"):
         refuse_unlabelled(parse_method("ce"), 5, 5)
+
+
+@pytest.mark.parametrize(
+    "method", ["ce", "kd", "dkd", "nkd", "standardized(dkd)", "swap", "0.1*mlkd", "rkd", "itrd", "embed_queue"]
+)
+def test_losses_without_labels_or_with_rows_take_mixed_images(method):
+    refuse_mixing(parse_method(method), "mixup=0.2")
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("rld", "rld reads one label of each image, and has no rows"),
+        ("ce + standardized(wsld)", "standardized reads one label"),
+        ("sdd(kd)", "sdd reads one label"),
+        ("uskd", "uskd reads one label"),
+        ("crd", "crd remembers each image by its sample id"),
+    ],
+)
+def test_losses_that_need_one_label_are_refused_with_mixed_images(method, words):
+    with pytest.raises(InputError, match=f"{words}.*with mixup=0.2 an image shows two; leave mixup=0.2 out"):
+        refuse_mixing(parse_method(method), "mixup=0.2")

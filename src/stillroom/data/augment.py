@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillroom.data.random_table import Purpose, random_table
+from stillroom.data.random_table import Purpose, random_rows
 from stillroom.errors import InputError
 
 RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
@@ -19,7 +20,9 @@ RATIO = (3 / 4, 4 / 3)  # width / height of a resized crop, as in torchvision
 
 @dataclass(frozen=True, slots=True)
 class Augment:
-    """Settings of the augmentation, applied in this order: resized crop, rotation, padded crop, flip, colours, erasing.
+    """Settings of the augmentation.
+
+    It is applied in this order: resized crop, rotation, padded crop, flip, colours, erasing, mixing of two images.
 
     Attributes:
         pad: >= 0; pixels of black border; a window of the image's own size is cropped from the padded image.
@@ -32,6 +35,10 @@ class Augment:
         rand_ops: >= 1; operations of RandAugment on an image.
         rand_magnitude: in [0, 30]; their strength.
         erase: in [0, 1]; probability that a random rectangle is filled with the mean colour; 0 is off.
+        mixup: >= 0; images are mixed in fractions drawn from Beta(mixup, mixup); 0 is off.
+        cutmix: >= 0; a box of another image is pasted in, whose area is drawn from Beta(cutmix, cutmix); 0 is off. With
+            mixup, one of the two is drawn for each image.
+        mix_probability: in (0, 1]; probability that an image is mixed, where mixup or cutmix is on.
 
     Raises:
         InputError: a value outside its range.
@@ -46,6 +53,9 @@ class Augment:
     rand_ops: int = 2
     rand_magnitude: int = 9
     erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_probability: float = 1.0
 
     def __post_init__(self) -> None:
         if self.pad < 0:
@@ -63,11 +73,21 @@ class Augment:
         for name, value in (("colour_jitter", self.colour_jitter), ("erase", self.erase)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} is {value}; give 0 (off) to 1")
+        for name, value in (("mixup", self.mixup), ("cutmix", self.cutmix)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"{name} is {value}; give 0 (off) or the alpha of a Beta distribution, such as 0.8")
+        if not 0 < self.mix_probability <= 1:
+            raise InputError(f"mix_probability is {self.mix_probability}; give a number above 0 and up to 1")
 
     @property
     def resamples(self) -> bool:
         """Whether images are interpolated, not only cropped and mirrored."""
         return self.rotate > 0 or self.min_scale < 1
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +112,8 @@ class Choices:
         """Return the choices on another device."""
         return Choices(*(getattr(self, name).to(device) for name in self.__slots__))
 
-    def take(self, positions: Tensor) -> Choices:
-        """Return the choices at ``positions``, int64 (B,)."""
+    def take(self, positions: slice | Tensor) -> Choices:
+        """Return the choices at ``positions``, a slice or int64 (B,)."""
         return Choices(*(getattr(self, name)[positions] for name in self.__slots__))
 
 
@@ -108,14 +128,14 @@ def draw_choices(
         augment: the settings.
         seed: >= 0.
         epoch: >= 0.
-        ids: int64 (n,) on the CPU.
+        ids: int64 (n,) on the CPU: sample ids, or keys of occurrences.
         size: height and width of the images.
         purpose: which view of the images the choices are for.
 
     Returns:
         The choices for the ids, in their order, on the CPU.
     """
-    table = _draws(seed, epoch, ids, purpose).T
+    table = random_rows(seed, epoch, purpose, ids, 8).T
     window = 2 * augment.pad + 1
     return Choices(
         top=torch.from_numpy((table[0] * window).astype(np.int64)),
@@ -132,16 +152,10 @@ def crop_draws(seed: int, epoch: int, ids: Tensor, purpose: Purpose) -> NDArray[
     Args:
         seed: >= 0.
         epoch: >= 0.
-        ids: int64 (n,) on the CPU.
+        ids: int64 (n,) on the CPU: sample ids, or keys of occurrences.
         purpose: which view of the images they are for.
     """
-    return _draws(seed, epoch, ids, purpose)[:, 4:8]
-
-
-def _draws(seed: int, epoch: int, ids: Tensor, purpose: Purpose) -> NDArray[np.float64]:
-    rows = int(ids.max()) + 1 if len(ids) else 0
-    chosen: NDArray[np.float64] = random_table(seed, epoch, purpose, rows, 8)[ids.numpy()]
-    return chosen
+    return random_rows(seed, epoch, purpose, ids, 8)[:, 4:8]
 
 
 def crop_boxes(min_scale: float, draws: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -34,7 +34,7 @@ from stillroom.data.image_operations import (
     shear,
     solarize,
 )
-from stillroom.data.random_table import Purpose, random_table
+from stillroom.data.random_table import Purpose, random_rows
 
 LEVELS = 31  # of the strengths
 
@@ -123,7 +123,7 @@ def draw_auto(
         policy: one of ``POLICIES``.
         seed: >= 0.
         epoch: >= 0.
-        ids: int64 (n,) on the CPU.
+        ids: int64 (n,) on the CPU: sample ids, or keys of occurrences.
         size: height and width of the images.
         purpose: which view of the images they are for.
         turns: operators that an image goes through, >= 1.
@@ -132,8 +132,7 @@ def draw_auto(
     Returns:
         The turns of each id, indices into ``OPERATORS``.
     """
-    rows = int(ids.max()) + 1 if len(ids) else 0
-    table = random_table(seed, epoch, purpose, rows, 3 * turns)[ids.numpy()].reshape(len(ids), turns, 3)
+    table = random_rows(seed, epoch, purpose, ids, 3 * turns).reshape(len(ids), turns, 3)
     operator = (table[:, :, 0] * len(OPERATORS)).astype(np.int64)
     levels = (table[:, :, 1] * LEVELS).astype(np.int64) if level is None else np.full(operator.shape, level)
     strength = strengths_of(policy, size)[operator, levels]

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import adjust_brightness, adjust_saturation  # type: ignore[attr-defined]
 
 from stillroom.data.image_operations import Operation, Turns, mean_grey, mix
-from stillroom.data.random_table import Purpose, random_table
+from stillroom.data.random_table import Purpose, random_rows
 
 # Keep the order: a seed depends on it. The factor of an operation is drawn from 1 - strength to 1 + strength.
 JITTER = (
@@ -32,14 +32,13 @@ def draw_jitter(strength: float, seed: int, epoch: int, ids: Tensor, purpose: Pu
         strength: in [0, 1].
         seed: >= 0.
         epoch: >= 0.
-        ids: int64 (n,) on the CPU.
+        ids: int64 (n,) on the CPU: sample ids, or keys of occurrences.
         purpose: which view of the images they are for.
 
     Returns:
         Three turns for each id, indices into ``JITTER``.
     """
-    rows = int(ids.max()) + 1 if len(ids) else 0
-    table = random_table(seed, epoch, purpose, rows, len(JITTER) + 1)[ids.numpy()]
+    table = random_rows(seed, epoch, purpose, ids, len(JITTER) + 1)
     order = _ORDERS[(table[:, 0] * len(_ORDERS)).astype(np.int64)]
     factors = 1 + (2 * table[:, 1:] - 1) * strength
     return Turns(torch.from_numpy(order), torch.from_numpy(np.take_along_axis(factors, order, axis=1)))

@@ -22,7 +22,8 @@ class EpochView:
         augment: the settings.
         seed: >= 0.
         epoch: >= 0.
-        ids: int64 (n,) on the CPU, the sample ids.
+        ids: int64 (n,) on the CPU: the sample ids, or the keys of occurrences
+            (:func:`stillroom.data.random_table.sample_keys`), a row for each image that is shown.
         size: height and width of the images.
         mean: of each channel on [0, 1], the colour of erased rectangles.
         device: of the images.
@@ -54,12 +55,12 @@ class EpochView:
 
             self._boxes = draw_erasing(augment.erase, seed, epoch, ids, size, erasing)
 
-    def __call__(self, images: Tensor, there: Tensor, here: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, there: slice | Tensor, here: slice | Tensor) -> Tensor:
         """Augment a batch.
 
         Args:
             images: uint8 tensor (B, C, H, W) on the device.
-            there: int64 (B,) on the device, the indices of the images among the ids.
+            there: int64 (B,) on the device, or a slice: the indices of the images among the ids.
             here: the same on the CPU.
 
         Returns:

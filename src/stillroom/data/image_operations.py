@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import invert, rgb_to_grayscale  # type: ignore[attr-defined]
 
+from stillroom.data.box_mask import box_mask
 from stillroom.errors import InputError
 
 
@@ -123,8 +124,8 @@ class Turns:
     operation: Tensor
     strength: Tensor
 
-    def take(self, positions: Tensor) -> Turns:
-        """Return those of the images at ``positions``, int64 (B,) on the CPU."""
+    def take(self, positions: slice | Tensor) -> Turns:
+        """Return those of the images at ``positions``, a slice or int64 (B,) on the CPU."""
         return Turns(self.operation[positions], self.strength[positions])
 
 
@@ -160,13 +161,9 @@ def cover(images: Tensor, boxes: Tensor, colour: Sequence[float]) -> Tensor:
         boxes: int64 (B, 4) on the CPU, top, left, bottom and right; may reach beyond the image.
         colour: one value per channel.
     """
-    height, width = images.shape[2:]
-    top, left, bottom, right = send(boxes, images.device)[:, :, None, None].unbind(1)
-    row = torch.arange(height, device=images.device)[None, :, None]
-    column = torch.arange(width, device=images.device)[None, None, :]
-    covered = (row >= top) & (row < bottom) & (column >= left) & (column < right)
+    covered = box_mask(send(boxes, images.device), *images.shape[2:])
     fill = send(torch.tensor(colour, dtype=images.dtype), images.device)
-    return torch.where(covered[:, None], fill.view(1, -1, 1, 1), images)
+    return torch.where(covered, fill.view(1, -1, 1, 1), images)
 
 
 def check_channels(channels: int, setting: str) -> None:

@@ -10,21 +10,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stillroom.batch import Batch
+from stillroom.batch import Batch, Mixture
 from stillroom.data.augment import Augment, crop_draws
+from stillroom.data.epoch_order import EpochOrder, balanced_order, shuffled_order, source_order
 from stillroom.data.epoch_view import EpochView
 from stillroom.data.image_feed import Request
-from stillroom.data.random_table import Purpose, random_table
+from stillroom.data.mixing import Mixes, draw_mixes
+from stillroom.data.random_table import Purpose
 from stillroom.data.source import Source
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat, InputTransform
+
+View = Callable[[Tensor, slice | Tensor, slice | Tensor], Tensor]
 
 
 class Loader:
     """Loader of a source: uint8 images on the device, augmented and normalised batch by batch.
 
     Order and augmentation depend on (seed, epoch, sample id) only. An image gets the same view for any batch size,
-    number of processes or workers, subset, or step at which an epoch is resumed.
+    number of processes or workers, subset, or step at which an epoch is resumed. Where images are mixed, the second
+    image is the neighbour in the order of the whole epoch, so that only a subset changes it.
 
     ``batch_size`` counts the images of all processes. Position ``p`` of an epoch's order belongs to process
     ``p % world_size``, so the steps of an epoch and the images of each step are the same for any number of processes,
@@ -40,6 +45,8 @@ class Loader:
         strong: also make a second view of every image: ``augment`` drawn anew, then two random operations and a
             cut-out square (see ``stillroom.data.strong_augment``); for 1 or 3 channels.
         shuffle: a new order in every epoch; False keeps the source's order.
+        balanced: with ``shuffle``, show every class equally often in each epoch
+            (:func:`stillroom.data.epoch_order.balanced_order`).
         seed: >= 0.
         device: where the batches are made.
         channels_last: memory format of the batches.
@@ -62,6 +69,7 @@ class Loader:
         augment: Augment | None = None,
         strong: bool = False,
         shuffle: bool,
+        balanced: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
@@ -74,7 +82,7 @@ class Loader:
         self.source = source
         self.batch_size = batch_size
         self.strong = strong
-        self.shuffle = shuffle
+        self.shuffle, self.balanced = shuffle, balanced
         self.seed = seed
         self.device = torch.device(device)
         self.drop_last = drop_last
@@ -106,6 +114,8 @@ class Loader:
             raise InputError(f"mean and std have {count} values each; give {channels}, one a channel")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; give 0 or more")
+        if self.balanced and (not self.shuffle or self.source.unlabelled == len(self.source)):
+            raise InputError("balanced is True; it needs shuffle=True and images with labels")
         if self.repeat_views is not None and self.repeat_views < 1:
             raise InputError(f"repeat_views is {self.repeat_views}; give 1 or more, or None")
         if self.steps_per_epoch == 0:
@@ -154,12 +164,16 @@ class Loader:
 
     def order(self, epoch: int) -> Tensor:
         """Return the order of an epoch: indices into the set, int64 (N,) on the CPU, the same in all processes."""
-        epoch = self.view_epoch(epoch)
-        if not self.shuffle:
-            return torch.arange(len(self.source))
-        ids = self.source.ids.numpy()
-        keys = random_table(self.seed, epoch, Purpose.ORDER, int(ids.max()) + 1, 1)[ids, 0]
-        return torch.from_numpy(np.argsort(keys, kind="stable"))
+        return self._order(self.view_epoch(epoch)).places
+
+    def main_labels(self, epoch: int) -> Tensor:
+        """Return ``Batch.main_labels`` of all images of an epoch in its order, int64 (N,) on the CPU."""
+        order = self._order(self.view_epoch(epoch))
+        mixes = self._mixes(self.view_epoch(epoch), order)
+        places = order.places
+        if mixes is not None:
+            places = places.where(mixes.fraction >= 0.5, places[mixes.partner])
+        return self.source.labels[places]
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Make the batches of one epoch.
@@ -175,42 +189,70 @@ class Loader:
             InputError: an image cannot be read.
         """
         epoch = self.view_epoch(epoch)
-        order = self.order(epoch)
-        order_there = order.to(self.device)
+        order = self._order(epoch)
+        places_there = order.places.to(self.device)
         steps = range(start_step, self.steps_per_epoch)
-        weak, strong = self._view(epoch, strong=False), self._strong_view(epoch) if self.strong else None
-        views = self._feed.batches(self._requests(epoch, steps, order, order_there))
+        mixes = self._mixes(epoch, order)
+        mixes_there = None if mixes is None else mixes.to(self.device)
+        weak, strong = self._view(epoch, order, strong=False), self._strong_view(epoch, order) if self.strong else None
+        views = self._feed.batches(self._requests(epoch, steps, order, places_there, mixes))
         for step, images in zip(steps, views, strict=True):
             own, stand_in = self._own(step)
-            places = order_there[own]
-            pixels = weak(images[0], places, order[own])
-            second = None if strong is None else strong(images[-1], places, order[own])
+            places, mixture = places_there[own], None
+            here, second = (own, None) if mixes is None else mixes.reads(own)
+            there = here if isinstance(here, slice) else here.to(self.device)
+            pixels = weak(images[0], there, here)
+            strong_pixels = None if strong is None else strong(images[-1], there, here)
+            if mixes_there is not None and second is not None:
+                second = second.to(self.device)
+                pixels = mixes_there.apply(pixels, own, second)
+                strong_pixels = None if strong_pixels is None else mixes_there.apply(strong_pixels, own, second)
+                mixture = Mixture(self._labels[places_there[there][second]], mixes_there.fraction[own])
             yield Batch(
                 images=self._normalised(pixels),
                 labels=self._labels[places],
                 ids=self._ids[places],
-                strong=None if second is None else self._normalised(second),
+                strong=None if strong_pixels is None else self._normalised(strong_pixels),
                 stand_in=stand_in,
                 pixels=pixels,
-                strong_pixels=second,
+                strong_pixels=strong_pixels,
                 epoch=epoch,
                 start=self.own_before(step),
+                mixture=mixture,
             )
 
-    def _requests(self, epoch: int, steps: range, order: Tensor, order_there: Tensor) -> Iterator[Request]:
+    def _order(self, epoch: int) -> EpochOrder:
+        source = self.source
+        if not self.shuffle:
+            return source_order(source.ids)
+        if self.balanced:
+            return balanced_order(source.labels, source.ids, self.seed, epoch)
+        return shuffled_order(source.ids, self.seed, epoch)
+
+    def _mixes(self, epoch: int, order: EpochOrder) -> Mixes | None:
+        if self.augment is None or not self.augment.mixes:
+            return None
+        _, height, width = self.source.shape
+        return draw_mixes(self.augment, self.seed, epoch, order.keys, (height, width))
+
+    def _requests(
+        self, epoch: int, steps: range, order: EpochOrder, places_there: Tensor, mixes: Mixes | None
+    ) -> Iterator[Request]:
         """What the feed has to read for each step."""
-        draws = self._crop_draws(epoch)
+        draws = self._crop_draws(epoch, order)
         for step in steps:
             own, _ = self._own(step)
-            places = order[own]
-            yield Request(places, order_there[own], None if draws is None else draws[:, places.numpy()])
+            read = own if mixes is None else mixes.reads(own)[0]
+            there = read if isinstance(read, slice) else read.to(self.device)
+            chosen = None if draws is None else draws[:, read if isinstance(read, slice) else read.numpy()]
+            yield Request(order.places[read], places_there[there], chosen)
 
-    def _crop_draws(self, epoch: int) -> NDArray[np.float64] | None:
+    def _crop_draws(self, epoch: int, order: EpochOrder) -> NDArray[np.float64] | None:
         """The random numbers of the crops of whole images, (views, N, 4); None where there are none."""
         if not self._crops_whole:
             return None
         purposes = (Purpose.AUGMENT, Purpose.STRONG_AUGMENT) if self.strong else (Purpose.AUGMENT,)
-        return np.stack([crop_draws(self.seed, epoch, self.source.ids, purpose) for purpose in purposes])
+        return np.stack([crop_draws(self.seed, epoch, order.keys, purpose) for purpose in purposes])
 
     def _own(self, step: int) -> tuple[slice, bool]:
         """The positions of a step for this process, or one as a stand-in, and whether it is a stand-in."""
@@ -219,21 +261,21 @@ class Loader:
         first = start + (self.rank - start) % self.world_size
         return (slice(first, stop, self.world_size), False) if first < stop else (slice(start, start + 1), True)
 
-    def _view(self, epoch: int, *, strong: bool) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """Return a function (images, indices on the device, indices on the CPU) -> augmented images."""
+    def _view(self, epoch: int, order: EpochOrder, *, strong: bool) -> View:
+        """Return a function (images, positions on the device, positions on the CPU) -> augmented images."""
         if self.augment is None:
             return lambda images, *_: images
         _, height, width = self.source.shape
         return EpochView(
-            self.augment, self.seed, epoch, self.source.ids, (height, width), mean=self._mean, device=self.device,
+            self.augment, self.seed, epoch, order.keys, (height, width), mean=self._mean, device=self.device,
             strong=strong,
         )  # fmt: skip
 
-    def _strong_view(self, epoch: int) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """Return a function (images, indices on the device, indices on the CPU) -> strong view."""
+    def _strong_view(self, epoch: int, order: EpochOrder) -> View:
+        """Return a function (images, positions on the device, positions on the CPU) -> strong view."""
         from stillroom.data.strong_augment import apply_strong, draw_strong
 
         _, height, width = self.source.shape
-        view = self._view(epoch, strong=True)
-        drawn = draw_strong(self.seed, epoch, self.source.ids, (height, width))
+        view = self._view(epoch, order, strong=True)
+        drawn = draw_strong(self.seed, epoch, order.keys, (height, width))
         return lambda images, there, here: apply_strong(view(images, there, here), drawn.take(here))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stillroom.data.image_operations import cover
-from stillroom.data.random_table import Purpose, random_table
+from stillroom.data.random_table import Purpose, random_rows
 
 _SCALE = (0.02, 0.33)  # fraction of the area, as in torchvision
 _RATIO = (0.3, 3.3)  # height / width
@@ -24,7 +24,7 @@ def draw_erasing(
         probability: of an image to have one, in [0, 1].
         seed: >= 0.
         epoch: >= 0.
-        ids: int64 (n,) on the CPU.
+        ids: int64 (n,) on the CPU: sample ids, or keys of occurrences.
         size: height and width of the images.
         purpose: which view of the images they are for.
 
@@ -32,8 +32,7 @@ def draw_erasing(
         int64 (n, 4), top, left, bottom and right; empty rectangles where nothing is erased.
     """
     height, width = size
-    rows = int(ids.max()) + 1 if len(ids) else 0
-    table = random_table(seed, epoch, purpose, rows, 5)[ids.numpy()].T
+    table = random_rows(seed, epoch, purpose, ids, 5).T
     area = _SCALE[0] + table[1] * (_SCALE[1] - _SCALE[0])
     low = np.log(np.maximum(_RATIO[0], area * height / width))
     high = np.log(np.minimum(_RATIO[1], height / (width * area)))

@@ -35,7 +35,7 @@ from stillroom.data.image_operations import (
     solarize,
     translate,
 )
-from stillroom.data.random_table import Purpose, random_table
+from stillroom.data.random_table import Purpose, random_rows
 
 TURNS = 2  # operations an image goes through
 _LARGEST_CUT = 0.5  # fraction of the width
@@ -75,8 +75,8 @@ class StrongChoices:
     strength: Tensor
     box: Tensor
 
-    def take(self, positions: Tensor) -> StrongChoices:
-        """Return the choices at ``positions``, int64 (B,) on the CPU."""
+    def take(self, positions: slice | Tensor) -> StrongChoices:
+        """Return the choices at ``positions``, a slice or int64 (B,) on the CPU."""
         return StrongChoices(self.operation[positions], self.strength[positions], self.box[positions])
 
 
@@ -86,15 +86,14 @@ def draw_strong(seed: int, epoch: int, ids: Tensor, size: tuple[int, int]) -> St
     Args:
         seed: >= 0.
         epoch: >= 0.
-        ids: int64 (n,) on the CPU.
+        ids: int64 (n,) on the CPU: sample ids, or keys of occurrences.
         size: height and width of the images.
 
     Returns:
         The choices for the ids, in their order.
     """
     height, width = size
-    rows = int(ids.max()) + 1 if len(ids) else 0
-    table = random_table(seed, epoch, Purpose.STRONG, rows, 2 * TURNS + 3)[ids.numpy()]
+    table = random_rows(seed, epoch, Purpose.STRONG, ids, 2 * TURNS + 3)
     operation = (table[:, :TURNS] * len(OPERATIONS)).astype(np.int64)
     low, high = (np.array([getattr(one, end) for one in OPERATIONS])[operation] for end in ("low", "high"))
     strength = low + table[:, TURNS : 2 * TURNS] * (high - low)

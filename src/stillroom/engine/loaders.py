@@ -39,6 +39,7 @@ def make_loaders(data: DataSet, recipe: Recipe, machine: Machine, *, strong: boo
         batch_size=part_size(run.batch_size, run.accumulate, machine.world_size),
         augment=data.augment,
         shuffle=True,
+        balanced=recipe.data.sampling == "balanced",
         seed=run.seed,
         strong=strong,
         repeat_views=run.repeat_views,
@@ -67,5 +68,5 @@ def val_batch(val_images: int, batch_size: int, machine: Machine) -> int:
 
 
 def labelled_among_first(loader: Loader, epoch: int, seen: int) -> int:
-    """The number of labelled images among the first ``seen`` ones of an epoch, over all processes."""
-    return int((loader.source.labels[loader.order(epoch)[:seen]] >= 0).sum())
+    """The number of images whose main label is known among the first ``seen`` of an epoch, over all processes."""
+    return int((loader.main_labels(epoch)[:seen] >= 0).sum())

@@ -174,7 +174,7 @@ class Loop:
                 raise self.divergence.error(str(error).partition(": ")[0], now, now.step + 1) from error
             values += terms
             if not batch.stand_in:
-                now.correct += (logits.argmax(1) == batch.labels).sum()
+                now.correct += (logits.argmax(1) == batch.main_labels).sum()
         return values
 
     def _teacher_output(self, batch: Batch) -> Output | None:

@@ -68,19 +68,18 @@ class TrainingStep(nn.Module):
 
     def _terms(self, student: Output, teacher: Output | None, batch: Batch, part: Part, epoch: int) -> Tensor:
         """Every term, of this process's images or of the whole part where a loss relates samples to each other."""
-        labels, ids, images = batch.labels, batch.ids, len(batch.labels)
+        images = len(batch.labels)
         factor = self._group.loss_factor(batch, part.step_images)
         scope: AbstractContextManager[None] = nullcontext()
         if self.method.relates_samples_in(epoch):
-            student, teacher, labels, ids = self._group.gather_step(
-                student, teacher, batch, part.images, part.first_owner
-            )
+            student, teacher, batch = self._group.gather_step(student, teacher, batch, part.images, part.first_owner)
             images, scope = part.images, self._norms.on_whole_batch()
             factor = images / part.step_images
         labelled = None
         if part.labelled is not None:  # such that, with the factor, the sum is divided by all labels of the step
-            labelled = torch.tensor(max(part.labelled, 1) * (images / part.step_images), device=labels.device)
+            labelled = torch.tensor(max(part.labelled, 1) * (images / part.step_images), device=batch.labels.device)
         drawing = seeded_at((self._seed, epoch, part.number)) if self.method.draws else nullcontext()
         with drawing, scope:
-            values = torch.stack(list(self.method(student, teacher, labels, epoch, ids, labelled).values()))
+            terms = self.method(student, teacher, batch.labels, epoch, batch.ids, labelled, batch.mixture)
+            values = torch.stack(list(terms.values()))
         return values * factor if factor != 1.0 else values

@@ -1,9 +1,13 @@
-"""What a method needs labels for: losses that read them, and the student's classifier."""
+"""What a method needs labels for: losses that read them, also of mixed images, and the student's classifier."""
 
 from __future__ import annotations
 
+from torch import nn
+
 from stillroom.errors import InputError
-from stillroom.methods.method import Method
+from stillroom.losses import Standardized
+from stillroom.losses.protocol import rows_of
+from stillroom.methods.method import Method, Term
 
 READS = {"target": "the labels", "train_labels": "the labels of all training images"}
 OF_CLASSIFIER = frozenset(("student_logits", "student_logits_strong", "student_head"))
@@ -45,3 +49,40 @@ def refuse_unlabelled(method: Method, count: int, total: int) -> None:
                 f"method={method.text!r}: {term.name} reads {read}, and {count:,} of {total:,} training images have "
                 "none; use losses that read no labels, such as ldrld, kd, dist or rkd, or remove these images"
             )
+
+
+def refuse_mixing(method: Method, setting: str) -> None:
+    """Refuse a method with a loss that cannot be used with mixed images.
+
+    Args:
+        method: the losses.
+        setting: by which images are mixed, such as "mixup=0.2".
+
+    Raises:
+        InputError: naming the loss, why it cannot be used, and the setting.
+    """
+    for term in method.terms:
+        if reason := _unmixable(term):
+            raise InputError(
+                f"method={method.text!r}: {term.name} {reason}, and with {setting} an image shows two; leave {setting} "
+                "out, or use losses that read no labels or have rows(), such as ldrld, kd, dkd, nkd or rkd"
+            )
+
+
+def _unmixable(term: Term) -> str:
+    """Why a loss cannot be used with mixed images; empty if it can."""
+    reads = {*term.needs, *term.connect_needs}
+    if "ids" in reads:
+        return "remembers each image by its sample id"
+    if "train_labels" in reads or "target" in term.connect_needs:
+        return "builds on one label of each training image"
+    if "target" in reads and not _has_rows(term.loss):
+        return "reads one label of each image, and has no rows(), the losses of single images, that could be mixed"
+    return ""
+
+
+def _has_rows(loss: nn.Module) -> bool:
+    """Whether a loss, or the one that is wrapped, has losses of single images."""
+    while isinstance(loss, Standardized):
+        loss = loss.loss
+    return rows_of(loss) is not None

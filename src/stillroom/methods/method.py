@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillroom.batch import Output
+from stillroom.batch import Mixture, Output
 from stillroom.errors import InputError
 from stillroom.formatting import counted
-from stillroom.losses.protocol import LossProperties, connect_needs_of, needs_of, properties_of
-from stillroom.methods.cross_entropy import cross_entropy
+from stillroom.losses.protocol import LossProperties, connect_needs_of, needs_of, properties_of, rows_of
+from stillroom.methods.cross_entropy import cross_entropy, mixed_rows
 from stillroom.models.model_parts import PARTS
 
 # What forward may take; connect may take train_labels too. A name means the same for every loss.
@@ -98,14 +98,22 @@ class Method(nn.Module):
             cross-entropy is the sum over both views.
         text: the method's text form; made from the terms when empty.
 
+    Attributes:
+        label_smoothing: of the cross-entropy, in [0, 1).
+        class_weights: float32 (C,), factors of the cross-entropy by label, or None; no part of the state dict.
+
     Raises:
         InputError: every weight is zero, or a weight is out of range.
     """
+
+    class_weights: Tensor | None
 
     def __init__(self, terms: Iterable[Term] = (), ce: float = 1.0, text: str = "") -> None:
         super().__init__()
         self.terms = tuple(_with_distinct_names(terms))
         self.ce = float(ce)
+        self.label_smoothing = 0.0
+        self.register_buffer("class_weights", None, persistent=False)
         if not (0 <= self.ce < math.inf):
             raise InputError(f"ce={ce}: give a finite number >= 0")
         lasting = [term for term in self.terms if term.properties.final_epoch is None]
@@ -188,6 +196,7 @@ class Method(nn.Module):
         epoch: int = 1,
         ids: Tensor | None = None,
         labelled: Tensor | None = None,
+        mixture: Mixture | None = None,
     ) -> dict[str, Tensor]:
         """Compute every weighted term; their sum is the loss.
 
@@ -200,6 +209,8 @@ class Method(nn.Module):
             ids: sample ids (B,), int64, for losses with a memory.
             labelled: number of images with a label by which the sum of the cross-entropies is divided, > 0; None where
                 every image has a label.
+            mixture: the second images in mixed images. The losses of both labels of an image are then mixed; a loss
+                that reads labels must have ``rows``.
 
         Returns:
             One weighted scalar per term, in the order of :attr:`term_names`; 0 for a term that is not computed.
@@ -215,12 +226,15 @@ class Method(nn.Module):
         if self.ce:
             strong = student.parts.get("logits_strong")
             views = [student.logits] if strong is None else [student.logits, strong]
-            on_labels = torch.stack([cross_entropy(view.float(), target, labelled) for view in views]).sum()
+            options: dict[str, Any] = {"mixture": mixture, "label_smoothing": self.label_smoothing}
+            options["class_weights"] = self.class_weights
+            on_labels = torch.stack([cross_entropy(view.float(), target, labelled, **options) for view in views]).sum()
             terms["ce"] = nothing if epoch <= self.initial_epochs else self.ce * on_labels
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
             if weight:
-                value = term.loss(**{name: available[name] for name in term.needs})
+                inputs = {name: available[name] for name in term.needs}
+                value = term.loss(**inputs) if mixture is None else _of_mixed(term, inputs, mixture)
                 terms[term.name] = weight * _scalar(term.loss, value)
             else:
                 terms[term.name] = nothing
@@ -260,6 +274,15 @@ class Method(nn.Module):
 def named(side: str, output: Output) -> dict[str, Any]:
     """A network's output under the names that losses take."""
     return {f"{side}_logits": output.logits, **{f"{side}_{part}": value for part, value in output.parts.items()}}
+
+
+def _of_mixed(term: Term, inputs: dict[str, Any], mixture: Mixture) -> Any:
+    """A loss of mixed images: the mixture of its losses for both labels where it reads labels."""
+    if "target" not in inputs:
+        return term.loss(**inputs)
+    rows = rows_of(term.loss)
+    assert rows is not None  # see refuse_mixing
+    return mixed_rows(rows(**inputs), rows(**inputs | {"target": mixture.labels}), mixture).mean()
 
 
 def _with_distinct_names(terms: Iterable[Term]) -> list[Term]:

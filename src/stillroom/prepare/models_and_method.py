@@ -16,7 +16,8 @@ from stillroom.errors import InputError
 from stillroom.fingerprint import Parts, deep_copy
 from stillroom.methods import Method, parse_method
 from stillroom.methods.connect import Joint, connect
-from stillroom.methods.label_needs import refuse_unlabelled, trains_classifier
+from stillroom.methods.cross_entropy import balanced_class_weights
+from stillroom.methods.label_needs import refuse_mixing, refuse_unlabelled, trains_classifier
 from stillroom.methods.offer_check import refuse_offer
 from stillroom.models.batch_norm import set_bn_momentum
 from stillroom.prepare.build_teacher import build_teacher
@@ -85,6 +86,7 @@ def set_up(
     data = replace(data, train=data.train.hashed(), val=data.val.hashed())
     data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else models.model)
     images, data = len(data.train), usable_images(method, data)
+    _set_label_options(method, recipe, data)
     deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may keep state in its check
     student = _build_student(recipe, inputs, data)
     teacher = None if isinstance(models, TrainModel) else build_teacher(recipe, inputs, data, device=device, say=say)
@@ -157,6 +159,20 @@ def usable_images(method: Method, data: DataSet) -> DataSet:
     if any(term.weight for term in method.terms):
         return data
     return replace(data, train=data.train.labelled()) if data.train.unlabelled else data
+
+
+def _set_label_options(method: Method, recipe: Recipe, data: DataSet) -> None:
+    """Give a method the settings of the cross-entropy, and refuse settings that its losses or the labels rule out."""
+    if data.augment.mixes:
+        used = {"mixup": data.augment.mixup, "cutmix": data.augment.cutmix}
+        refuse_mixing(method, next(f"{name}={value:g}" for name, value in used.items() if value))
+    balanced = {"sampling": recipe.data.sampling, "class_weights": recipe.optim.class_weights}
+    for name, value in balanced.items():
+        if value == "balanced" and data.train.unlabelled == len(data.train):
+            raise InputError(f"{name}=balanced counts the images of each class, and no training image has a label")
+    method.label_smoothing = recipe.optim.label_smoothing
+    if recipe.optim.class_weights == "balanced":
+        method.class_weights = balanced_class_weights(data.train.labels, len(data.train.classes))
 
 
 def examples(data: DataSet, method: Method, seed: int) -> Batch:

@@ -147,6 +147,8 @@ def _with_bank_keys(
         reporter.say(f"note: bank= is not used: {setup.method.text} reads more of the teacher than its logits")
         return teacher
     images = "-".join(prints[f"{side} images"] for side in ("training", "validation"))
+    if recipe.data.sampling == "balanced":  # the order depends on the labels
+        images += f"-balanced-{prints['training labels']}"
     for member in teacher.members:
         _require_identity(member)
     shared: Any = {

@@ -28,6 +28,9 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
         found.append(f"mean and std are those of the run {recipe.models.model}; mean= and std= set others")
     if unused and isinstance(recipe.models, TrainModel):
         found.append(f"{' and '.join(unused)} not used: a run that learns from labels has no teacher")
+    optim, ce = recipe.optim, setup.method.ce
+    if not ce and (optim.label_smoothing or optim.class_weights != "none"):
+        found.append("label_smoothing and class_weights have no effect: the method has no cross-entropy (0*ce)")
     if steps == 1:
         found.append(
             f"batch_size={batch} takes all {len(setup.data.train):,} training images at once, so that an epoch is 1 "

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import FunctionCtx
 
-from stillroom.batch import Batch, Output
+from stillroom.batch import Batch, Mixture, Output
 from stillroom.errors import InputError
 from stillroom.runtime.device import Machine
 
@@ -107,8 +107,8 @@ class Group:
 
     def gather_step(
         self, student: Output, teacher: Output | None, batch: Batch, count: int, first: int
-    ) -> tuple[Output, Output | None, Tensor, Tensor]:
-        """Gather both networks' outputs, labels and ids of the whole batch from all processes, in batch order.
+    ) -> tuple[Output, Output | None, Batch]:
+        """Gather both networks' outputs and the labels of the whole batch from all processes, in batch order.
 
         Every process computes the same loss of the result. The mean of the gradients over the processes is the
         gradient of that loss.
@@ -119,16 +119,23 @@ class Group:
             batch: this process's part.
             count: number of images in the whole batch.
             first: rank of the process that holds the batch's first image.
+
+        Returns:
+            The outputs, and the batch with labels, ids and mixture of all its images; its images are this process's.
         """
         if not self.many:
-            return student, teacher, batch.labels, batch.ids
+            return student, teacher, batch
 
         def whole(output: Output) -> Output:
             parts = {name: _gathered(value, count, first) for name, value in output.parts.items()}
             return Output(_gathered(output.logits, count, first), parts)
 
         labels, ids = (_gathered(value, count, first) for value in (batch.labels, batch.ids))
-        return whole(student), None if teacher is None else whole(teacher), labels, ids
+        mixture = batch.mixture
+        if mixture is not None:
+            mixture = Mixture(*(_gathered(value, count, first) for value in (mixture.labels, mixture.fraction)))
+        batch = replace(batch, labels=labels, ids=ids, mixture=mixture)
+        return whole(student), None if teacher is None else whole(teacher), batch
 
     def gather_set(self, rows: Tensor, count: int) -> Tensor:
         """Gather the rows of a whole set of ``count`` images from all processes, in the set's order."""

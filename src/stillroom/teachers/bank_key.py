@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from stillroom.data import DataSet
+from stillroom.data import Augment, DataSet
 from stillroom.input_format import InputFormat
 
 # Raise it when order, augmentation, the strong view or the file layout changes: older logits are then not found.
@@ -23,7 +23,8 @@ class BankKey:
 
     Attributes:
         teacher: fingerprint of the teacher's weights and of all else that determines its predictions.
-        images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.data_fingerprints` makes them.
+        images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.data_fingerprints` makes them; with
+            those of the labels where the order depends on them.
         augment: settings of the augmentation; None without augmentation.
         input_format: how the teacher takes the images, with all digits.
         seed: of order and augmentation.
@@ -77,7 +78,7 @@ def bank_key(
         data: training and validation images with their statistics and augmentation.
         teacher: fingerprint of the teacher.
         input_format: how it takes the images.
-        images: fingerprints of training and validation images.
+        images: as in :class:`BankKey`.
         probe: the teacher's logits on a few training images.
         seed: of the training loader.
         precision: precision of the teacher's forward pass, "32" or "bf16".
@@ -86,7 +87,7 @@ def bank_key(
     return BankKey(
         teacher=teacher,
         images=images,
-        augment=None if data.augment is None else asdict(data.augment),
+        augment=None if data.augment is None else _decisive(data.augment),
         input_format=repr(input_format),
         seed=seed,
         precision=precision,
@@ -95,3 +96,9 @@ def bank_key(
         bits=bits,
         probe=tuple(map(tuple, probe)),
     )
+
+
+def _decisive(augment: Augment) -> dict[str, Any]:
+    """The settings that decide the images; those of mixing only where it is on, as banks were filled before it."""
+    off = () if augment.mixes else ("mixup", "cutmix", "mix_probability")
+    return {name: value for name, value in asdict(augment).items() if name not in off}
