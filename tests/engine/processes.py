@@ -44,6 +44,8 @@ METHODS = {
     "accumulated-bf16": "kd",
     "accumulated-partial": "0.5*ce + kd",
     "accumulated-banked": "kd",
+    "accumulated-mixed-images": "dkd + 0.1*dist",
+    "accumulated-balanced-banked": "kd",
     "small": "kd",
     "few": "kd",
     "learning": "ce",
@@ -63,6 +65,14 @@ EXTRA = {
     "accumulated-bf16": {"accumulate": 2, "precision": "bf16"},
     "accumulated-partial": {"accumulate": 2},
     "accumulated-banked": {"accumulate": 2},
+    "accumulated-mixed-images": {
+        "accumulate": 2,
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "label_smoothing": 0.1,
+        "class_weights": "balanced",
+    },
+    "accumulated-balanced-banked": {"accumulate": 2, "mixup": 0.4, "sampling": "balanced"},
     "small": {"batch_size": 5},  # no multiple of two or four
     "own-norms": OWN_NORMS,
     "own-norms-killed": OWN_NORMS | {"checkpoint_minutes": 1e-9},
@@ -80,6 +90,8 @@ def data(scenario=""):
     train, val = tiny_set(20), tiny_set(11, seed=1)
     if scenario == "few":
         train = train.at(torch.arange(3))  # fewer images than four processes
+    if "-mixed-" in scenario or "balanced" in scenario:
+        train.labels[:] = train.ids // 5 % 8 % 4 * (train.ids % 3 > 0)  # classes of different sizes
     if "partial" in scenario:
         train.labels[train.ids % 3 > 0] = -1
     if scenario == "partial-batch":

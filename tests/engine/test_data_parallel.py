@@ -14,7 +14,14 @@ from tests.runtime.test_distributed import assert_same, assert_same_rows, begin_
 
 COMPILER = shutil.which("g++") is not None or shutil.which("clang++") is not None
 COMPILED = ("compiled", "compiled-own-norms") if COMPILER else ()
-ACCUMULATED = ("accumulated", "accumulated-bf16", "accumulated-partial", "accumulated-banked")
+ACCUMULATED = (
+    "accumulated",
+    "accumulated-bf16",
+    "accumulated-partial",
+    "accumulated-banked",
+    "accumulated-mixed-images",
+    "accumulated-balanced-banked",
+)
 
 
 def run_all(folder, count, *scenarios, restarts=0):

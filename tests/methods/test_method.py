@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stillroom.batch import Output
+from stillroom.batch import Mixture, Output
 from stillroom.errors import InputError
 from stillroom.losses import KD, MLKD
 from stillroom.methods import Method, Term, parse_method
@@ -117,11 +117,41 @@ def test_a_loss_of_ones_own_says_what_it_needs_by_its_parameter_names(outputs):
             Term(loss)
 
 
+@pytest.mark.parametrize("text", ["dkd(warmup=0)", "standardized(nkd)", "ce + swap"])
+def test_with_mixed_images_losses_that_read_labels_are_mixed(outputs, text):
+    student, teacher, target = outputs
+    mixture = Mixture((target + 3) % 10, torch.tensor([1.0, 0.9, 0.5, 0.3, 0.0, 0.6]))
+    method = parse_method(text)
+    (name,) = method.term_names[1:]
+    found = method(student, teacher, target, mixture=mixture)
+    expected = torch.zeros(2)
+    for row in range(6):  # an explicit reference, image by image
+        own = [Output(output.logits[row : row + 1]) for output in (student, teacher)]
+        for labels, fraction in ((target, mixture.fraction[row]), (mixture.labels, 1 - mixture.fraction[row])):
+            terms = method(*own, labels[row : row + 1])
+            expected += fraction / 6 * torch.stack([terms["ce"], terms[name]])
+    torch.testing.assert_close(torch.stack([found["ce"], found[name]]), expected)
+
+
+def test_with_mixed_images_losses_that_read_no_labels_stay(outputs):
+    mixture = Mixture((outputs[2] + 3) % 10, torch.full((6,), 0.4))
+    method = parse_method("kd + dist")
+    plain, mixed = method(*outputs), method(*outputs, mixture=mixture)
+    assert torch.equal(plain["kd"], mixed["kd"])
+    assert torch.equal(plain["dist"], mixed["dist"])
+    assert not torch.equal(plain["ce"], mixed["ce"])
+
+
+def test_class_weights_follow_the_method_but_are_no_part_of_its_state(outputs):
+    method = parse_method("ce")
+    plain = method(*outputs)["ce"]
+    method.class_weights = torch.full((10,), 3.0)
+    torch.testing.assert_close(method(*outputs)["ce"], 3 * plain)
+    assert not method.state_dict()
+    assert method.double().class_weights.dtype == torch.float64
+
+
 def test_bad_weights_from_python_are_refused():
-    with pytest.raises(InputError, match="weight=-1"):
-        Term(KD(), weight=-1)
-    with pytest.raises(InputError, match="warmup=-1"):
-        Term(KD(), warmup=-1)
     with pytest.raises(InputError, match="ce=-1"):
         Method([Term(KD())], ce=-1)
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from stillroom.batch import Batch, Output
 from stillroom.errors import InputError, first_line
 from stillroom.fingerprint import deep_copy
-from stillroom.methods.method import Method, Term, named
+from stillroom.methods.method import Method, named
+from stillroom.methods.term import Term
 from stillroom.models.hooks import inside
 from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.models.output import evaluating, logits_of

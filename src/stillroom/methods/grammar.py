@@ -25,8 +25,9 @@ from torch import nn
 from stillroom.errors import InputError, did_you_mean
 from stillroom.imports import import_callable
 from stillroom.losses.protocol import settings_of
-from stillroom.methods.method import Method, Term
+from stillroom.methods.method import Method
 from stillroom.methods.presets import PRESETS, WRAPPERS, Preset
+from stillroom.methods.term import Term
 from stillroom.trust import TYPED, Origin
 
 

@@ -7,7 +7,8 @@ from torch import nn
 from stillroom.errors import InputError
 from stillroom.losses import Standardized
 from stillroom.losses.protocol import rows_of
-from stillroom.methods.method import Method, Term
+from stillroom.methods.method import Method
+from stillroom.methods.term import Term
 
 READS = {"target": "the labels", "train_labels": "the labels of all training images"}
 OF_CLASSIFIER = frozenset(("student_logits", "student_logits_strong", "student_head"))
@@ -64,7 +65,7 @@ def refuse_mixing(method: Method, setting: str) -> None:
     for term in method.terms:
         if reason := _unmixable(term):
             raise InputError(
-                f"method={method.text!r}: {term.name} {reason}, and with {setting} an image shows two; leave {setting} "
+                f"method={method.text!r}: {term.name} {reason}; with {setting} an image shows two classes. Leave it "
                 "out, or use losses that read no labels or have rows(), such as ldrld, kd, dkd, nkd or rkd"
             )
 
@@ -77,7 +78,7 @@ def _unmixable(term: Term) -> str:
     if "train_labels" in reads or "target" in term.connect_needs:
         return "builds on one label of each training image"
     if "target" in reads and not _has_rows(term.loss):
-        return "reads one label of each image, and has no rows(), the losses of single images, that could be mixed"
+        return "reads one label of each image and has no rows(), the losses of single images"
     return ""
 
 
