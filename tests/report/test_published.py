@@ -42,6 +42,14 @@ def test_published_accuracy_stands_beside_a_run_that_is_made_as_the_recipe_says(
     assert published_accuracies([found()]) == {"0.1*ce + 0.9*kd(temperature=4)": 70.66}
 
 
+def test_a_run_of_a_version_without_the_newer_settings_is_made_as_the_recipe_says(found, monkeypatch):
+    newer = ("sampling", "label_smoothing", "class_weights", "mixup", "cutmix", "mix_probability")
+    run = found()
+    config = {name: value for name, value in run.run.config().items() if name not in newer}
+    monkeypatch.setattr(RunFolder, "config", lambda _: config)
+    assert published_accuracies([FoundRun(run.run)]) == {"0.1*ce + 0.9*kd(temperature=4)": 70.66}
+
+
 def test_a_name_that_stands_for_the_recipes_method_is_the_recipes_method(found):
     assert published_accuracies([found({"method": "kd"})]) == {"kd": 70.66}
 
@@ -50,6 +58,7 @@ OTHERS = [
     {"data": "data/cifar100"}, {"data": "./cifar100"}, {"epochs": 1}, {"batch_size": 128}, {"lr": 0.1}, {"pad": 0},
     {"flip": False}, {"milestones": [100]}, {"optimizer": "adamw"}, {"schedule": "cosine"}, {"first_classes": 100},
     {"per_class": 500}, {"skip_broken": 0.1}, {"student_pretrained": True}, {"bn_momentum": 0.01},
+    {"sampling": "balanced"}, {"label_smoothing": 0.1}, {"mixup": 0.2},
     {"method": "ldrld"},  # whose recipe has a depth of its own
 ]  # fmt: skip
 

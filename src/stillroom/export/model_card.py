@@ -177,6 +177,8 @@ def _augmentation(chosen: Mapping[str, Any]) -> str:
         f"colour jitter of strength {chosen['colour_jitter']:g}" if chosen.get("colour_jitter") else "",
         _AUTO[chosen.get("auto_augment") or "none"].format(**chosen),
         f"random erasing of {chosen['erase']:.0%} of the images" if chosen.get("erase") else "",
+        f"mixup of strength {chosen['mixup']:g}" if chosen.get("mixup") else "",
+        f"CutMix of strength {chosen['cutmix']:g}" if chosen.get("cutmix") else "",
     ]
     kinds = ", ".join(word for word in words if word)
     return f"Augmentation: {kinds}." if kinds else "No augmentation."

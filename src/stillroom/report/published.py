@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from stillroom.config import OptimOptions, make_recipe
+from stillroom.config import DEFAULTS, OptimOptions, make_recipe
 from stillroom.data import describe_sets
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
@@ -19,7 +19,7 @@ from stillroom.trust import UNKNOWN
 
 # Training and validation images of the sets that have a name and published accuracies.
 WHOLE = {"cifar100": (50_000, 10_000), "tiny-imagenet": (100_000, 10_000)}
-SCHEDULE = ("epochs", "batch_size", *(field.name for field in fields(OptimOptions)))
+SCHEDULE = ("epochs", "batch_size", "sampling", *(field.name for field in fields(OptimOptions)))
 
 
 def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
@@ -72,7 +72,8 @@ def _is_made_by(config: Mapping[str, Any], recipe: PublishedRecipe) -> bool:
     if config.get("student_checkpoint") or config.get("student_pretrained"):
         return False
     wanted["bn_momentum"] = wanted["bn_momentum"] or USUAL_BN_MOMENTUM  # runs record what they were built with
-    same = all(config.get(name) == wanted[name] for name in SCHEDULE)
+    # Runs of older versions do not have all settings, and did as their defaults say.
+    same = all(config.get(name, DEFAULTS.get(name)) == wanted[name] for name in SCHEDULE)
     return same and _is_method(str(config.get("method", "ce")).strip(), recipe)
 
 
