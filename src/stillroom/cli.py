@@ -18,6 +18,7 @@ from stillroom.cli_parsers import (
     train_parser,
 )
 from stillroom.cli_plain_parsers import (
+    completion_parser,
     demo_parser,
     export_parser,
     list_parser,
@@ -86,7 +87,7 @@ def _introduce(word: str) -> int:
         return 0
     print("usage: stillroom COMMAND [...]\n\nDistil a big image classifier into a small one that keeps its accuracy.\n")
     for name, command in COMMANDS.items():
-        print(f"  {name:10}{command.summary}")
+        print(f"  {name:12}{command.summary}")
     print("\n`stillroom COMMAND --help` shows the settings of a command; `stillroom --version` the version.")
     return 0
 
@@ -242,6 +243,13 @@ def _runs(asked: Arguments) -> int:
     return runs_command(asked)
 
 
+def _completion(asked: Arguments) -> int:
+    from stillroom.cli_completion import completion_script
+
+    print(completion_script(asked.values["shell"], {name: command.parser for name, command in COMMANDS.items()}))
+    return 0
+
+
 def _list(asked: Arguments) -> int:
     from stillroom.cli_list import Filters, listing
 
@@ -282,6 +290,7 @@ COMMANDS = {
     "pack": Command(pack_parser, _pack, "pack a large set of images into shards that are read faster"),
     "runs": Command(runs_parser, _runs, "list, show, compare or remove run folders"),
     "list": Command(list_parser, _list, "show models, methods, data sets or published recipes"),
+    "completion": Command(completion_parser, _completion, "print a script that completes commands in a shell"),
 }
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from stillroom.cli_parsers import Parser, add_trust
 from stillroom.run_options import RunOptions
 
+SHELLS = ("bash", "zsh", "fish")
+
 
 def demo_parser() -> Parser:
     """The arguments of ``demo``."""
@@ -128,4 +130,12 @@ def runs_parser() -> Parser:
     gone.add_argument("--yes", action="store_true", help="remove them; without it nothing is removed")
     gone.add_argument("--force", action="store_true",
                       help="also teachers of other runs, and folders with files of yours")  # fmt: skip
+    return parser
+
+
+def completion_parser() -> Parser:
+    """The arguments of ``completion``."""
+    parser = Parser(prog="stillroom completion", description="Print a script with which a shell completes commands, "
+                    "settings and their values.")  # fmt: skip
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
     return parser
