@@ -39,7 +39,8 @@ class Batch:
             (B, channels, H, W) with values in [0, 255]. A teacher with an input format of its own is given this.
         strong_pixels: the same for ``strong``.
         epoch: whose order and augmentation the training images have, from 1: the epoch of training, or an earlier one
-            where the loader repeats views; 0 for images without augmentation, such as those of validation.
+            where the loader repeats views; 0 for images without augmentation, such as those of validation; below 0
+            for images of which no bank stores predictions.
         start: position of the first image among this process's images of the epoch.
         mixture: what the images are mixed with; None where none is mixed. ``labels`` and ``ids`` are those of the first
             images. All views show the same mixture.

@@ -165,6 +165,7 @@ def _check(recipe: Recipe) -> None:
     assert optim.milestones is not None
     warmup, launch = optim.warmup_epochs, recipe.launch
     parts, images = run.accumulate, run.batch_size
+    patience, fraction = run.patience, run.stop_fraction
     rules: list[tuple[str, object, bool, str]] = [
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
         ("warmup_epochs", warmup, warmup <= run.epochs, f"at most {run.epochs}, the number of epochs"),
@@ -185,6 +186,7 @@ def _check(recipe: Recipe) -> None:
             optim.class_weights == "none" or data.sampling == "shuffled",
             "none with sampling=balanced: each of them makes all classes count alike",
         ),
+        ("stop_fraction", fraction, patience is not None or fraction == RunOptions.stop_fraction, "patience too"),
         ("processes", launch.processes, launch.processes is None or launch.launcher != "none", "launcher=ray too"),
         (
             "accumulate",

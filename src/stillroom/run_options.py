@@ -24,6 +24,13 @@ class RunOptions:
     batch_size: int = setting(
         "images in a step, over all devices together", 64, at_least=2, unit="images, for batch norm needs them"
     )
+    patience: int | None = setting(
+        "stop when k epochs in a row were no better than the best one before them, on training images that are held "
+        "out (by agreement with the teacher where no image has a label). Default: train to the last epoch",
+        None, at_least=1, unit="epochs")  # fmt: skip
+    stop_fraction: float = setting(
+        "with patience, fraction of the training images of each class that is held out of training to judge the epochs",
+        0.1, above=0, below=1)  # fmt: skip
     seed: int = setting(
         "fixes the initial weights, the order of the images and their augmentation",
         0, at_least=0, below=2**32, axis=True)  # fmt: skip
@@ -75,5 +82,7 @@ class RunOptions:
         "own",
         None, may_change=True)  # fmt: skip
     export: Literal["last", "best"] = setting(
-        "which weights become student.safetensors: those of the last or of the best epoch", "last"
+        "which weights become student.safetensors: those of the last or of the best epoch. The best is chosen on the "
+        "validation images; with patience on the held-out training images",
+        "last",
     )

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stillroom.data.validation_split import held_out
+from stillroom.data.validation_split import held_out, stratified_part
 
 random = np.random.default_rng(0)
 DIGESTS = random.integers(-(2**63), 2**63, 4000)
@@ -68,3 +68,31 @@ def test_images_without_a_label_are_held_out_only_where_none_has_one():
     few = np.full(5, -1)
     assert 0 < held_out(few, DIGESTS[:5], 0.001, 0).sum() < 5
     assert held_out(np.full(4000, -1), DIGESTS, 0.3, 0).mean() == pytest.approx(0.3, abs=0.05)
+
+
+def test_a_stratified_part_has_its_fraction_of_each_class_and_does_not_follow_the_order():
+    labels = np.repeat(np.arange(4), [50, 20, 2, 1])
+    digests = np.random.default_rng(0).integers(-(2**62), 2**62, len(labels))
+    chosen = stratified_part(labels, digests, 0.2)
+    assert np.bincount(labels[chosen], minlength=4).tolist() == [10, 4, 1, 0]
+    order = np.random.default_rng(1).permutation(len(labels))
+    assert (stratified_part(labels[order], digests[order], 0.2) == chosen[order]).all()
+    larger = stratified_part(labels, digests, 0.5)
+    assert (larger >= chosen).all()
+    assert not (held_out(labels, digests, 0.2, 0)[:70] == chosen[:70]).all()
+
+
+def test_copies_of_an_image_are_on_one_side_of_a_stratified_part():
+    labels, digests = np.zeros(12, dtype=np.int64), np.repeat(np.arange(4), 3)
+    for fraction in (0.1, 0.3, 0.5, 0.9):
+        sides = stratified_part(labels, digests, fraction).reshape(4, 3)
+        assert (sides.all(1) | ~sides.any(1)).all()
+        assert not sides.all()
+
+
+def test_a_stratified_part_of_images_without_labels_takes_them_as_one_class():
+    digests = np.random.default_rng(0).integers(-(2**62), 2**62, 40)
+    labels = np.full(40, -1)
+    assert stratified_part(labels, digests, 0.25).sum() == 10
+    labels[:20] = 0
+    assert np.flatnonzero(stratified_part(labels, digests, 0.25)).max() < 20

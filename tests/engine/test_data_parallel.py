@@ -34,7 +34,16 @@ def run_all(folder, count, *scenarios, restarts=0):
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    scenarios = ("per-sample", "small", *ACCUMULATED, "own-norms", *COMPILED, "learning", "own-norms-stopped")
+    scenarios = (
+        "per-sample",
+        "small",
+        *ACCUMULATED,
+        "own-norms",
+        *COMPILED,
+        "learning",
+        "own-norms-stopped",
+        "early-stopped",
+    )
     (folder / "said.txt").write_text(run_all(folder, 2, *scenarios, "own-norms-killed", restarts=1))
     return folder
 
@@ -54,6 +63,15 @@ def test_two_processes_end_as_one(two, tmp_path, scenario):
         for key, value in load_file(other.student).items():
             assert torch.allclose(value, student.state_dict()[key], rtol=2**-5, atol=2**-6), key
         return
+    assert_same(student, load_file(other.student))
+    assert_same_rows(record, other)
+
+
+def test_two_processes_stop_early_in_the_epoch_in_which_one_does(two, tmp_path):
+    student, record = processes.distil(tmp_path, "early-stopped")
+    other = RunFolder(two / "early-stopped-2")
+    assert other.summary()["early_stop"] == record.summary()["early_stop"]
+    assert record.summary()["early_stop"]["stopped"]
     assert_same(student, load_file(other.student))
     assert_same_rows(record, other)
 

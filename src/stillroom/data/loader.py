@@ -179,7 +179,8 @@ class Loader:
         """Make the batches of one epoch.
 
         Args:
-            epoch: >= 0; the same number gives the same batches. ``Batch.epoch`` is its :meth:`view_epoch`.
+            epoch: the same number gives the same batches. ``Batch.epoch`` is its :meth:`view_epoch`. Below 0 only
+                without shuffling and augmentation.
             start_step: the first step, to resume an epoch; the images of earlier steps are not read.
 
         Yields:

@@ -57,13 +57,14 @@ class Progress:
     best_weights: str = ""
 
     def best(self) -> dict[str, Any]:
-        """The row of the epoch with the highest validation accuracy, the earliest of equals.
+        """The row of the best epoch, the earliest of equals.
 
-        Without accuracy it is the one with the highest agreement with the teacher; without both, the latest.
+        It is the best on the training images that early stopping holds out; without them, the one with the highest
+        validation accuracy; without accuracy, with the highest agreement with the teacher; without all, the latest.
         """
-        for name in ("val_top1", "agreement"):
-            if all(row[name] is not None for row in self.rows):
-                return max(self.rows, key=lambda row: (row[name], -row["epoch"]))
+        for name in ("stop_top1", "stop_agreement", "val_top1", "agreement"):
+            if judged := [row for row in self.rows if row.get(name) is not None]:
+                return max(judged, key=lambda row: (row[name], -row["epoch"]))
         return self.rows[-1]
 
     def place(self, seed: int) -> tuple[int, int, int]:

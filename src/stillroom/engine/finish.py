@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stillroom.data import Loader
 from stillroom.engine.checkpoint import Progress
+from stillroom.engine.early_stopping import early_stop_record, stop_sentence
 from stillroom.engine.evaluate import Evaluation, hardly_learned, what_to_try
 from stillroom.engine.predictions import keep_predictions
 from stillroom.engine.training_job import Job
@@ -68,6 +69,7 @@ def finish(
         "last": rows[-1],
         "best": now.best(),
         "exported": job.recipe.run.export,
+        **early_stop_record(job, now),
         "seconds": sum(row["seconds"] for row in rows),
         "bank_seconds": sum(row.get("bank_seconds", 0.0) for row in rows),
         "peak_memory_bytes": None if None in peaks else max(peaks),
@@ -76,6 +78,8 @@ def finish(
     }
     if job.machine.first:
         job.run.write_summary(summary)
+    for line in stop_sentence(summary, job.recipe.run.epochs):
+        reporter.say(line)
     # Training accuracy lags in a short run, validation accuracy where batch norms average over many steps.
     known = [value for name in ("train_top1", "val_top1") if (value := rows[-1][name]) is not None]
     if known and (words := hardly_learned(max(known), len(job.data.train.classes))):

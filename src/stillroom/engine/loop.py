@@ -6,12 +6,14 @@ import math
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
+from stillroom.data import Loader
 from stillroom.data.file_feed import naming_workers
 from stillroom.engine import best_weights
 from stillroom.engine.accumulation import Part
@@ -19,6 +21,7 @@ from stillroom.engine.checkpoint import Progress, restore_progress, save_progres
 from stillroom.engine.checkpoint_schedule import CheckpointSchedule
 from stillroom.engine.data_parallel import DataParallel
 from stillroom.engine.divergence import DivergenceCheck
+from stillroom.engine.early_stopping import EarlyStopping
 from stillroom.engine.epoch_row import epoch_row
 from stillroom.engine.evaluate import Evaluation, over_all_processes, score, teacher_notes
 from stillroom.engine.fine_tuning import Backbone
@@ -77,6 +80,7 @@ class Loop:
         step = TrainingStep(self.runner, job.method, self.student_reader, self.norms, job.machine, self.options.seed)
         self.gradients = DataParallel(step, self.group, self.norms)
         self.teacher = self._place_teacher()
+        self.stopping = EarlyStopping(job, self.teacher)
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
         self.teacher_logits: Tensor | None = None
@@ -120,7 +124,7 @@ class Loop:
         self.reporter.start(run.path.name, self.options.epochs, self.steps, done, about)
         try:
             with stop_requests() as stop, naming_memory(machine.device, self.options.batch_size):
-                while self.progress.epoch <= self.options.epochs:
+                while not self._ended():
                     self._train_epoch(stop)
                     self._close_epoch(stop)
                     self._stop_if(self._stop_requested(stop), stop)
@@ -192,14 +196,16 @@ class Loop:
         job, now, run = self.job, self.progress, self.job.run
         self.norms.average_statistics()
         self.divergence.check_state(now)
-        logits, labels = predict(self.update.exported, self._val_batches(stop), job.machine.autocast())
+        batches = partial(self._evaluation_batches, stop)
+        logits, labels = predict(self.update.exported, batches(self.val_loader), job.machine.autocast())
         lr, train = peak_lr(self.update.optimizer), self.train_steps.loader
         self.val_logits, row = logits, epoch_row(job, now, lr, logits, labels, self.teacher_logits, train)
         if self.update.compared is not None and job.has_accuracy:
-            found = predict(self.update.compared, self._val_batches(stop), job.machine.autocast())
+            found = predict(self.update.compared, batches(self.val_loader), job.machine.autocast())
             row["average_top1"] = over_all_processes(score(*found), self.group).top1
         if row["val_loss"] is not None and not math.isfinite(row["val_loss"]):
             raise self.divergence.error(f"the validation loss became {row['val_loss']}", now, now.step)
+        row |= self.stopping.judge(self.update.exported, now.epoch, batches)
         now.rows.append(row)
         if self.job.machine.first:
             if now.best() is row:
@@ -211,12 +217,12 @@ class Loop:
         now.correct = self._zero()
         self._report_unsaved()
         due = self.polling.save_due or self.schedule.after_step(now.epoch, 0)
-        if due or self.schedule.after_epoch(now.epoch - 1):
+        if due or self.schedule.after_epoch(now.epoch - 1) or self._ended():
             self._write_checkpoint()
 
-    def _val_batches(self, stop: StopRequest) -> Iterator[Batch]:
-        """The validation batches; a request to stop is seen among them, too."""
-        for place, batch in enumerate(self.val_loader.epoch(0)):
+    def _evaluation_batches(self, stop: StopRequest, loader: Loader, epoch: int = 0) -> Iterator[Batch]:
+        """The batches of images that are not trained on; a request to stop is seen among them, too."""
+        for place, batch in enumerate(loader.epoch(epoch)):
             if place % self.polling.interval == 0:
                 self._stop_if(self._stop_requested(stop), stop)
             yield batch
@@ -240,7 +246,7 @@ class Loop:
 
     def _stop_if(self, asked: bool, stop: StopRequest) -> None:
         """Save and stop, in all processes at the same step; a run at its end is finished instead."""
-        if not asked or self.progress.epoch > self.options.epochs:
+        if not asked or self._ended():
             return
         self._save()
         self.group.wait()  # torchrun ends the others as soon as one has left
@@ -266,6 +272,10 @@ class Loop:
         for line in () if self.unsaved is None else self.unsaved.warnings():
             self.reporter.say(line)
         self.unsaved = None
+
+    def _ended(self) -> bool:
+        """Whether the last epoch is done, or early stopping ends the run."""
+        return self.progress.epoch > self.options.epochs or self.stopping.ended(self.progress)
 
     def _latest(self) -> dict[str, float]:
         values = self.progress.losses[self.progress.step - 1].tolist()

@@ -37,7 +37,8 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
     train, val = job.data.train, job.data.val
     _, height, width = job.data.input_shape
     classes = "no classes" if train.classes == UNNAMED else counted(len(train.classes), "class")
-    images = f"{classes}, {len(train):,} training and {len(val):,} validation images of {height}x{width}, "
+    held_out = "" if job.stop_images is None else f" (and {len(job.stop_images):,} held out to judge the epochs)"
+    images = f"{classes}, {len(train):,} training{held_out} and {len(val):,} validation images of {height}x{width}, "
     images += (
         "in memory"
         if train.kind == "memory"

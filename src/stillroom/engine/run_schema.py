@@ -95,13 +95,17 @@ def _row(value: Any) -> bool:
 ROW: dict[str, Check] = {
     "epoch": _size, "terms": _or_none(_numbers), "seconds": _amount, "images_per_second": _amount,
     "bank_seconds": _amount, "val_top1": _or_none(_percent), "agreement": _or_none(_percent),
-    "average_top1": _percent,
+    "average_top1": _percent, "stop_top1": _percent, "stop_agreement": _percent,
 }  # fmt: skip
 TEACHER: dict[str, Check] = {"top1": _percent, "top5": _percent, "loss": _number, "count": _count}
+EARLY_STOP: dict[str, Check] = {
+    "stopped": lambda value: isinstance(value, bool), "epoch": _size, "best_epoch": _size, "images": _size,
+}  # fmt: skip
 SUMMARY: dict[str, Check] = {
     "parameters": _count, "teacher_parameters": _or_none(_count), "macs": _or_none(_count),
     "teacher_macs": _or_none(_count), "last": _row, "best": _row,
     "teacher": _or_none(lambda value: _mapping(value) and not _wrong(value, TEACHER)),
+    "early_stop": lambda value: _mapping(value) and not _wrong(value, EARLY_STOP),
     "exported": lambda value: value in ("last", "best"), "seconds": _amount, "bank_seconds": _amount,
     "peak_memory_bytes": _or_none(_count), "processes": _size, "device": _text,
 }  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stillroom.data import DataSet
+from stillroom.data.source import Source
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError, first_line
 from stillroom.files import write_atomically, write_failure
@@ -20,20 +21,25 @@ PARTS = ("train", "val", "before")
 Hashes = NDArray[np.int64]
 
 
-def write_samples(run: RunFolder, data: DataSet, earlier: Iterable[RunFolder]) -> None:
+def write_samples(
+    run: RunFolder, data: DataSet, earlier: Iterable[RunFolder], stop_images: Source | None = None
+) -> None:
     """Record the hashes of a run's images, 8 bytes each: training, validation, and those of earlier runs.
 
     Args:
         run: its folder must exist.
         data: its images.
         earlier: the runs that its weights or its teacher come from. Their training images count as seen, too.
+        stop_images: training images that are held out to judge the epochs. They count as trained on, for they choose
+            the weights.
 
     Raises:
         InputError: it cannot be written.
     """
     from safetensors.numpy import save
 
-    train, val = (np.unique(images.content().numpy()) for images in (data.train, data.val))
+    judging = () if stop_images is None else (stop_images.content().numpy(),)
+    train, val = np.unique(np.concatenate([data.train.content().numpy(), *judging])), np.unique(data.val.content())
     seen = [found for other in earlier if (found := seen_by(other)) is not None]
     before = np.setdiff1d(np.concatenate(seen), train) if seen else np.zeros(0, dtype=np.int64)
     content = save(dict(zip(PARTS, (train, val, before), strict=True)), {"format": "1"})

@@ -8,6 +8,7 @@ from torch import nn
 
 from stillroom.config import Recipe
 from stillroom.data import DataSet
+from stillroom.data.source import Source
 from stillroom.engine.run_folder import RunFolder
 from stillroom.methods import Method
 from stillroom.models.model_parts import ModelParts, PartsReader
@@ -31,6 +32,7 @@ class Job:
         teacher_view: the same for the teacher.
         head: names of the layers that are the student's head, for fine-tuning; empty where no setting concerns it.
         classifier_trained: whether the run trains the student's classifier, or starts from a trained one.
+        stop_images: training images that are held out to judge the epochs; None without ``patience``.
     """
 
     student: nn.Module
@@ -44,6 +46,7 @@ class Job:
     teacher_view: ModelParts | None = None
     head: tuple[str, ...] = ()
     classifier_trained: bool = True
+    stop_images: Source | None = None
 
     @property
     def has_accuracy(self) -> bool:

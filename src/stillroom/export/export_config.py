@@ -64,6 +64,8 @@ def training_record(source: SourceRun) -> dict[str, Any]:
     taught = bool(config.get("teacher"))
     shown |= {"method": config["method"] if taught else None, "teacher": teacher_name(source) if taught else None}
     shown["started_from"] = _initial_weights(config)
+    stopped = source.run.summary().get("early_stop", {})
+    shown |= {"stopped_after": stopped["epoch"]} if stopped.get("stopped") else {}
     return shown | {name: config[name] for name in recipe if name in config and name not in MAY_CHANGE}
 
 

@@ -193,8 +193,9 @@ def _shown_classes(classes: Sequence[str]) -> str:
 def _recipe(training: Mapping[str, Any]) -> str:
     steps_down = training["schedule"] == "milestones" and training["milestones"]
     falls = f" {training['milestones']} (factor {training['gamma']:g})" if steps_down else ""
+    stopped = f", stopped early after {training['stopped_after']}," if "stopped_after" in training else ""
     parts = [
-        f"{counted(training['epochs'], 'epoch')} of batches of {training['batch_size']}",
+        f"{counted(training['epochs'], 'epoch')}{stopped} of batches of {training['batch_size']}",
         f"{training['optimizer']} with learning rate {training['lr']:g}, {training['schedule']} schedule{falls}",
         f"weight decay {training['weight_decay']:g}",
         f"precision {training['precision']}",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stillroom.batch import Batch
 from stillroom.config import DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, Loader
+from stillroom.data.source import Source
 from stillroom.engine.fine_tuning import find_head
 from stillroom.errors import InputError
 from stillroom.fingerprint import Parts, deep_copy
@@ -25,6 +26,7 @@ from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
 from stillroom.prepare.load_dataset import with_options, with_published_input
 from stillroom.prepare.python_inputs import Inputs, own_copy
 from stillroom.prepare.run_identity import method_parts, student_parts
+from stillroom.prepare.stop_images import hold_out
 from stillroom.resolve_model import Fit, build, is_run
 from stillroom.teachers.prepared_teacher import PreparedTeacher
 
@@ -46,6 +48,7 @@ class Setup:
         head: names of the student's head, as for :func:`stillroom.engine.fine_tuning.find_head`.
         classifier_trained: whether the run trains the student's classifier, or starts from a trained one.
         train_images: number of training images in the data set, with those that the method does not use.
+        stop_images: training images that are held out to judge the epochs, or None.
     """
 
     data: DataSet
@@ -58,6 +61,7 @@ class Setup:
     head: tuple[str, ...]
     classifier_trained: bool
     train_images: int
+    stop_images: Source | None
 
 
 def set_up(
@@ -98,15 +102,15 @@ def set_up(
     if isinstance(models, TrainModel) and inputs.student is None:
         data = with_published_input(data, recipe.data, name, student, checkpoint=checkpoint, pretrained=pretrained)
     begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
+    data, stop_images = hold_out(recipe, data)
     shown = examples(data, method, recipe.run.seed)
     side = None if teacher is None else teacher.side()
     joint = connect(method, student, side, shown, labels_by_id(data))
     head = find_head(recipe.optim, method, joint.student, shown.images)
     begins_trained = inputs.student is not None or checkpoint is not None or is_run(name)
     trained = begins_trained or trains_classifier(method, labels=data.train.unlabelled < len(data.train))
-    if recipe.run.export == "best":
-        _refuse_best(data, teacher, classifier_trained=trained)
-    return Setup(data, method, joint, teacher, earlier, begun, losses, head, trained, images)
+    _refuse_unjudged(recipe, data, stop_images, teacher, classifier_trained=trained)
+    return Setup(data, method, joint, teacher, earlier, begun, losses, head, trained, images, stop_images)
 
 
 def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
@@ -117,13 +121,26 @@ def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
     return parse_method(text, inputs.trust.of(text))
 
 
-def _refuse_best(data: DataSet, teacher: PreparedTeacher | None, *, classifier_trained: bool) -> None:
+def _refuse_unjudged(
+    recipe: Recipe,
+    data: DataSet,
+    stop_images: Source | None,
+    teacher: PreparedTeacher | None,
+    *,
+    classifier_trained: bool,
+) -> None:
     """Refuse to look for the best epoch where neither accuracy nor agreement is measured."""
+    judge = data.val if stop_images is None else stop_images
     compared = teacher is not None and teacher.offers != "embedding"
-    if not classifier_trained or (data.val.unlabelled and not compared):
+    if classifier_trained and (compared or not judge.unlabelled):
+        return
+    setting, fix = f"patience={recipe.run.patience}", "leave patience out"
+    if stop_images is None:
+        setting, fix = "export=best", "give export=last"
+    if stop_images is not None or recipe.run.export == "best":
         raise InputError(
-            "export=best: neither accuracy nor agreement with the teacher is measured in this run, so that no epoch is "
-            "the best; give export=last"
+            f"{setting}: neither accuracy nor agreement with the teacher is measured in this run, so that no epoch is "
+            f"the best; {fix}"
         )
 
 

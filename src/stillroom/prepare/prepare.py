@@ -67,7 +67,7 @@ class ReadyRun:
         joint, setup = self.setup.joint, self.setup
         return Job(
             joint.student, self.teacher, setup.method, setup.data, self.recipe, run, self.machine, joint.student_view,
-            joint.teacher_view, setup.head, setup.classifier_trained,
+            joint.teacher_view, setup.head, setup.classifier_trained, setup.stop_images,
         )  # fmt: skip
 
 
@@ -210,7 +210,7 @@ def _open_run_folder(ready: ReadyRun, inputs: Inputs) -> RunFolder:
     with first_process_first(machine):
         run = open_run(ready.path, ready.settings, ready.record, ready.disk_bytes, first=machine.first)
     if machine.first and not run.finished:
-        write_samples(run, setup.data, setup.earlier.values())
+        write_samples(run, setup.data, setup.earlier.values(), setup.stop_images)
     return replace(run, trust=inputs.trust.inside(ready.path))
 
 

@@ -36,13 +36,7 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             f"batch_size={batch} takes all {len(setup.data.train):,} training images at once, so that an epoch is 1 "
             "step; a smaller batch size learns faster"
         )
-    epochs, milestones = recipe.run.epochs, recipe.optim.milestones or []
-    late = [str(milestone) for milestone in milestones if milestone >= epochs]
-    if late and recipe.optim.schedule == "milestones":
-        found.append(
-            f"milestones: the run ends with epoch {epochs}, so that the learning rate does not fall at "
-            f"{', '.join(late)}; give milestones for this number of epochs"
-        )
+    found += _schedule_notes(recipe)
     if recipe.optim.freeze_epochs and _starts_at_random(recipe):
         found.append(
             f"freeze_epochs={recipe.optim.freeze_epochs}: the trained model starts from random weights, so that its "
@@ -53,6 +47,24 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
         found.append(
             f"the trained model's batch norms average over some {window:,.0f} steps and an epoch has {steps}, so that "
             f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
+        )
+    return found
+
+
+def _schedule_notes(recipe: Recipe) -> list[str]:
+    """Notes on a learning rate that does not fall, or may not fall before early stopping ends the run."""
+    run, optim, found = recipe.run, recipe.optim, []
+    late = [str(milestone) for milestone in optim.milestones or [] if milestone >= run.epochs]
+    if late and optim.schedule == "milestones":
+        found.append(
+            f"milestones: the run ends with epoch {run.epochs}, so that the learning rate does not fall at "
+            f"{', '.join(late)}; give milestones for this number of epochs"
+        )
+    if run.patience is not None and run.patience < run.epochs and optim.schedule != "constant":
+        found.append(
+            f"patience={run.patience} can end the run before the learning rate has fallen to its end "
+            f"(schedule={optim.schedule}), below the accuracy of the whole run; schedule=constant does not depend on "
+            "the last epoch"
         )
     return found
 
@@ -68,7 +80,8 @@ def label_notes(setup: Setup) -> list[str]:
     """Notes on images without a label, and on what is not measured for want of labels or of a trained classifier."""
     train, val = setup.data.train, setup.data.val
     found = []
-    if dropped := setup.train_images - len(train):
+    held_out = 0 if setup.stop_images is None else len(setup.stop_images)
+    if dropped := setup.train_images - held_out - len(train):
         found.append(
             f"{dropped:,} of {setup.train_images:,} training images have no label and are left out: this method learns "
             "from labels only"

@@ -37,6 +37,8 @@ class BankedTeacher:
 
     def predict(self, batch: Batch) -> Output:
         """See :meth:`stillroom.teachers.teacher.Teacher.predict`."""
+        if batch.epoch < 0:
+            return self.inner.predict(batch)
         bank = self.bank
         views = {"val": "logits"} if batch.epoch == 0 else {view: view for view in bank.training_views}
         if batch.stand_in:  # it has no position in the bank, and its logits have no weight
