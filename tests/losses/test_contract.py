@@ -41,6 +41,7 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
     "luminet": lambda classes: losses.LumiNet(temperature=2.0),
     "bild": lambda classes: losses.BiLD(k=5, temperature=2.0),
     "pld": lambda classes: losses.PLD(temperature=2.0),
+    "ofa": lambda classes: OfaOfLogits(),
 }
 NEED_TWO_SAMPLES = {"luminet"}
 
@@ -56,6 +57,15 @@ class OneView(nn.Module):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
         loss: Tensor = self.loss(student_logits, teacher_logits, student_logits, teacher_logits)
         return loss
+
+
+class OfaOfLogits(nn.Module):
+    """OFA-KD without the stages of the student."""
+
+    per_sample = True
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        return losses.ofa(student_logits, teacher_logits, target, epsilon=1.5)
 
 
 every_loss = pytest.mark.parametrize("name", MODULES)
@@ -141,7 +151,7 @@ def test_samples_and_classes_have_no_order(name: str, data: Logits, seed: int) -
     torch.testing.assert_close(value_and_gradient(name, shuffled), expected, rtol=1e-9, atol=1e-11)
 
 
-@every_loss_but("nkd", "dist", "ttm", "wttm", "wsld", "rld", "swap", "hard", "pld", "normkd", "normdkd")
+@every_loss_but("nkd", "dist", "ttm", "wttm", "wsld", "rld", "swap", "hard", "pld", "normkd", "normdkd", "ofa")
 @QUICK
 @given(data=logits(scales=(0.1, 5.0, 1e4, 1e30)))
 def test_agreement_costs_nothing_and_pulls_nowhere(name: str, data: Logits) -> None:

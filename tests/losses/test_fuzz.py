@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom import losses
+from stillroom.losses.feature.srd import srd_feature
 from stillroom.losses.finite import NotFinite
 from stillroom.losses.protocol import needs_of
 from tests.losses.feature import test_contract as feature_contract
@@ -61,6 +62,7 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "standardized wsld": lambda classes: losses.Standardized(losses.WSLD()),
     "standardized rld": lambda classes: losses.Standardized(losses.RLD()),
     "standardized ctkd": lambda classes: losses.Standardized(losses.CTKD()),
+    "ofa": lambda classes: Ofa(),
     "sdd kd": lambda classes: Regions(losses.KD()),
     "sdd dkd": lambda classes: Regions(losses.DKD()),
     "sdd standardized nkd": lambda classes: Regions(losses.Standardized(losses.NKD())),
@@ -82,6 +84,13 @@ class Uskd(nn.Module):
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         return losses.uskd(student_logits, teacher_logits, target)
+
+
+class Ofa(nn.Module):
+    """OFA-KD without the stages of the student."""
+
+    def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        return losses.ofa(student_logits, teacher_logits, target, epsilon=1.5)
 
 
 class Regions(nn.Module):
@@ -265,12 +274,14 @@ MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "catkd": losses.catkd,
     "catkd plain": lambda s, t: losses.catkd(s, t, normalize=False),
     "sp": losses.sp,
+    "ickd": losses.ickd,
 }
 EMBEDDINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rkd": losses.rkd,
     "pkt": losses.pkt,
     "cc": losses.cc,
     "itrd": losses.itrd,
+    "srd": srd_feature,
     "sp": losses.sp,
 }
 
@@ -299,7 +310,7 @@ def test_random_embeddings(name: str) -> None:
 @pytest.mark.parametrize("name", feature_contract.MODULES)
 def test_features_of_any_magnitude_through_a_modules_connectors(name: str) -> None:
     module, drawer = feature_contract.connected(name), Drawer(2)
-    squares = SQUARES | {"ft"}  # its connectors have batch normalisation, which squares too
+    squares = SQUARES | {"ft", "ickd", "ofa"}  # their connectors have batch normalisation, which squares too
     ends = [(one, other) for one in (1e-30, 1e30) for other in (1e-30, 1.0, 1e12, 1e16, 1e30)]
     for seed, pair in enumerate(ends + [tuple(drawer.magnitudes((2,), torch.float32).tolist()) for _ in range(6)]):
         factors = dict(zip(("student", "teacher"), pair, strict=True))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stillroom import losses
-from stillroom.losses.protocol import Offer, needs_of, properties_of
+from stillroom.losses.protocol import Offer, connect_needs_of, needs_of, properties_of
 from stillroom.methods import PRESETS
 from tests.losses.draw import make
 
@@ -33,6 +33,11 @@ def value(name: str, teacher: Tensor, strong: Tensor, dtype: torch.dtype) -> Ten
     student = data.student.to(dtype).float().requires_grad_()
     given = {"student_logits": student, "student_logits_strong": student + 1, "target": data.target, "epoch": 3,
              "teacher_logits": teacher.to(dtype), "teacher_logits_strong": strong.to(dtype)}  # fmt: skip
+    torch.manual_seed(6)
+    given |= {"student_maps": (torch.randn(8, 3, 4, 4),), "student_embedding": torch.randn(8, 5),
+              "teacher_embedding": torch.randn(8, 5)}  # fmt: skip
+    if connect_needs_of(loss):
+        loss.connect(**{need: given[need] for need in connect_needs_of(loss)})
     total = loss(**{need: given[need] for need in needs_of(loss)})
     (gradient,) = torch.autograd.grad(total, student)
     return torch.cat([total.detach().reshape(1), gradient.flatten()])
@@ -75,7 +80,7 @@ def test_a_loss_that_needs_labels_only_reads_the_place_of_the_largest_logit(name
 
 def test_only_divergences_over_all_classes_take_the_top_k() -> None:
     assert {name for name in ON_LOGITS if declared(name) == "top-k"} == {
-        "kd", "ctkd", "ttm", "wttm", "wsld", "swap", "crld",
+        "kd", "ctkd", "ttm", "wttm", "wsld", "swap", "crld", "ofa", "srd",
     }  # fmt: skip
 
 

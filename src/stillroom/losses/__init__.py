@@ -15,14 +15,17 @@ from stillroom.losses.feature.crd import CRD, crd
 from stillroom.losses.feature.fitnet import FitNet, fitnet
 from stillroom.losses.feature.fsp import FSP, fsp
 from stillroom.losses.feature.ft import FT, ft
+from stillroom.losses.feature.ickd import ICKD, ickd
 from stillroom.losses.feature.itrd import ITRD, itrd
 from stillroom.losses.feature.nst import NST, nst
+from stillroom.losses.feature.ofa import OFA, ofa
 from stillroom.losses.feature.ofd import OFD, ofd
 from stillroom.losses.feature.pkt import PKT, pkt
 from stillroom.losses.feature.reviewkd import ReviewKD, reviewkd
 from stillroom.losses.feature.rkd import RKD, rkd
 from stillroom.losses.feature.simkd import SimKD, simkd
 from stillroom.losses.feature.sp import SP, sp
+from stillroom.losses.feature.srd import SRD, srd
 from stillroom.losses.feature.vid import VID, vid
 from stillroom.losses.logit.bild import BiLD, bild
 from stillroom.losses.logit.crld import CRLD, crld
@@ -59,12 +62,14 @@ __all__ = [
     "DKD",
     "FSP",
     "FT",
+    "ICKD",
     "ITRD",
     "KD",
     "LDRLD",
     "MLKD",
     "NKD",
     "NST",
+    "OFA",
     "OFD",
     "PKT",
     "PLD",
@@ -74,6 +79,7 @@ __all__ = [
     "RLD",
     "SDD",
     "SP",
+    "SRD",
     "SWAP",
     "TTM",
     "USKD",
@@ -109,6 +115,7 @@ __all__ = [
     "fsp",
     "ft",
     "hard_labels",
+    "ickd",
     "itrd",
     "kd",
     "ldrld",
@@ -119,6 +126,7 @@ __all__ = [
     "normdkd",
     "normkd",
     "nst",
+    "ofa",
     "ofd",
     "pkt",
     "pld",
@@ -131,6 +139,7 @@ __all__ = [
     "sdd",
     "simkd",
     "sp",
+    "srd",
     "standardize",
     "swap",
     "ttm",

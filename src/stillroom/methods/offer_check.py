@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from stillroom.errors import InputError
-from stillroom.losses.protocol import OFFERS, Offer, needs_of, properties_of
+from stillroom.losses.protocol import OFFERS, Offer, connect_needs_of, needs_of, properties_of
 from stillroom.methods.method import Method
 from stillroom.methods.presets import PRESETS
 
@@ -40,10 +42,15 @@ def refuse_offer(method: Method, offer: Offer) -> None:
 
 
 def methods_for(offer: Offer) -> tuple[str, ...]:
-    """The named methods on a teacher's logits that work with an offer."""
+    """The named methods that read nothing of a teacher but its logits and work with an offer."""
     losses = {name: preset.loss() for name, preset in PRESETS.items()}
     return tuple(
         name
         for name, loss in losses.items()
-        if _READ & {*needs_of(loss)} and OFFERS.index(offer) <= OFFERS.index(properties_of(loss).teacher_offer)
+        if _reads_logits_only(loss) and OFFERS.index(offer) <= OFFERS.index(properties_of(loss).teacher_offer)
     )
+
+
+def _reads_logits_only(loss: nn.Module) -> bool:
+    read = {name for name in (*needs_of(loss), *connect_needs_of(loss)) if name.startswith("teacher_")}
+    return bool(read) and read <= _READ

@@ -95,6 +95,9 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "simkd": Preset(losses.SimKD, 1.0, 0.0, 0, "Reused teacher classifier", "Chen et al., CVPR 2022"),
     "catkd": Preset(losses.CATKD, 40.0, 1.0, 0, "Class attention transfer", "Guo et al., CVPR 2023"),
+    "ickd": Preset(losses.ICKD, 2.5, 1.0, 0, "Inter-channel correlation", "Liu et al., ICCV 2021"),
+    "srd": Preset(losses.SRD, 1.0, 1.0, 0, "Simple recipe distillation", "Miles and Mikolajczyk, AAAI 2024"),
+    "ofa": Preset(losses.OFA, 1.0, 1.0, 0, "One for all, across architectures", "Hao et al., NeurIPS 2023"),
     "embed_cosine": Preset(losses.EmbedCosine, 1.0, 1.0, 0, "Cosine of embeddings", "Grill et al., NeurIPS 2020"),
     "embed_mse": Preset(losses.EmbedMSE, 1.0, 1.0, 0, "Squared distance of embeddings", "Romero et al., ICLR 2015"),
     "embed_queue": Preset(
