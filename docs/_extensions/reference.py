@@ -98,6 +98,7 @@ def _map(modules: dict[str, ModuleType]) -> str:
 def _commands() -> str:
     """Quote the help of every command."""
     from stillroom.cli import COMMANDS
+    from stillroom.cli_completion import parsers_in
 
     lines = ["Command line", "============", ""]
     for name, command in COMMANDS.items():
@@ -105,8 +106,9 @@ def _commands() -> str:
         lines += [title, "-" * len(title), "", command.summary, "", ".. code-block:: none", ""]
         parser = command.parser()
         parser.prog = title
-        lines += [f"   {line}" for line in parser.format_help().splitlines()]
-        lines.append("")
+        for one in (parser, *parsers_in(parser)):
+            lines += [f"   {line}" for line in one.format_help().splitlines()]
+            lines.append("")
     return "\n".join(lines)
 
 

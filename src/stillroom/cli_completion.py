@@ -38,14 +38,14 @@ def completion_script(shell: str, commands: Makers) -> str:
     parts = root.add_subparsers(dest="command", parser_class=Parser)
     for name, make in commands.items():
         parser = make()
-        for one in (parser, *_parsers_in(parser)):
+        for one in (parser, *parsers_in(parser)):
             _add_values(name, one, shell)
         parts.add_parser(name, help=parser.description, parents=[parser], add_help=False)
     functions = (_bash_function(name, known_names()[name]) for name in sorted(NAMES_OR_FOLDERS))
     return str(shtab.complete(root, shell, preamble="\n".join(functions) if shell == "bash" else ""))
 
 
-def _parsers_in(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+def parsers_in(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     """The parsers of the words that follow a command, such as those of ``runs``."""
     found = (action.choices.values() for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     return [inside for choices in found for inside in choices]
