@@ -15,9 +15,14 @@ def log_sum(values: list[Tensor]) -> Tensor:
 
 
 def dkd_terms(
-    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    temperature: float,
+    top_k: int = 0,
+    coupled: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Target and non-target part, each T^2 times a mean over samples."""
+    """Target and non-target part, each T^2 times a mean over samples; the second perhaps over fewer classes."""
     batch, classes = student_logits.shape
     target_part, other_part = torch.zeros(2, dtype=torch.float64)
     for b in range(batch):
@@ -27,5 +32,13 @@ def dkd_terms(
         student_others, teacher_others = [student[c] for c in others], [teacher[c] for c in others]
         # Probabilities of (target, rest) are the softmax of (z_y, log sum exp of the rest).
         target_part = target_part + kl([teacher[y], log_sum(teacher_others)], [student[y], log_sum(student_others)])
-        other_part = other_part + kl(teacher_others, student_others)
+        if top_k:
+            best = sorted(range(classes), key=lambda c: -float(teacher[c].detach()))[:top_k]
+            kept = [c for c in best if c != y]
+            teacher_others, student_others = [teacher[c] for c in kept], [student[c] for c in kept]
+        if teacher_others:
+            factor = 1.0
+            if coupled:
+                factor = 1 - float(torch.exp(teacher[y] - log_sum(teacher)))
+            other_part = other_part + factor * kl(teacher_others, student_others)
     return temperature**2 * target_part / batch, temperature**2 * other_part / batch

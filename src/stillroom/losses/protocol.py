@@ -161,7 +161,7 @@ def settings_of(loss: type[nn.Module]) -> dict[str, inspect.Parameter]:
     Example:
         >>> from stillroom.losses import DKD
         >>> list(settings_of(DKD))
-        ['alpha', 'beta', 'temperature']
+        ['alpha', 'beta', 'temperature', 'top_k', 'top_k_epochs', 'coupled']
     """
     collecting = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(loss).parameters

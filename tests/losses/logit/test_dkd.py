@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stillroom.losses import DKD, dkd, kd
 from stillroom.losses.logit.dkd import dkd_terms
+from stillroom.losses.protocol import needs_of
 from tests.golden import Golden, cases, read
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 from tests.references.dkd import dkd_terms as reference
@@ -37,6 +38,46 @@ def test_reference(data: Logits, temperature: float) -> None:
     for loss, expected in zip(ours, theirs, strict=True):
         torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-10)
         torch.testing.assert_close(gradient_of(loss, student), gradient_of(expected, student), rtol=1e-9, atol=1e-10)
+
+
+@QUICK
+@given(data=logits(max_classes=6), temperature=st.floats(0.1, 20), k=st.integers(1, 6), coupled=st.booleans())
+def test_reference_of_fewer_classes(data: Logits, temperature: float, k: int, coupled: bool) -> None:
+    student, k = data.student.requires_grad_(), min(k, data.student.shape[1])
+    ours = dkd_terms(student, data.teacher, data.target, temperature=temperature, top_k=k, coupled=coupled)
+    theirs = reference(student, data.teacher, data.target, temperature, k, coupled)
+    for loss, expected in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-10)
+        if expected.requires_grad:
+            expected_gradient = gradient_of(expected, student)
+            torch.testing.assert_close(gradient_of(loss, student), expected_gradient, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("case", cases("deepkd_loss"), ids=lambda case: case.name)
+def test_golden_of_deepkd(case: Golden) -> None:
+    student, teacher = case.tensor("student_logits").requires_grad_(), case.tensor("teacher_logits")
+    hyper, target = case.hyper, case.tensor("target")
+    z = [(x - x.mean(1, keepdim=True)) / (x.std(1, keepdim=True) + 1e-7) for x in (student, teacher)]
+    logits_ = z if hyper["logit_stand"] else (student, teacher)
+    parts = dkd_terms(*logits_, target, temperature=hyper["T"], top_k=hyper["top_k"], reduction="none")
+    others = parts.non_target
+    if hyper["empty_sets"]:  # there the public code computes KD over all classes, and we nothing
+        empty = teacher.argmax(1) == target
+        assert int(empty.sum()) == hyper["empty_sets"]
+        assert not others[empty].any()
+        others = torch.where(empty, kd_rows(*logits_, hyper["T"]), others)
+    ramp = min(hyper["epoch"] / hyper["warmup"], 1)
+    confidence = (1 - (teacher / hyper["T"]).softmax(1).gather(1, target[:, None])).mean()
+    weights = (hyper["alpha"] * ramp, hyper["beta"] * ramp) if hyper["dkd"] else (1.0, confidence)
+    for name, loss in (("tckd", weights[0] * parts.target.mean()), ("nckd", weights[1] * others.mean())):
+        case.check(name, loss, gradient_of(loss, student))
+
+
+@QUICK
+@given(data=logits())
+def test_coupled_with_equal_weights_it_is_kd(data: Logits) -> None:
+    loss = dkd(data.student, data.teacher, data.target, beta=1.0, temperature=3.0, coupled=True)
+    torch.testing.assert_close(loss, kd(data.student, data.teacher, temperature=3.0), rtol=1e-8, atol=1e-10)
 
 
 @QUICK
@@ -76,6 +117,11 @@ def test_where_public_code_leaks() -> None:
     leaky = dkd_terms(student, teacher, target, temperature=1.0).non_target
     modest = dkd_terms(student, TEACHER, target, temperature=1.0).non_target
     torch.testing.assert_close(leaky, modest)
+
+
+def kd_rows(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KD of each sample."""
+    return torch.stack([kd(s[None], t[None], temperature=temperature) for s, t in zip(student, teacher, strict=True)])
 
 
 def read_edges() -> list[dict[str, object]]:
@@ -119,3 +165,52 @@ def test_rows_are_the_samples_losses(data: Logits) -> None:
 def test_refused_reductions() -> None:
     with pytest.raises(ValueError, match="reduction is 'sum': give 'mean' or 'none'"):
         dkd(torch.zeros(3, 5), torch.zeros(3, 5), torch.zeros(3).long(), reduction="sum")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_no_class_left_adds_nothing_and_pulls_nowhere(dtype: torch.dtype) -> None:
+    student = torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 5.0]], dtype=dtype).requires_grad_()
+    teacher = torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 1.0]], dtype=dtype)
+    part = dkd_terms(student, teacher, torch.tensor([0, 1]), top_k=1).non_target
+    assert part == 0
+    assert not gradient_of(part, student).any()
+    assert dkd_terms(student, teacher, torch.tensor([0, 1]), top_k=2, reduction="none").non_target.tolist() == [0, 0]
+
+
+def test_the_number_of_classes_grows_from_epoch_to_epoch() -> None:
+    data = make(6, 9, seed=3)
+    given_, module = (data.student, data.teacher, data.target), DKD(top_k=3, top_k_epochs=4)
+    for epoch, k in ((1, 3), (2, 4), (3, 6), (5, 9), (50, 9)):
+        assert torch.equal(module(*given_, epoch), dkd(*given_, top_k=k))
+        assert torch.equal(module.rows(*given_, epoch), dkd(*given_, top_k=k, reduction="none"))
+    assert needs_of(module)[-1] == "epoch"
+    assert "epoch" not in needs_of(DKD(top_k=3))
+
+
+@QUICK
+@given(data=logits())
+def test_the_parts_for_the_streams_add_up(data: Logits) -> None:
+    module, given_ = DKD(alpha=0.5, beta=2.0, temperature=3.0), (data.student, data.teacher, data.target)
+    parts = module.stream_rows(*given_)
+    assert parts.keys() == {"target", "non_target"}
+    torch.testing.assert_close(parts["target"] + parts["non_target"], module.rows(*given_))
+    assert parts["target"].mean() == pytest.approx(float(dkd(*given_, alpha=0.5, beta=0.0, temperature=3.0)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"top_k": -1}, "top_k is -1: give 0 for all classes"),
+        ({"top_k_epochs": 3}, "top_k_epochs is 3: give 0, or epochs together with top_k"),
+        ({"top_k": 3, "top_k_epochs": -1}, "top_k_epochs is -1"),
+    ],
+)
+def test_refused_numbers_of_classes(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DKD(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 6}, {"top_k": 6, "top_k_epochs": 2}])
+def test_more_classes_than_there_are_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="top_k is 6: give 0 for all classes, or at most 5"):
+        DKD(**settings)(torch.zeros(3, 5), torch.zeros(3, 5), torch.zeros(3).long())
