@@ -120,7 +120,10 @@ def test_a_runs_own_config_is_a_printed_config_away(photos, capsys):
         (["train", "--model", "resnet8", "--data", "x", "--flip", "maybe"], "flip=maybe: give true or false"),
         (["train", "--model", "resnet8", "--data", "x", "--milestones", "3"], "milestones=3: give a list of whole num"),
         (["train", "--model", "resnet8", "--data", "x", "--milestones", "[a]"], "give a list of whole numbers such as"),
-        (["train", "--model", "resnet8", "--data", "x", "--optimizer", "magic"], "optimizer=magic: give sgd or adamw"),
+        (
+            ["train", "--model", "resnet8", "--data", "x", "--optimizer", "magic"],
+            "optimizer=magic: give sgd, adamw, dot",
+        ),
         (["train", "--model", "resnet8", "--data", "nowhere"], "nowhere"),
         (["train", "--model", "resnet9", "--data", "glyphs100"], "resnet9"),
         (["train", "--model", "resnet8", "--data", "x", "--checkpoint", "none.pt"], "checkpoint=none.pt"),
@@ -136,7 +139,10 @@ def test_a_runs_own_config_is_a_printed_config_away(photos, capsys):
         (["train", "--model", "resnet8", "--data", "glyphs10"], "did you mean glyphs100?"),
         (["evaluate", "--model", "resnet8", "--data", "x"], "random weights"),
         (["list", "dreams"], "dreams"),
-        (["list", "method"], "WHAT=method: give models or methods or data or recipes; did you mean methods?"),
+        (
+            ["list", "method"],
+            "WHAT=method: give models or methods or optimizers or data or recipes; did you mean methods?",
+        ),
         (["trian"], "there is no command 'trian'; did you mean train?"),
         (["brew"], "there is no command 'brew'; there are demo, train,"),
         (["--epochs", "3"], "the command is missing; there are demo, train,"),

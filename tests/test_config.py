@@ -84,7 +84,7 @@ def test_impossible_values_are_named(wrong, says):
         ({"mean": "0.5"}, "mean='0.5': give a list of numbers"),
         ({"milestones": [1, "2"]}, "milestones=[1, '2']: give a list of whole numbers"),
         ({"runs": b"runs"}, "runs=b'runs': give text"),
-        ({"optimizer": "SGD"}, "optimizer='SGD': give sgd or adamw; did you mean sgd?"),
+        ({"schedule": "Cosine"}, "give milestones or cosine or onecycle or constant; did you mean cosine?"),
         ({"accelerator": "gpu"}, "accelerator='gpu': give auto or cpu or cuda or mps"),
         ({"precision": 16}, "precision=16: give auto or 32 or bf16"),
     ],

@@ -1,4 +1,4 @@
-"""``stillroom list``: tables of models, methods, data sets and published recipes."""
+"""``stillroom list``: tables of models, methods, optimizers, data sets and published recipes."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Filters:
 
 
 def listing(what: str, filters: Filters | None = None) -> RenderableType:
-    """A table of models, methods, data sets or recipes; for one method, its full description.
+    """A table of models, methods, optimizers, data sets or recipes; for one method, its full description.
 
     Args:
-        what: models, methods, data or recipes.
+        what: models, methods, optimizers, data or recipes.
         filters: which rows to show.
 
     Raises:
@@ -169,6 +169,16 @@ def _needs(loss: Any) -> Iterable[tuple[str, str]]:
         yield "initial stage", f"{counted(epochs, 'epoch')} in which only this loss is trained"
 
 
+def _optimizers(filters: Filters) -> Table:
+    from stillroom.optimizer_names import OWN, timm_optimizers
+
+    table = _table("name", "what it is", caption="The others are those of timm.optim.")
+    for name, description in {**OWN, **timm_optimizers()}.items():
+        if filters.name.lower() in name:
+            table.add_row(name, description)
+    return table
+
+
 def _data(filters: Filters) -> Table:
     from stillroom.data import describe_sets
 
@@ -211,4 +221,4 @@ def _table(*columns: str, caption: str | None = None) -> Table:
     return table
 
 
-LISTS = {"models": _models, "methods": _methods, "data": _data, "recipes": _recipes}
+LISTS = {"models": _models, "methods": _methods, "optimizers": _optimizers, "data": _data, "recipes": _recipes}

@@ -100,7 +100,7 @@ def pack_parser() -> Parser:
 def list_parser() -> Parser:
     """The arguments of ``list``."""
     parser = Parser(prog="stillroom list", description="Show what there is to choose from.")
-    parser.add_argument("what", metavar="WHAT", help="models, methods, data or recipes")
+    parser.add_argument("what", metavar="WHAT", help="models, methods, optimizers, data or recipes")
     parser.add_argument("name", metavar="NAME", nargs="?", default="",
                         help="one method, described in full; elsewhere, part of the name")  # fmt: skip
     for key in ("dataset", "teacher", "student", "method"):

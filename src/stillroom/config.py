@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stillroom.data_options import DataOptions
-from stillroom.defaults import usual_lr, usual_milestones
+from stillroom.defaults import usual_lr, usual_milestones, usual_weight_decay
 from stillroom.errors import InputError, did_you_mean
+from stillroom.formatting import counted
 from stillroom.optim_options import OptimOptions
+from stillroom.optimizer_names import DELTAS, MOMENTUM_SGD, require_optimizer
 from stillroom.recipes import with_recipe
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.run_options import RunOptions
@@ -89,6 +91,7 @@ GROUPS: dict[str, dict[str, type]] = {
 COMMON = (DataOptions, OptimOptions, RunOptions)
 WARMUP_WORDS = "0, or at least 2: with milestones the learning rate rises from epoch to epoch, and 1 changes nothing"
 ONE_FACTOR = "1, or leave backbone_lr_factor at 1: both set the learning rate of the layers below the head"
+NO_STREAMS = "sgd: without a teacher there is one stream of gradients, and dot and deepkd are sgd"
 SETTINGS = settings_in(TrainModel, *GROUPS["distill"].values(), *COMMON)
 DEFAULTS = defaults_in(TrainModel, *GROUPS["distill"].values(), *COMMON)
 
@@ -144,19 +147,41 @@ def refuse_unknown(settings: Collection[str], known: Collection[str]) -> None:
 def _resolve(recipe: Recipe) -> OptimOptions:
     """Fill the defaults that depend on the optimizer, on the trained model and on the number of epochs."""
     models, optim, epochs = recipe.models, recipe.optim, recipe.run.epochs
-    sgd = optim.optimizer == "sgd"
+    require_optimizer(optim.optimizer)
     trained = models.model if isinstance(models, TrainModel) else models.student
-    schedule = optim.schedule or ("milestones" if sgd else "cosine")
+    schedule = optim.schedule or ("milestones" if optim.optimizer in MOMENTUM_SGD else "cosine")
     milestones = optim.milestones
     if milestones is None:
         milestones = list(usual_milestones(epochs)) if schedule == "milestones" else []
     return dataclasses.replace(
         optim,
         lr=usual_lr(optim.optimizer, trained) if optim.lr is None else optim.lr,
-        weight_decay=(5e-4 if sgd else 0.05) if optim.weight_decay is None else optim.weight_decay,
+        weight_decay=usual_weight_decay(optim.optimizer) if optim.weight_decay is None else optim.weight_decay,
+        delta=_deltas(optim),
         schedule=schedule,
         milestones=milestones,
     )
+
+
+def _deltas(optim: OptimOptions) -> float | list[float] | None:
+    """The differences of the streams' momenta, one for dot and three for deepkd.
+
+    Raises:
+        InputError: there are others, for another optimizer, or a momentum would not be in [0, 1).
+    """
+    usual = DELTAS.get(optim.optimizer)
+    if usual is None:
+        if optim.delta is not None:
+            raise InputError(f"delta={optim.delta}: optimizer={optim.optimizer} has one momentum; leave delta out")
+        return None
+    given = usual if optim.delta is None else optim.delta if isinstance(optim.delta, list) else [optim.delta]
+    if len(given) != len(usual):
+        raise InputError(f"delta={optim.delta}: give {counted(len(usual), 'number')} for optimizer={optim.optimizer}")
+    signs = (1, -1) if optim.optimizer == "dot" else (1,)
+    if not all(0 <= optim.momentum + sign * delta < 1 for delta in given for sign in signs):
+        shown = given if optim.delta is None else optim.delta
+        raise InputError(f"delta={shown}: give numbers that keep momentum={optim.momentum} at least 0 and below 1")
+    return given
 
 
 def _check(recipe: Recipe) -> None:
@@ -166,7 +191,21 @@ def _check(recipe: Recipe) -> None:
     warmup, launch = optim.warmup_epochs, recipe.launch
     parts, images = run.accumulate, run.batch_size
     patience, fraction = run.patience, run.stop_fraction
+    one_stream = optim.optimizer not in DELTAS
     rules: list[tuple[str, object, bool, str]] = [
+        ("optimizer", optim.optimizer, one_stream or isinstance(recipe.models, DistillModels), NO_STREAMS),
+        (
+            "nesterov",
+            optim.nesterov,
+            not optim.nesterov or optim.optimizer in ("sgd", "adamw"),
+            "false, or optimizer=sgd",
+        ),
+        (
+            "deepkd_as_coded",
+            optim.deepkd_as_coded,
+            not optim.deepkd_as_coded or optim.optimizer == "deepkd",
+            "false, or optimizer=deepkd",
+        ),
         ("nesterov", optim.nesterov, not optim.nesterov or optim.momentum > 0, "false, or a momentum above 0"),
         ("warmup_epochs", warmup, warmup <= run.epochs, f"at most {run.epochs}, the number of epochs"),
         ("warmup_epochs", warmup, optim.schedule != "milestones" or warmup != 1, WARMUP_WORDS),

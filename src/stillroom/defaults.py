@@ -1,4 +1,4 @@
-"""Defaults that depend on other settings: the learning rate and its milestones."""
+"""Defaults that depend on other settings: the learning rate, its milestones, and the weight decay."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stillroom.errors import InputError
+from stillroom.optimizer_names import MOMENTUM_SGD, timm_default
 from stillroom.reading import UnreadableError, read_yaml
 
 # Parts of the names of depthwise networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual
@@ -14,14 +16,25 @@ DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
 
 
 def usual_lr(optimizer: str, model: str) -> float:
-    """The default peak learning rate: 0.001 for adamw, 0.05 for sgd, 0.01 for depthwise networks with sgd.
+    """The default peak learning rate.
+
+    It is 0.001 for adamw; 0.05 for sgd, dot and deepkd, and 0.01 for these with depthwise networks; for an optimizer of
+    timm its own.
 
     Args:
-        optimizer: sgd or adamw.
+        optimizer: a name that :func:`stillroom.optimizer_names.require_optimizer` accepts.
         model: the setting ``model`` or ``student``.
+
+    Raises:
+        InputError: the optimizer has no default.
     """
-    if optimizer != "sgd":
+    if optimizer == "adamw":
         return 1e-3
+    if optimizer not in MOMENTUM_SGD:
+        found = timm_default(optimizer, "lr")
+        if not found:
+            raise InputError(f"lr is missing: optimizer={optimizer} has no default learning rate; give lr")
+        return found
     name = _architecture(model).lower()
     return 0.01 if any(kind in name for kind in DEPTHWISE) else 0.05
 
@@ -57,6 +70,17 @@ def _trained(config: Path) -> str:
     except (OSError, UnreadableError):
         return ""
     return str(settings.get("model") or settings.get("student") or "") if isinstance(settings, dict) else ""
+
+
+def usual_weight_decay(optimizer: str) -> float:
+    """The default weight decay: 0.0005 for sgd, dot and deepkd, 0.05 for adamw, for an optimizer of timm its own.
+
+    Args:
+        optimizer: as for :func:`usual_lr`.
+    """
+    if optimizer in MOMENTUM_SGD:
+        return 5e-4
+    return 0.05 if optimizer == "adamw" else timm_default(optimizer, "weight_decay") or 0.0
 
 
 def usual_milestones(epochs: int) -> Sequence[int]:

@@ -16,17 +16,34 @@ from stillroom.settings import described, setting
 class OptimOptions:
     """Optimizer, learning rate, fine-tuning and batch-norm momentum."""
 
-    optimizer: Literal["sgd", "adamw"] = setting("sgd (the published recipes) or adamw", "sgd")
+    optimizer: str = setting(
+        "sgd (the published recipes), adamw, dot or deepkd (for distillation: a momentum for each gradient stream), or "
+        "the name of an optimizer of timm.optim, such as lamb or lion (stillroom list optimizers)",
+        "sgd")  # fmt: skip
     lr: float | None = setting(
-        "peak learning rate. Default: 0.001 for adamw; for sgd 0.05, or 0.01 for a MobileNet, ShuffleNet, EfficientNet "
-        "or MNASNet, recognised by the name of the model, function or class, or by what its run folder trained",
+        "peak learning rate. Default: 0.001 for adamw; for sgd, dot and deepkd 0.05, or 0.01 for a MobileNet, "
+        "ShuffleNet, EfficientNet or MNASNet, recognised by the name of the model, function or class, or by what its "
+        "run folder trained; for others the optimizer's own",
         None, above=0)  # fmt: skip
-    weight_decay: float | None = setting("weight decay. Default: 0.0005 for sgd, 0.05 for adamw", None, at_least=0)
-    momentum: float = setting("momentum of sgd", 0.9, at_least=0, below=1)
+    weight_decay: float | None = setting(
+        "weight decay. Default: 0.0005 for sgd, dot and deepkd, 0.05 for adamw; for others the optimizer's own",
+        None, at_least=0)  # fmt: skip
+    no_decay_norms: bool = setting(
+        "no weight decay on norms and biases (parameters of one dimension), nor on what a timm model itself exempts",
+        False)  # fmt: skip
+    momentum: float = setting("momentum of sgd, and of any other optimizer that has one", 0.9, at_least=0, below=1)
+    delta: float | list[float] | None = setting(
+        "differences of the streams' momenta from momentum. dot: one number, added for the teacher and subtracted for "
+        "the task. deepkd: three numbers, added for task, target and non-target. Default: 0.075; [0.075, -0.075, 0.05]",
+        None)  # fmt: skip
+    deepkd_as_coded: bool = setting(
+        "deepkd as in its public code, which differs from its paper: the task has the target's momentum, and the "
+        "weight decay enters the target's stream. For exact reproduction only",
+        False)  # fmt: skip
     nesterov: bool = setting("Nesterov momentum for sgd", False)
     schedule: Literal["milestones", "cosine", "onecycle", "constant"] | None = setting(
         "learning-rate schedule: milestones (steps down), cosine, onecycle (up and down, without cycling momentum) or "
-        "constant. Default: milestones for sgd, cosine for any other optimizer",
+        "constant. Default: milestones for sgd, dot and deepkd, cosine for any other optimizer",
         None)  # fmt: skip
     milestones: list[int] | None = setting(
         "epochs after which the learning rate falls. Default: 5/8, 6/8 and 7/8 of the epochs (150, 180, 210 of 240), "
@@ -53,6 +70,10 @@ class OptimOptions:
         "with ema, validate and export the averaged weights; false validates and exports the trained weights, and "
         "records the accuracy of the averaged ones beside",
         True)  # fmt: skip
+    freeze: list[str] | None = setting(
+        "parts of the trained model that keep their weights and statistics for the whole run: names of its submodules, "
+        "with * and ? for several, such as [conv1, layer1*]. Default: none",
+        None)  # fmt: skip
     freeze_epochs: int = setting(
         "train only the head (the last layer) in the first k epochs. The rest of the trained model is frozen, with its "
         "batch-norm statistics. As many as epochs make a linear probe",

@@ -49,6 +49,8 @@ METHODS = {
     "small": "kd",
     "few": "kd",
     "early-stopped": "kd",
+    "streams-dot": "kd + 10*fitnet(layer=1) + 10*sp",
+    "streams-deepkd": "ce + standardized(dkd(beta=2, warmup=0)) + kd",
     "learning": "ce",
     "own-norms": "kd",
     "own-norms-killed": "kd",
@@ -78,6 +80,8 @@ EXTRA = {
     "own-norms": OWN_NORMS,
     "own-norms-killed": OWN_NORMS | {"checkpoint_minutes": 1e-9},
     "own-norms-stopped": OWN_NORMS,
+    "streams-dot": {"optimizer": "dot", "accumulate": 2},
+    "streams-deepkd": {"optimizer": "deepkd", "clip_grad_norm": 1.0},
     "learning": {"epochs": 10},
     "early-stopped": {"epochs": 10, "patience": 2, "stop_fraction": 0.3, "lr": 1e-6, "schedule": "constant"},
     "compiled": {"compile": True},
@@ -161,7 +165,7 @@ class StepLosses(Silent):
 
 
 def student_of(scenario):
-    if scenario.startswith("accumulated"):
+    if scenario.startswith(("accumulated", "streams-dot")):
         return NoNorms()
     if scenario == "moved-dropout":
         made = model(4, 11)

@@ -14,6 +14,7 @@ from tests.runtime.test_distributed import assert_same, assert_same_rows, begin_
 
 COMPILER = shutil.which("g++") is not None or shutil.which("clang++") is not None
 COMPILED = ("compiled", "compiled-own-norms") if COMPILER else ()
+STREAMS = ("streams-dot", "streams-deepkd")
 ACCUMULATED = (
     "accumulated",
     "accumulated-bf16",
@@ -38,6 +39,7 @@ def two(tmp_path_factory):
         "per-sample",
         "small",
         *ACCUMULATED,
+        *STREAMS,
         "own-norms",
         *COMPILED,
         "learning",
@@ -55,7 +57,7 @@ def four(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("scenario", ["per-sample", "small", *ACCUMULATED])
+@pytest.mark.parametrize("scenario", ["per-sample", "small", *ACCUMULATED, *STREAMS])
 def test_two_processes_end_as_one(two, tmp_path, scenario):
     student, record = processes.distil(tmp_path, scenario)
     other = RunFolder(two / f"{scenario}-2")

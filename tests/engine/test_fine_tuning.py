@@ -174,6 +174,71 @@ def test_a_refusal_comes_before_the_run_folder_is_made(tmp_path, tiny_data):
     assert not (tmp_path / "run").exists()
 
 
+def decays(student, connectors=(), **settings):
+    """Whether each parameter has weight decay, by its name."""
+    groups = parameter_groups(student, connectors, (), options(**settings))
+    of = {id(p): group.get("weight_decay", 0.5) for group in groups for p in group["params"]}
+    return {name: of[id(p)] > 0 for name, p in student.named_parameters()}
+
+
+@pytest.mark.parametrize("settings", [{}, {"layer_decay": 0.5}])
+def test_norms_biases_and_what_the_model_names_have_no_weight_decay(settings):
+    model = timm.create_model("test_vit", num_classes=4)
+    found = decays(model, no_decay_norms=True, **settings)
+    exempt = {name for name, decayed in found.items() if not decayed}
+    assert exempt == {n for n, p in model.named_parameters() if p.dim() <= 1 or n in model.no_weight_decay()}
+    assert {"pos_embed", "cls_token", "head.bias"} <= exempt
+    assert all(decays(model, **settings).values())
+
+
+def test_exempt_parameters_do_not_shrink(tmp_path, tiny_data):
+    settings = {"lr": 0.1, "weight_decay": 0.5, "epochs": 1, "momentum": 0.0}
+    decayed, _ = watched(tmp_path, tiny_data, name="decayed", **settings)
+    kept, _ = watched(tmp_path, tiny_data, name="kept", no_decay_norms=True, **settings)
+    assert kept[1]["1.weight"].mean() > 0.9 > decayed[1]["1.weight"].mean()
+    assert kept[1]["0.weight"].norm() < 0.9 * kept[0]["0.weight"].norm()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize(
+    ("settings", "frozen"),
+    [
+        ({"freeze": ["0", "1"]}, "01"),
+        ({"freeze": ["[01]"], "freeze_epochs": 1, "backbone_lr_factor": 0.5}, "01"),
+        ({"freeze": ["6"]}, "6"),
+    ],
+)
+def test_frozen_parts_keep_weights_and_statistics(tmp_path, tiny_data, optimizer, settings, frozen):
+    states, _ = watched(tmp_path, tiny_data, optimizer=optimizer, lr=0.01, epochs=2, **settings)
+    assert changed(states[0], states[-1]) == {name for name in states[0] if name[0] not in frozen}
+
+
+def test_a_stopped_run_with_frozen_parts_ends_with_the_same_bits(tmp_path, tiny_data):
+    settings = {"epochs": 2, "freeze": ["0"], "no_decay_norms": True}
+    whole, _ = run(tmp_path, tiny_data, name="whole", **settings)
+    with pytest.raises(Stopped):
+        run(tmp_path, tiny_data, reporter=At(3, lambda: signal.raise_signal(signal.SIGINT)), **settings)
+    resumed, _ = run(tmp_path, tiny_data, **settings)
+    assert same_weights(whole.state_dict(), resumed.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"freeze": ["blocks.0", "block.1"]}, r"freeze=block\.1: VisionTransformer has no submodule .*mean blocks\.1"),
+        ({"freeze": ["stem*"]}, r"freeze=stem\*: .*; it has patch_embed"),
+        ({"freeze": ["*"]}, r"every parameter of the trained model is frozen; freeze less"),
+        ({"freeze": ["head"], "freeze_epochs": 1}, "the head is frozen, which freeze_epochs=1 alone trains"),
+    ],
+)
+def test_parts_that_cannot_be_frozen_are_refused(settings, message):
+    model = timm.create_model("test_vit", num_classes=4)
+    if settings == {"freeze": ["*"]}:
+        model = tiny_model()
+    with pytest.raises(InputError, match=message):
+        find_head(options(epochs=3, **settings), Method(), model, torch.rand(2, 3, 160, 160))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

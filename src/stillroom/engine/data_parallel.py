@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
 from stillroom.batch import Batch, Output
 from stillroom.engine.accumulation import Part
 from stillroom.engine.training_step import TrainingStep
+from stillroom.errors import InputError
+from stillroom.optim import StreamOptimizer
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.global_batch_norm import BatchNorms
 
@@ -29,23 +32,26 @@ class DataParallel:
 
     With several processes, ``DistributedDataParallel`` averages them while the backward pass goes on. It is built anew
     where other parameters require gradients than before, for example after frozen epochs. With one process the step is
-    computed as it is.
+    computed as it is. For an optimizer with several gradient streams there is one backward pass for each stream, and
+    the gradients are averaged after the last one: ``DistributedDataParallel`` expects one backward pass.
 
     Args:
         step: the module with every trained parameter, the same values in every process.
         group: the processes of the run.
         norms: the batch norms of the module.
+        optimizer: receives the gradients if it has several streams; else they are in the parameters' ``grad``.
     """
 
-    def __init__(self, step: TrainingStep, group: Group, norms: BatchNorms) -> None:
+    def __init__(self, step: TrainingStep, group: Group, norms: BatchNorms, optimizer: Optimizer) -> None:
         self._step, self._group, self._norms = step, group, norms
+        self._streams = optimizer if isinstance(optimizer, StreamOptimizer) else None
         self._trained: tuple[bool, ...] = ()
         self._wrapped: DistributedDataParallel | None = None
 
     def begin_epoch(self) -> None:
         """Prepare for the parameters that require gradients now; every process must call this."""
         trained = tuple(parameter.requires_grad for parameter in self._step.parameters())
-        if self._group.many and trained != self._trained:
+        if self._group.many and self._streams is None and trained != self._trained:
             self._wrapped, self._trained = None, trained  # first remove the hooks of the earlier one
             self._wrapped = wrapped(self._step)
 
@@ -54,19 +60,67 @@ class DataParallel:
 
         Returns:
             (terms,) of this process, as in :meth:`TrainingStep.forward`, and the student's logits, without a graph.
+
+        Raises:
+            InputError: no term depends on a parameter that is trained.
         """
+        if self._streams is not None:
+            return self._add_by_stream(self._streams, batch, teacher, part, epoch)
         model: nn.Module = self._wrapped or self._step
         waiting: AbstractContextManager[None] = nullcontext()
         if self._wrapped is not None and not part.last:
             waiting = self._wrapped.no_sync()
         with self._norms.in_step(stand_in=batch.stand_in, images=part.images), waiting:
             values, logits = model(batch, teacher, part, epoch)
+            _require_graph(values)
             values.sum().backward()
+        return values.detach(), logits
+
+    def _add_by_stream(
+        self, optimizer: StreamOptimizer, batch: Batch, teacher: Output | None, part: Part, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """One forward pass, and a backward pass for each stream."""
+        with self._norms.in_step(stand_in=batch.stand_in, images=part.images):
+            rows, logits = self._step.by_stream(optimizer.streams, batch, teacher, part, epoch)
+            values = torch.stack(list(rows.values())).sum(0)
+            _require_graph(values)
+            optimizer.accumulate(**{stream: row.sum() for stream, row in rows.items()})
+        if part.last and self._group.many:
+            average_streams(optimizer, self._group)
         return values.detach(), logits
 
     def close(self) -> None:
         """Remove the hooks from the parameters."""
         self._wrapped = None
+
+
+def _require_graph(values: Tensor) -> None:
+    """Refuse terms without a gradient, for example of frozen layers."""
+    if not values.requires_grad:
+        raise InputError(
+            "no loss of the method depends on a parameter that is trained: everything that they read is frozen; freeze "
+            "less, or add a loss on logits"
+        )
+
+
+def average_streams(optimizer: StreamOptimizer, group: Group) -> None:
+    """Replace each stream's gradients by their means over the processes; every process must call this.
+
+    A parameter without a gradient here, but with one in another process, counts as zero here. Gradients of 16 bits are
+    averaged in float32.
+    """
+    kinds: dict[torch.dtype, list[Tensor]] = {}
+    for parameter in (p for settings in optimizer.param_groups for p in settings["params"] if p.requires_grad):
+        kinds.setdefault(torch.promote_types(parameter.dtype, torch.float32), []).append(parameter)
+    for there in optimizer.gradients.values():
+        for dtype, parameters in kinds.items():
+            rows = [there.get(p, torch.zeros_like(p)).to(dtype).reshape(-1) for p in parameters]
+            has = rows[0].new_tensor([p in there for p in parameters])
+            sizes = [*(p.numel() for p in parameters), len(parameters)]
+            *means, has = torch.split(group.average(torch.cat([*rows, has])), sizes)
+            for parameter, mean, anywhere in zip(parameters, means, has.tolist(), strict=True):
+                if anywhere:
+                    there[parameter] = mean.view(parameter.shape).to(parameter.dtype)
 
 
 class _WithUnused(nn.Module):

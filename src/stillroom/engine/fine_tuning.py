@@ -1,14 +1,16 @@
-"""Fine-tuning: a backbone that is frozen in the first epochs, and smaller learning rates for layers below the head."""
+"""Fine-tuning: frozen parts, smaller learning rates below the head, and parameters without weight decay."""
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from stillroom.config import OptimOptions
-from stillroom.errors import InputError
+from stillroom.errors import InputError, did_you_mean
 from stillroom.methods import Method
 from stillroom.models.classifier_head import head_names
 from stillroom.models.hooks import inside
@@ -29,8 +31,10 @@ def find_head(options: OptimOptions, method: Method, student: nn.Module, images:
         Names of the submodules that are the head; empty where no setting concerns it.
 
     Raises:
-        InputError: the student has no head, the losses do not train it, or timm cannot order the student's layers.
+        InputError: the student has no head, the losses do not train it, timm cannot order the student's layers, or
+            ``freeze`` names no submodule or leaves nothing to train.
     """
+    _check_frozen(student, options)
     if options.layer_decay < 1:
         _layer_numbers(student, options.layer_decay)
     name = "freeze_epochs" if options.freeze_epochs else "backbone_lr_factor"
@@ -53,7 +57,45 @@ def find_head(options: OptimOptions, method: Method, student: nn.Module, images:
             f"{name}={value}: {type(inside(student)).__name__} does not end in one linear layer, so that its head is "
             f"not known; leave {name} out"
         )
+    if options.freeze_epochs and _ids_in(student, head) <= _frozen_ids(student, options):
+        raise InputError(f"freeze={options.freeze}: the head is frozen, which freeze_epochs={value} alone trains")
     return head
+
+
+def frozen_modules(student: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
+    """The submodules of a student that patterns name, with all modules inside them.
+
+    Args:
+        student: the module that is trained.
+        patterns: names of submodules, in which * and ? stand for other characters.
+
+    Raises:
+        InputError: a pattern names no submodule.
+    """
+    named = {name: module for name, module in inside(student).named_modules() if name}
+    found: dict[int, nn.Module] = {}
+    for pattern in patterns:
+        matches = fnmatch.filter(named, pattern)
+        if not matches:
+            close = difflib.get_close_matches(pattern, named, n=3)
+            top = ", ".join(name for name, _ in inside(student).named_children())
+            raise InputError(
+                f"freeze={pattern}: {type(inside(student)).__name__} has no submodule of that name"
+                f"{did_you_mean(close, f'; it has {top}')}"
+            )
+        found |= {id(module): module for name in matches for module in named[name].modules()}
+    return list(found.values())
+
+
+def _frozen_ids(student: nn.Module, options: OptimOptions) -> set[int]:
+    """The identities of the parameters that are frozen for the whole run."""
+    return {id(p) for module in frozen_modules(student, options.freeze or ()) for p in module.parameters()}
+
+
+def _check_frozen(student: nn.Module, options: OptimOptions) -> None:
+    frozen = _frozen_ids(student, options)
+    if options.freeze and not any(p.requires_grad and id(p) not in frozen for p in student.parameters()):
+        raise InputError(f"freeze={options.freeze}: every parameter of the trained model is frozen; freeze less")
 
 
 def _trains_head(method: Method, epochs: int) -> bool:
@@ -68,11 +110,13 @@ def _trains_head(method: Method, epochs: int) -> bool:
 def parameter_groups(
     student: nn.Module, connectors: Iterable[nn.Parameter], head: Sequence[str], options: OptimOptions
 ) -> list[Group]:
-    """Sort the parameters that require a gradient by their factor on the learning rate.
+    """Sort the parameters that are trained by their factor on the learning rate and by their weight decay.
 
     The head and the connectors have the factor 1. With ``backbone_lr_factor`` every other parameter has that factor.
     With ``layer_decay`` a layer has ``layer_decay ** d``, where ``d`` is its number of layers below the head, as timm
-    counts them (Clark et al., 2020, "ELECTRA").
+    counts them (Clark et al., 2020, "ELECTRA"). With ``no_decay_norms`` parameters of one dimension (norms and biases),
+    and those that the student's ``no_weight_decay()`` names, as timm models have it, are in groups without weight
+    decay.
 
     Args:
         student: the module that is trained.
@@ -81,20 +125,31 @@ def parameter_groups(
         options: of the recipe.
 
     Returns:
-        Groups for an optimizer, each with ``params`` and, unless there is one group only, ``lr_scale`` in (0, 1].
+        Groups for an optimizer, each with ``params``; with ``lr_scale`` in (0, 1] where factors are set, and with
+        ``weight_decay`` 0 where there is none.
 
     Raises:
         InputError: timm cannot order the student's layers.
     """
-    trained = [p for p in [*student.parameters(), *connectors] if p.requires_grad]
-    factors = _factors(student, head, options)
-    if not factors:
-        return [{"params": trained}]
-    groups: dict[float, Group] = {}
+    frozen = _frozen_ids(student, options)
+    trained = [p for p in [*student.parameters(), *connectors] if p.requires_grad and id(p) not in frozen]
+    factors, exempt = _factors(student, head, options), _without_decay(student, trained, options)
+    groups: dict[tuple[float, bool], Group] = {}
     for parameter in trained:
-        factor = factors.get(id(parameter), 1.0)
-        groups.setdefault(factor, {"params": [], "lr_scale": factor})["params"].append(parameter)
+        factor, decayed = factors.get(id(parameter), 1.0), id(parameter) not in exempt
+        settings = ({"lr_scale": factor} if factors else {}) | ({} if decayed else {"weight_decay": 0.0})
+        groups.setdefault((factor, decayed), {"params": [], **settings})["params"].append(parameter)
     return list(groups.values())
+
+
+def _without_decay(student: nn.Module, trained: Iterable[nn.Parameter], options: OptimOptions) -> set[int]:
+    """The identities of the parameters without weight decay."""
+    if not options.no_decay_norms:
+        return set()
+    model: Any = inside(student)
+    names = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    named = {id(p) for name, p in model.named_parameters() if name in names}
+    return named | {id(p) for p in trained if p.dim() <= 1}
 
 
 def _factors(student: nn.Module, head: Sequence[str], options: OptimOptions) -> dict[int, float]:
@@ -130,43 +185,45 @@ def _ids_in(student: nn.Module, head: Sequence[str]) -> set[int]:
     return {id(p) for name in head for p in inside(student).get_submodule(name).parameters()}
 
 
-class Backbone:
-    """All of a student below its head.
+class FrozenParts:
+    """The frozen parts of a student: some for the whole run, and in the first epochs the backbone, all but its head.
 
     Args:
         student: the module that is trained.
         head: names of the submodules that are the head; empty if the backbone is never frozen.
-        options: the first epochs, in which it is frozen, and whether its batch norms keep their statistics.
+        options: the parts and epochs, and whether batch norms keep their statistics.
     """
 
     def __init__(self, student: nn.Module, head: Sequence[str], options: OptimOptions) -> None:
         self._freeze_epochs = options.freeze_epochs
         norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
         self._norms = [m for m in student.modules() if options.freeze_norms and isinstance(m, norms)]
-        of_head = _ids_in(student, head)
+        of_head, frozen = _ids_in(student, head), _frozen_ids(student, options)
         heads = [inside(student).get_submodule(name) for name in head]
         not_frozen = {id(module) for layer in heads for module in layer.modules()}
-        self._parameters = [p for p in student.parameters() if head and p.requires_grad and id(p) not in of_head]
-        self._modules = [m for m in student.modules() if head and id(m) not in not_frozen]
+        trained = [p for p in student.parameters() if p.requires_grad]
+        self._frozen = [p for p in trained if id(p) in frozen]
+        self._frozen_modules = frozen_modules(student, options.freeze or ())
+        self._backbone = [p for p in trained if head and id(p) not in of_head]
+        self._backbone_modules = [m for m in student.modules() if head and id(m) not in not_frozen]
 
     def begin_epoch(self, epoch: int) -> None:
-        """Freeze or release it for the training steps of an epoch, counted from 1.
+        """Freeze or release the parts for the training steps of an epoch, counted from 1.
 
-        A frozen backbone gets no gradients and is in evaluation mode, in which batch-norm statistics do not change and
+        A frozen part gets no gradients and is in evaluation mode, in which batch-norm statistics do not change and
         nothing is dropped. Frozen batch norms normalise with their running statistics in every epoch; their weights
         are trained.
         """
         self.release()
         for norm in self._norms:
             norm.training = False
-        if epoch > self._freeze_epochs:
-            return
-        for parameter in self._parameters:
+        backbone = epoch <= self._freeze_epochs
+        for parameter in [*self._frozen, *(self._backbone if backbone else [])]:
             parameter.requires_grad_(False)
-        for module in self._modules:
+        for module in [*self._frozen_modules, *(self._backbone_modules if backbone else [])]:
             module.training = False
 
     def release(self) -> None:
-        """Let its parameters be trained again. The modes of its modules do not change."""
-        for parameter in self._parameters:
+        """Let all parameters be trained again that were trained before. The modes of the modules do not change."""
+        for parameter in [*self._frozen, *self._backbone]:
             parameter.requires_grad_(True)

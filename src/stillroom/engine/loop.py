@@ -24,7 +24,7 @@ from stillroom.engine.divergence import DivergenceCheck
 from stillroom.engine.early_stopping import EarlyStopping
 from stillroom.engine.epoch_row import epoch_row
 from stillroom.engine.evaluate import Evaluation, over_all_processes, score, teacher_notes
-from stillroom.engine.fine_tuning import Backbone
+from stillroom.engine.fine_tuning import FrozenParts
 from stillroom.engine.finish import finish
 from stillroom.engine.learning_rate import peak_lr
 from stillroom.engine.loaders import make_loaders
@@ -73,12 +73,12 @@ class Loop:
         synchronised, compiled = self.options.batch_norm == "synchronised", self.options.compile
         with_norms = [job.student, job.method, *([] if self.update.averaged is None else [self.update.averaged.module])]
         self.norms = BatchNorms(with_norms, self.group, synchronised=synchronised, compiled=compiled)
-        self.backbone = Backbone(job.student, job.head, job.recipe.optim)
+        self.frozen = FrozenParts(job.student, job.head, job.recipe.optim)
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
         self.runner = cast("nn.Module", torch.compile(job.student)) if compiled else job.student
         self.student_reader = job.reader("student", job.student)
         step = TrainingStep(self.runner, job.method, self.student_reader, self.norms, job.machine, self.options.seed)
-        self.gradients = DataParallel(step, self.group, self.norms)
+        self.gradients = DataParallel(step, self.group, self.norms, self.update.optimizer)
         self.teacher = self._place_teacher()
         self.stopping = EarlyStopping(job, self.teacher)
         self.names = job.method.term_names
@@ -131,7 +131,7 @@ class Loop:
         finally:
             self.reporter.close()
             self.gradients.close()
-            self.backbone.release()
+            self.frozen.release()
             for hooks in (self.student_reader, self.teacher):
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
@@ -144,7 +144,7 @@ class Loop:
         looked = now.step
         self.polling.pause()
         self.runner.train()
-        self.backbone.begin_epoch(now.epoch)
+        self.frozen.begin_epoch(now.epoch)
         self.gradients.begin_epoch()
         begin = time.perf_counter() - now.seconds
         for parts in self.train_steps.epoch(now.epoch, now.step):

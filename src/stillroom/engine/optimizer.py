@@ -11,6 +11,8 @@ import torch
 from torch.optim import Optimizer
 
 from stillroom.config import OptimOptions
+from stillroom.optim import DOT, DeepKD
+from stillroom.optimizer_names import timm_optim
 
 
 def build_optimizer(groups: Sequence[dict[str, Any]], options: OptimOptions, *, compiled: bool = False) -> Optimizer:
@@ -21,21 +23,27 @@ def build_optimizer(groups: Sequence[dict[str, Any]], options: OptimOptions, *, 
         options: of the recipe.
         compiled: whether the run uses torch.compile.
     """
-    assert options.lr is not None
-    assert options.weight_decay is not None
-    adamw, sgd_class = torch.optim.AdamW, torch.optim.SGD
     if not compiled:
-        adamw, sgd_class = _light(adamw), _light(sgd_class)
+        _skip_compiler_wrappers()
+    common: dict[str, Any] = {"lr": options.lr, "weight_decay": options.weight_decay}
+    if options.optimizer == "sgd":
+        return _sgd(groups, options, torch.optim.SGD if compiled else _light(torch.optim.SGD), common)
     if options.optimizer == "adamw":
-        return adamw(groups, lr=options.lr, weight_decay=options.weight_decay, fused=True)
-    sgd = sgd_class(
-        groups,
-        lr=options.lr,
-        momentum=options.momentum,
-        weight_decay=options.weight_decay,
-        nesterov=options.nesterov,
-        fused=True,
-    )
+        return (torch.optim.AdamW if compiled else _light(torch.optim.AdamW))(groups, fused=True, **common)
+    if options.optimizer == "dot":
+        (delta,) = _deltas(options)
+        return DOT(groups, momentum=options.momentum, delta=delta, **common)
+    if options.optimizer == "deepkd":
+        deltas = dict(zip(DeepKD.streams, _deltas(options), strict=True))
+        named = {f"{stream}_delta": delta for stream, delta in deltas.items()}
+        return DeepKD(groups, momentum=options.momentum, as_coded=options.deepkd_as_coded, **named, **common)
+    create = timm_optim().create_optimizer_v2
+    made: Optimizer = create(list(groups), opt=options.optimizer, momentum=options.momentum, **common)
+    return made
+
+
+def _sgd(groups: Sequence[dict[str, Any]], options: OptimOptions, kind: type[Any], common: dict[str, Any]) -> Optimizer:
+    sgd: Optimizer = kind(groups, momentum=options.momentum, nesterov=options.nesterov, fused=True, **common)
     if options.momentum > 0:
         # The first step starts from zeros in any case. Without these buffers the fused step fails when a parameter gets
         # its first gradient later than others, for example after an initial stage or after frozen epochs.
@@ -44,16 +52,26 @@ def build_optimizer(groups: Sequence[dict[str, Any]], options: OptimOptions, *, 
     return sgd
 
 
-def _light(kind: type[Any]) -> type[Any]:
-    """The same optimizer without the wrappers that torch adds for its compiler.
+def _deltas(options: OptimOptions) -> list[float]:
+    assert isinstance(options.delta, list)
+    return options.delta
+
+
+def _skip_compiler_wrappers() -> None:
+    """Call the methods of optimizers without the wrappers that torch adds for its compiler.
 
     The wrappers import torch._dynamo when they are first called, which takes as long as importing torch. A run
     that does not compile saves this time.
     """
+    if "torch._dynamo" not in sys.modules:
+        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+            plain = inspect.unwrap(getattr(Optimizer, name))
+            vars(plain).setdefault("__dynamo_disable", plain)  # where the wrapper caches the wrapped method
+
+
+def _light(kind: type[Any]) -> type[Any]:
+    """The same optimizer with a step that does not import torch._dynamo."""
     if "torch._dynamo" in sys.modules:
         return kind
-    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
-        plain = inspect.unwrap(getattr(Optimizer, name))
-        vars(plain).setdefault("__dynamo_disable", plain)  # where the wrapper caches the wrapped method
     take_step = inspect.unwrap(kind.step)
     return type(kind.__name__, (kind,), {"step": torch.no_grad()(lambda self: take_step(self))})

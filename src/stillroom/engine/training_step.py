@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -11,6 +12,7 @@ from stillroom.batch import Batch, Output
 from stillroom.engine.accumulation import Part
 from stillroom.engine.random_state import seeded_at
 from stillroom.methods import Method
+from stillroom.methods.gradient_streams import values_by_stream
 from stillroom.models.model_parts import PartsReader
 from stillroom.models.predict import predict_batch
 from stillroom.runtime.device import Machine
@@ -62,11 +64,37 @@ class TrainingStep(nn.Module):
         Raises:
             NotFinite: a loss that checks its result found NaN or infinity.
         """
+        values, logits = self.by_stream((), batch, teacher, part, epoch)
+        return values[""], logits
+
+    def by_stream(
+        self, streams: Sequence[str], batch: Batch, teacher: Output | None, part: Part, epoch: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Compute the terms as :meth:`forward`, sorted by gradient stream.
+
+        Args:
+            streams: of the optimizer; none keeps all terms together, under the empty name.
+            batch: as in :meth:`forward`.
+            teacher: as in :meth:`forward`.
+            part: as in :meth:`forward`.
+            epoch: counted from 1.
+
+        Returns:
+            (terms,) for each stream, with 0 for a term of another one, and the student's logits.
+        """
         with self._machine.autocast():
             student = predict_batch(self.student, self._reader, batch)
-        return self._terms(student, teacher, batch, part, epoch), student.logits.detach()
+        return self._terms(streams, student, teacher, batch, part, epoch), student.logits.detach()
 
-    def _terms(self, student: Output, teacher: Output | None, batch: Batch, part: Part, epoch: int) -> Tensor:
+    def _terms(
+        self,
+        streams: Sequence[str],
+        student: Output,
+        teacher: Output | None,
+        batch: Batch,
+        part: Part,
+        epoch: int,
+    ) -> dict[str, Tensor]:
         """Every term, of this process's images or of the whole part where a loss relates samples to each other."""
         images = len(batch.labels)
         factor = self._group.loss_factor(batch, part.step_images)
@@ -80,6 +108,9 @@ class TrainingStep(nn.Module):
             labelled = torch.tensor(max(part.labelled, 1) * (images / part.step_images), device=batch.labels.device)
         drawing = seeded_at((self._seed, epoch, part.number)) if self.method.draws else nullcontext()
         with drawing, scope:
-            terms = self.method(student, teacher, batch.labels, epoch, batch.ids, labelled, batch.mixture)
-            values = torch.stack(list(terms.values()))
-        return values * factor if factor != 1.0 else values
+            given = (student, teacher, batch.labels, epoch, batch.ids, labelled, batch.mixture)
+            if streams:
+                values = values_by_stream(self.method, streams, self.method.values(*given, apart=len(streams) > 2))
+            else:
+                values = {"": torch.stack(list(self.method(*given).values()))}
+        return {stream: each * factor for stream, each in values.items()} if factor != 1.0 else values

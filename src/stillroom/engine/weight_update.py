@@ -12,6 +12,7 @@ from stillroom.engine.fine_tuning import parameter_groups
 from stillroom.engine.learning_rate import lr_at, set_lr
 from stillroom.engine.optimizer import build_optimizer
 from stillroom.engine.training_job import Job
+from stillroom.optim import StreamOptimizer
 
 
 class WeightUpdate:
@@ -48,7 +49,10 @@ class WeightUpdate:
         """
         set_lr(self.optimizer, lr_at(self._optim, epoch, step, self._steps, self._run.epochs))
         if self._optim.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._optim.clip_grad_norm)
+            if isinstance(self.optimizer, StreamOptimizer):
+                self.optimizer.clip_gradients(self._optim.clip_grad_norm)
+            else:
+                nn.utils.clip_grad_norm_(self._parameters, self._optim.clip_grad_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:

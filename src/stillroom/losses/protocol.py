@@ -7,6 +7,8 @@ A loss is an ``nn.Module``:
   shapes. Its parameter names say what it needs.
 - ``rows``, an optional method, takes what ``forward`` takes and returns the losses of the samples, (B,), whose mean is
   the loss.
+- ``stream_rows``, an optional method, takes what ``forward`` takes and returns the parts of ``rows`` by the name of the
+  gradient stream that each belongs to, ``target`` or ``non_target``, for optimizers that keep them apart.
 - Everything else is an attribute of the class or of the object. :class:`LossProperties` lists each one with its
   meaning, type and default.
 """
@@ -14,7 +16,7 @@ A loss is an ``nn.Module``:
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
@@ -97,15 +99,15 @@ class LossProperties:
 
 _FITS: dict[str, Callable[[Any], bool]] = {one.name: one.metadata["fits"] for one in fields(LossProperties)}
 _EXPECTED: dict[str, str] = {one.name: one.metadata["expected"] for one in fields(LossProperties)}
-_METHODS: dict[str, Callable[[Any], bool]] = {"connect": callable, "rows": callable}
+_METHODS: dict[str, Callable[[Any], bool]] = {"connect": callable, "rows": callable, "stream_rows": callable}
 _OF_MODULES = frozenset(dir(nn.Module))
 
 
 def properties_of(loss: nn.Module) -> LossProperties:
     """Read what a loss declares.
 
-    A public attribute counts as misspelt if its name is close to that of a property, ``connect`` or ``rows`` and its
-    value has the type to be expected there. Submodules, parameters and buffers do not count.
+    A public attribute counts as misspelt if its name is close to that of a property, ``connect``, ``rows`` or
+    ``stream_rows`` and its value has the type to be expected there. Submodules, parameters and buffers do not count.
 
     Raises:
         ValueError: a property is of another type or out of range, or an attribute is a misspelt property.
@@ -133,6 +135,11 @@ def properties_of(loss: nn.Module) -> LossProperties:
 def rows_of(loss: nn.Module) -> Callable[..., Tensor] | None:
     """A loss's ``rows``, None for a loss without it."""
     return getattr(loss, "rows", None)
+
+
+def stream_rows_of(loss: nn.Module) -> Callable[..., Mapping[str, Tensor]] | None:
+    """A loss's ``stream_rows``, None for a loss without it."""
+    return getattr(loss, "stream_rows", None)
 
 
 def needs_of(loss: nn.Module) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from stillroom.batch import Mixture, Output
 from stillroom.errors import InputError
 from stillroom.formatting import counted
-from stillroom.losses.protocol import rows_of
+from stillroom.losses.protocol import rows_of, stream_rows_of
 from stillroom.methods.cross_entropy import cross_entropy, mixed_rows
+from stillroom.methods.loss_value import scalar_of
 from stillroom.methods.term import SIDES, Term
 from stillroom.models.model_parts import PARTS
 
@@ -147,10 +148,30 @@ class Method(nn.Module):
         Raises:
             InputError: a loss did not return a floating scalar.
         """
+        given = (student, teacher, target, epoch, ids, labelled, mixture)
+        return {name: value for name, _, value in self.values(*given)}
+
+    def values(
+        self,
+        student: Output,
+        teacher: Output | None,
+        target: Tensor,
+        epoch: int = 1,
+        ids: Tensor | None = None,
+        labelled: Tensor | None = None,
+        mixture: Mixture | None = None,
+        *,
+        apart: bool = False,
+    ) -> Iterator[tuple[str, str, Tensor]]:
+        """Compute every weighted term from what :meth:`forward` takes, perhaps in parts.
+
+        Yields:
+            The name of the term, the name of its part (empty for a whole term), and a weighted scalar. With ``apart`` a
+            loss that has ``stream_rows`` yields its parts one after the other.
+        """
         available = {"target": target, "epoch": epoch, "ids": ids, **named("student", student)}
         if teacher is not None:
             available |= named("teacher", teacher)
-        terms: dict[str, Tensor] = {}
         nothing = student.logits.new_zeros((), dtype=torch.float32)
         if self.ce:
             strong = student.parts.get("logits_strong")
@@ -158,16 +179,15 @@ class Method(nn.Module):
             options: dict[str, Any] = {"mixture": mixture, "label_smoothing": self.label_smoothing}
             options["class_weights"] = self.class_weights
             on_labels = torch.stack([cross_entropy(view.float(), target, labelled, **options) for view in views]).sum()
-            terms["ce"] = nothing if epoch <= self.initial_epochs else self.ce * on_labels
+            yield "ce", "", nothing if epoch <= self.initial_epochs else self.ce * on_labels
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
-            if weight:
-                inputs = {name: available[name] for name in term.needs}
-                value = term.loss(**inputs) if mixture is None else _of_mixed(term, inputs, mixture)
-                terms[term.name] = weight * _scalar(term.loss, value)
-            else:
-                terms[term.name] = nothing
-        return terms
+            if not weight:
+                yield term.name, "", nothing
+                continue
+            inputs = {name: available[name] for name in term.needs}
+            for part, value in _values(term, inputs, mixture, apart=apart).items():
+                yield term.name, part, weight * scalar_of(term.loss, value)
 
     def check(self, num_classes: int, epochs: int = 1_000_000) -> None:
         """Run every loss on logits once on example logits, so that an impossible setting shows before training.
@@ -191,7 +211,7 @@ class Method(nn.Module):
             if term.connect_needs or not examples.keys() >= {*term.needs}:
                 continue
             try:
-                _scalar(term.loss, term.loss(**{name: examples[name] for name in term.needs}))
+                scalar_of(term.loss, term.loss(**{name: examples[name] for name in term.needs}))
             except ValueError as error:
                 raise InputError(f"method={self.text!r}: {error}") from error
 
@@ -203,6 +223,18 @@ class Method(nn.Module):
 def named(side: str, output: Output) -> dict[str, Any]:
     """A network's output under the names that losses take."""
     return {f"{side}_logits": output.logits, **{f"{side}_{part}": value for part, value in output.parts.items()}}
+
+
+def _values(term: Term, inputs: dict[str, Any], mixture: Mixture | None, *, apart: bool) -> Mapping[str, Any]:
+    """A loss under the empty name, or its parts by the names of their streams if they are taken apart."""
+    parts = stream_rows_of(term.loss) if apart else None
+    if parts is None:
+        return {"": term.loss(**inputs) if mixture is None else _of_mixed(term, inputs, mixture)}
+    rows = parts(**inputs)
+    if mixture is not None and "target" in inputs:
+        other = parts(**inputs | {"target": mixture.labels})
+        rows = {part: mixed_rows(each, other[part], mixture) for part, each in rows.items()}
+    return {part: each.mean() for part, each in rows.items()}
 
 
 def _of_mixed(term: Term, inputs: dict[str, Any], mixture: Mixture) -> Any:
@@ -222,18 +254,3 @@ def _with_distinct_names(terms: Iterable[Term]) -> list[Term]:
             name, number = f"{term.name}_{number}", number + 1
         named[name] = Term(term.loss, term.weight, term.warmup, name)
     return list(named.values())
-
-
-def _scalar(loss: nn.Module, value: Any) -> Tensor:
-    """A loss's result as a scalar of at least float32; anything but a floating scalar is refused."""
-    kind = type(loss).__name__
-    if value is None:
-        raise InputError(f"loss {kind} returned None: its forward must return the loss (is a return missing?)")
-    if not isinstance(value, Tensor):
-        what = f"{value!r}" if isinstance(value, (int, float)) else f"a {type(value).__name__}"
-        raise InputError(f"loss {kind} returned {what}: return a tensor of one number, 0 as logits.new_zeros(())")
-    if value.dim() != 0:
-        raise InputError(f"loss {kind} returned shape {tuple(value.shape)}: return one number, such as loss.mean()")
-    if not value.is_floating_point():
-        raise InputError(f"loss {kind} returned dtype {value.dtype}: return a floating number")
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value

@@ -221,7 +221,7 @@ def _run_path(recipe: Recipe) -> Path:
 def _disk_need(student: nn.Module, method: Method, recipe: Recipe) -> int:
     """Bytes for two states (the old one stays until the new one is whole), the best and the final weights."""
     weights, connectors = (_bytes(module) for module in (student, method))
-    moments = 2 if recipe.optim.optimizer == "adamw" else 1
+    moments = {"sgd": 1, "dot": 2, "adamw": 2}.get(recipe.optim.optimizer, 3)
     return int(2 * (weights + connectors) * (1 + moments) + 2 * weights + 1_000_000)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from stillroom.config import Recipe, TrainModel
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.sample_hashes import seen_by
+from stillroom.methods import Method
+from stillroom.methods.gradient_streams import streams_used
 from stillroom.models import ZOO
 from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
+from stillroom.optim import DOT, DeepKD
 from stillroom.prepare.leak_check import Earlier, count_among
 from stillroom.prepare.models_and_method import Setup, student_source
 from stillroom.resolve_model import ModelLike, is_run
@@ -36,6 +40,8 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             f"batch_size={batch} takes all {len(setup.data.train):,} training images at once, so that an epoch is 1 "
             "step; a smaller batch size learns faster"
         )
+    if streams := {"dot": DOT.streams, "deepkd": DeepKD.streams}.get(recipe.optim.optimizer):
+        found.append(f"optimizer={recipe.optim.optimizer}: {stream_note(setup.method, streams)}")
     found += _schedule_notes(recipe)
     if recipe.optim.freeze_epochs and _starts_at_random(recipe):
         found.append(
@@ -67,6 +73,15 @@ def _schedule_notes(recipe: Recipe) -> list[str]:
             "the last epoch"
         )
     return found
+
+
+def stream_note(method: Method, streams: Sequence[str]) -> str:
+    """Which terms are in which gradient stream, and what that costs."""
+    used = streams_used(method, streams)
+    if len(used) == 1:
+        return f"all terms are in one stream ({next(iter(used))}), so that it works as sgd"
+    named = [f"{stream} ({', '.join(terms)})" for stream, terms in used.items()]
+    return f"{', '.join(named[:-1])} and {named[-1]}: {len(used)} backward passes in each step, where sgd has 1"
 
 
 def _starts_at_random(recipe: Recipe) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits
-from stillroom.losses.protocol import Offer, needs_of, properties_of, rows_of
+from stillroom.losses.protocol import Offer, needs_of, properties_of, rows_of, stream_rows_of
 from stillroom.losses.tensors import check_tensor
 
 EPSILON = 1e-7  # added to the standard deviation, as published
@@ -119,6 +121,19 @@ class Standardized(nn.Module):
             raise ValueError(f"loss is {type(self.loss).__name__}, which has no rows(): it is not a mean over samples")
         check_logits(student_logits, teacher_logits, leading=True)
         return rows(standardize(student_logits), standardize(teacher_logits.detach()), **self._extras(target, epoch))
+
+    @property
+    def stream_rows(self) -> Callable[..., Mapping[str, Tensor]] | None:
+        """The inner loss's parts by gradient stream, from standardised logits; None where it has none."""
+        return None if stream_rows_of(self.loss) is None else self._stream_rows
+
+    def _stream_rows(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None, epoch: int = 1
+    ) -> Mapping[str, Tensor]:
+        parts = stream_rows_of(self.loss)
+        assert parts is not None
+        check_logits(student_logits, teacher_logits, leading=True)
+        return parts(standardize(student_logits), standardize(teacher_logits.detach()), **self._extras(target, epoch))
 
     def _extras(self, target: Tensor | None, epoch: int) -> dict[str, Tensor | int | None]:
         """What the inner loss takes besides logits."""
