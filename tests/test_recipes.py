@@ -17,6 +17,7 @@ from stillroom.errors import InputError
 from stillroom.methods import parse_method
 from stillroom.models import build_model, save_weights
 from stillroom.models.zoo import ZOO
+from stillroom.optimizer_names import MOMENTUM_SGD
 from stillroom.recipes import (
     load_published,
     own_recipes,
@@ -60,6 +61,9 @@ BEYOND_CIFAR = {
     "imagenet/resnet50-mobilenetv1_100/ldrld": 73.12,
     "tiny-imagenet/ResNet18-MobileNetV2/kd": 58.35,
     "tiny-imagenet/ResNet18-ShuffleV2/kd": 62.26,
+    "cifar100/resnet32x4-resnet8x4/kd-dot": 75.12,
+    "tiny-imagenet/ResNet18-MobileNetV2/kd-dot": 64.01,
+    "imagenet/resnet50-mobilenetv1_100/kd-dot": 73.09,
 }
 
 
@@ -82,7 +86,7 @@ def test_a_recipe_can_be_run_and_says_where_it_comes_from(path):
     made = make_recipe("distill", recipe.settings)
     settings = recipe.settings
     assert not {"seed", "name"} & settings.keys()
-    assert made.optim.optimizer == "sgd"
+    assert made.optim.optimizer in MOMENTUM_SGD
     assert {"epochs", "batch_size", "lr", "weight_decay"} <= settings.keys()
     if made.optim.schedule == "cosine":
         assert 0 < settings["warmup_epochs"] < settings["epochs"]
@@ -96,7 +100,7 @@ def test_a_recipe_can_be_run_and_says_where_it_comes_from(path):
     dataset, pair, method = recipe.name.split("/")
     assert dataset in settings["data"]
     assert pair == "-".join(model.split(":")[-1].split(".")[0] for model in (settings["teacher"], settings["student"]))
-    names = re.findall(r"[a-z_]+", settings["method"])
+    names = [*re.findall(r"[a-z_]+", settings["method"]), made.optim.optimizer]
     assert {WRAPPED.get(part, part) for part in method.split("-")} <= set(names)
 
     assert recipe.top1 is None or 0 < recipe.top1 < 100
