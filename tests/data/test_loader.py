@@ -263,9 +263,12 @@ def test_strong_view_of_other_channels_is_refused(small_set):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_device_makes_the_same_batches(small_set):
-    here, there = (list(loader(small_set, device=device, strong=True).epoch(0)) for device in ("cpu", "cuda"))
+@pytest.mark.parametrize("augment", [Augment(pad=2), Augment(pad=2, mixup=0.5, cutmix=1.0)])
+def test_device_makes_the_same_batches(small_set, augment):
+    options = {"augment": augment, "batch_size": 15, "strong": True}
+    here, there = (list(loader(small_set, device=device, **options).epoch(0)) for device in ("cpu", "cuda"))
     for one, two in zip(here, there, strict=True):
+        assert torch.equal(one.main_labels, two.main_labels.cpu())
         assert torch.equal(one.ids, two.ids.cpu())
         torch.testing.assert_close(one.images, two.images.cpu())
         torch.testing.assert_close(one.strong, two.strong.cpu())
