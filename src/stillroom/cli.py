@@ -72,10 +72,10 @@ def _run_command(words: Sequence[str]) -> int:
     if name not in COMMANDS:
         raise InputError(_no_command(name))
     command = COMMANDS[name]
-    asked = parse_arguments(command.parser(), name, words[1:])
-    if asked.print_config:
-        return _print_config(name, asked)
-    return command.run(asked)
+    arguments = parse_arguments(command.parser(), name, words[1:])
+    if arguments.print_config:
+        return _print_config(name, arguments)
+    return command.run(arguments)
 
 
 def _introduce(word: str) -> int:
@@ -101,47 +101,47 @@ def _no_command(name: str) -> str:
     return f"there is no command {name!r}{did_you_mean(get_close_matches(name, COMMANDS, n=1), listed)}"
 
 
-def _print_config(command: str, asked: Arguments) -> int:
+def _print_config(command: str, arguments: Arguments) -> int:
     import yaml
 
-    print(yaml.safe_dump({**defaults_of(command), **asked.values}, sort_keys=False, allow_unicode=True), end="")
+    print(yaml.safe_dump({**defaults_of(command), **arguments.values}, sort_keys=False, allow_unicode=True), end="")
     return 0
 
 
-def _train(asked: Arguments) -> int:
+def _train(arguments: Arguments) -> int:
     from stillroom.cli_train import train_command
 
-    return train_command("train", asked)
+    return train_command("train", arguments)
 
 
-def _distill(asked: Arguments) -> int:
+def _distill(arguments: Arguments) -> int:
     from stillroom.cli_train import train_command
 
-    return train_command("distill", asked)
+    return train_command("distill", arguments)
 
 
-def _evaluate(asked: Arguments) -> int:
+def _evaluate(arguments: Arguments) -> int:
     for name in ("model", "data"):
-        if name not in asked.values:
+        if name not in arguments.values:
             raise InputError(f"{name} is missing: say which {name} to use")
     from stillroom.api import evaluate
 
-    result = evaluate(**asked.values, trust=asked.trust, say=lambda text: print(text, file=sys.stderr))
+    result = evaluate(**arguments.values, trust=arguments.trust, say=lambda text: print(text, file=sys.stderr))
     images = counted(result.count, "image")
     print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {images}")
     return 0
 
 
-def _compare(asked: Arguments) -> int:
+def _compare(arguments: Arguments) -> int:
     own = settings_in(CompareOptions)
-    chosen = make_group(CompareOptions, asked.values)
-    settings = {k: v for k, v in {**defaults_of("compare"), **asked.values}.items() if k not in own}
+    chosen = make_group(CompareOptions, arguments.values)
+    settings = {k: v for k, v in {**defaults_of("compare"), **arguments.values}.items() if k not in own}
     axes = ("teachers", "students", "methods")
-    names = names_of(chosen, [axis for axis in axes if axis not in asked.files])
+    names = names_of(chosen, [axis for axis in axes if axis not in arguments.files])
     from stillroom.cli_train import command_trust
 
-    trust = command_trust("compare", asked, *axes, "log_to")
-    own_loggers = [] if "log_to" in asked.files else asked.values.get("log_to") or []
+    trust = command_trust("compare", arguments, *axes, "log_to")
+    own_loggers = [] if "log_to" in arguments.files else arguments.values.get("log_to") or []
     trust = dataclasses.replace(trust, own=frozenset([*names, *own_loggers]))
     from stillroom.compare.run import compare
 
@@ -167,7 +167,7 @@ def _compare(asked: Arguments) -> int:
     return FAILED if result.failed else 0
 
 
-def _report(asked: Arguments) -> int:
+def _report(arguments: Arguments) -> int:
     require("stillroom report", "report")
     from pathlib import Path
 
@@ -177,14 +177,14 @@ def _report(asked: Arguments) -> int:
     from stillroom.report.summary import left_out, summarize
     from stillroom.report.table_export import check_table, write_table
 
-    options = asked.values
+    options = arguments.values
     folders = [Path(run) for run in options["runs"]]
     page = Path(options["out"]) if "out" in options else folders[0] / "index.html"
     table = Path(options["table"]) if "table" in options else None
     refuse_foreign(page, PAGE, "--out")
     if table is not None:
         check_table(table)
-    comparison = read_comparison(folders, options.get("reference"), trust=Trust(files=asked.trust))
+    comparison = read_comparison(folders, options.get("reference"), trust=Trust(files=arguments.trust))
     with status_line() as say:
         summaries = summarize(comparison, say)
         if table is not None:
@@ -196,64 +196,64 @@ def _report(asked: Arguments) -> int:
     return 0
 
 
-def _export(asked: Arguments) -> int:
+def _export(arguments: Arguments) -> int:
     require("stillroom export", "export", ["jinja2", "torchmetrics"])
     from pathlib import Path
 
     from stillroom.engine.run_folder import RunFolder
     from stillroom.export import export
 
-    options = asked.values
+    options = arguments.values
     result = export(
         RunFolder(Path(options["run"])),
         Path(options["out"]) if "out" in options else None,
         onnx=not options["no_onnx"],
         int8=not options["no_int8"],
         latency=not options["no_latency"],
-        trust=asked.trust,
+        trust=arguments.trust,
         say=lambda text: print(text, file=sys.stderr),
     )
     print(result.folder)
     return 0
 
 
-def _demo(asked: Arguments) -> int:
+def _demo(arguments: Arguments) -> int:
     require("stillroom demo", "report")
     from stillroom.demo import demo
 
-    demo(**{"out": None, **asked.values}, show=print_rich)
+    demo(**{"out": None, **arguments.values}, show=print_rich)
     return 0
 
 
-def _predict(asked: Arguments) -> int:
+def _predict(arguments: Arguments) -> int:
     from stillroom.cli_predict import predict_command
 
-    return predict_command(asked)
+    return predict_command(arguments)
 
 
-def _pack(asked: Arguments) -> int:
+def _pack(arguments: Arguments) -> int:
     from stillroom.cli_pack import pack_command
 
-    return pack_command(asked)
+    return pack_command(arguments)
 
 
-def _runs(asked: Arguments) -> int:
+def _runs(arguments: Arguments) -> int:
     from stillroom.cli_runs import runs_command
 
-    return runs_command(asked)
+    return runs_command(arguments)
 
 
-def _completion(asked: Arguments) -> int:
+def _completion(arguments: Arguments) -> int:
     from stillroom.cli_completion import completion_script
 
-    print(completion_script(asked.values["shell"], {name: command.parser for name, command in COMMANDS.items()}))
+    print(completion_script(arguments.values["shell"], {name: command.parser for name, command in COMMANDS.items()}))
     return 0
 
 
-def _list(asked: Arguments) -> int:
+def _list(arguments: Arguments) -> int:
     from stillroom.cli_list import Filters, listing
 
-    chosen = dict(asked.values)
+    chosen = dict(arguments.values)
     print_rich(listing(chosen.pop("what"), Filters(**chosen)))
     return 0
 

@@ -69,7 +69,7 @@ def listing(what: str, filters: Filters | None = None) -> RenderableType:
         return _method(filters.name)
     table = LISTS[what](filters)
     if not table.rows:
-        raise InputError(f"no {what} match {_said(filters)}; see stillroom list {what}")
+        raise InputError(f"no {what} match {_in_words(filters)}; see stillroom list {what}")
     return table
 
 
@@ -210,7 +210,7 @@ def _recipes(filters: Filters) -> Table:
     return table
 
 
-def _said(filters: Filters) -> str:
+def _in_words(filters: Filters) -> str:
     return ", ".join(f"{name}={value}" for name, value in vars(filters).items() if value)
 
 

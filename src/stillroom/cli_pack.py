@@ -21,13 +21,13 @@ from stillroom.formatting import counted, size_in_words
 _Show = Callable[[PackStep], object]
 
 
-def pack_command(asked: Arguments) -> int:
+def pack_command(arguments: Arguments) -> int:
     """Pack or check.
 
     Returns:
         The exit status: 1 if the packed set differs from its manifest, or a worker process died; else 0.
     """
-    options = dict(asked.values)
+    options = dict(arguments.values)
     folders = [Path(folder).expanduser() for folder in options.pop("folders")]
     jobs = options.pop("jobs", None)
     if options.pop("check"):

@@ -15,17 +15,17 @@ from stillroom.formatting import inert_text
 from stillroom.image_prediction import FilePrediction, predict_images
 
 
-def predict_command(asked: Arguments) -> int:
+def predict_command(arguments: Arguments) -> int:
     """Print the predictions on stdout, and the notes and the unreadable images on stderr.
 
     Returns:
         The exit status: 1 if an image cannot be read, else 0.
     """
-    settings = dict(asked.values)
+    settings = dict(arguments.values)
     output = settings.pop("format")
     settings["pretrained"] = settings.pop("pretrained", "false") == "true"
     found = predict_images(
-        settings.pop("model"), settings.pop("images"), trust=asked.trust, say=print_error, **settings
+        settings.pop("model"), settings.pop("images"), trust=arguments.trust, say=print_error, **settings
     )
     readable = [one for one in found if not one.problem]
     if output == "csv":

@@ -26,13 +26,13 @@ FILES = ("student.safetensors", "predictions.safetensors", "metrics.jsonl", "sum
          "tensorboard", "wandb", "export", "index.html")  # fmt: skip
 
 
-def runs_command(asked: Arguments) -> int:
+def runs_command(arguments: Arguments) -> int:
     """Carry out one of the four.
 
     Returns:
         The exit status, 0.
     """
-    options = asked.values
+    options = arguments.values
     if options["what"] == "list":
         print_rich(runs_table(list_runs([Path(folder) for folder in options["folders"]], options["sort"])))
         return 0

@@ -14,17 +14,17 @@ from stillroom.trust import Trust, given
 NAMING = {"train": ("model", "log_to"), "distill": ("teacher", "student", "method", "log_to")}
 
 
-def train_command(command: Literal["train", "distill"], asked: Arguments) -> int:
+def train_command(command: Literal["train", "distill"], arguments: Arguments) -> int:
     """Train, or print what would happen.
 
     Returns:
         The exit status, 0.
     """
-    trust = command_trust(command, asked, *NAMING[command])
-    recipe = make_recipe(command, asked.values)
+    trust = command_trust(command, arguments, *NAMING[command])
+    recipe = make_recipe(command, arguments.values)
     from stillroom.runtime.reporters import make_reporter
 
-    if asked.dry_run:
+    if arguments.dry_run:
         from stillroom.dry_run import dry_run
 
         for subject, words in dry_run(recipe, make_reporter(), trust):
@@ -41,20 +41,22 @@ def train_command(command: Literal["train", "distill"], asked: Arguments) -> int
     return 0
 
 
-def command_trust(command: str, asked: Arguments, *settings: str) -> Trust:
+def command_trust(command: str, arguments: Arguments, *settings: str) -> Trust:
     """Permit the names on the command line; those in a file need ``--trust``.
 
     Args:
         command: such as "train".
-        asked: its settings.
+        arguments: its settings.
         settings: those that name models, methods and loggers.
 
     Raises:
         UntrustedError: a file requests published weights.
     """
-    if not asked.trust:
-        refuse_fetching(asked, settings_of_command(command))
-    own = [asked.values.get(name) for name in settings if name not in asked.files]
+    if not arguments.trust:
+        refuse_fetching(arguments, settings_of_command(command))
+    own = [arguments.values.get(name) for name in settings if name not in arguments.files]
     return given(
-        own, files=asked.trust, source=next((asked.files[name] for name in settings if name in asked.files), "")
+        own,
+        files=arguments.trust,
+        source=next((arguments.files[name] for name in settings if name in arguments.files), ""),
     )
