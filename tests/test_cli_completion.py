@@ -52,7 +52,7 @@ def test_names_are_those_that_there_are():
     [
         (["dist"], ["distill"]),
         (["distill", "--teacher_ch"], ["--teacher_checkpoint"]),
-        (["distill", "--optimizer", "sg"], ["sgd"]),
+        (["distill", "--precision", "b"], ["bf16"]),
         (["train", "--flip", ""], ["true", "false"]),
         (["train", "--model", "resnet5"], ["resnet56"]),
         (["runs", ""], ["list", "show", "compare", "remove"]),
