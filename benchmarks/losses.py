@@ -1,22 +1,23 @@
-"""LDRLD, forward and backward, against the public recursion and against PyTorch's own KL distillation.
+"""LDRLD, forward and backward, against the public recursion and PyTorch's own KL distillation; GKL beside them.
 
 With --all, every logit loss against that KL. Values are compared with the recursion's before anything is timed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.baselines.kl import kl
 from benchmarks.baselines.ldrld import recursive_ldrld
 from benchmarks.harness import Call, compare, make_parser, print_header, print_table
-from stillroom.losses import KD, LDRLD, Standardized, ldrld
+from stillroom.losses import GKL, KD, LDRLD, Standardized, ldrld
 from stillroom.losses.kernels.ldrld import Backend
-from stillroom.losses.protocol import needs_of
+from stillroom.losses.protocol import connect_needs_of, needs_of
 from stillroom.methods import PRESETS
 
 # (B, C): at most so many times KL's time.
@@ -37,16 +38,17 @@ def main(arguments: list[str]) -> None:
 
 
 def flagship(rounds: int, least: float) -> None:
-    """LDRLD by each backend, beside its two baselines."""
-    rows = []
+    """LDRLD by each backend, beside its two baselines, and GKL."""
+    rows, others = [], []
     for (batch, classes), most in SHAPES.items():
-        student, teacher, _ = draw(batch, classes)
+        student, teacher, given = draw(batch, classes)
         contenders = {"recursion": recursive_ldrld, **{name: partial(ldrld, backend=name) for name in BACKENDS}}
         assert_same(student, teacher, list(contenders.values()))
         calls: dict[str, Call] = {
             name: partial(backward, student, partial(loss, student, teacher))
             for name, loss in [*contenders.items(), ("kl", kl)]
         }
+        calls["gkl"] = partial(backward, student, prepared(GKL(), given))
         took = compare(calls, rounds=rounds, warmup=2, least=least)
         for name in BACKENDS:
             faster, of_kl = took.ratio("recursion", name), took.ratio(name, "kl")
@@ -55,14 +57,18 @@ def flagship(rounds: int, least: float) -> None:
                 faster.text(), verdict(f"≥ {FASTER:g}", faster.median >= FASTER),
                 of_kl.text(), verdict(f"≤ {most:g}", of_kl.median <= most),
             ])  # fmt: skip
+        beside = (took.ratio("gkl", name).text() for name in ("torch", "kl"))
+        others.append([f"{batch} x {classes}", f"{1e6 * took.median('gkl'):.0f}", *beside])
     print_table([
         "B x C", "backend", "LDRLD, us", "recursion, us", "KL, us",
         "recursion / LDRLD", "target", "LDRLD / KL", "target",
     ], rows)  # fmt: skip
+    print("\nGKL with its table of class weights, LDRLD with PyTorch's operations:\n")
+    print_table(["B x C", "GKL, us", "GKL / LDRLD", "GKL / KL"], others)
 
 
 def every(rounds: int, least: float) -> None:
-    """Each logit loss beside KL; those that need more than logits, labels and the epoch are left out."""
+    """Each logit loss beside KL; those that need features are left out."""
     losses = {name: preset.loss() for name, preset in PRESETS.items()}
     losses |= {"ldrld(backend='numba')": LDRLD(backend="numba")}
     losses |= {"standardized(kd)": Standardized(KD()), "standardized(ldrld)": Standardized(LDRLD())}
@@ -71,15 +77,23 @@ def every(rounds: int, least: float) -> None:
         student, teacher, given = draw(batch, classes)
         calls: dict[str, Call] = {"kl": partial(backward, student, partial(kl, student, teacher))}
         for name, loss in losses.items():
-            needs = needs_of(loss)
-            if set(needs) <= set(given):
-                calls[name] = partial(backward, student, partial(loss, **{need: given[need] for need in needs}))
+            if {*needs_of(loss), *connect_needs_of(loss)} <= {*given}:
+                calls[name] = partial(backward, student, prepared(loss, given))
         took = compare(calls, rounds=rounds, warmup=2, least=least)
         for name in calls:
             if name != "kl":
                 rows.setdefault(name, []).append(took.ratio(name, "kl").text())
     print("Times as multiples of KL's:\n")
     print_table(["loss", *columns], [[name, *cells] for name, cells in rows.items()])
+
+
+def prepared(loss: nn.Module, given: Mapping[str, object]) -> partial[Tensor]:
+    """A loss, connected, with what its forward takes."""
+    connect_needs = connect_needs_of(loss)
+    if connect_needs:
+        connect: Any = loss.connect
+        connect(**{need: given[need] for need in connect_needs})
+    return partial(loss, **{need: given[need] for need in needs_of(loss)})
 
 
 def draw(batch: int, classes: int) -> tuple[Tensor, Tensor, dict[str, object]]:
@@ -96,6 +110,7 @@ def draw(batch: int, classes: int) -> tuple[Tensor, Tensor, dict[str, object]]:
         "teacher_logits_strong": strong_teacher,
         "target": torch.randint(classes, (batch,), generator=generator),
         "epoch": 5,
+        "teacher_head": nn.Linear(64, classes),
     }
     return student, teacher, given
 

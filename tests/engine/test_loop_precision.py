@@ -156,7 +156,7 @@ def test_in_bf16_the_networks_still_compute_in_it(tmp_path, tiny_data):
 
 @both_precisions
 @pytest.mark.parametrize(
-    "text", ["ab(initial_epochs=1)", "simkd", "sdd(dkd)", "ofd", "reviewkd(mid_channels=8)", "vid", "own"]
+    "text", ["ab(initial_epochs=1)", "simkd", "sdd(dkd)", "ofd", "reviewkd(mid_channels=8)", "vid", "gkl", "own"]
 )
 def test_a_run_stopped_twice_goes_on_bit_for_bit(tmp_path, tiny_data, text, precision):
     def method():

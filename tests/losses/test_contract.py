@@ -42,8 +42,19 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
     "bild": lambda classes: losses.BiLD(k=5, temperature=2.0),
     "pld": lambda classes: losses.PLD(temperature=2.0),
     "ofa": lambda classes: OfaOfLogits(),
+    "abkd": lambda classes: losses.ABKD(temperature=2.0),
+    "gkl": lambda classes: losses.GKL(temperature=2.0).connect(torch.zeros(2, classes)),
+    "ikl": lambda classes: losses.GKL(gamma=1.0, normalize=False, class_weights=False),
+    "wkd_l": lambda classes: losses.WKDL(gamma=10.0, temperature=2.0).connect(equal_distances(classes)),
 }
 NEED_TWO_SAMPLES = {"luminet"}
+
+
+def equal_distances(classes: int) -> nn.Linear:
+    """A classifier in which all classes are equally far apart, so that they have no order."""
+    head = nn.Linear(classes, classes)
+    nn.init.eye_(head.weight)
+    return head
 
 
 class OneView(nn.Module):
@@ -113,7 +124,9 @@ def test_a_loss_that_says_so_is_the_mean_over_samples(name: str, data: Logits) -
 
 
 def test_the_losses_that_relate_samples_are_no_more_than_these() -> None:
-    assert {name for name in MODULES if not properties_of(MODULES[name](5)).per_sample} == {"dist", "mlkd", "luminet"}
+    assert {name for name in MODULES if not properties_of(MODULES[name](5)).per_sample} == {
+        "dist", "mlkd", "luminet", "gkl"
+    }  # fmt: skip
 
 
 def test_the_gradient_of_a_learned_temperature_is_the_mean_over_parts() -> None:
@@ -151,7 +164,23 @@ def test_samples_and_classes_have_no_order(name: str, data: Logits, seed: int) -
     torch.testing.assert_close(value_and_gradient(name, shuffled), expected, rtol=1e-9, atol=1e-11)
 
 
-@every_loss_but("nkd", "dist", "ttm", "wttm", "wsld", "rld", "swap", "hard", "pld", "normkd", "normdkd", "ofa")
+@every_loss_but(
+    "nkd",
+    "dist",
+    "ttm",
+    "wttm",
+    "wsld",
+    "rld",
+    "swap",
+    "hard",
+    "pld",
+    "normkd",
+    "normdkd",
+    "ofa",
+    "gkl",
+    "ikl",
+    "wkd_l",
+)
 @QUICK
 @given(data=logits(scales=(0.1, 5.0, 1e4, 1e30)))
 def test_agreement_costs_nothing_and_pulls_nowhere(name: str, data: Logits) -> None:
@@ -163,7 +192,7 @@ def test_agreement_costs_nothing_and_pulls_nowhere(name: str, data: Logits) -> N
         assert gradient.abs().max().item() == pytest.approx(0.0, abs=rounding)
 
 
-@every_loss_but("normkd", "normdkd")  # they grow with the teacher's squared logits
+@every_loss_but("normkd", "normdkd", "gkl", "ikl")  # they grow with squared logits
 @QUICK
 @given(data=logits(scales=(1.0,)), powers=st.tuples(st.floats(-30, 30), st.floats(-30, 30)))
 def test_any_magnitude_stays_finite(name: str, data: Logits, powers: tuple[float, float]) -> None:
@@ -285,7 +314,7 @@ def test_strided_and_expanded_inputs(name: str) -> None:
     torch.testing.assert_close(value_and_gradient(name, wide), value_and_gradient(name, tight))
 
 
-@every_loss_but("dist", "mlkd", "luminet")
+@every_loss_but("dist", "mlkd", "luminet", "gkl")
 def test_one_sample_and_the_mean_over_samples(name: str) -> None:
     data = make(5, 9, seed=10)
     alone = [call(name, data.student[i : i + 1], data.teacher[i : i + 1], data.target[i : i + 1]) for i in range(5)]
@@ -327,7 +356,7 @@ def test_modules_copy_pickle_and_carry_no_state(name: str) -> None:
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert repr(twin) == repr(module)
         torch.testing.assert_close(twin(data.student, data.teacher, *extra), expected, rtol=0, atol=0)
-    assert not module.state_dict() or name == "ctkd"  # its temperature is learned
+    assert not module.state_dict() or name in ("ctkd", "gkl", "wkd_l")  # a learned temperature, two tables of classes
 
 
 @every_loss_but("lskd", "mlkd", "crld")
@@ -359,7 +388,7 @@ def test_refused_logits(name: str, student: Tensor, teacher: Tensor, message: st
 
 WITH_TEMPERATURE = (
     losses.KD, losses.DKD, losses.LDRLD, losses.NKD, losses.DIST, losses.WSLD, losses.RLD, losses.CRLD, losses.LumiNet,
-    losses.BiLD, losses.PLD,
+    losses.BiLD, losses.PLD, losses.ABKD, losses.GKL, losses.WKDL,
 )  # fmt: skip
 
 

@@ -54,6 +54,9 @@ LOGIT_LOSSES: dict[str, Callable[[int], nn.Module]] = {
     "bild": lambda classes: losses.BiLD(),
     "pld": lambda classes: losses.PLD(),
     "uskd": lambda classes: Uskd(),
+    "abkd": lambda classes: losses.ABKD(),
+    "gkl": lambda classes: losses.GKL().connect(torch.zeros(2, classes)),
+    "wkd_l": lambda classes: losses.WKDL().connect(nn.Linear(8, classes)),
     "standardized kd": lambda classes: losses.Standardized(losses.KD()),
     "standardized dkd": lambda classes: losses.Standardized(losses.DKD()),
     "standardized ldrld": lambda classes: losses.Standardized(losses.LDRLD(depth=min(7, classes))),
@@ -75,7 +78,7 @@ if find_spec("numba") is not None:  # an extra
 # Squares without a scale: beyond float32 where the input is beyond its root. They say so.
 SQUARES = {
     "revision", "normkd", "normdkd", "fitnet", "simkd", "reviewkd", "cc", "embed_mse", "fsp", "vid", "ab", "ofd",
-    "catkd plain", "ft_initial",
+    "catkd plain", "ft_initial", "gkl", "wkd_f",
 }  # fmt: skip
 
 
@@ -275,6 +278,7 @@ MAPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "catkd plain": lambda s, t: losses.catkd(s, t, normalize=False),
     "sp": losses.sp,
     "ickd": losses.ickd,
+    "wkd_f": losses.wkd_f,
 }
 EMBEDDINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rkd": losses.rkd,

@@ -35,7 +35,7 @@ def value(name: str, teacher: Tensor, strong: Tensor, dtype: torch.dtype) -> Ten
              "teacher_logits": teacher.to(dtype), "teacher_logits_strong": strong.to(dtype)}  # fmt: skip
     torch.manual_seed(6)
     given |= {"student_maps": (torch.randn(8, 3, 4, 4),), "student_embedding": torch.randn(8, 5),
-              "teacher_embedding": torch.randn(8, 5)}  # fmt: skip
+              "teacher_embedding": torch.randn(8, 5), "teacher_head": torch.nn.Linear(6, 12)}  # fmt: skip
     if connect_needs_of(loss):
         loss.connect(**{need: given[need] for need in connect_needs_of(loss)})
     total = loss(**{need: given[need] for need in needs_of(loss)})

@@ -154,3 +154,9 @@ def test_class_weights_follow_the_method_but_are_no_part_of_its_state(outputs):
 def test_bad_weights_from_python_are_refused():
     with pytest.raises(InputError, match="ce=-1"):
         Method([Term(KD())], ce=-1)
+
+
+def test_a_classifier_that_is_read_before_training_only_leaves_a_method_bankable():
+    assert parse_method("kd + wkd_l").bankable
+    assert not parse_method("catkd").bankable
+    assert not parse_method("wkd_l + wkd_f").bankable

@@ -27,11 +27,14 @@ from stillroom.losses.feature.simkd import SimKD, simkd
 from stillroom.losses.feature.sp import SP, sp
 from stillroom.losses.feature.srd import SRD, srd
 from stillroom.losses.feature.vid import VID, vid
+from stillroom.losses.feature.wkd_f import WKDF, wkd_f
+from stillroom.losses.logit.abkd import ABKD, abkd
 from stillroom.losses.logit.bild import BiLD, bild
 from stillroom.losses.logit.crld import CRLD, crld
 from stillroom.losses.logit.ctkd import CTKD, ctkd
 from stillroom.losses.logit.dist import DIST, dist
 from stillroom.losses.logit.dkd import DKD, dkd
+from stillroom.losses.logit.gkl import GKL, gkl
 from stillroom.losses.logit.hard_labels import HardLabels, hard_labels
 from stillroom.losses.logit.kd import KD, kd
 from stillroom.losses.logit.ldrld import LDRLD, ldrld
@@ -48,10 +51,12 @@ from stillroom.losses.logit.standardize import Standardized, standardize
 from stillroom.losses.logit.swap import SWAP, swap
 from stillroom.losses.logit.ttm import TTM, WTTM, ttm, wttm
 from stillroom.losses.logit.uskd import USKD, uskd
+from stillroom.losses.logit.wkd_l import WKDL, class_cost, wkd_l
 from stillroom.losses.logit.wsld import WSLD, wsld
 
 __all__ = [
     "AB",
+    "ABKD",
     "AT",
     "CATKD",
     "CC",
@@ -62,6 +67,7 @@ __all__ = [
     "DKD",
     "FSP",
     "FT",
+    "GKL",
     "ICKD",
     "ITRD",
     "KD",
@@ -84,6 +90,8 @@ __all__ = [
     "TTM",
     "USKD",
     "VID",
+    "WKDF",
+    "WKDL",
     "WSLD",
     "WTTM",
     "BiLD",
@@ -99,10 +107,12 @@ __all__ = [
     "SimKD",
     "Standardized",
     "ab",
+    "abkd",
     "at",
     "bild",
     "catkd",
     "cc",
+    "class_cost",
     "crd",
     "crld",
     "ctkd",
@@ -114,6 +124,7 @@ __all__ = [
     "fitnet",
     "fsp",
     "ft",
+    "gkl",
     "hard_labels",
     "ickd",
     "itrd",
@@ -145,6 +156,8 @@ __all__ = [
     "ttm",
     "uskd",
     "vid",
+    "wkd_f",
+    "wkd_l",
     "wsld",
     "wttm",
 ]

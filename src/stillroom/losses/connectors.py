@@ -37,6 +37,39 @@ def conv_bn(
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
 
+def map_regressor(student_map: Tensor, teacher_map: Tensor) -> nn.Sequential:
+    """A convolution, batch normalisation and a ReLU that predict a teacher's map from a student's.
+
+    The convolution is 1x1, or 3x3 with stride 2 where the student's map is exactly twice as high and wide as the
+    teacher's, or a transposed 4x4 with stride 2 where it is half. Of any other difference in size, the result keeps the
+    student's. The ReLU is left out where the teacher's example map has a negative value, which a ReLU cannot produce.
+
+    Args:
+        student_map: an example (B, C, H, W).
+        teacher_map: an example (B, C', H', W').
+
+    Returns:
+        The layers, float32 on the student's device.
+
+    Example:
+        >>> map_regressor(torch.zeros(2, 3, 4, 4), torch.ones(2, 5, 8, 8))(torch.zeros(2, 3, 4, 4)).shape
+        torch.Size([2, 5, 8, 8])
+    """
+    (height, width), (wanted_height, wanted_width) = size_of(student_map), size_of(teacher_map)
+    channels, wanted = student_map.shape[1], teacher_map.shape[1]
+    if (height, width) == (2 * wanted_height, 2 * wanted_width):
+        conv: nn.Module = nn.Conv2d(channels, wanted, 3, stride=2, padding=1, bias=False)
+        layers = nn.Sequential(conv, nn.BatchNorm2d(wanted))
+    elif (2 * height, 2 * width) == (wanted_height, wanted_width):
+        conv = nn.ConvTranspose2d(channels, wanted, 4, stride=2, padding=1, bias=False)
+        layers = nn.Sequential(conv, nn.BatchNorm2d(wanted))
+    else:
+        layers = conv_bn(channels, wanted)
+    if bool((teacher_map >= 0).all()):
+        layers.append(nn.ReLU())
+    return place(layers, student_map)
+
+
 def linear_projector(student_embedding: Tensor, teacher_embedding: Tensor) -> nn.Linear:
     """A linear layer from the width of one embedding (B, D) to that of another (B, E), on the first one's device.
 

@@ -109,8 +109,11 @@ class Method(nn.Module):
 
     @property
     def bankable(self) -> bool:
-        """Whether the losses read only the teacher's logits, which can be stored."""
-        read = {name for name in self.needs | self.connect_needs if name.startswith("teacher_")}
+        """Whether the losses read only the teacher's logits in a step, which can be stored.
+
+        A classifier whose weights are read once, before training, is no obstacle.
+        """
+        read = {name for name in self.needs | (self.connect_needs - {"teacher_head"}) if name.startswith("teacher_")}
         return self.projector_factor is None and read <= {"teacher_logits", "teacher_logits_strong"}
 
     @property

@@ -73,6 +73,9 @@ PRESETS: Mapping[str, Preset] = {
     "luminet": Preset(losses.LumiNet, 1089.0, 2.0, 20, "Logits standardised by class", "Hossain et al., TMLR 2025"),
     "bild": Preset(losses.BiLD, 1.0, 1.0, 0, "Bi-directional logits difference", "Li et al., COLING 2025"),
     "pld": Preset(losses.PLD, 1.0, 0.0, 0, "Plackett-Luce distillation", "Bassam et al., NeurIPS 2025"),
+    "gkl": Preset(losses.GKL, 1.0, 1.0, 20, "Generalized Kullback-Leibler loss", "DKL, Cui et al., NeurIPS 2024"),
+    "wkd_l": Preset(losses.WKDL, 1.0, 1.0, 0, "Wasserstein distance of logits", "WKD, Lv et al., NeurIPS 2024"),
+    "abkd": Preset(losses.ABKD, 32.0, 1.0, 0, "Alpha-beta divergence", "Wang et al., ICML 2025"),
     "hard": Preset(
         losses.HardLabels, 0.5, 0.5, 0, "Hard labels of the teacher", "Touvron et al., ICML 2021", "hard_labels"
     ),
@@ -98,6 +101,7 @@ PRESETS: Mapping[str, Preset] = {
     "ickd": Preset(losses.ICKD, 2.5, 1.0, 0, "Inter-channel correlation", "Liu et al., ICCV 2021"),
     "srd": Preset(losses.SRD, 1.0, 1.0, 0, "Simple recipe distillation", "Miles and Mikolajczyk, AAAI 2024"),
     "ofa": Preset(losses.OFA, 1.0, 1.0, 0, "One for all, across architectures", "Hao et al., NeurIPS 2023"),
+    "wkd_f": Preset(losses.WKDF, 0.08, 1.0, 0, "Wasserstein distance of features", "WKD, Lv et al., NeurIPS 2024"),
     "embed_cosine": Preset(losses.EmbedCosine, 1.0, 1.0, 0, "Cosine of embeddings", "Grill et al., NeurIPS 2020"),
     "embed_mse": Preset(losses.EmbedMSE, 1.0, 1.0, 0, "Squared distance of embeddings", "Romero et al., ICLR 2015"),
     "embed_queue": Preset(

@@ -39,6 +39,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "ickd": losses.ICKD,
     "srd": losses.SRD,
     "ofa": losses.OFA,
+    "wkd_f": lambda: losses.WKDF(grid=2),
     "sdd": lambda: losses.SDD(losses.KD()),
     "uskd": losses.USKD,
     "embed_cosine": losses.EmbedCosine,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillroom.losses.checks import check_feature, check_maps, check_pair, check_same_shape
-from stillroom.losses.connectors import cast_for, conv_bn, match_size, not_connected, place, size_of
+from stillroom.losses.connectors import cast_for, map_regressor, match_size, not_connected, size_of
 from stillroom.losses.finite import check_result
 from stillroom.losses.numerics import widen
 from stillroom.losses.protocol import settings_repr
@@ -93,10 +93,7 @@ class FitNet(nn.Module):
             ValueError: the maps do not fit each other, or there is no such level.
         """
         student, teacher = self._level(student_maps, teacher_maps)
-        regressor = _regressor(student, teacher)
-        if bool((teacher >= 0).all()):
-            regressor.append(nn.ReLU())
-        self.regressor = place(regressor, student)
+        self.regressor = map_regressor(student, teacher)
         return self
 
     def forward(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> Tensor:
@@ -122,16 +119,3 @@ class FitNet(nn.Module):
         return student_maps[index], teacher_maps[index]
 
     extra_repr = settings_repr
-
-
-def _regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:
-    """Convolution and batch normalisation between two maps' channels; strided where one is twice the other's size."""
-    (height, width), (wanted_height, wanted_width) = size_of(student), size_of(teacher)
-    channels, wanted = student.shape[1], teacher.shape[1]
-    if (height, width) == (2 * wanted_height, 2 * wanted_width):
-        conv: nn.Module = nn.Conv2d(channels, wanted, 3, stride=2, padding=1, bias=False)
-    elif (2 * height, 2 * width) == (wanted_height, wanted_width):
-        conv = nn.ConvTranspose2d(channels, wanted, 4, stride=2, padding=1, bias=False)
-    else:
-        return conv_bn(channels, wanted)
-    return nn.Sequential(conv, nn.BatchNorm2d(wanted))
