@@ -59,8 +59,13 @@ class DistillModels:
         "file with weights for the student to start from; as teacher_checkpoint", None, path=True
     )
     student_pretrained: bool = setting(
-        "start from the published weights of a timm or torchvision student; refused for any other student",
+        "start from the published weights of a timm or torchvision student, with a new head for other classes; refused "
+        "for any other student",
         False, fetches="student")  # fmt: skip
+    new_head: bool = setting(
+        "start the student with a new head where the weights of its checkpoint, or of its run folder, are for other "
+        "classes",
+        False)  # fmt: skip
 
 
 @described

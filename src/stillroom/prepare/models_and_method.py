@@ -108,7 +108,9 @@ def set_up(
     joint = connect(method, student, side, shown, labels_by_id(data))
     head = find_head(recipe.optim, method, joint.student, shown.images)
     begins_trained = inputs.student is not None or checkpoint is not None or is_run(name)
-    trained = begins_trained or trains_classifier(method, labels=data.train.unlabelled < len(data.train))
+    trained = (begins_trained and not models.new_head) or trains_classifier(
+        method, labels=data.train.unlabelled < len(data.train)
+    )
     _refuse_unjudged(recipe, data, stop_images, teacher, classifier_trained=trained)
     return Setup(data, method, joint, teacher, earlier, begun, losses, head, trained, images, stop_images)
 
@@ -158,9 +160,8 @@ def _build_student(recipe: Recipe, inputs: Inputs, data: DataSet) -> nn.Module:
     name, checkpoint, pretrained = student_source(recipe)
     models = recipe.models
     role = "model" if isinstance(models, TrainModel) else "student"
-    new_head = models.new_head if isinstance(models, TrainModel) else None
     given = inputs.student or name
-    student = build(role, given, Fit.of(data), checkpoint, pretrained, inputs.trust, new_head=new_head)
+    student = build(role, given, Fit.of(data), checkpoint, pretrained, inputs.trust, new_head=models.new_head)
     if recipe.optim.bn_momentum is not None:
         set_bn_momentum(student, recipe.optim.bn_momentum)
     return student.cpu()

@@ -44,18 +44,14 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
     if inputs.teacher is not None and inputs.teacher is inputs.student:
         raise InputError("teacher and student are the same module: give the student a module of its own")
     if isinstance(models, TrainModel):
-        wanted: list[Source] = [("model", inputs.student or models.model, models.checkpoint, models.pretrained)]
-        if models.new_head and not (models.checkpoint or models.pretrained or is_run(models.model)):
-            raise InputError(
-                f"new_head=true: model={models.model} starts from random weights, its head included; give "
-                "checkpoint=FILE, pretrained=true, or as model the folder of a finished run"
-            )
+        wanted: list[Source] = []
+        trained: Source = ("model", inputs.student or models.model, models.checkpoint, models.pretrained)
     else:
         wanted = _teachers(recipe, inputs)
-        wanted.append(
-            ("student", inputs.student or models.student, models.student_checkpoint, models.student_pretrained)
-        )
-    for role, model, checkpoint, pretrained in wanted:
+        trained = "student", inputs.student or models.student, models.student_checkpoint, models.student_pretrained
+    if models.new_head:
+        _refuse_new_head_on_random_weights(*trained)
+    for role, model, checkpoint, pretrained in (*wanted, trained):
         check_source(role, model, checkpoint, pretrained)
         if role == "teacher":
             require_weights(role, model, checkpoint, pretrained)
@@ -74,6 +70,16 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
                 raise naming(f"{role}={model}", error) from error
             except Exception:  # noqa: BLE001, S110  some models cannot be built on the meta device; they are built later
                 pass
+
+
+def _refuse_new_head_on_random_weights(role: str, model: ModelLike, checkpoint: str | None, pretrained: bool) -> None:
+    if not isinstance(model, str) or checkpoint is not None or pretrained or is_run(model):
+        return
+    prefix = "student_" if role == "student" else ""
+    raise InputError(
+        f"new_head=true: {role}={model} starts from random weights, its head included; give {prefix}checkpoint=FILE, "
+        f"{prefix}pretrained=true, or as {role} the folder of a finished run"
+    )
 
 
 def _teachers(recipe: Recipe, inputs: Inputs) -> list[Source]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from stillroom.config import Recipe, TrainModel
@@ -12,8 +13,9 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.sample_hashes import seen_by
 from stillroom.methods import Method
 from stillroom.methods.gradient_streams import streams_used
-from stillroom.models import ZOO
+from stillroom.models import ZOO, published_input
 from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
+from stillroom.models.student_wrapper import unwrapped
 from stillroom.optim import DOT, DeepKD
 from stillroom.prepare.leak_check import Earlier, count_among
 from stillroom.prepare.models_and_method import Setup, student_source
@@ -40,9 +42,7 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             f"batch_size={batch} takes all {len(setup.data.train):,} training images at once, so that an epoch is 1 "
             "step; a smaller batch size learns faster"
         )
-    if streams := {"dot": DOT.streams, "deepkd": DeepKD.streams}.get(recipe.optim.optimizer):
-        found.append(f"optimizer={recipe.optim.optimizer}: {stream_note(setup.method, streams)}")
-    found += _schedule_notes(recipe)
+    found += _optimizer_notes(setup, recipe) + _student_input_notes(setup, recipe)
     if recipe.optim.freeze_epochs and _starts_at_random(recipe):
         found.append(
             f"freeze_epochs={recipe.optim.freeze_epochs}: the trained model starts from random weights, so that its "
@@ -57,9 +57,11 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
     return found
 
 
-def _schedule_notes(recipe: Recipe) -> list[str]:
-    """Notes on a learning rate that does not fall, or may not fall before early stopping ends the run."""
+def _optimizer_notes(setup: Setup, recipe: Recipe) -> list[str]:
+    """Notes on gradient streams, and on a learning rate that may not fall before the run ends."""
     run, optim, found = recipe.run, recipe.optim, []
+    if streams := {"dot": DOT.streams, "deepkd": DeepKD.streams}.get(optim.optimizer):
+        found.append(f"optimizer={optim.optimizer}: {stream_note(setup.method, streams)}")
     late = [str(milestone) for milestone in optim.milestones or [] if milestone >= run.epochs]
     if late and optim.schedule == "milestones":
         found.append(
@@ -82,6 +84,20 @@ def stream_note(method: Method, streams: Sequence[str]) -> str:
         return f"all terms are in one stream ({next(iter(used))}), so that it works as sgd"
     named = [f"{stream} ({', '.join(terms)})" for stream, terms in used.items()]
     return f"{', '.join(named[:-1])} and {named[-1]}: {len(used)} backward passes in each step, where sgd has 1"
+
+
+def _student_input_notes(setup: Setup, recipe: Recipe) -> list[str]:
+    """A note where a student with published weights takes images in another way than these weights did."""
+    models = recipe.models
+    if isinstance(models, TrainModel) or not models.student_pretrained:
+        return []
+    wanted = published_input(models.student, unwrapped(setup.joint.student))
+    if wanted is None or (wanted.mean, wanted.std) == (setup.data.mean, setup.data.std):
+        return []
+    return [
+        f"the weights of {models.student} were published for {replace(wanted, size=None)}, and the student takes "
+        f"images with {replace(setup.data.input_format, size=None)}; mean= and std= set others"
+    ]
 
 
 def _starts_at_random(recipe: Recipe) -> bool:
