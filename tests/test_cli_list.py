@@ -15,6 +15,8 @@ from stillroom.methods import PRESETS, WRAPPERS
         (["models"], ("resnet8x4", "ShuffleV2"), ()),
         (["models", "wide"], ("wrn_40_2", "2,255,156"), ("resnet8x4",)),
         (["methods"], ("ldrld", "dkd", "reviewkd", "standardized(LOSS)", "sdd(LOSS)"), ()),
+        (["optimizers"], ("deepkd", "lamb", "lion"), ("adahessian", "fusedlamb")),
+        (["optimizers", "lamb"], ("lambw",), ("lion", "sgd")),
         (["data"], ("glyphs100",), ()),
         (["recipes", "--student", "resnet8x4", "--method", "ldrld"], ("77.20", "alpha=10.5", "LDRLD paper"), ("/kd",)),
         (["recipes", "imagenet/resnet34"], ("imagenet/resnet34-resnet18/dkd", "71.70"), ("cifar100",)),

@@ -20,6 +20,7 @@ from stillroom.optim import DOT, DeepKD
 from stillroom.prepare.python_inputs import Inputs
 from tests.conftest import tiny_model
 from tests.engine.processes import NoNorms
+from tests.engine.test_data_parallel import COMPILER
 from tests.engine.test_loop import SETTINGS, At, run, same_weights
 
 ONE_STEP = {"epochs": 1, "batch_size": 80, "schedule": "constant", "pad": 0, "flip": False, "weight_decay": 0.01}
@@ -83,8 +84,8 @@ EVERYTHING = {"ema": 0.9, "clip_grad_norm": 0.5, "checkpoint_every": 1}
 @pytest.mark.parametrize(
     ("optimizer", "method", "settings"),
     [
-        ("dot", "ce + kd + 10*fitnet(layer=1)", {"accumulate": 4, "precision": "bf16"}),
-        ("deepkd", "dkd(top_k=2, top_k_epochs=2, warmup=2)", {"freeze_epochs": 1}),
+        ("dot", "ce + kd + 10*fitnet(layer=1)", {"accumulate": 4, "precision": "bf16", "mixup": 0.4}),
+        ("deepkd", "dkd(top_k=2, top_k_epochs=2, warmup=2)", {"freeze_epochs": 1, "cutmix": 1.0}),
         ("lamb", "kd", {"lr": 0.01, "accumulate": 2}),
         ("lion", "kd", {"lr": 0.001}),
     ],
@@ -149,3 +150,14 @@ def test_it_is_said_what_streams_cost(tmp_path, tiny_data, teacher):
 def test_a_run_in_which_nothing_that_is_trained_has_a_gradient_is_refused(tmp_path, tiny_data, teacher, optimizer):
     with pytest.raises(InputError, match="everything that they read is frozen; freeze less"):
         run(tmp_path, tiny_data, teacher, "0*ce + sp", optimizer=optimizer, freeze=["0", "1"])
+
+
+@pytest.mark.skipif(not COMPILER, reason="no C++ compiler here")
+def test_a_compiled_student_serves_several_backward_passes(tmp_path, tiny_data, teacher):
+    settings = {"optimizer": "dot", "epochs": 1, "batch_size": 40}
+    compiled, plain = (
+        one_run(tmp_path, tiny_data, teacher, "ce + kd", name=str(choice), compile=choice, **settings)
+        for choice in (True, False)
+    )
+    for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

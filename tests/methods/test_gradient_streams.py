@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from stillroom.batch import Output
+from stillroom.batch import Mixture, Output
 from stillroom.methods import Method, Term, parse_method
 from stillroom.methods.gradient_streams import streams_used, values_by_stream
 from stillroom.optim import DOT, DeepKD
 
 TARGET = torch.tensor([0, 1, 2, 0])
+MIXTURE = Mixture(torch.tensor([1, 0, 0, 2]), torch.tensor([0.3, 0.7, 1.0, 0.5]))
 
 
 def networks():
@@ -20,19 +21,20 @@ def networks():
     return Output(student.requires_grad_()), Output(teacher)
 
 
-def sorted_values(method, streams, epoch=1):
+def sorted_values(method, streams, epoch=1, mixture=None):
     student, teacher = networks()
-    given = (student, teacher, TARGET, epoch)
+    given = (student, teacher, TARGET, epoch, None, None, mixture)
     values = values_by_stream(method, streams, method.values(*given, apart=len(streams) > 2))
     return values, torch.stack(list(method(*given).values())), student.logits
 
 
+@pytest.mark.parametrize("mixture", [None, MIXTURE], ids=["plain", "mixed"])
 @pytest.mark.parametrize("streams", [DOT.streams, DeepKD.streams])
 @pytest.mark.parametrize(
     "text", ["ce + kd", "dkd(beta=2, warmup=0)", "ce + 2*standardized(dkd(top_k=3)) + kd", "0*ce + dkd(coupled=true)"]
 )
-def test_the_streams_sum_up_to_the_terms(streams, text):
-    values, terms, logits = sorted_values(parse_method(text), streams)
+def test_the_streams_sum_up_to_the_terms(streams, text, mixture):
+    values, terms, logits = sorted_values(parse_method(text), streams, mixture=mixture)
     assert tuple(values) == streams
     torch.testing.assert_close(torch.stack(list(values.values())).sum(0), terms)
     one, other = (torch.autograd.grad(v.sum(), logits, retain_graph=True)[0] for v in (terms, sum(values.values())))

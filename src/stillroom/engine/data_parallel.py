@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -80,7 +81,7 @@ class DataParallel:
         self, optimizer: StreamOptimizer, batch: Batch, teacher: Output | None, part: Part, epoch: int
     ) -> tuple[Tensor, Tensor]:
         """One forward pass, and a backward pass for each stream."""
-        with self._norms.in_step(stand_in=batch.stand_in, images=part.images):
+        with self._norms.in_step(stand_in=batch.stand_in, images=part.images), _reusable_graph():
             rows, logits = self._step.by_stream(optimizer.streams, batch, teacher, part, epoch)
             values = torch.stack(list(rows.values())).sum(0)
             _require_graph(values)
@@ -92,6 +93,13 @@ class DataParallel:
     def close(self) -> None:
         """Remove the hooks from the parameters."""
         self._wrapped = None
+
+
+def _reusable_graph() -> AbstractContextManager[None]:
+    """Context in which torch.compile makes graphs that serve several backward passes."""
+    config: Any = sys.modules.get("torch._functorch.config")
+    scope: AbstractContextManager[None] = nullcontext() if config is None else config.patch(donated_buffer=False)
+    return scope
 
 
 def _require_graph(values: Tensor) -> None:
