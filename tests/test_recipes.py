@@ -361,3 +361,10 @@ def test_the_method_in_python_is_the_recipes_unless_it_is_given(tmp_path, tiny_d
     assert made[:2] == ["ldrld", "ldrld"]
     assert "kd(" in made[2]
     assert made[3] == "dkd"
+
+
+def test_a_value_of_a_recipe_that_does_not_fit_is_said_to_be_the_recipes():
+    with pytest.raises(InputError, match=r"nesterov=True \(of recipe=strong\): give false"):
+        make_recipe("distill", {**MODELS, "recipe": "strong", "optimizer": "dot"})
+    fits = make_recipe("distill", {**MODELS, "recipe": "strong", "optimizer": "dot", "nesterov": False})
+    assert (fits.optim.optimizer, fits.optim.schedule) == ("dot", "cosine")

@@ -18,7 +18,7 @@ from stillroom.errors import InputError, did_you_mean
 from stillroom.formatting import counted
 from stillroom.optim_options import OptimOptions
 from stillroom.optimizer_names import DELTAS, MOMENTUM_SGD, require_optimizer
-from stillroom.recipes import with_recipe
+from stillroom.recipes import recipe_settings, with_recipe
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.run_options import RunOptions
 from stillroom.setting_groups import DistillModels, LaunchOptions, RemoteOptions, TeacherOptions, TrainModel
@@ -184,15 +184,23 @@ def _deltas(optim: OptimOptions) -> float | list[float] | None:
     return given
 
 
+Rule = tuple[str, object, bool, str]  # name, value, whether it holds, what to give instead
+
+
 def _check(recipe: Recipe) -> None:
     """Refuse values that contradict each other; a value's own range is checked with its type."""
-    data, optim, run, teacher = recipe.data, recipe.optim, recipe.run, recipe.teacher or TeacherOptions()
+    named = recipe_settings(recipe.run.recipe)
+    for name, value, holds, wanted in (*_optimizer_rules(recipe), *_other_rules(recipe)):
+        if not holds:
+            source = f" (of recipe={recipe.run.recipe})" if name in named and named[name] == value else ""
+            raise InputError(f"{name}={value}{source}: give {wanted}")
+
+
+def _optimizer_rules(recipe: Recipe) -> list[Rule]:
+    optim, run = recipe.optim, recipe.run
     assert optim.milestones is not None
-    warmup, launch = optim.warmup_epochs, recipe.launch
-    parts, images = run.accumulate, run.batch_size
-    patience, fraction = run.patience, run.stop_fraction
-    one_stream = optim.optimizer not in DELTAS
-    rules: list[tuple[str, object, bool, str]] = [
+    warmup, one_stream = optim.warmup_epochs, optim.optimizer not in DELTAS
+    return [
         ("optimizer", optim.optimizer, one_stream or isinstance(recipe.models, DistillModels), NO_STREAMS),
         (
             "nesterov",
@@ -212,6 +220,20 @@ def _check(recipe: Recipe) -> None:
         ("freeze_epochs", optim.freeze_epochs, optim.freeze_epochs <= run.epochs, f"at most {run.epochs} epochs"),
         ("layer_decay", optim.layer_decay, 1 in (optim.layer_decay, optim.backbone_lr_factor), ONE_FACTOR),
         ("milestones", optim.milestones, optim.milestones == sorted(optim.milestones), "increasing epochs"),
+        (
+            "class_weights",
+            optim.class_weights,
+            optim.class_weights == "none" or recipe.data.sampling == "shuffled",
+            "none with sampling=balanced: each of them makes all classes count alike",
+        ),
+    ]
+
+
+def _other_rules(recipe: Recipe) -> list[Rule]:
+    data, run, launch, teacher = recipe.data, recipe.run, recipe.launch, recipe.teacher or TeacherOptions()
+    parts, images, fraction = run.accumulate, run.batch_size, run.stop_fraction
+    stops = run.patience is not None
+    return [
         ("mean", data.mean, (data.mean is None) == (data.std is None), "together with std, or neither"),
         (
             "teacher_mean",
@@ -219,13 +241,7 @@ def _check(recipe: Recipe) -> None:
             (teacher.teacher_mean is None) == (teacher.teacher_std is None),
             "together with teacher_std, or neither",
         ),
-        (
-            "class_weights",
-            optim.class_weights,
-            optim.class_weights == "none" or data.sampling == "shuffled",
-            "none with sampling=balanced: each of them makes all classes count alike",
-        ),
-        ("stop_fraction", fraction, patience is not None or fraction == RunOptions.stop_fraction, "patience too"),
+        ("stop_fraction", fraction, stops or fraction == RunOptions.stop_fraction, "patience too"),
         ("processes", launch.processes, launch.processes is None or launch.launcher != "none", "launcher=ray too"),
         (
             "accumulate",
@@ -236,6 +252,3 @@ def _check(recipe: Recipe) -> None:
         ("accumulate", parts, images % parts == 0, f"a divisor of batch_size={images}"),
         ("name", run.name, run.name is None or bool(PORTABLE.fullmatch(run.name)), PORTABLE_WORDS),
     ]
-    for name, value, holds, wanted in rules:
-        if not holds:
-            raise InputError(f"{name}={value}: give {wanted}")
