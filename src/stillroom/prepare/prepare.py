@@ -222,7 +222,8 @@ def _disk_need(student: nn.Module, method: Method, recipe: Recipe) -> int:
     """Bytes for two states (the old one stays until the new one is whole), the best and the final weights."""
     weights, connectors = (_bytes(module) for module in (student, method))
     moments = {"sgd": 1, "dot": 2, "adamw": 2}.get(recipe.optim.optimizer, 3)
-    return int(2 * (weights + connectors) * (1 + moments) + 2 * weights + 1_000_000)
+    averaged = weights if recipe.optim.ema is not None else 0
+    return int(2 * ((weights + connectors) * (1 + moments) + averaged) + 2 * weights + 1_000_000)
 
 
 def _bytes(module: nn.Module) -> int:
