@@ -36,6 +36,13 @@ LOGITS = {
     "before a checkpoint is in place": ("killed_at_file", "synced", r"last\.pt", 2),
     "after a checkpoint": ("killed_at_file", "renamed", r"last\.pt", 4),
 }
+# All parts of a recipe at once. 16 images judge the epochs, which can be better than all before at most 16 times, so
+# that a patience of 2 ends the run before epoch 40.
+RECIPE = {
+    "epochs": 40, "patience": 2, "stop_fraction": 0.2, "schedule": "onecycle", "ema": 0.9, "clip_grad_norm": 0.5,
+    "accumulate": 3, "mixup": 0.8, "cutmix": 1.0, "mix_probability": 0.7, "label_smoothing": 0.1,
+    "sampling": "balanced", "no_decay_norms": True, "auto_augment": "trivial", "erase": 0.5, "checkpoint_steps": 2,
+}  # fmt: skip
 FEATURES = {
     "before the first step": ("killed_before", "step", 1),
     "in the best weights": ("killed_in_write", r"(candidate|best)\.safetensors", 1, 0.5),
@@ -87,20 +94,26 @@ def test_runs_killed_again_and_again_at_random_moments_end_as_if_they_had_not_be
         ("logits", {"checkpoint_steps": 2}),
         ("features", {"checkpoint_minutes": 1e-9}),
         ("logits", {"checkpoint_steps": 2, "accumulate": 3}),
+        ("recipe", {**RECIPE, "optimizer": "dot", "precision": "32"}),
+        ("recipe", {**RECIPE, "optimizer": "deepkd", "precision": "bf16"}),
     ],
 )
 def test_a_run_killed_in_mid_epoch_goes_on_from_its_latest_checkpoint_bit_for_bit(lives, tmp_path, method, settings):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert lives.live("distil_saving_often", whole, method, settings).error == ""
     places, chance = [], random.Random(5)
+    most = 5 if method == "recipe" else 8  # early stopping leaves at least twelve steps
     while len(places) < 2:  # each life is killed before one of its first steps
-        end = lives.live("distil_saving_often", cut, method, settings, ("killed_before", "step", chance.randint(3, 8)))
+        trouble = ("killed_before", "step", chance.randint(3, most))
+        end = lives.live("distil_saving_often", cut, method, settings, trouble)
         assert end.signal == signal.SIGKILL, end.error
         progress = torch.load(cut / "run" / "checkpoint" / "last.pt", weights_only=True)["progress"]
         places.append((progress["epoch"], progress["step"]))
     assert any(step for _, step in places)
     assert lives.live("distil_saving_often", cut, method, settings).error == ""
     found = differences(files(cut), files(whole))
+    if method == "recipe":
+        assert RunFolder(cut / "run").summary()["early_stop"]["stopped"]
     assert [place for place in found if not re.search(r"/(runs|bank)$", place)] == []  # they lie elsewhere
 
 

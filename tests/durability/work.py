@@ -11,7 +11,9 @@ import signal
 import sys
 from pathlib import Path
 
+import timm  # noqa: F401  slow, so that lives with averaged weights find it imported
 import torch
+import torchvision.transforms.v2  # noqa: F401  the same for augmentation
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -35,6 +37,7 @@ SETTINGS = {
 METHODS = {  # the first learns its temperature and uses the bank; the second has connectors and a memory
     "logits": "ctkd",
     "features": "kd + 10*fitnet(layer=1) + 0.1*crd(dim=8, negatives=5)",
+    "recipe": "0.5*ce + 0.5*ctkd + dkd(warmup=3)",
 }
 
 
@@ -62,7 +65,7 @@ def distil(folder, method, trouble=None, reporter=None):
     bank.BLOCK = 32
     data = DataSet("tiny", tiny_set(20), tiny_set(11, seed=1), (0.5,) * 3, (0.25,) * 3, Augment(pad=1))
     settings = {**SETTINGS, "method": METHODS[method], "runs": folder, "name": "run"}
-    if method == "logits":
+    if method in ("logits", "recipe"):
         settings["bank"] = str(Path(folder) / "bank")
     if trouble is not None:
         TROUBLES[trouble[0]](*trouble[1:])
