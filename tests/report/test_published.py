@@ -58,7 +58,7 @@ OTHERS = [
     {"data": "data/cifar100"}, {"data": "./cifar100"}, {"epochs": 1}, {"batch_size": 128}, {"lr": 0.1}, {"pad": 0},
     {"flip": False}, {"milestones": [100]}, {"optimizer": "adamw"}, {"schedule": "cosine"}, {"first_classes": 100},
     {"per_class": 500}, {"skip_broken": 0.1}, {"student_pretrained": True}, {"bn_momentum": 0.01},
-    {"sampling": "balanced"}, {"label_smoothing": 0.1}, {"mixup": 0.2},
+    {"sampling": "balanced"}, {"label_smoothing": 0.1}, {"mixup": 0.2}, {"patience": 240},
     {"method": "ldrld"},  # whose recipe has a depth of its own
 ]  # fmt: skip
 

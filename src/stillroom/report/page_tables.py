@@ -128,7 +128,12 @@ def _results(reference: str) -> tuple[Column, ...]:
         Column("p adjusted", "p corrected for this pair's comparisons (Benjamini-Hochberg)", _of_difference(_adjusted)),
         Column("p permutation", "exact permutation test over seeds, not corrected", _of_difference(_permutation)),
         Column("effect", "Cohen's d_z: mean over standard deviation of the differences", _of_difference(_effect)),
-        Column("best %", "accuracy at the best epoch, which is selected on these images: optimistically biased", _best),
+        Column(
+            "best %",
+            "accuracy at the best epoch, which is selected on these images: optimistically biased (runs with patience "
+            "select it on held-out training images)",
+            _best,
+        ),
         Column("seeds", "number of runs", _seeds),
         Column("published %", "as reported by the source of the recipe", _published),
     )

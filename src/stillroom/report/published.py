@@ -19,7 +19,7 @@ from stillroom.trust import UNKNOWN
 
 # Training and validation images of the sets that have a name and published accuracies.
 WHOLE = {"cifar100": (50_000, 10_000), "tiny-imagenet": (100_000, 10_000)}
-SCHEDULE = ("epochs", "batch_size", "sampling", *(field.name for field in fields(OptimOptions)))
+SCHEDULE = ("epochs", "patience", "batch_size", "sampling", *(field.name for field in fields(OptimOptions)))
 
 
 def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
