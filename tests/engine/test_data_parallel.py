@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from stillroom.engine.data_parallel import average_streams
 from stillroom.engine.run_folder import RunFolder
+from stillroom.optim import DOT
 from tests.engine import processes
 from tests.runtime.test_distributed import assert_same, assert_same_rows, begin_torchrun
 
@@ -129,3 +131,27 @@ def test_a_compiled_student_trains_under_two_processes_as_a_plain_one(two, tmp_p
 
 def test_nothing_is_warned_of(two):
     assert "Warning" not in (two / "said.txt").read_text()
+
+
+class HalfOfThem:
+    """A group of two processes, of which the other one has no gradients."""
+
+    @staticmethod
+    def average(value):
+        return value / 2
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_each_stream_is_averaged_in_the_number_format_of_its_parameters(layout):
+    dtypes = (torch.float32, torch.float64, torch.bfloat16, torch.float32)
+    weights = [torch.nn.Parameter(torch.ones(2, 3, 2, 2, dtype=dtype).to(memory_format=layout)) for dtype in dtypes]
+    optimizer = DOT(weights, lr=0.1)
+    numbers = torch.arange(24.0).view(2, 3, 2, 2)
+    optimizer.accumulate(task=sum((w * numbers.to(w.dtype)).sum().double() for w in weights[:3]))
+    average_streams(optimizer, HalfOfThem())
+    for weight in weights[:3]:
+        found = optimizer.gradients["task"][weight]
+        assert found.dtype == weight.dtype
+        assert torch.equal(found.double(), numbers.double() / 2)
+    assert weights[3] not in optimizer.gradients["task"]
+    assert not optimizer.gradients["distillation"]
