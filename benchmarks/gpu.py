@@ -31,8 +31,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks and tests, for 
 import stillroom
 from stillroom.data import Loader, load_data
 from stillroom.engine.run_folder import RunFolder
-from stillroom.losses import DKD, KD, LDRLD
+from stillroom.losses import ABKD, DKD, KD, LDRLD, PLD, BiLD, LumiNet, NormKD
 from stillroom.losses.logit.ldrld_settings import adaptive_decay_weights
+from stillroom.losses.protocol import needs_of
 
 Rows = Iterator[tuple[str, str]]
 
@@ -54,8 +55,8 @@ def losses_agree(device: torch.device) -> Rows:
     generator = torch.Generator().manual_seed(0)
     student, teacher = (4 * torch.randn(256, 200, generator=generator, dtype=torch.float64) for _ in range(2))
     target = torch.randint(0, 200, (256,), generator=generator)
-    for loss in (KD(), DKD(), LDRLD()):
-        extra = (target,) if isinstance(loss, DKD) else ()
+    for loss in (KD(), DKD(), LDRLD(), ABKD(), BiLD(), LumiNet(), NormKD(), PLD()):
+        extra = (target,) if "target" in needs_of(loss) else ()
         for dtype in (torch.float32, torch.bfloat16):
             rounded = [logits.to(dtype) for logits in (student, teacher)]
             wanted, wanted_gradient = _value(loss, [r.double() for r in rounded], extra)
@@ -343,6 +344,19 @@ def imagenet_loader(device: torch.device) -> Rows:
         yield "the same, fraction of time waiting for data", f"{max(0.0, 1 - busy / whole):.2f}"
 
 
+def recipe_parts(device: torch.device) -> Rows:
+    """The step of a run with each recipe part against that of a plain run."""
+    from benchmarks.recipe_cost import PARTS, measured
+
+    teacher, student = _sized(device, ("resnet32x4", "resnet8x4"), ("resnet20", "resnet8"))
+    found = measured({
+        "teacher": teacher, "student": student, "method": "dkd", "batch_size": 64, "accelerator": device.type,
+        "rounds": _sized(device, 5, 1),
+    })  # fmt: skip
+    for part in PARTS:
+        yield f"step with {part}, times plain", found.ratio(part, "plain").text()
+
+
 def gpu_tests(_: torch.device) -> Rows:
     """The tests that need a GPU, which are skipped elsewhere."""
     files = ["tests/data/test_loader.py", "tests/data/test_strong_augment.py"]
@@ -383,8 +397,9 @@ def comparison(device: torch.device) -> Rows:
         yield f"Tiny-ImageNet, {method}: top-1 by seed", ", ".join(f"{value:.2f}" for value in values)
 
 
-PARTS = (losses_agree, training_step, ldrld_against_kl, teacher_bank, loader_rate, imagenet_loader, teacher_formats,
-         distillation, feature_losses_agree, strong_views, gpu_tests, every_method, comparison)  # fmt: skip
+PARTS = (losses_agree, training_step, ldrld_against_kl, teacher_bank, loader_rate, imagenet_loader, recipe_parts,
+         teacher_formats, distillation, feature_losses_agree, strong_views, gpu_tests, every_method,
+         comparison)  # fmt: skip
 ON_REQUEST = (comparison,)
 
 
