@@ -72,6 +72,5 @@ def test_python_m_benchmarks_lists_every_benchmark() -> None:
     assert names == [
         "losses", "step", "distributed", "bank", "bank_views", "data", "loader", "index", "recipe_cost", "growth",
         "startup", "fusion", "teacher_forms", "photos", "imagenet_scale",
-        "startup", "fusion", "teacher_forms", "photos", "imagenet_scale",
     ]  # fmt: skip
     assert unknown.returncode == 2
