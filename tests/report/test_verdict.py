@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from stillroom.report.aggregate import read_comparison
 from stillroom.report.summary import summarize
 from stillroom.report.verdict import verdict
@@ -29,6 +31,17 @@ def test_a_best_epoch_without_last_weights_leaves_one_seed_untested(compared):
     assert "x (+40.00 points, no test, 1 seed)" in text
     assert "there is nothing to test" in text
     assert "t-test" not in text
+
+
+def test_best_epochs_of_early_stopping_are_not_called_biased(compared):
+    got = compared(LASTS)
+    for number, cell in enumerate(got.pair.cells):
+        path = cell.run.path / "summary.json"
+        early = {"early_stop": {"stopped": True, "epoch": 4, "best_epoch": 2, "images": 9}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | early))
+        if number == 0:
+            assert "optimistically biased" in verdict(got, "kd")[-1]
+    assert verdict(got, "kd")[-1].startswith("The best epoch is selected on training images that were held out")
 
 
 def test_methods_that_ran_with_other_settings_are_named(compared):

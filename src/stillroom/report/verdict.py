@@ -35,7 +35,7 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
         lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
     if differing := differing_settings(summary.pair):
         lines.append(f"Not all methods ran with the same settings: {'; '.join(differing)}.")
-    lines += _basis([difference for _, difference in compared])
+    lines += [*_basis([difference for _, difference in compared]), _best_epoch(summary)]
     if trouble := _teacher_trouble(summary):
         lines.append(f"The students' KL divergence from the teacher is missing: {trouble}.")
     return lines
@@ -125,7 +125,13 @@ def _basis(differences: Sequence[Difference]) -> list[str]:
         )
     elif tested:
         lines.append(f"The significance level is {LEVEL:g}. One comparison needs no correction.")
-    lines.append(
+    return lines
+
+
+def _best_epoch(summary: PairSummary) -> str:
+    """On which images the best epochs were selected."""
+    if all("early_stop" in cell.run.summary() for cell in summary.pair.cells):
+        return "The best epoch is selected on training images that were held out (patience), and not compared."
+    return (
         "The best epoch is selected on the validation set, so its accuracy is optimistically biased and not compared."
     )
-    return lines
