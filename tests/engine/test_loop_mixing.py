@@ -106,7 +106,7 @@ def test_training_accuracy_counts_the_label_of_the_larger_fraction(tmp_path, tin
 @pytest.mark.parametrize(
     ("method", "settings", "words"),
     [
-        ("rld", {"cutmix": 1.0}, "rld reads one label of each image and has no rows.*with cutmix=1"),
+        ("revision", {"cutmix": 1.0}, "revision reads one label of each image and has no rows.*with cutmix=1"),
         ("crd(dim=4, negatives=3)", {"mixup": 0.2}, "crd remembers each image by its sample id; with mixup=0.2"),
         (
             "kd",

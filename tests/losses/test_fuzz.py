@@ -108,7 +108,7 @@ class Regions(nn.Module):
             logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (student_logits, teacher_logits)
         )
         pair = (torch.stack((logits, logits.flip(1)), 2) for logits in wide)
-        return losses.sdd(*pair, target, self.sdd._rows)
+        return losses.sdd(*pair, target, self.sdd._region_rows)
 
 
 class Batch(nn.Module):

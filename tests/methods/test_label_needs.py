@@ -34,7 +34,23 @@ def test_the_cross_entropy_alone_needs_a_label():
 
 
 @pytest.mark.parametrize(
-    "method", ["ce", "kd", "dkd", "nkd", "standardized(dkd)", "swap", "0.1*mlkd", "rkd", "itrd", "embed_queue"]
+    "method",
+    [
+        "ce",
+        "kd",
+        "dkd",
+        "nkd",
+        "standardized(dkd)",
+        "swap",
+        "rld",
+        "rc",
+        "standardized(wsld)",
+        "sdd(kd)",
+        "0.1*mlkd",
+        "rkd",
+        "itrd",
+        "embed_queue",
+    ],
 )
 def test_losses_without_labels_or_with_rows_take_mixed_images(method):
     refuse_mixing(parse_method(method), "mixup=0.2")
@@ -43,9 +59,8 @@ def test_losses_without_labels_or_with_rows_take_mixed_images(method):
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("rld", "rld reads one label of each image and has no rows"),
-        ("ce + standardized(wsld)", "standardized_wsld reads one label"),
-        ("sdd(kd)", "sdd_kd reads one label"),
+        ("revision", "revision reads one label of each image and has no rows"),
+        ("ce + standardized(gkl)", "standardized_gkl reads one label"),
         ("uskd", "uskd reads one label"),
         ("crd", "crd remembers each image by its sample id"),
     ],

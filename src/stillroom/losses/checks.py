@@ -128,13 +128,7 @@ def _check_range(target: Tensor, classes: int) -> None:
 
 
 def check_temperature(temperature: float) -> None:
-    """Refuse a temperature that is not a finite number above zero.
-
-    Args:
-        temperature: what both networks' logits are divided by.
-
-    Raises:
-        ValueError: ``temperature`` is zero, negative, infinite or NaN.
+    """Refuse a temperature that is not a finite number above zero with a ValueError.
 
     Example:
         >>> check_temperature(0.0)
@@ -144,6 +138,12 @@ def check_temperature(temperature: float) -> None:
     """
     if not 0.0 < temperature < math.inf:
         raise ValueError(f"temperature is {temperature}: it must be finite and above 0 (4.0 is usual)")
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuse a reduction other than "mean" and "none" with a ValueError."""
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
 
 
 def check_finite(**numbers: float) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from stillroom.errors import InputError
-from stillroom.losses import Standardized
 from stillroom.losses.protocol import rows_of
 from stillroom.methods.method import Method
 from stillroom.methods.term import Term
@@ -77,13 +74,6 @@ def _unmixable(term: Term) -> str:
         return "remembers each image by its sample id"
     if "train_labels" in reads or "target" in term.connect_needs:
         return "builds on one label of each training image"
-    if "target" in reads and not _has_rows(term.loss):
+    if "target" in reads and rows_of(term.loss) is None:
         return "reads one label of each image and has no rows(), the losses of single images"
     return ""
-
-
-def _has_rows(loss: nn.Module) -> bool:
-    """Whether a loss, or the one that is wrapped, has losses of single images."""
-    while isinstance(loss, Standardized):
-        loss = loss.loss
-    return rows_of(loss) is not None

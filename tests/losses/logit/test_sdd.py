@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from stillroom.losses import DIST, DKD, KD, LDRLD, NKD, Standardized, dkd, kd
+from stillroom.losses import DIST, DKD, KD, LDRLD, NKD, WKDL, Standardized, dkd, kd
 from stillroom.losses.logit.dkd import dkd_terms
 from stillroom.losses.logit.sdd import SDD, region_logits, sdd
 from tests.golden import Golden, arrays, cases
@@ -155,6 +155,21 @@ def test_it_wraps_every_loss_with_rows(name: str) -> None:
 
     expected = reference(student, teacher, given_["target"], one, 3.0)
     torch.testing.assert_close(module(**given_), expected, rtol=1e-9, atol=1e-10)
+
+
+@every_inner_loss
+def test_rows_are_the_samples_losses(name: str) -> None:
+    module, given_ = SDD(INNER[name](), grids=(1, 2), weight=3.0), networks()
+    own = ("student_final_map", "teacher_final_map", "target")
+    alone = [module(**given_ | {key: given_[key][i : i + 1] for key in own}) for i in range(4)]
+    torch.testing.assert_close(module.rows(**given_), torch.stack(alone), rtol=1e-10, atol=1e-12)
+
+
+def test_it_connects_the_inner_loss() -> None:
+    module, given_ = SDD(WKDL().double()), networks()
+    module.connect(teacher_head=given_["teacher_head"])
+    assert module(**given_).isfinite()
+    assert SDD(KD()).connect is None
 
 
 @every_inner_loss

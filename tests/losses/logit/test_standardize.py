@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from torch import Tensor, nn
 
-from stillroom.losses import DKD, KD, LDRLD, Standardized, kd, standardize
+from stillroom.losses import DKD, GKL, KD, LDRLD, WKDL, Standardized, kd, standardize
 from stillroom.losses.logit.ctkd import CTKD
 from stillroom.losses.logit.dkd import dkd_terms
 from stillroom.losses.logit.mlkd import MLKD
-from stillroom.losses.protocol import needs_of
+from stillroom.losses.protocol import connect_needs_of, needs_of
 from tests.golden import Golden, cases
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 from tests.references.standardize import standardize as reference
@@ -155,8 +155,18 @@ def test_rows_are_the_inner_losss_rows() -> None:
     assert rows.shape == (4,)
     torch.testing.assert_close(rows.mean(), wrapper(data.student, data.teacher), rtol=1e-12, atol=0)
     assert torch.equal(rows, KD(temperature=2.0).rows(standardize(data.student), standardize(data.teacher)))
-    with pytest.raises(ValueError, match=r"loss is Recorder, which has no rows\(\)"):
-        Standardized(Recorder()).rows(data.student, data.teacher)
+    assert Standardized(Recorder()).rows is None
+
+
+@pytest.mark.parametrize("inner", [GKL(), WKDL()])
+def test_connect_is_the_inner_losss(inner: nn.Module) -> None:
+    data, wrapper = make(4, 6, seed=4), Standardized(inner)
+    given_ = {"teacher_logits": data.teacher, "teacher_head": nn.Linear(3, 6)}
+    wrapper.connect(**{name: given_[name] for name in connect_needs_of(wrapper)})
+    assert connect_needs_of(wrapper) == connect_needs_of(inner) != ()
+    expected = inner(standardize(data.student), standardize(data.teacher), data.target)
+    torch.testing.assert_close(wrapper(data.student, data.teacher, data.target), expected)
+    assert connect_needs_of(Standardized(KD())) == ()
 
 
 def test_missing_labels_are_named() -> None:

@@ -12,6 +12,7 @@ from stillroom.losses.checks import (
     check_finite,
     check_logits,
     check_positive,
+    check_reduction,
     check_target,
     check_temperature,
 )
@@ -72,8 +73,7 @@ def ofa(
     check_target(target, student_logits)
     check_positive(epsilon=epsilon)
     check_temperature(temperature)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     label = target.reshape(-1, 1)
     log_q, log_p = (student / temperature).log_softmax(1), (teacher / temperature).log_softmax(1)

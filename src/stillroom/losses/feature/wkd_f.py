@@ -40,15 +40,20 @@ def cell_statistics(feature_map: Tensor, grid: int, epsilon: float) -> tuple[Ten
     batch, channels, height, width = feature_map.shape
     if height % grid == 0 and width % grid == 0:
         cells = feature_map.reshape(batch, channels, grid, height // grid, grid, width // grid)
-        variance, mean = (part.flatten(2) for part in torch.var_mean(cells, (3, 5), correction=0))
-        counts = feature_map.new_tensor([cells.shape[3] * cells.shape[5]])
+        variance, mean = (part.flatten(2) for part in _var_mean(cells, (3, 5)))
     else:
         corners = itertools.product(_cells(height, grid), _cells(width, grid))
-        each = [feature_map[:, :, top:bottom, left:right] for (top, bottom), (left, right) in corners]
-        found = [torch.var_mean(cell, (2, 3), correction=0) for cell in each]
+        found = [
+            _var_mean(feature_map[:, :, top:bottom, left:right], (2, 3)) for (top, bottom), (left, right) in corners
+        ]
         variance, mean = (torch.stack(part, 2) for part in zip(*found, strict=True))
-        counts = feature_map.new_tensor([cell.shape[2] * cell.shape[3] for cell in each])
-    return mean, (variance * (counts / (counts - 1).clamp_min(1)) + epsilon).sqrt()
+    return mean, (variance + epsilon).sqrt()
+
+
+def _var_mean(cells: Tensor, dims: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The variance over two dimensions, with the divisor n - 1 unless n is 1, and the mean."""
+    alone = cells.shape[dims[0]] * cells.shape[dims[1]] == 1
+    return torch.var_mean(cells, dims, correction=0 if alone else 1)
 
 
 def _cells(size: int, grid: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_finite, check_logits, check_temperature
+from stillroom.losses.checks import check_finite, check_logits, check_reduction, check_temperature
 from stillroom.losses.finite import check_result
 from stillroom.losses.given_gradient import wants_gradient, with_gradient
 from stillroom.losses.numerics import as_rows
@@ -68,8 +68,7 @@ def abkd(
     check_logits(student_logits, teacher_logits, leading=True)
     check_finite(alpha=alpha, beta=beta)
     check_temperature(temperature)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     log_q, log_p = ((logits / temperature).log_softmax(1) for logits in (student.detach(), teacher))
     loss = _divergence(log_q, log_p, alpha, beta)

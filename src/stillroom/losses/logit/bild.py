@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_logits, check_temperature
+from stillroom.losses.checks import check_logits, check_reduction, check_temperature
 from stillroom.losses.numerics import as_rows, kl_rows
 from stillroom.losses.protocol import settings_repr
 
@@ -57,8 +57,7 @@ def bild_terms(
     check_logits(student_logits, teacher_logits, leading=True)
     _check_k(k)
     check_temperature(temperature)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     rows = [_led_by(leader, student, teacher, k, temperature) for leader in (teacher, student)]
     return BiLDTerms(*(x.mean() if reduction == "mean" else x.reshape(student_logits.shape[:-1]) for x in rows))

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
+from stillroom.losses.checks import check_finite, check_logits, check_reduction, check_target, check_temperature
 from stillroom.losses.numerics import as_rows, class_gap, kl_binary, kl_rows, log_softmax_outside
 from stillroom.losses.protocol import settings_repr
 
@@ -68,8 +68,7 @@ def dkd_terms(
     check_target(target, student_logits)
     check_temperature(temperature)
     _check_top_k(top_k, student_logits.shape[-1])
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     label = target.reshape(-1, 1)
     z_student, z_teacher = student / temperature, teacher / temperature

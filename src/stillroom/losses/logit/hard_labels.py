@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillroom.losses.checks import check_logits
+from stillroom.losses.checks import check_logits, check_reduction
 from stillroom.losses.numerics import as_rows
 from stillroom.losses.protocol import settings_repr
 
@@ -45,8 +45,7 @@ def hard_labels(
         tensor(0.)
     """
     check_logits(student_logits, teacher_logits, leading=True)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     largest, predicted = teacher.max(1)
     rows = functional.cross_entropy(student, predicted, reduction="none")

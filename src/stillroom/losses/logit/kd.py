@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_logits, check_temperature
+from stillroom.losses.checks import check_logits, check_reduction, check_temperature
 from stillroom.losses.finite import check_values
 from stillroom.losses.numerics import as_rows, kl_rows
 from stillroom.losses.protocol import settings_repr
@@ -53,8 +53,7 @@ def kd(
         tensor(0.)
     """
     check_logits(student_logits, teacher_logits, leading=True)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     if isinstance(temperature, Tensor):
         _check_learned_temperature(temperature, student)

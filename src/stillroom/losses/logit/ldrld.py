@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_logits
+from stillroom.losses.checks import check_logits, check_reduction
 from stillroom.losses.kernels.class_choice import Chooser
 from stillroom.losses.kernels.ldrld import Backend, ldrld_closed_form
 from stillroom.losses.logit.ldrld_settings import LDRLDSettings, adaptive_decay_weights
@@ -198,8 +198,7 @@ def _loss(
     student_logits: Tensor, teacher_logits: Tensor, settings: LDRLDSettings, reduction: Literal["mean", "none"]
 ) -> Tensor:
     check_logits(student_logits, teacher_logits, leading=True)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     depth = settings.depth_for(student_logits.shape[-1])
     student, teacher = as_rows(student_logits, teacher_logits)
     table = _kernel_weights if torch.compiler.is_compiling() else _cached_kernel_weights

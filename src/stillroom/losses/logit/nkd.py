@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_finite, check_logits, check_target, check_temperature
+from stillroom.losses.checks import check_finite, check_logits, check_reduction, check_target, check_temperature
 from stillroom.losses.numerics import as_rows, log_softmax_outside
 from stillroom.losses.protocol import settings_repr
 
@@ -57,8 +57,7 @@ def nkd_terms(
     check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     check_temperature(temperature)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     label = target.reshape(-1, 1)
     log_q, log_p = (logits.log_softmax(1).gather(1, label) for logits in (student, teacher))

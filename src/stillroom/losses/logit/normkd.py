@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_finite, check_logits, check_positive
+from stillroom.losses.checks import check_finite, check_logits, check_positive, check_reduction
 from stillroom.losses.finite import check_result
 from stillroom.losses.logit.dkd import dkd
 from stillroom.losses.logit.kd import kd
@@ -220,7 +220,6 @@ def _by_temperature(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
 def _reduced(
     rows: Tensor, reduction: Literal["mean", "none"], student_logits: Tensor, teacher_logits: Tensor
 ) -> Tensor:
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     check_result(rows.sum(), student_logits=student_logits, teacher_logits=teacher_logits)
     return rows.mean() if reduction == "mean" else rows

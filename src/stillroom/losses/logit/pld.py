@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_logits, check_target, check_temperature
+from stillroom.losses.checks import check_logits, check_reduction, check_target, check_temperature
 from stillroom.losses.numerics import as_rows
 from stillroom.losses.protocol import settings_repr
 
@@ -59,8 +59,7 @@ def pld(
     check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     check_temperature(temperature)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     label_first = teacher.scatter(1, target.reshape(-1, 1), torch.inf)
     ranking = label_first.sort(dim=1, descending=True, stable=True).indices

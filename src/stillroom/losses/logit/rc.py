@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from stillroom.losses.checks import check_logits, check_target, check_temperature
@@ -10,7 +12,13 @@ from stillroom.losses.numerics import as_rows
 from stillroom.losses.protocol import settings_repr
 
 
-def rc(student_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> Tensor:
+def rc(
+    student_logits: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 4.0,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Tensor:
     """Compute the self-correction term: KD from the student's own logits, corrected by the label.
 
     With y the label and c the student's logits, taken as constants, in which c_y = s_y + max(s),
@@ -25,13 +33,14 @@ def rc(student_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> T
         student_logits: (B, C) or (..., C), any floating dtype; computed in float32 at least.
         target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, float32 (float64 if the input is).
+        A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if the input is).
 
     Raises:
-        ValueError: the logits are not (..., C) floating, B = 0 or C < 2; the target does not fit them; or the
-            temperature is not finite and above 0.
+        ValueError: the logits are not (..., C) floating, B = 0 or C < 2; the target does not fit them; the
+            temperature is not finite and above 0; or the reduction is unknown.
 
     Reference:
         The RC baseline of Sun et al., "Knowledge Distillation with Refined Logits", ICCV 2025, arXiv 2408.07703,
@@ -51,7 +60,8 @@ def rc(student_logits: Tensor, target: Tensor, *, temperature: float = 4.0) -> T
     # A whole row may be shifted: less the maximum, the corrected logit of the label is the plain one. No sum of two
     # large logits is needed.
     corrected = (constant - constant.amax(1, keepdim=True)).scatter(1, label, constant.gather(1, label))
-    return kd(student, corrected, temperature=temperature)
+    rows = kd(student, corrected, temperature=temperature, reduction=reduction)
+    return rows if reduction == "mean" else rows.reshape(target.shape)
 
 
 class RC(nn.Module):
@@ -78,5 +88,9 @@ class RC(nn.Module):
     def forward(self, student_logits: Tensor, target: Tensor) -> Tensor:
         """Return :func:`rc` of (B, C) logits and (B,) labels."""
         return rc(student_logits, target, temperature=self.temperature)
+
+    def rows(self, student_logits: Tensor, target: Tensor) -> Tensor:
+        """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
+        return rc(student_logits, target, temperature=self.temperature, reduction="none")
 
     extra_repr = settings_repr

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from stillroom.losses.checks import check_finite, check_logits, check_positive, check_target, check_temperature
+from stillroom.losses.checks import (
+    check_finite,
+    check_logits,
+    check_positive,
+    check_reduction,
+    check_target,
+    check_temperature,
+)
 from stillroom.losses.numerics import as_rows, class_gap, kl_binary, kl_rows
 from stillroom.losses.protocol import settings_repr
 
 
 class RLDTerms(NamedTuple):
-    """The two parts of refined logit distillation, unweighted scalars."""
+    """The two parts of refined logit distillation, unweighted: scalars, or (B,) each."""
 
     confidence: Tensor
     correlation: Tensor
@@ -26,6 +33,7 @@ def rld_terms(
     *,
     temperature: float = 4.0,
     confidence_temperature: float = 1.0,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> RLDTerms:
     """Compute RLD's sample confidence part (SCD) and masked correlation part (MCD).
 
@@ -40,13 +48,14 @@ def rld_terms(
         target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
         confidence_temperature: T_c, above 0.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        Two scalars, float32 (float64 if an input is).
+        Two scalars, or two (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; or a
-            temperature is not finite and above 0.
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; a
+            temperature is not finite and above 0; or the reduction is unknown.
 
     Example:
         >>> import torch
@@ -59,6 +68,7 @@ def rld_terms(
     check_target(target, student_logits)
     check_temperature(temperature)
     check_positive(confidence_temperature=confidence_temperature)
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     label = target.reshape(-1, 1)
     top = teacher.argmax(1, keepdim=True)
@@ -69,7 +79,10 @@ def rld_terms(
     correlation = kl_rows(
         _log_softmax_within(student / temperature, kept), _log_softmax_within(teacher / temperature, kept)
     )
-    return RLDTerms(confidence.mean() * confidence_temperature**2, correlation.mean() * temperature**2)
+    confidence, correlation = (
+        part.mean() if reduction == "mean" else part.reshape(target.shape) for part in (confidence, correlation)
+    )
+    return RLDTerms(confidence * confidence_temperature**2, correlation * temperature**2)
 
 
 def rld(
@@ -81,6 +94,7 @@ def rld(
     beta: float = 8.0,
     temperature: float = 4.0,
     confidence_temperature: float = 1.0,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Compute refined logit distillation's loss.
 
@@ -97,9 +111,10 @@ def rld(
         beta: weight of the correlation part; published per pair of networks.
         temperature: T of the correlation part, above 0.
         confidence_temperature: T_c of the confidence part, above 0; the public code's default is 1.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, float32 (float64 if an input is).
+        A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
         ValueError: as :func:`rld_terms`, or alpha or beta is not finite.
@@ -122,6 +137,7 @@ def rld(
         target,
         temperature=temperature,
         confidence_temperature=confidence_temperature,
+        reduction=reduction,
     )
     return alpha * terms.confidence + beta * terms.correlation
 
@@ -164,6 +180,15 @@ class RLD(nn.Module):
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         """Return :func:`rld` of two (B, C) logits and (B,) labels."""
+        return self._run(student_logits, teacher_logits, target, "mean")
+
+    def rows(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
+        return self._run(student_logits, teacher_logits, target, "none")
+
+    def _run(
+        self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor, reduction: Literal["mean", "none"]
+    ) -> Tensor:
         return rld(
             student_logits,
             teacher_logits,
@@ -172,6 +197,7 @@ class RLD(nn.Module):
             beta=self.beta,
             temperature=self.temperature,
             confidence_temperature=self.confidence_temperature,
+            reduction=reduction,
         )
 
     extra_repr = settings_repr

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillroom.losses.checks import check_feature, check_finite, check_pair, check_same_shape, check_target
+from stillroom.losses.checks import (
+    check_feature,
+    check_finite,
+    check_pair,
+    check_reduction,
+    check_same_shape,
+    check_target,
+)
 from stillroom.losses.logit.standardize import Standardized
 from stillroom.losses.protocol import needs_of, properties_of, rows_of, settings_repr
 
@@ -67,6 +74,7 @@ def sdd(
     rows: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
     weight: float = 2.0,
+    reduction: Literal["mean", "none"] = "mean",
 ) -> Tensor:
     """Compute scale decoupled distillation's loss.
 
@@ -85,13 +93,14 @@ def sdd(
         rows: the inner loss, from (B N, C) student logits, as many teacher logits and (B N,) labels to (B N,); called
             once. It may ignore the labels.
         weight: of the regions that complement the whole.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, in the dtype that ``rows`` returns.
+        A scalar, or (B,) with ``reduction="none"``, in the dtype that ``rows`` returns.
 
     Raises:
         ValueError: regions or target do not fit each other (shape, dtype, device, range), ``rows`` returns another
-            shape, or the weight is not finite.
+            shape, the weight is not finite, or the reduction is unknown.
 
     Reference:
         Wei, Luo and Luo, "Scale Decoupled Distillation", CVPR 2024, arXiv 2403.13512.
@@ -111,6 +120,7 @@ def sdd(
     check_same_shape("student_regions", student_regions, "teacher_regions", teacher_regions, fix=fix)
     check_target(target, student_regions[..., 0])
     check_finite(weight=weight)
+    check_reduction(reduction)
     (batch, classes, count), teacher_regions = student_regions.shape, teacher_regions.detach()
     student, teacher = (regions.transpose(1, 2).reshape(-1, classes) for regions in (student_regions, teacher_regions))
     losses = rows(student, teacher, target.unsqueeze(1).expand(-1, count).reshape(-1))
@@ -118,7 +128,8 @@ def sdd(
         raise ValueError(f"rows returned shape {tuple(losses.shape)}: it must be ({batch * count},), one loss per row")
     losses = losses.reshape(batch, count)
     correct = teacher_regions.argmax(1) == target.unsqueeze(1)
-    return torch.where(correct != correct[:, :1], weight * losses, losses).mean()
+    losses = torch.where(correct != correct[:, :1], weight * losses, losses)
+    return losses.mean() if reduction == "mean" else losses.mean(1)
 
 
 class SDD(nn.Module):
@@ -157,6 +168,11 @@ class SDD(nn.Module):
         inner = properties_of(loss)
         self.draws, self.initial_epochs, self.final_epoch = inner.draws, inner.initial_epochs, inner.final_epoch
 
+    @property
+    def connect(self) -> Callable[..., nn.Module] | None:
+        """The inner loss's ``connect``; None where it has none."""
+        return getattr(self.loss, "connect", None)
+
     def forward(
         self,
         student_final_map: Tensor,
@@ -173,16 +189,39 @@ class SDD(nn.Module):
         Raises:
             ValueError: a map does not fit its head, the heads differ in classes, or as :func:`sdd` and the inner loss.
         """
+        return self._run(student_final_map, teacher_final_map, student_head, teacher_head, target, "mean")
+
+    def rows(
+        self,
+        student_final_map: Tensor,
+        teacher_final_map: Tensor,
+        student_head: nn.Linear,
+        teacher_head: nn.Linear,
+        target: Tensor,
+    ) -> Tensor:
+        """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
+        return self._run(student_final_map, teacher_final_map, student_head, teacher_head, target, "none")
+
+    def _run(
+        self,
+        student_final_map: Tensor,
+        teacher_final_map: Tensor,
+        student_head: nn.Linear,
+        teacher_head: nn.Linear,
+        target: Tensor,
+        reduction: Literal["mean", "none"],
+    ) -> Tensor:
         check_feature("student_final_map", student_final_map, dimensions=4, shape="(B, D, H, W)")
         check_feature("teacher_final_map", teacher_final_map, dimensions=4, shape="(B, D, H, W)")
         student = region_logits(student_final_map, student_head.weight, student_head.bias, self.grids)
         with torch.no_grad():
             teacher = region_logits(teacher_final_map, teacher_head.weight, teacher_head.bias, self.grids)
-        return sdd(student, teacher, target, self._rows, weight=self.weight)
+        return sdd(student, teacher, target, self._region_rows, weight=self.weight, reduction=reduction)
 
-    def _rows(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+    def _region_rows(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         extra = {"target": target} if self._with_target else {}
-        rows = cast("Callable[..., Tensor]", self.loss.rows)
+        rows = rows_of(self.loss)
+        assert rows is not None  # see _check_loss
         return rows(student_logits, teacher_logits, **extra)
 
     extra_repr = settings_repr
@@ -197,10 +236,8 @@ def _check_grids(grids: tuple[int, ...]) -> None:
 
 def _check_loss(loss: nn.Module) -> None:
     """Refuse a loss that is not a mean over samples, or that needs more than logits and labels."""
-    inner = loss
-    while isinstance(inner, Standardized):
-        inner = inner.loss
-    if rows_of(inner) is None:
+    if rows_of(loss) is None:
+        inner = loss.loss if isinstance(loss, Standardized) else loss
         raise ValueError(
             f"loss is {type(inner).__name__}, which has no rows(): give a loss that is a mean over samples, "
             "such as KD, DKD, NKD, LDRLD, or Standardized around one of them"

@@ -108,17 +108,21 @@ class Standardized(nn.Module):
         loss: Tensor = self.loss(standardize(student_logits), standardize(teacher_logits.detach()), **extras)
         return loss
 
-    def rows(
+    @property
+    def connect(self) -> Callable[..., nn.Module] | None:
+        """The inner loss's ``connect``; None where it has none."""
+        return getattr(self.loss, "connect", None)
+
+    @property
+    def rows(self) -> Callable[..., Tensor] | None:
+        """The inner loss's (B,) losses of the samples, from standardised logits; None where it has none."""
+        return None if rows_of(self.loss) is None else self._rows
+
+    def _rows(
         self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor | None = None, epoch: int = 1
     ) -> Tensor:
-        """Return the inner loss's (B,) losses of the samples, from standardised logits.
-
-        Raises:
-            ValueError: the inner loss has no losses of single samples, or as :meth:`forward`.
-        """
         rows = rows_of(self.loss)
-        if rows is None:
-            raise ValueError(f"loss is {type(self.loss).__name__}, which has no rows(): it is not a mean over samples")
+        assert rows is not None
         check_logits(student_logits, teacher_logits, leading=True)
         return rows(standardize(student_logits), standardize(teacher_logits.detach()), **self._extras(target, epoch))
 

@@ -12,6 +12,7 @@ from stillroom.losses.checks import (
     check_finite,
     check_logits,
     check_positive,
+    check_reduction,
     check_target,
     check_temperature,
 )
@@ -147,8 +148,7 @@ def wkd_l(
     check_target(target, student_logits)
     check_temperature(temperature)
     _check_settings(gamma, regularization, iterations)
-    if reduction not in ("mean", "none"):
-        raise ValueError(f"reduction is {reduction!r}: give 'mean' or 'none'")
+    check_reduction(reduction)
     _check_cost(cost, student_logits, regularization)
     student, teacher = as_rows(student_logits, teacher_logits)
     label = target.reshape(-1, 1)

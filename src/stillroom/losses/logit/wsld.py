@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stillroom.losses.checks import check_logits, check_target, check_temperature
+from stillroom.losses.checks import check_logits, check_reduction, check_target, check_temperature
 from stillroom.losses.numerics import as_rows, class_gap
 from stillroom.losses.protocol import settings_repr
 
 EPSILON = 1e-7  # the published guard against a teacher whose cross-entropy is 0
 
 
-def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temperature: float = 2.0) -> Tensor:
+def wsld(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    target: Tensor,
+    *,
+    temperature: float = 2.0,
+    reduction: Literal["mean", "none"] = "mean",
+) -> Tensor:
     """Compute weighted soft label distillation's loss.
 
     WSLD = T^2 / B * sum_b w_b H(softmax(t_b / T), softmax(s_b / T)) with the cross-entropy H and the weight
@@ -27,13 +36,14 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
         teacher_logits: the same shape; no gradient reaches it.
         target: (B,) or (...,) int64 labels in [0, C).
         temperature: T, above 0.
+        reduction: "none" leaves the mean over the batch out.
 
     Returns:
-        A scalar, float32 (float64 if an input is).
+        A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
 
     Raises:
-        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; or the
-            temperature is not finite and above 0.
+        ValueError: logits or target do not fit each other (shape, dtype, device, range), B = 0 or C < 2; the
+            temperature is not finite and above 0; or the reduction is unknown.
 
     Reference:
         Zhou et al., "Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective",
@@ -48,13 +58,15 @@ def wsld(student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, temp
     check_logits(student_logits, teacher_logits, leading=True)
     check_target(target, student_logits)
     check_temperature(temperature)
+    check_reduction(reduction)
     student, teacher = as_rows(student_logits, teacher_logits)
     label = target.reshape(-1, 1)
     # A label's cross-entropy is softplus of minus its gap, which stays exact where it is far below 1e-7.
     ce_student, ce_teacher = (functional.softplus(-class_gap(logits, label)) for logits in (student.detach(), teacher))
     weights = -(-ce_student / (ce_teacher + EPSILON)).expm1()
     soft = -((teacher / temperature).softmax(1) * (student / temperature).log_softmax(1)).sum(1)
-    return (weights * soft).mean() * temperature**2
+    rows = weights * soft
+    return (rows.mean() if reduction == "mean" else rows.reshape(target.shape)) * temperature**2
 
 
 class WSLD(nn.Module):
@@ -82,5 +94,9 @@ class WSLD(nn.Module):
     def forward(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
         """Return :func:`wsld` of two (B, C) logits and (B,) labels."""
         return wsld(student_logits, teacher_logits, target, temperature=self.temperature)
+
+    def rows(self, student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+        """Return the losses of the samples, (B,), whose mean is :meth:`forward`."""
+        return wsld(student_logits, teacher_logits, target, temperature=self.temperature, reduction="none")
 
     extra_repr = settings_repr
