@@ -58,6 +58,21 @@ def test_a_loss_of_ones_own_on_labels_is_the_task_too():
     assert used == {"task": ["ce", "focal"], "distillation": ["kd"]}
 
 
+class InParts(nn.Module):
+    def stream_rows(self, student_logits, teacher_logits):
+        return {"one": student_logits.sum(1), "other": teacher_logits.sum(1), "target": 2 * student_logits.sum(1)}
+
+    def forward(self, student_logits, teacher_logits):
+        return torch.stack(list(self.stream_rows(student_logits, teacher_logits).values())).sum(0).mean()
+
+
+def test_parts_without_a_stream_of_their_name_are_all_in_the_last():
+    values, terms, _ = sorted_values(Method([Term(InParts())], ce=0), DeepKD.streams)
+    torch.testing.assert_close(torch.stack(list(values.values())).sum(0), terms)
+    student, teacher = networks()
+    torch.testing.assert_close(values["non_target"][0], (student.logits + teacher.logits).sum(1).mean())
+
+
 @pytest.mark.parametrize(
     ("text", "used"),
     [

@@ -44,7 +44,8 @@ def values_by_stream(
     """
     rows: dict[str, dict[str, Tensor]] = {stream: {} for stream in streams}
     for term, part, value in values:
-        rows[stream_of(method, term, part, streams)][term] = value
+        row = rows[stream_of(method, term, part, streams)]
+        row[term] = row[term] + value if term in row else value
         zero = value.detach().new_zeros(())
     return {stream: torch.stack([row.get(name, zero) for name in method.term_names]) for stream, row in rows.items()}
 
