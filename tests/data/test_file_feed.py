@@ -82,9 +82,22 @@ except WorkerDied as error:
 """
 
 
-def test_a_worker_that_dies_is_named_and_the_others_end(image_folder):
+HANDING_OVER = """
+import torch.utils.data.dataloader as dataloader
+workers = []
+def broken(self, timeout=0):
+    workers[:] = self._workers
+    os.kill(workers[0].pid, signal.SIGKILL)
+    raise ConnectionResetError
+dataloader._MultiProcessingDataLoaderIter._try_get_data = broken
+"""
+
+
+@pytest.mark.parametrize("moment", ["", HANDING_OVER], ids=["between batches", "while it hands one over"])
+def test_a_worker_that_dies_is_named_and_the_others_end(image_folder, moment):
     # In a process of its own, because PyTorch raises the error wherever the main thread is.
-    command = [sys.executable, "-c", KILLED, str(image_folder(count=20))]
+    code = KILLED.replace("loader = Loader", f"{moment}\nloader = Loader")
+    command = [sys.executable, "-c", code, str(image_folder(count=20))]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     dead, other, message = run.stdout.splitlines()
     assert re.match(rf"the worker process {dead} that decodes images died .*; .* lower workers or batch_size", message)

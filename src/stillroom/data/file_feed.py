@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from stillroom.errors import InputError, WorkerDied
 from stillroom.files import shown
 
 AHEAD = 2  # batches that each worker decodes ahead
+DEATH_SECONDS = 5.0  # until a killed worker is known to be dead; it takes milliseconds
 _SHARED = "/dev/shm"  # noqa: S108  where Linux keeps memory that processes share
 _MOST_WORKERS = 16
 
@@ -150,7 +152,8 @@ class FileFeed:
                 yield self._moved(self._decoder[one])
             return
         with naming_workers():
-            for batch in self._loader(self._checked(wanted)):
+            batches = iter(self._loader(self._checked(wanted)))
+            while (batch := _next_of(batches)) is not None:
                 yield self._moved(batch)
 
     def _loader(self, wanted: Iterable[tuple[_Places, _Draws | None]]) -> DataLoader[Any]:
@@ -228,6 +231,15 @@ def naming_workers() -> Iterator[None]:
             f"the worker process {found[1]} that decodes images died ({found[2]}); where memory is short, lower "
             "workers or batch_size. The same command continues from the last checkpoint"
         ) from error.with_traceback(None)
+
+
+def _next_of(batches: Iterator[Any]) -> Any:
+    """The next batch of PyTorch's loader; None at the end."""
+    try:
+        return next(batches, None)
+    except (ConnectionError, EOFError):  # of a worker that was killed while it handed over a batch
+        time.sleep(DEATH_SECONDS)  # in which PyTorch's handler of SIGCHLD raises the error that names the worker
+        raise
 
 
 def _end_workers(error: BaseException) -> None:
