@@ -38,11 +38,21 @@ def test_a_run_in_use_is_refused_also_with_force(place):
 
 def test_a_teacher_is_refused_unless_its_students_go_too(place):
     assert set(users_of(place / "teacher")) == {place / "student", place / "c" / "cell"}
-    with pytest.raises(InputError, match=r"teacher of .*cell, .*student, .*give --force"):
+    with pytest.raises(InputError, match=r"teacher or the beginning of .*cell, .*student, .*give --force"):
         check_removal([place / "teacher"], force=False)
     check_removal([place / "teacher"], force=True)
     check_removal([place / "teacher", place / "student", place / "c" / "cell"], force=False)
     check_removal([place / "c" / "cell"], force=False)
+
+
+def test_a_run_that_another_one_began_with_or_learns_from_among_others_is_refused(place):
+    made_run(place, "start", ["x"], "ce")
+    made_run(place, "tuned", ["x"], teacher="timm:resnet18", student=str(place / "start"))
+    made_run(place, "from-file", ["x"], student_checkpoint=str(place / "start" / "student.safetensors"))
+    (place / "start" / "student.safetensors").touch()
+    (place / "several.yaml").write_text(f"teachers:\n- teacher: {place / 'start'}\n")
+    made_run(place, "from-several", ["x"], teacher=str(place / "several.yaml"))
+    assert {run.name for run in users_of(place / "start")} == {"tuned", "from-file", "from-several"}
 
 
 def test_a_file_of_the_users_is_not_removed_unasked(place):

@@ -186,7 +186,7 @@ def add_trust(parser: Parser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="import and fetch the models and methods that files and run folders name; this runs their code",
+        help="import and fetch the models, methods and loggers that files and run folders name; this runs their code",
     )
 
 

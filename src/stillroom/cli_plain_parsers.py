@@ -129,7 +129,7 @@ def runs_parser() -> Parser:
     gone.add_argument("runs", metavar="RUN", nargs="+", help="run folders")
     gone.add_argument("--yes", action="store_true", help="remove them; without it nothing is removed")
     gone.add_argument("--force", action="store_true",
-                      help="also teachers of other runs, and folders with files of yours")  # fmt: skip
+                      help="also runs that other runs need, and folders with files of yours")  # fmt: skip
     return parser
 
 

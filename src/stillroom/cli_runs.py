@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from stillroom.cli_output import print_rich
-from stillroom.config import MAY_CHANGE
 from stillroom.config_file import Arguments
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
@@ -19,7 +17,7 @@ from stillroom.prepare.name_checks import check_run
 from stillroom.report.discovery import FoundRun
 from stillroom.report.provenance import command_text
 from stillroom.report.run_overview import RunOverview, latest_top1, list_runs, overview_of
-from stillroom.report.run_settings import changed_settings, differing_values
+from stillroom.report.run_settings import AUTOMATIC, changed_settings, differing_values, value_text
 from stillroom.run_removal import check_removal, folder_bytes, remove_run
 
 FILES = ("student.safetensors", "predictions.safetensors", "metrics.jsonl", "summary.json", "config.yaml", "checkpoint",
@@ -36,7 +34,7 @@ def runs_command(arguments: Arguments) -> int:
     if options["what"] == "list":
         print_rich(runs_table(list_runs([Path(folder) for folder in options["folders"]], options["sort"])))
         return 0
-    paths = [Path(run) for run in dict.fromkeys(options["runs"])]
+    paths = list({path.absolute(): path for path in map(Path, options["runs"])}.values())  # each once
     for path in paths:
         check_run("", path)
     if options["what"] == "show":
@@ -80,9 +78,9 @@ def run_facts(run: RunFolder) -> list[Table | str]:
             size = folder_bytes(file) if file.is_dir() else file.stat().st_size
             facts.add_row("file", f"{shown(file)} ({size_in_words(size)})")
     settings = _table("setting", "value", "default", title="settings that differ from their defaults")
-    for row in sorted(changed_settings(config), key=lambda row: row.default is None):  # what was given comes first
-        automatic = row.default is None and row.name not in MAY_CHANGE
-        settings.add_row(row.name, _text(row.value), "automatic" if automatic else _text(row.default))
+    for row in sorted(changed_settings(config), key=lambda row: row.name in AUTOMATIC):  # what was given comes first
+        default = "automatic" if row.name in AUTOMATIC else value_text(row.default)
+        settings.add_row(row.name, value_text(row.value), default)
     return [facts, settings]
 
 
@@ -98,7 +96,7 @@ def side_by_side(runs: Sequence[RunFolder]) -> list[Table | str]:
     found: list[Table | str] = []
     settings = _table("setting", *names, title="settings that differ")
     for name, values in differing_values(configs).items():
-        settings.add_row(name, *map(_text, values))
+        settings.add_row(name, *map(value_text, values))
     found.append(settings if settings.row_count else "The runs have the same settings.")
     results = _table("result", *names, title="results")
     each = [_results(run) for run in runs]
@@ -140,17 +138,6 @@ def _remove(paths: Sequence[Path], *, yes: bool, force: bool) -> None:
     for path in paths:
         remove_run(path)
         print_rich(f"removed {shown(path)}")
-
-
-def _text(value: Any) -> str:
-    """A setting's value in one line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_text, value))}]"
-    return "not set" if value is None else shown(value)
 
 
 def _table(*columns: str, title: str | None = None) -> Table:

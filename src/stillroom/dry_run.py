@@ -13,12 +13,14 @@ import torch
 from stillroom.config import DistillModels, Recipe
 from stillroom.engine.finish import model_costs
 from stillroom.engine.resume_check import refuse_other
+from stillroom.engine.run_banner import images_in_words
 from stillroom.engine.run_folder import RunFolder, is_ours_to_begin, require_room
 from stillroom.errors import InputError
 from stillroom.formatting import counted, duration, size_in_words
 from stillroom.prepare.prepare import ReadyRun, build_run
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.teacher_entries import teacher_entries
+from stillroom.report.run_settings import AUTOMATIC, changed_settings, value_text
 from stillroom.resolve_model import is_run
 from stillroom.runtime.device import make_machine
 from stillroom.runtime.reporters import Reporter
@@ -103,10 +105,8 @@ def _existing(path: Path) -> Path:
 def _subjects(ready: ReadyRun, costs: Mapping[str, int | None], trial: TrialCosts | None) -> Iterator[Line]:
     """What would be trained, on which images, and how."""
     data, recipe, optim = ready.setup.data, ready.recipe, ready.recipe.optim
-    _, height, width = data.input_shape
-    images = f"{len(data.train):,} training and {len(data.val):,} validation images of {height}x{width}"
-    where = "in memory" if data.train.kind == "memory" else "from files"
-    yield "data", f"{recipe.data.data}: {counted(len(data.train.classes), 'class')}, {images}, {where}"
+    images = images_in_words(data, ready.setup.stop_images, recipe.data.workers)
+    yield "data", f"{recipe.data.data}: {images}"
     if isinstance(recipe.models, DistillModels):
         yield "teacher", recipe.models.teacher + _size(costs, "teacher_")
         yield "student", recipe.models.student + _size(costs)
@@ -116,6 +116,8 @@ def _subjects(ready: ReadyRun, costs: Mapping[str, int | None], trial: TrialCost
     length = counted(recipe.run.epochs, "epoch") + (f" of {counted(trial.steps, 'step')}" if trial else "")
     how = f"{optim.optimizer}, peak learning rate {optim.lr:g}, {optim.schedule}"
     yield "training", f"{length}, batch size {recipe.run.batch_size}, {how}"
+    if given := [row for row in changed_settings(ready.settings) if row.name not in AUTOMATIC]:
+        yield "settings", ", ".join(f"{row.name}={value_text(row.value)}" for row in given)
     yield "machine", f"{ready.machine.device}, precision {ready.machine.precision}"
 
 

@@ -18,8 +18,11 @@ from stillroom.report.comparison_file import NAME as COMPARISON
 from stillroom.report.run_overview import find_runs
 from stillroom.restore import teacher_run_of
 from stillroom.runtime.folder_lock import is_held
+from stillroom.teachers.ensemble_file import read_ensemble
+from stillroom.teachers.teacher_kind import teacher_kind
 
 CONFIG = "config.yaml"
+NETWORKS = ("model", "student", "teacher", "checkpoint", "student_checkpoint", "teacher_checkpoint")
 WRITTEN = {  # what Stillroom writes into a run folder
     CONFIG, "inputs.json", "environment.json", "metrics.jsonl", "summary.json", "student.safetensors",
     "predictions.safetensors", SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb", "export", "index.html",
@@ -31,7 +34,7 @@ def check_removal(paths: Sequence[Path], *, force: bool) -> None:
 
     Args:
         paths: the folders that would be removed.
-        force: permits teachers of other runs, and files that Stillroom did not write.
+        force: permits runs that other runs need, and files that Stillroom did not write.
 
     Raises:
         InputError: naming the folder and the reason; nothing was removed.
@@ -50,16 +53,18 @@ def check_removal(paths: Sequence[Path], *, force: bool) -> None:
             )
         if users := users_of(path, paths):
             raise InputError(
-                f"{path} is the teacher of {first_few([str(user) for user in users])}, which could not be continued or "
-                "reported in full; remove these too, or give --force"
+                f"{path} is the teacher or the beginning of {first_few([str(user) for user in users])}, which could "
+                "not be continued or reported in full; remove these too, or give --force"
             )
 
 
 def users_of(path: Path, removed: Sequence[Path] = ()) -> list[Path]:
-    """The runs whose teacher is a run: beside it, in the comparisons there, and in the default folder of runs.
+    """The runs that need a run, as teacher or for the weights that they began with.
+
+    They are looked for beside it, in the comparisons there, and in the default folder of runs.
 
     Args:
-        path: of the teacher.
+        path: of the run that is needed.
         removed: runs that do not count.
     """
     beside = path.absolute().parent
@@ -68,10 +73,22 @@ def users_of(path: Path, removed: Sequence[Path] = ()) -> list[Path]:
     found: dict[Path, Path] = {}
     for run in (run for place in places for run in find_runs(place) if run.resolve() not in gone):
         with suppress(InputError):
-            teacher = teacher_run_of(RunFolder(run))
-            if teacher is not None and teacher.path.resolve() == path.resolve():
+            if any(place.is_relative_to(path.resolve()) for place in _needed_by(RunFolder(run))):
                 found.setdefault(run.resolve(), run)
     return list(found.values())
+
+
+def _needed_by(run: RunFolder) -> list[Path]:
+    """The runs and files that a run takes networks from."""
+    config = run.config()
+    found = [Path(config[name]) for name in NETWORKS if config.get(name)]
+    if (teacher := teacher_run_of(run)) is not None:  # also one that was moved
+        found.append(teacher.path)
+    with suppress(InputError):
+        if teacher_kind(str(config.get("teacher"))) == "several":
+            for entry in read_ensemble(config["teacher"]).teachers:
+                found += [Path(name) for name in (entry.teacher, entry.checkpoint) if name]
+    return [place.resolve() for place in found if place.exists()]
 
 
 def remove_run(path: Path) -> None:
@@ -90,7 +107,7 @@ def remove_run(path: Path) -> None:
             else:
                 entry.unlink()
         (path / CONFIG).unlink()
-    path.rmdir()
+    path.absolute().rmdir()
 
 
 def folder_bytes(path: Path) -> int:

@@ -81,3 +81,8 @@ def test_groups_keep_their_factor_and_the_peak_is_the_largest_learning_rate():
     set_lr(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5]
     assert peak_lr(optimizer) == 0.5
+
+
+def test_one_cycle_that_rises_in_one_step_begins_at_its_peak():
+    got = steps_of(options(epochs=3, schedule="onecycle", warmup_epochs=1), 1, 3)
+    assert got == pytest.approx([1, 0.500002, 4e-6])

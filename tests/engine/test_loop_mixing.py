@@ -73,9 +73,12 @@ def test_a_run_that_fills_a_bank_and_one_that_reads_it_are_identical(
     assert computed  # the stored logits are those of mixed, or otherwise chosen, images
 
 
-def test_the_order_of_balanced_sampling_is_not_that_of_other_labels(tmp_path, uneven_data, teacher):
+@pytest.mark.parametrize("settings", [{"sampling": "balanced"}, {"patience": 2}], ids=["balanced", "held out"])
+def test_a_bank_is_of_one_set_of_labels_where_they_decide_which_images_are_shown(
+    tmp_path, uneven_data, teacher, settings
+):
     banks = [
-        run(tmp_path, data, teacher, "kd", name=name, epochs=1, bank=str(tmp_path / "bank"), sampling="balanced")[1]
+        run(tmp_path, data, teacher, "kd", name=name, epochs=1, bank=str(tmp_path / "bank"), **settings)[1]
         for name, data in (
             ("one", uneven_data),
             ("other", replace(uneven_data, train=replace(uneven_data.train, labels=uneven_data.train.labels.flip(0)))),

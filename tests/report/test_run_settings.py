@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from stillroom.config import make_recipe
-from stillroom.report.run_settings import changed_settings, differing_values
+from stillroom.report.run_settings import AUTOMATIC, changed_settings, differing_values
 
 GIVEN = {"teacher": "runs/t", "student": "resnet8", "data": "glyphs100"}
 
@@ -21,6 +21,13 @@ def test_what_was_given_is_shown_with_its_default_and_what_is_automatic_as_such(
     assert set(rows) == {"lr", "precision", "pad"}
     assert (rows["lr"].value, rows["lr"].default) == (0.2, 0.05)
     assert (rows["precision"].default, rows["pad"].default) == (None, None)
+
+
+def test_a_setting_that_is_off_is_not_called_automatic():
+    resolved = {"mixup": 0.0, "erase": 0.0, "rand_ops": 2, "auto_augment": "none", "pad": 2}
+    rows = {row.name: row.default for row in changed_settings(config_of(ema=0.9) | resolved | {"cutmix": 1.0})}
+    assert rows == {"ema": None, "cutmix": 0.0, "pad": None}
+    assert {"ema", "cutmix", "pad"} & AUTOMATIC == {"pad"}
 
 
 def test_a_setting_of_another_version_is_no_reason_to_fail():

@@ -63,7 +63,7 @@ def _milestones(options: OptimOptions, epoch: int) -> float:
 
 def _one_cycle(peak: float, step: float, rise: float, total: float) -> float:
     start, top = peak / ONE_CYCLE_START, rise - 1  # the step of the peak, counted from 0
-    if step <= top:
+    if top > 0 and step <= top:
         return _between(start, peak, step / top)
     return _between(peak, start / ONE_CYCLE_END, (step - top) / max(total - 1 - top, 1))
 

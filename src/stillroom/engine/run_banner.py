@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from stillroom.config import TrainModel
+from stillroom.data import DataSet
 from stillroom.data.file_feed import worker_count
+from stillroom.data.source import Source
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.engine.training_job import Job
@@ -34,16 +36,7 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
         if job.teacher is not None:
             trained += f", teacher {_named(models.teacher, *job.teacher.modules)}"
         trained += f", method {models.method}"
-    train, val = job.data.train, job.data.val
-    _, height, width = job.data.input_shape
-    classes = "no classes" if train.classes == UNNAMED else counted(len(train.classes), "class")
-    held_out = "" if job.stop_images is None else f" (and {len(job.stop_images):,} held out to judge the epochs)"
-    images = f"{classes}, {len(train):,} training{held_out} and {len(val):,} validation images of {height}x{width}, "
-    images += (
-        "in memory"
-        if train.kind == "memory"
-        else f"from files with {counted(worker_count(job.recipe.data.workers), 'worker')}"
-    )
+    images = images_in_words(job.data, job.stop_images, job.recipe.data.workers)
     where = str(machine.device)
     if machine.device.type == "cpu":
         where += f" with {counted(torch.get_num_threads(), 'thread')}"
@@ -53,6 +46,24 @@ def run_banner(job: Job, steps: int, done: int) -> tuple[str, str]:
     resumed = f", continuing after step {done}" if done else ""
     optimization = f"batch size {run.batch_size}, {optim.optimizer}, learning rate {optim.lr:g}, {optim.schedule}"
     return f"{trained}; {images}", f"{length}{resumed}; {optimization}; {where}, precision {machine.precision}"
+
+
+def images_in_words(data: DataSet, stop_images: Source | None, workers: int | None) -> str:
+    """The number of classes and images, their size, and where they are.
+
+    Args:
+        data: of the run.
+        stop_images: training images that are held out to judge the epochs, or None.
+        workers: the setting.
+    """
+    train, (_, height, width) = data.train, data.input_shape
+    classes = "no classes" if train.classes == UNNAMED else counted(len(train.classes), "class")
+    held_out = "" if stop_images is None else f" (and {len(stop_images):,} held out to judge the epochs)"
+    where = "in memory" if train.kind == "memory" else f"from files with {counted(worker_count(workers), 'worker')}"
+    return (
+        f"{classes}, {len(train):,} training{held_out} and {len(data.val):,} validation images of {height}x{width}, "
+        f"{where}"
+    )
 
 
 def _named(name: str, *networks: nn.Module) -> str:

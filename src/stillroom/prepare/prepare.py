@@ -147,8 +147,9 @@ def _with_bank_keys(
         reporter.say(f"note: bank= is not used: {setup.method.text} reads more of the teacher than its logits")
         return teacher
     images = "-".join(prints[f"{side} images"] for side in ("training", "validation"))
-    if recipe.data.sampling == "balanced":  # the order depends on the labels
-        images += f"-balanced-{prints['training labels']}"
+    balanced = recipe.data.sampling == "balanced"
+    if balanced or recipe.run.patience is not None:  # which images an epoch shows depends on the labels
+        images += f"-{'balanced' if balanced else 'held-out'}-{prints['training labels']}"
     for member in teacher.members:
         _require_identity(member)
     shared: Any = {

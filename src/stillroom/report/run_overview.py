@@ -68,7 +68,7 @@ def list_runs(folders: Sequence[Path], sort: str = "date") -> list[RunOverview]:
         if not folder.is_dir():
             raise InputError(f"{folder}: there is no such folder{suggest_path(folder, Path.is_dir)}")
         for path in find_runs(folder):
-            name = path.name if path == folder else str(path.relative_to(folder))
+            name = path.absolute().name if path == folder else str(path.relative_to(folder))
             found.setdefault(path.resolve(), overview_of(path, name))
     if not found:
         raise InputError(f"{', '.join(map(str, folders))}: there are no runs")

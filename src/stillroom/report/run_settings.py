@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any, Literal, NamedTuple
 
 from stillroom.config import DEFAULTS, SETTINGS, make_recipe
+from stillroom.data import Augment
 from stillroom.engine.resume_check import same_setting
 from stillroom.errors import InputError
+from stillroom.files import shown
 
 PLACE = {"name", "runs"}  # where a run is, not what it is
 DECISIVE = ("optimizer", "schedule", "epochs")  # other defaults follow from these
+# A run finds these from its data, models and machine where they are not given. It does not record which were given.
+AUTOMATIC = {"image_size", "source", "mean", "std", "pad", "flip", "rotate", "min_scale", "bn_momentum", "precision"}
+AUGMENT = {name: value for name, value in asdict(Augment()).items() if name not in AUTOMATIC}
 
 
 class SettingRow(NamedTuple):
@@ -20,7 +26,8 @@ class SettingRow(NamedTuple):
     Attributes:
         name: of the setting.
         value: of the run.
-        default: of a run with the same models, data, optimizer, schedule and length; None where it is automatic.
+        default: of a run with the same models, data, optimizer, schedule and length; None for those in
+            :data:`AUTOMATIC`.
     """
 
     name: str
@@ -37,7 +44,19 @@ def changed_settings(config: Mapping[str, Any]) -> list[SettingRow]:
     usual = _defaults_for(config)
     rows = (SettingRow(name, config[name], usual[name]) for name in SETTINGS if name in config and name in usual)
     changed = [row for row in rows if row.name not in PLACE and not same_setting(row.name, row.value, row.default)]
-    return [row._replace(default=None) if row.default == "auto" else row for row in changed]
+    changed = [row._replace(default=AUGMENT.get(row.name, row.default)) for row in changed]
+    return [row._replace(default=None) if row.name in AUTOMATIC else row for row in changed if row.value != row.default]
+
+
+def value_text(value: Any) -> str:
+    """A setting's value in one line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(value_text, value))}]"
+    return "not set" if value is None else shown(value)
 
 
 def _defaults_for(config: Mapping[str, Any]) -> dict[str, Any]:

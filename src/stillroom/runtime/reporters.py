@@ -175,7 +175,7 @@ def _score(row: Mapping[str, Any], digits: int) -> str:
 def _scores(row: Mapping[str, Any]) -> str:
     """What is known of training accuracy and validation, each followed by two spaces."""
     train = "" if row["train_top1"] is None else f"train {row['train_top1']:.2f} %"
-    held_out = f"held-out {row['stop_top1']:.2f} %" if "stop_top1" in row else ""
+    held_out = next((f"held-out {row[name]:.2f} %" for name in ("stop_top1", "stop_agreement") if name in row), "")
     return "".join(f"{words}  " for words in (train, _score(row, 2), held_out) if words)
 
 

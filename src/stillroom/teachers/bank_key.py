@@ -24,7 +24,7 @@ class BankKey:
     Attributes:
         teacher: fingerprint of the teacher's weights and of all else that determines its predictions.
         images: fingerprints of the images, as :func:`stillroom.prepare.run_identity.data_fingerprints` makes them; with
-            those of the labels where the order depends on them.
+            those of the labels where the images of an epoch depend on them.
         augment: settings of the augmentation; None without augmentation.
         input_format: how the teacher takes the images, with all digits.
         seed: of order and augmentation.
