@@ -15,7 +15,6 @@ FILE_LINES, BODY_LINES = 300, 40
 
 # Two modules of one stem, and why.
 SAME_STEM: dict[str, str] = {
-    "dry_run": "of a run, and of a comparison",
     "crd": "the loss, and its kernel",
     "ldrld": "the loss, and its kernel",
 }

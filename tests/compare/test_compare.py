@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from stillroom.cli import main
-from stillroom.compare.dry_run import check_cells
+from stillroom.compare.cell_checks import check_cells
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import CompareOptions
 from stillroom.engine.run_folder import RunFolder

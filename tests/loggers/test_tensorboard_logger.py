@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillroom.compare.run_cell import train_cell
-from tests.compare.test_dry_run import grid_of
+from tests.compare.test_cell_checks import grid_of
 from tests.conftest import colour_folder
 from tests.loggers.runs import EPOCHS, STEPS, kill_and_resume
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import torch
 
-from stillroom.compare.dry_run import check_cells
+from stillroom.compare.cell_checks import check_cells
 from stillroom.compare.grid import Grid, make_grid
 from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.live_board import Board, make_board

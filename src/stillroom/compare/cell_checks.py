@@ -1,4 +1,4 @@
-"""The dry run of a comparison: every combination is built once before any is trained."""
+"""Checks of a comparison: every combination is built once before any is trained."""
 
 from __future__ import annotations
 

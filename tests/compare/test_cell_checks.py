@@ -6,7 +6,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from stillroom.compare.dry_run import check_cells
+from stillroom.compare.cell_checks import check_cells
 from stillroom.compare.grid import make_grid
 from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.options import CompareOptions
