@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
 
+from stillroom.losses.given_gradient import wants_gradient, with_gradient
 from stillroom.losses.kernels.class_choice import Chooser, choose_classes
 from stillroom.losses.numerics import kl_binary, kl_rows, log_softmax_outside
 
@@ -89,11 +89,12 @@ def ldrld_closed_form(
     """
     fits = student.is_cpu and student.dtype == torch.float32 and not torch.compiler.is_compiling()
     numba = backend == "numba" and fits
-    arguments = (student, teacher, weights, rntk_weight, temperature, reduction == "mean", numba, chosen_by)
-    if torch.is_grad_enabled() and student.requires_grad:
-        loss: Tensor = _ClosedForm.apply(*arguments)
-        return loss
-    return _evaluate(*arguments, want_gradient=False)[0]
+    wanted = wants_gradient(student)
+    loss, gradient = _evaluate(
+        student.detach(), teacher, weights, rntk_weight, temperature, reduction == "mean", numba, chosen_by,
+        want_gradient=wanted,
+    )  # fmt: skip
+    return with_gradient(student, loss, gradient) if wanted else loss
 
 
 def ldrld_reference(
@@ -138,37 +139,6 @@ def ldrld_reference(
         rntk = kl_rows(log_softmax_outside(z_student, top), log_softmax_outside(z_teacher, top))
         rows = rows + rntk_weight * rntk
     return (rows.mean() if reduction == "mean" else rows) * temperature**2
-
-
-class _ClosedForm(torch.autograd.Function):
-    """Passes the gradient, which the forward pass computed, to autograd."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx,
-        student: Tensor,
-        teacher: Tensor,
-        weights: Tensor,
-        rntk_weight: float,
-        temperature: float,
-        mean: bool,
-        numba: bool,
-        chosen_by: Chooser,
-    ) -> Tensor:
-        loss, gradient = _evaluate(
-            student, teacher, weights, rntk_weight, temperature, mean, numba, chosen_by, want_gradient=True
-        )
-        ctx.save_for_backward(gradient)
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        (upstream,) = grad_outputs
-        if upstream.dim() == 1:
-            upstream = upstream.unsqueeze(1)
-        return gradient * upstream, None, None, None, None, None, None, None
 
 
 def _evaluate(

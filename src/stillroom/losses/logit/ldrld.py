@@ -106,7 +106,7 @@ def ldrld(
         >>> loss = ldrld(student, torch.tensor([[2.0, 5.0, 0.0, 1.0]]), depth=2)
         >>> loss.backward()
         >>> loss, student.grad
-        (tensor(20.2540, grad_fn=<_ClosedFormBackward>), tensor([[ 8.5584, -8.5584,  3.4819, -3.4819]]))
+        (tensor(20.2540, grad_fn=<_GivenGradientBackward>), tensor([[ 8.5584, -8.5584,  3.4819, -3.4819]]))
     """
     settings = LDRLDSettings(
         depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend, chosen_by
