@@ -14,6 +14,7 @@ def test_a_subclass_needs_only_the_methods_it_overrides(tmp_path):
     quiet.epoch(1, {})
     quiet.finish({})
     quiet.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_id_is_kept_for_each_tracker_and_a_damaged_file_is_none(tmp_path):

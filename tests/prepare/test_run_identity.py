@@ -199,10 +199,12 @@ def test_another_file_under_the_same_name_is_another_beginning(opening, tmp_path
 
 
 def test_random_initial_weights_of_a_named_model_are_no_part_of_the_run(opening, monkeypatch):
-    opening(student="resnet8")
+    first = opening(student="resnet8")
     seed = torch.manual_seed
     monkeypatch.setattr(torch, "manual_seed", lambda number: seed(number + 1))  # as on another processor
-    opening(student="resnet8")
+    again = opening(student="resnet8")
+    assert again.run.path == first.run.path
+    assert not torch.equal(*(next(job.student.parameters()) for job in (first, again)))
 
 
 MODULE = """
