@@ -58,8 +58,15 @@ def wait_until(holds):
 
 def left():
     """The processes that train, below this one: the nodes are its children."""
-    names = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-    return [name for name in names if "RayTrainWorker" in name]
+    return [name for process in psutil.Process().children(recursive=True) if "RayTrainWorker" in (name := command_line(process))]
+
+
+def command_line(process):
+    """Empty for a process that has just ended: psutil finds no command line then."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
 
 
 def test_a_run_on_two_nodes_is_stopped_and_loses_a_node_and_ends_as_two_processes_of_torchrun_do(tmp_path):
