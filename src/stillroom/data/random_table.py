@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     MIX = 10  # mixup and CutMix
     CHOICE = 11  # images of an epoch with balanced sampling
     CLASS_CHOICE = 12  # classes that have one image more than others in such an epoch
+    REGIONS = 13  # which anchors and proposals of an image a detector is trained on
 
 
 def random_table(seed: int, epoch: int, purpose: Purpose, rows: int, columns: int) -> NDArray[np.float64]:
