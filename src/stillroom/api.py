@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
-from stillroom.data import DataSet, Loader
+from stillroom.data import DataSet
 from stillroom.data.file_feed import naming_workers, worker_count
 from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
@@ -189,8 +189,8 @@ def evaluate(
     published = has_published_input(named, checkpoint, pretrained=pretrained)
     if published and chosen.crop_fraction is None and not isinstance(data, DataSet):
         dataset = with_published_crop(dataset, named, allowed, say)
-    loader = Loader(
-        dataset.val, batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device,
+    loader = dataset.val.loader(
+        batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device,
         workers=worker_count(chosen.workers),
     )  # fmt: skip
     if published:

@@ -28,6 +28,10 @@ class DataOptions:
         "side in pixels at which images are stored and augmented before each network takes them at its own size; at "
         "most their own size. Default: the larger of image_size and the teacher's size, where image_size is known",
         None, at_least=8, unit="pixels")  # fmt: skip
+    max_size: int | None = setting(
+        "for object detection only, the longest side in pixels: an image whose shorter side has image_size and whose "
+        "longer side would exceed it becomes smaller. Default: 5/3 of image_size",
+        None, at_least=8, unit="pixels")  # fmt: skip
     class_depth: int = setting(
         "folder levels from the data set, or its splits, down to the class folders: 2 for alphabet/character/image",
         1, at_least=1)  # fmt: skip

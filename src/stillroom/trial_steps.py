@@ -64,7 +64,7 @@ def take_trial_steps(ready: ReadyRun) -> TrialCosts:
         Diverged: a loss became NaN or infinite.
     """
     machine, data, run = ready.machine, ready.setup.data, ready.recipe.run
-    few = data.val.at(torch.arange(min(len(data.val), VAL_BATCHES * val_batch(len(data.val), run.batch_size, machine))))
+    few = data.val.at(torch.arange(min(len(data.val), VAL_BATCHES * val_batch(data.val, run.batch_size, machine))))
     recipe = replace(ready.recipe, run=replace(run, bank=None))
     trial = replace(ready, recipe=recipe, setup=replace(ready.setup, data=replace(data, val=few)))
     with tempfile.TemporaryDirectory(prefix="stillroom-dry-run-") as folder:

@@ -133,6 +133,13 @@ def test_arguments_are_named(bad, tmp_path):
         load_data(tmp_path, **bad)
 
 
+def test_the_longest_side_is_for_images_with_boxes_and_at_least_the_shorter_side(image_folder):
+    with pytest.raises(InputError, match=r"max_size is 16.*no boxes; leave it out"):
+        load_data(image_folder(count=20), max_size=16)
+    with pytest.raises(InputError, match="max_size is 16; give at least image_size, which is 32"):
+        load_data("anything", image_size=32, max_size=16)
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared Tiny-ImageNet")
 def test_shared_tiny_imagenet(monkeypatch, tmp_path):
     """The validation file stands in for both splits: the training file takes half a minute."""

@@ -1,6 +1,7 @@
 """Load image data sets by name or folder, hold them in memory, and make augmented batches."""
 
 from stillroom.data.augment import Augment
+from stillroom.data.batch_loader import BatchLoader
 from stillroom.data.channel_statistics import channel_statistics
 from stillroom.data.dataset import DataSet
 from stillroom.data.glyphs import glyphs100
@@ -11,6 +12,7 @@ from stillroom.data.named_sets import SetDescription, describe_sets
 
 __all__ = [
     "Augment",
+    "BatchLoader",
     "DataSet",
     "ImageSet",
     "Loader",

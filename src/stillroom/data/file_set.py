@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from stillroom.data.file_feed import Decoder, FileFeed
+from stillroom.data.fixed_size_source import FixedSizeSource
 from stillroom.data.framing import Framing
 from stillroom.data.image_store import ImageStore
-from stillroom.data.source import Source, check_vectors
+from stillroom.data.source import check_vectors
 from stillroom.fingerprint import tensors_digest
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FileSet(Source):
+class FileSet(FixedSizeSource):
     """Images in files with labels, ids and class names.
 
     Attributes:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from stillroom.data.content_hash import hash_images
+from stillroom.data.fixed_size_source import FixedSizeSource
 from stillroom.data.image_feed import MemoryFeed
-from stillroom.data.source import Source, check_vectors
+from stillroom.data.source import check_vectors
 from stillroom.errors import InputError
 from stillroom.fingerprint import tensors_digest
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageSet(Source):
+class ImageSet(FixedSizeSource):
     """Images of one size with labels, ids and class names.
 
     Attributes:

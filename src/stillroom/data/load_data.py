@@ -13,6 +13,7 @@ import numpy as np
 from stillroom.data.augment import Augment
 from stillroom.data.channel_statistics import PUBLISHED, measured_statistics
 from stillroom.data.dataset import DataSet
+from stillroom.data.fixed_size_source import FixedSizeSource
 from stillroom.data.list_folder import list_folder
 from stillroom.data.load_splits import LoadedSplits, LoadOptions
 from stillroom.data.memory_limit import copies_here
@@ -43,6 +44,7 @@ def load_data(
     source: Literal["auto", "memory", "files"] = "auto",
     crop_fraction: float | None = None,
     scaled_decoding: bool = False,
+    max_size: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> DataSet:
     """Load a data set into memory.
@@ -73,6 +75,8 @@ def load_data(
         crop_fraction: in (0, 1]; of images from files, validation shows the centre: the shorter side is resized to
             ``image_size / crop_fraction`` and a square of ``image_size`` is cut out. None: 1.
         scaled_decoding: decode JPEG files at 1/2, 1/4 or 1/8 where a random crop of the whole image keeps the size.
+        max_size: for object detection, the longest side of an image in pixels, at least ``image_size``; None: 5/3 of
+            ``image_size``.
         say: told how far a first look at many files is.
 
     Returns:
@@ -84,10 +88,12 @@ def load_data(
     """
     _check(image_size, val_fraction, seed, skip_broken)
     _check_view(image_size, view_size)
+    if max_size is not None and image_size is not None and max_size < image_size:
+        raise InputError(f"max_size is {max_size}; give at least image_size, which is {image_size}")
     options = LoadOptions(
         Path(root), image_size, view_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken,
         download, copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
-        default_size, source, crop_fraction, scaled_decoding, say,
+        default_size, source, crop_fraction, scaled_decoding, max_size, say,
     )  # fmt: skip
     known = NAMED_SETS.get(str(name_or_path))
     if class_depth < 1 or (class_depth > 1 and known is not None):
@@ -100,6 +106,8 @@ def load_data(
         name = folder.resolve().name
         loaded = _load_folder(folder, options)
     train, val = loaded.train, loaded.val
+    if max_size is not None and isinstance(train, FixedSizeSource):
+        raise InputError(f"max_size is {max_size}, which is for object detection, and data has no boxes; leave it out")
     mean, std = PUBLISHED.get(name if known else "") or measured_statistics(train)
     augment = known.augment if known else Augment(pad=max(1, min(train.shape[1:]) // 8))
     selected = train.select(first_classes, per_class)

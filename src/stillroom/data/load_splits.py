@@ -43,6 +43,7 @@ class LoadOptions:
     source: Literal["auto", "memory", "files"] = "auto"
     crop_fraction: float | None = None
     scaled_decoding: bool = False
+    max_size: int | None = None
     say: Callable[[str], object] = lambda _: None
 
 

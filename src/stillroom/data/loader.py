@@ -1,9 +1,10 @@
-"""Loader: batches of any source, shuffled, augmented and normalised on the device."""
+"""Loader: batches of images of one size, shuffled, augmented and normalised on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,19 +13,21 @@ from torch import Tensor
 
 from stillroom.batch import Batch, Mixture
 from stillroom.data.augment import Augment, crop_draws
-from stillroom.data.epoch_order import EpochOrder, balanced_order, shuffled_order, source_order
+from stillroom.data.batch_loader import BatchLoader
+from stillroom.data.epoch_order import EpochOrder
 from stillroom.data.epoch_view import EpochView
 from stillroom.data.image_feed import Request
 from stillroom.data.mixing import Mixes, draw_mixes
 from stillroom.data.random_table import Purpose
-from stillroom.data.source import Source
-from stillroom.errors import InputError
 from stillroom.input_format import InputFormat, InputTransform
+
+if TYPE_CHECKING:
+    from stillroom.data.fixed_size_source import FixedSizeSource
 
 View = Callable[[Tensor, slice | Tensor, slice | Tensor], Tensor]
 
 
-class Loader:
+class Loader(BatchLoader):
     """Loader of a source: uint8 images on the device, augmented and normalised batch by batch.
 
     Order and augmentation depend on (seed, epoch, sample id) only. An image gets the same view for any batch size,
@@ -60,9 +63,11 @@ class Loader:
         InputError: an argument is outside its range, the source is empty, or there is too little memory.
     """
 
+    source: FixedSizeSource
+
     def __init__(
         self,
-        source: Source,
+        source: FixedSizeSource,
         *,
         batch_size: int,
         input_format: InputFormat,
@@ -79,48 +84,19 @@ class Loader:
         world_size: int = 1,
         workers: int = 0,
     ) -> None:
-        self.source = source
-        self.batch_size = batch_size
-        self.strong = strong
-        self.shuffle, self.balanced = shuffle, balanced
-        self.seed = seed
-        self.device = torch.device(device)
-        self.drop_last = drop_last
-        self.repeat_views = repeat_views
-        self.rank, self.world_size = rank, world_size
+        super().__init__(
+            source, batch_size=batch_size, input_format=input_format, strong=strong, shuffle=shuffle, balanced=balanced,
+            seed=seed, device=device, drop_last=drop_last, repeat_views=repeat_views, rank=rank, world_size=world_size,
+        )  # fmt: skip
         # A random crop of whole images is made where they are decoded; the rest is done batch by batch.
         self._crops_whole = source.crops_whole and augment is not None and augment.min_scale < 1
         self.augment = replace(augment, min_scale=1.0) if augment is not None and self._crops_whole else augment
         self._mean = input_format.mean
-        self._check(input_format)
+        self._check_operations(source.shape[0])
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._normalised = InputTransform(input_format, self.device, layout)
         self._feed = source.feed(augment, self.device, workers)
         self._labels, self._ids = source.labels.to(self.device), source.ids.to(self.device)
-
-    def _check(self, input_format: InputFormat) -> None:
-        channels = self.source.shape[0]
-        if len(self.source) == 0:
-            raise InputError("source is empty; give one with at least one image")
-        if not 0 <= self.rank < self.world_size:
-            raise InputError(f"rank is {self.rank}; with world_size {self.world_size} give 0 and up")
-        if self.batch_size < self.world_size:
-            raise InputError(
-                f"batch_size is {self.batch_size} with {self.world_size} processes; give at least {self.world_size}, "
-                "an image for each process, or use fewer processes"
-            )
-        if len(input_format.mean) != channels:
-            count = len(input_format.mean)
-            raise InputError(f"mean and std have {count} values each; give {channels}, one a channel")
-        if self.seed < 0:
-            raise InputError(f"seed is {self.seed}; give 0 or more")
-        if self.balanced and (not self.shuffle or self.source.unlabelled == len(self.source)):
-            raise InputError("balanced is True; it needs shuffle=True and images with labels")
-        if self.repeat_views is not None and self.repeat_views < 1:
-            raise InputError(f"repeat_views is {self.repeat_views}; give 1 or more, or None")
-        if self.steps_per_epoch == 0:
-            raise InputError(f"batch_size is {self.batch_size}: no batch for {len(self.source)} images; lower it")
-        self._check_operations(channels)
 
     def _check_operations(self, channels: int) -> None:
         augment = self.augment or Augment()
@@ -134,37 +110,6 @@ class Loader:
                 from stillroom.data.image_operations import check_channels  # here because it imports torchvision: slow
 
                 check_channels(channels, setting)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """The number of batches in an epoch, the same in every process."""
-        steps, rest = divmod(len(self.source), self.batch_size)
-        least = 2 if self.shuffle else 1
-        return steps + (rest >= least and not self.drop_last)
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch, the same in every process."""
-        return self.steps_per_epoch
-
-    def images_in(self, step: int) -> int:
-        """Return the number of images of a step over all processes."""
-        return min(self.batch_size, len(self.source) - step * self.batch_size)
-
-    def own_before(self, step: int) -> int:
-        """Return the number of this process's images in the steps before one."""
-        return len(range(self.rank, step * self.batch_size, self.world_size))
-
-    def first_owner(self, step: int) -> int:
-        """Return the rank of the process that has the first image of a step; the next rank has the next image."""
-        return step * self.batch_size % self.world_size
-
-    def view_epoch(self, epoch: int) -> int:
-        """Return the epoch whose order and augmentation an epoch has: itself, unless views are repeated."""
-        return epoch if self.repeat_views is None or epoch < 1 else (epoch - 1) % self.repeat_views + 1
-
-    def order(self, epoch: int) -> Tensor:
-        """Return the order of an epoch: indices into the set, int64 (N,) on the CPU, the same in all processes."""
-        return self._order(self.view_epoch(epoch)).places
 
     def main_labels(self, epoch: int) -> Tensor:
         """Return ``Batch.main_labels`` of all images of an epoch in its order, int64 (N,) on the CPU."""
@@ -222,14 +167,6 @@ class Loader:
                 mixture=mixture,
             )
 
-    def _order(self, epoch: int) -> EpochOrder:
-        source = self.source
-        if not self.shuffle:
-            return source_order(source.ids)
-        if self.balanced:
-            return balanced_order(source.labels, source.ids, self.seed, epoch)
-        return shuffled_order(source.ids, self.seed, epoch)
-
     def _mixes(self, epoch: int, order: EpochOrder) -> Mixes | None:
         if self.augment is None or not self.augment.mixes:
             return None
@@ -254,13 +191,6 @@ class Loader:
             return None
         purposes = (Purpose.AUGMENT, Purpose.STRONG_AUGMENT) if self.strong else (Purpose.AUGMENT,)
         return np.stack([crop_draws(self.seed, epoch, order.keys, purpose) for purpose in purposes])
-
-    def _own(self, step: int) -> tuple[slice, bool]:
-        """The positions of a step for this process, or one as a stand-in, and whether it is a stand-in."""
-        start = step * self.batch_size
-        stop = min(start + self.batch_size, len(self.source))
-        first = start + (self.rank - start) % self.world_size
-        return (slice(first, stop, self.world_size), False) if first < stop else (slice(start, start + 1), True)
 
     def _view(self, epoch: int, order: EpochOrder, *, strong: bool) -> View:
         """Return a function (images, positions on the device, positions on the CPU) -> augmented images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, Unpack
 
 import torch
 
@@ -13,8 +13,7 @@ from stillroom.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stillroom.data.augment import Augment
-    from stillroom.data.image_feed import ImageFeed
+    from stillroom.data.batch_loader import BatchLoader, LoaderOptions
 
 UNKNOWN = -1  # label of an image without one
 
@@ -27,14 +26,13 @@ class Source(ABC):
         ids: int64 tensor (N,), the index of each image in the full set, each once.
         classes: the names of the classes.
         kind: where the images are: "memory" or "files".
-        crops_whole: whether a random resized crop is taken from the whole image, however large; otherwise from the
-            image of the size ``shape``.
+        least_val_batch: number of images that a forward pass alone takes at once at least, whatever the training batch.
     """
 
     __slots__ = ()
 
     kind: ClassVar[str]
-    crops_whole: ClassVar[bool]
+    least_val_batch: ClassVar[int]
     labels: Tensor
     ids: Tensor
     classes: tuple[str, ...]
@@ -62,16 +60,14 @@ class Source(ABC):
         """Return the images at ``places``, int64 (n,), without augmentation: uint8 (n, C, H, W) on the CPU."""
 
     @abstractmethod
-    def feed(self, augment: Augment | None, device: torch.device, workers: int) -> ImageFeed:
-        """Open the images for reading batch by batch.
+    def loader(self, **options: Unpack[LoaderOptions]) -> BatchLoader:
+        """Return a loader of the images.
 
         Args:
-            augment: the augmentation of the batches; None for validation.
-            device: where the batches are made.
-            workers: number of processes that decode; 0 decodes in this one.
+            options: those of :class:`stillroom.data.Loader`.
 
         Raises:
-            InputError: there is too little memory.
+            InputError: an option is outside its range, the images cannot have it, or there is too little memory.
         """
 
     def __len__(self) -> int:

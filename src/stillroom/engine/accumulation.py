@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from stillroom.batch import Batch
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.errors import InputError
 
 
@@ -44,7 +44,7 @@ class OptimizerSteps:
         accumulate: number of parts in an optimizer step, >= 1.
     """
 
-    def __init__(self, loader: Loader, accumulate: int) -> None:
+    def __init__(self, loader: BatchLoader, accumulate: int) -> None:
         self.loader, self.accumulate = loader, accumulate
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stillroom.batch import Batch
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.engine.checkpoint import Progress
 from stillroom.engine.evaluate import agreement, over_all_processes, score
 from stillroom.engine.loaders import stop_loader
@@ -21,7 +21,7 @@ from stillroom.teachers.teacher import Teacher
 NO_BANK = -1  # epoch of the held-out images: a bank stores none of their logits
 DIGITS = 6  # of a judgement in percent; other last digits under other numbers of processes do not decide
 
-Batches = Callable[[Loader, int], Iterator[Batch]]
+Batches = Callable[[BatchLoader, int], Iterator[Batch]]
 
 
 class EarlyStopping:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.engine.checkpoint import Progress
 from stillroom.engine.evaluate import agreement, over_all_processes, score
 from stillroom.engine.loaders import labelled_among_first
@@ -15,7 +15,13 @@ from stillroom.runtime.distributed import Group
 
 
 def epoch_row(
-    job: Job, now: Progress, lr: float, logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, train: Loader
+    job: Job,
+    now: Progress,
+    lr: float,
+    logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None,
+    train: BatchLoader,
 ) -> dict[str, Any]:
     """The numbers of an epoch, over all processes, each of which must call this.
 

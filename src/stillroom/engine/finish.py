@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.engine.checkpoint import Progress
 from stillroom.engine.early_stopping import early_stop_record, stop_sentence
 from stillroom.engine.evaluate import Evaluation, hardly_learned, what_to_try
@@ -32,7 +32,7 @@ def finish(
     teacher: Evaluation | None,
     memory: PeakMemory,
     reporter: Reporter,
-    val: Loader,
+    val: BatchLoader,
     last_logits: Tensor | None = None,
 ) -> dict[str, Any]:
     """Write the student, its predictions, and last the summary, whose presence marks the run as finished.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.data.file_feed import naming_workers
 from stillroom.engine import best_weights
 from stillroom.engine.accumulation import Part
@@ -220,7 +220,7 @@ class Loop:
         if due or self.schedule.after_epoch(now.epoch - 1) or self._ended():
             self._write_checkpoint()
 
-    def _evaluation_batches(self, stop: StopRequest, loader: Loader, epoch: int = 0) -> Iterator[Batch]:
+    def _evaluation_batches(self, stop: StopRequest, loader: BatchLoader, epoch: int = 0) -> Iterator[Batch]:
         """The batches of images that are not trained on; a request to stop is seen among them, too."""
         for place, batch in enumerate(loader.epoch(epoch)):
             if place % self.polling.interval == 0:

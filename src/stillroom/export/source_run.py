@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from stillroom.data import DataSet, Loader
+from stillroom.data import BatchLoader, DataSet
 from stillroom.data.file_feed import worker_count
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -49,23 +49,23 @@ class SourceRun:
         """Channels, height and width of the images."""
         return self.data.input_shape
 
-    def validation(self) -> Loader:
+    def validation(self) -> BatchLoader:
         """The validation images as the student sees them, in the set's order."""
         data = self.data
-        return Loader(data.val, batch_size=BATCH, input_format=data.input_format, shuffle=False, workers=worker_count())
+        return data.val.loader(batch_size=BATCH, input_format=data.input_format, shuffle=False, workers=worker_count())
 
     def images(self, count: int) -> Tensor:
         """The first validation images, repeated where there are too few, (count, C, H, W)."""
         images = next(self.validation().epoch(0)).images
         return images.repeat(-(-count // len(images)), 1, 1, 1)[:count].contiguous()
 
-    def training(self) -> Loader:
+    def training(self) -> BatchLoader:
         """The training images without augmentation, in an order that the run's seed fixes."""
         data = self.data
         size = min(BATCH, len(data.train))
         seed = self.config["seed"]
-        return Loader(
-            data.train, batch_size=size, input_format=data.input_format, shuffle=True, seed=seed, workers=worker_count()
+        return data.train.loader(
+            batch_size=size, input_format=data.input_format, shuffle=True, seed=seed, workers=worker_count()
         )
 
 

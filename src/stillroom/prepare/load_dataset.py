@@ -183,6 +183,7 @@ def load_dataset(
         source=options.source,
         crop_fraction=options.crop_fraction,
         scaled_decoding=options.scaled_decoding,
+        max_size=options.max_size,
         say=say,
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch
 from stillroom.config import DistillModels, Recipe, TrainModel
-from stillroom.data import DataSet, Loader
+from stillroom.data import DataSet
 from stillroom.data.source import Source
 from stillroom.engine.fine_tuning import find_head
 from stillroom.errors import InputError
@@ -195,8 +195,8 @@ def _set_label_options(method: Method, recipe: Recipe, data: DataSet) -> None:
 
 def examples(data: DataSet, method: Method, seed: int) -> Batch:
     """A few training images without augmentation."""
-    loader = Loader(
-        data.train, batch_size=min(EXAMPLES, len(data.train)), input_format=data.input_format, shuffle=True, seed=seed,
+    loader = data.train.loader(
+        batch_size=min(EXAMPLES, len(data.train)), input_format=data.input_format, shuffle=True, seed=seed,
         strong=method.needs_strong,
     )  # fmt: skip
     return next(loader.epoch(0))

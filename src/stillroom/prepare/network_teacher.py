@@ -147,10 +147,8 @@ def _note_of_module(module: nn.Module, wanted: InputFormat, say: Callable[[str],
 
 def _check_output_kind(teacher: TorchTeacher, entry: TeacherEntry, data: DataSet) -> None:
     """Refuse a network that does not return the probabilities that the settings promise."""
-    from stillroom.data import Loader
-
     few = data.train.at(torch.arange(min(8, len(data.train))))
-    batch = next(Loader(few, batch_size=len(few), input_format=data.input_format, shuffle=False).epoch(0))
+    batch = next(few.loader(batch_size=len(few), input_format=data.input_format, shuffle=False).epoch(0))
     with evaluating(teacher.model), torch.no_grad():
         raw = logits_of(teacher.model(teacher.input_of(batch)))
     check_probabilities(raw, entry.output, f"teacher={entry.teacher}")

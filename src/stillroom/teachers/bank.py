@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.teachers.bank_files import BlockFiles, BlockPlace
 from stillroom.teachers.bank_key import BLOCK, BankKey
 from stillroom.teachers.bank_rows import join_rows, pack_rows, row_bytes, unpack_rows
@@ -23,7 +23,7 @@ from stillroom.teachers.bank_stripes import collect
 BLOCK_BYTES = 64 * 2**20  # with many classes a block has fewer rows
 
 
-def positions_of(loader: Loader) -> int:
+def positions_of(loader: BatchLoader) -> int:
     """Number of images of this process in an epoch of a loader."""
     seen = min(len(loader) * loader.batch_size, len(loader.source))
     return len(range(loader.rank, seen, loader.world_size))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from stillroom.batch import Batch, Output
 from stillroom.config import RunOptions
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.reporters import Reporter
@@ -71,7 +71,7 @@ class BankedTeacher:
 
 
 def open_bank(
-    key: BankKey, options: RunOptions, machine: Machine, loaders: tuple[Loader, Loader], reporter: Reporter
+    key: BankKey, options: RunOptions, machine: Machine, loaders: tuple[BatchLoader, BatchLoader], reporter: Reporter
 ) -> TeacherBank:
     """Open the bank of a key.
 

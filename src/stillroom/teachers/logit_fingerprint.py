@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stillroom.data import DataSet, Loader
+from stillroom.data import DataSet
 from stillroom.teachers.teacher import Teacher
 
 IMAGES, NUMBERS = 8, 4
@@ -29,7 +29,7 @@ def probe(teacher: Teacher, data: DataSet) -> Probe:
     """
     train = data.train
     places = torch.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().long()
-    loader = Loader(train.at(places), batch_size=len(places), input_format=data.input_format, shuffle=False)
+    loader = train.at(places).loader(batch_size=len(places), input_format=data.input_format, shuffle=False)
     with torch.random.fork_rng(devices=[]):
         output = teacher.predict(next(loader.epoch(0)))
     values = (output.parts["embedding"] if teacher.offers == "embedding" else output.logits).double().cpu()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch
 from stillroom.config import RunOptions
-from stillroom.data import Loader
+from stillroom.data import BatchLoader
 from stillroom.methods.connect import TeacherSide
 from stillroom.models.model_parts import PartsReader
 from stillroom.runtime.device import Machine
@@ -109,7 +109,7 @@ class PreparedTeacher:
         self,
         machine: Machine,
         options: RunOptions,
-        loaders: tuple[Loader, Loader],
+        loaders: tuple[BatchLoader, BatchLoader],
         reporter: Reporter,
         *,
         reader: PartsReader | None,

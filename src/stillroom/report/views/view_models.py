@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stillroom.data import DataSet, Loader
+from stillroom.data import DataSet
 from stillroom.engine.predictions import predictions_of, teacher_predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -122,7 +122,7 @@ def normalised(data: DataSet, places: Sequence[int]) -> tuple[Tensor, Tensor]:
     """
     chosen = torch.as_tensor(places)
     some = data.val.at(chosen)
-    batch = next(Loader(some, batch_size=len(some), input_format=data.input_format, shuffle=False).epoch(0))
+    batch = next(some.loader(batch_size=len(some), input_format=data.input_format, shuffle=False).epoch(0))
     return batch.images, batch.labels
 
 
