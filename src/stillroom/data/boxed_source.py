@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Unpack
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from stillroom.fingerprint import tensors_digest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stillroom.data.augment import Augment
+    from stillroom.data.batch_loader import LoaderOptions
 
 _RESIZING = "torchvision: the shorter side to image_size, the longer side at most max_size"  # part of the fingerprint
 
@@ -51,7 +51,7 @@ class BoxedSource(Source):
     """
 
     kind: ClassVar[str] = "files"
-    crops_whole: ClassVar[bool] = False
+    least_val_batch: ClassVar[int] = 1
 
     store: ImageStore
     names: Sequence[str]
@@ -142,9 +142,9 @@ class BoxedSource(Source):
             list(pool.map(self._preview_into, images, self.places[places].tolist()))
         return images
 
-    def feed(self, augment: Augment | None, device: torch.device, workers: int) -> NoReturn:  # noqa: ARG002
-        """Not available: a feed has images of one shape; these are read by a loader of their own."""
-        raise TypeError("a BoxedSource has images of any shape; read it through its loader")
+    def loader(self, **options: Unpack[LoaderOptions]) -> NoReturn:
+        """Not available yet: images of any shape are read by a loader of their own."""
+        raise NotImplementedError(options)
 
     def _preview_into(self, out: Tensor, place: int) -> None:
         try:
