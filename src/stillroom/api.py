@@ -15,7 +15,6 @@ from torch import nn
 from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
 from stillroom.data import DataSet
 from stillroom.data.file_feed import naming_workers, worker_count
-from stillroom.engine.evaluate import Evaluation, score
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
@@ -39,7 +38,8 @@ from stillroom.resolve_model import Fit, build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
 from stillroom.settings import as_kind, settings_in
-from stillroom.teachers.prepared_teacher import predict_all
+from stillroom.tasks.classification import predict_all
+from stillroom.tasks.classification_score import Evaluation, score
 from stillroom.trust import given as permit
 
 ModelLike = str | os.PathLike[str] | nn.Module

@@ -1,4 +1,4 @@
-"""The main score of a task: the number that epochs, runs and methods are compared by."""
+"""The main score of a task: the number by which epochs, runs and methods are compared."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class Score:
         key: its name in records: ``val_KEY`` in an epoch's row, ``KEY`` in the summary's numbers of the teacher.
         label: its name in tables and on axes.
         words: the same in a sentence.
+        file: name of the file in a run folder with the predictions that it is measured on.
     """
 
     key: str
     label: str
     words: str
+    file: str
 
     @property
     def column(self) -> str:
@@ -28,8 +30,8 @@ class Score:
 
 
 SCORES = {
-    "classification": Score("top1", "top-1", "validation accuracy"),
-    "detection": Score("ap", "AP", "validation AP"),
+    "classification": Score("top1", "top-1", "validation accuracy", "predictions.safetensors"),
+    "detection": Score("ap", "AP", "validation AP", "detections.safetensors"),
 }
 
 

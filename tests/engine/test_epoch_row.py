@@ -16,7 +16,7 @@ def test_a_row_has_the_means_of_the_steps_that_were_taken(tmp_path, tiny_data):
     now = Progress(losses, torch.tensor(12), epoch=1, step=2, seconds=2.0, seen=32)
     labels = torch.tensor([0, 1, 2, 3])
     logits = torch.eye(4)[[0, 1, 2, 0]]
-    row = epoch_row(job, now, 0.05, logits, labels, torch.eye(4)[[1, 1, 2, 0]], steps.loader)
+    row = epoch_row(job, now, 0.05, (logits, labels), (torch.eye(4)[[1, 1, 2, 0]], labels), steps.loader)
     assert row["terms"] == {"ce": 2.0, "kd": 4.0}
     assert row["loss"] == 6.0
     assert row["train_top1"] == pytest.approx(100 * 12 / 32)

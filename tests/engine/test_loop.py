@@ -17,14 +17,15 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
-from stillroom.engine import epoch_row, loaders
-from stillroom.engine.evaluate import Evaluation
+from stillroom.engine import loaders
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.methods import Method, Term
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Silent
+from stillroom.tasks import classification
+from stillroom.tasks.classification_score import Evaluation
 from tests.conftest import tiny_model
 
 SETTINGS = {
@@ -243,7 +244,7 @@ def test_a_bad_gradient_in_the_last_step_of_an_epoch_reaches_no_file(tmp_path, t
 
 
 def test_a_validation_loss_that_is_no_number_is_no_result(tmp_path, tiny_data, monkeypatch):
-    monkeypatch.setattr(epoch_row, "score", lambda *_: Evaluation(50.0, 90.0, float("nan"), 40))
+    monkeypatch.setattr(classification, "score", lambda *_: Evaluation(50.0, 90.0, float("nan"), 40))
     with pytest.raises(Diverged, match=r"the validation loss became nan in epoch 1.*no checkpoint was saved"):
         run(tmp_path, tiny_data)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
@@ -252,7 +253,7 @@ def test_a_validation_loss_that_is_no_number_is_no_result(tmp_path, tiny_data, m
 def test_the_best_weights_are_never_those_of_an_epoch_that_was_lost(tmp_path, tiny_data, monkeypatch):
     """A GPU or another number of processes gives other numbers when epochs are trained again."""
     accuracies, states = [50.0, 40.0, 30.0, 90.0, 95.0], []
-    monkeypatch.setattr(epoch_row, "score", lambda *_: Evaluation(accuracies.pop(0), 99.0, 1.0, 40))
+    monkeypatch.setattr(classification, "score", lambda *_: Evaluation(accuracies.pop(0), 99.0, 1.0, 40))
 
     class Dying(Silent):
         def epoch(self, row):

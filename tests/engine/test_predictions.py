@@ -7,9 +7,9 @@ from safetensors.torch import load_file, save_file
 
 import stillroom
 from stillroom.engine import predictions as module
-from stillroom.engine.evaluate import agreement, score
-from stillroom.engine.predictions import predictions_of, rounded, teacher_predictions_of, teacher_trouble
+from stillroom.engine.predictions import predictions_of, teacher_predictions_of, teacher_trouble
 from stillroom.errors import InputError
+from stillroom.tasks.classification_score import agreement, score
 from tests.conftest import tiny_model
 
 FAST = {"epochs": 2, "batch_size": 16, "lr": 0.05, "accelerator": "cpu", "precision": "32"}
@@ -152,16 +152,3 @@ def test_a_full_disk_ends_the_run_with_one_line_and_leaves_it_to_be_finished(tmp
         with pytest.raises(InputError, match=r"predictions\.safetensors could not be written"):
             distilled(tmp_path, tiny_data)
     assert distilled(tmp_path, tiny_data).complete
-
-
-def test_rounding_never_changes_the_predicted_class():
-    close = torch.tensor([[10.0, 10.001, 3.0], [-10.001, -10.0, -20.0], [5.0, 5.0, 5.0001], [1.0, 2.0, 3.0]])
-    got = rounded(close).float()
-    assert got.argmax(1).tolist() == got.topk(3).indices[:, 0].tolist() == close.argmax(1).tolist() == [1, 1, 2, 2]
-    assert ((got == got.max(1, keepdim=True).values).sum(1) == 1).all()
-    assert (got - close).abs().max() <= 2**-7
-    many = torch.randn(2000, 50, generator=torch.Generator().manual_seed(0)).div(100).add(10)
-    labels = torch.zeros(2000).long()
-    assert score(rounded(many).float(), labels).top1 == score(many, labels).top1
-    huge = torch.tensor([[70_000.25, 1.0]])
-    assert torch.equal(rounded(huge), huge)

@@ -10,18 +10,19 @@ from stillroom.methods import Method
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.global_batch_norm import BatchNorms
+from stillroom.tasks.classification import Classification
 
 
 def test_the_terms_of_parts_sum_up_to_those_of_the_whole_batch_where_images_have_no_label():
     machine = Machine(torch.device("cpu"), "32")
     student, method = nn.Linear(3, 4), Method()
-    step = TrainingStep(student, method, None, BatchNorms([student], Group(machine)), machine, seed=0)
+    step = TrainingStep(student, method, None, BatchNorms([student], Group(machine)), machine, 0, Classification())
     images, labels, ids = torch.randn(6, 3), torch.tensor([0, -1, 2, 3, -1, -1]), torch.arange(6)
 
     def terms(where, number, last):
         part = Part(number, len(ids[where]), 6, 3, 0, last)
-        values, logits = step(Batch(images[where], labels[where], ids[where]), None, part, 1)
-        assert not logits.requires_grad
+        values, correct = step(Batch(images[where], labels[where], ids[where]), None, part, 1)
+        assert not correct.requires_grad
         return values
 
     whole = terms(slice(0, 6), 0, last=True)

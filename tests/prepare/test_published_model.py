@@ -7,10 +7,10 @@ from safetensors.torch import save_file
 
 from stillroom.api import evaluate
 from stillroom.data import Loader
-from stillroom.engine.evaluate import score
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
 from stillroom.models.predict import predict
+from stillroom.tasks.classification_score import score
 
 
 def saved(path, classes):

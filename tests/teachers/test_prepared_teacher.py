@@ -1,7 +1,8 @@
 import torch
 
 from stillroom.data import Loader
-from stillroom.teachers.prepared_teacher import Member, PreparedTeacher, predict_all
+from stillroom.tasks.classification import predict_all
+from stillroom.teachers.prepared_teacher import Member, PreparedTeacher
 from stillroom.teachers.torch_teacher import TorchTeacher
 from tests.conftest import tiny_model
 

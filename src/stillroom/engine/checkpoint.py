@@ -26,6 +26,7 @@ from stillroom.reading import UnreadableError
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.global_batch_norm import BatchNorms
 from stillroom.runtime.reporters import Reporter
+from stillroom.scores import Score
 
 FORMAT = 2  # raised when the entries change
 
@@ -56,13 +57,17 @@ class Progress:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_weights: str = ""
 
-    def best(self) -> dict[str, Any]:
+    def best(self, score: Score) -> dict[str, Any]:
         """The row of the best epoch, the earliest of equals.
 
         It is the best on the training images that early stopping holds out; without them, the one with the highest
-        validation accuracy; without accuracy, with the highest agreement with the teacher; without all, the latest.
+        score on the validation images; without a score, with the highest agreement with the teacher; without all, the
+        latest.
+
+        Args:
+            score: the main score of the task.
         """
-        for name in ("stop_top1", "stop_agreement", "val_top1", "agreement"):
+        for name in (f"stop_{score.key}", "stop_agreement", score.column, "agreement"):
             if judged := [row for row in self.rows if row.get(name) is not None]:
                 return max(judged, key=lambda row: (row[name], -row["epoch"]))
         return self.rows[-1]

@@ -60,7 +60,8 @@ class DataParallel:
         """Add the gradients of one part of an optimizer step; after its last part they are averaged over processes.
 
         Returns:
-            (terms,) of this process, as in :meth:`TrainingStep.forward`, and the student's logits, without a graph.
+            (terms,) of this process, as in :meth:`TrainingStep.forward`, and its number of images
+            classified correctly.
 
         Raises:
             InputError: no term depends on a parameter that is trained.
@@ -72,23 +73,23 @@ class DataParallel:
         if self._wrapped is not None and not part.last:
             waiting = self._wrapped.no_sync()
         with self._norms.in_step(stand_in=batch.stand_in, images=part.images), waiting:
-            values, logits = model(batch, teacher, part, epoch)
+            values, correct = model(batch, teacher, part, epoch)
             _require_graph(values)
             values.sum().backward()
-        return values.detach(), logits
+        return values.detach(), correct
 
     def _add_by_stream(
         self, optimizer: StreamOptimizer, batch: Batch, teacher: Output | None, part: Part, epoch: int
     ) -> tuple[Tensor, Tensor]:
         """One forward pass, and a backward pass for each stream."""
         with self._norms.in_step(stand_in=batch.stand_in, images=part.images), _reusable_graph():
-            rows, logits = self._step.by_stream(optimizer.streams, batch, teacher, part, epoch)
+            rows, correct = self._step.by_stream(optimizer.streams, batch, teacher, part, epoch)
             values = torch.stack(list(rows.values())).sum(0)
             _require_graph(values)
             optimizer.accumulate(**{stream: row.sum() for stream, row in rows.items()})
         if part.last and self._group.many:
             average_streams(optimizer, self._group)
-        return values.detach(), logits
+        return values.detach(), correct
 
     def close(self) -> None:
         """Remove the hooks from the parameters."""

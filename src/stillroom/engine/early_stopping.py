@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from stillroom.batch import Batch
 from stillroom.data import BatchLoader
 from stillroom.engine.checkpoint import Progress
-from stillroom.engine.evaluate import agreement, over_all_processes, score
 from stillroom.engine.loaders import stop_loader
 from stillroom.engine.training_job import Job
-from stillroom.models.predict import predict
 from stillroom.runtime.distributed import Group
-from stillroom.teachers.prepared_teacher import predict_all
+from stillroom.tasks.task import Found
 from stillroom.teachers.teacher import Teacher
 
 NO_BANK = -1  # epoch of the held-out images: a bank stores none of their logits
@@ -38,7 +36,7 @@ class EarlyStopping:
     def __init__(self, job: Job, teacher: Teacher | None) -> None:
         self._job, self._teacher, self._group = job, teacher, Group(job.machine)
         self._loader = stop_loader(job.stop_images, job.data, job.recipe, job.machine)
-        self._teacher_logits: Tensor | None = None
+        self._teacher_found: Found | None = None
 
     def judge(self, model: nn.Module, epoch: int, batches: Batches) -> dict[str, float]:
         """The judgement of an epoch by its name in the epoch's row; empty where there is none.
@@ -53,22 +51,25 @@ class EarlyStopping:
         loader, images = self._loader, self._job.stop_images
         if loader is None or images is None or epoch <= self._job.method.initial_epochs:
             return {}
-        logits, labels = predict(model, batches(loader, NO_BANK), self._job.machine.autocast())
+        task = self._job.task
+        found = task.predict(model, batches(loader, NO_BANK), self._job.machine.autocast())
         if not images.unlabelled:
-            result = over_all_processes(score(logits, labels), self._group)
-            return {"stop_top1": round(result.top1, DIGITS)}
-        if self._teacher_logits is None:
+            result = task.evaluate(found, self._group)
+            return {f"stop_{task.score.key}": round(result[task.score.key], DIGITS)}
+        if self._teacher_found is None:
             assert self._teacher is not None
-            self._teacher_logits, _ = predict_all(self._teacher, batches(loader, NO_BANK))
-        same = self._group.mean(agreement(logits, self._teacher_logits), len(labels))
+            self._teacher_found = task.predict_teacher(self._teacher, batches(loader, NO_BANK))
+        same = task.agreement(found, self._teacher_found, self._group)
+        assert same is not None
         return {"stop_agreement": round(same, DIGITS)}
 
     def ended(self, now: Progress) -> bool:
         """Whether the run ends before its last epoch: the latest ``patience`` epochs brought no better judgement."""
         patience = self._job.recipe.run.patience
-        if patience is None or not now.rows or not _is_judged(now.rows[-1]):
+        score = self._job.task.score
+        if patience is None or not now.rows or not {f"stop_{score.key}", "stop_agreement"} & now.rows[-1].keys():
             return False
-        return int(now.rows[-1]["epoch"]) - int(now.best()["epoch"]) >= patience
+        return int(now.rows[-1]["epoch"]) - int(now.best(score)["epoch"]) >= patience
 
 
 def early_stop_record(job: Job, now: Progress) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def early_stop_record(job: Job, now: Progress) -> dict[str, Any]:
     record = {
         "stopped": last < job.recipe.run.epochs,
         "epoch": last,
-        "best_epoch": now.best()["epoch"],
+        "best_epoch": now.best(job.task.score)["epoch"],
         "images": len(job.stop_images),
     }
     return {"early_stop": record}
@@ -99,7 +100,3 @@ def stop_sentence(record: Mapping[str, Any], epochs: int) -> Sequence[str]:
         f"stopped after epoch {found['epoch']} of {epochs}: no epoch after {found['best_epoch']} was better on the "
         f"{found['images']:,} training images that are held out",
     )
-
-
-def _is_judged(row: Mapping[str, Any]) -> bool:
-    return "stop_top1" in row or "stop_agreement" in row

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from stillroom.data import BatchLoader
 from stillroom.engine.checkpoint import Progress
 from stillroom.engine.early_stopping import early_stop_record, stop_sentence
-from stillroom.engine.evaluate import Evaluation, hardly_learned, what_to_try
 from stillroom.engine.predictions import keep_predictions
 from stillroom.engine.training_job import Job
 from stillroom.models import load_weights
 from stillroom.models.macs import count_macs
-from stillroom.models.predict import predict
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.peak_memory import PeakMemory
 from stillroom.runtime.reporters import Reporter
+from stillroom.tasks.task import Found
 
 Shape = tuple[int, int, int]  # channels, height, width
 
@@ -29,22 +27,23 @@ Shape = tuple[int, int, int]  # channels, height, width
 def finish(
     job: Job,
     now: Progress,
-    teacher: Evaluation | None,
+    teacher: Mapping[str, Any] | None,
     memory: PeakMemory,
     reporter: Reporter,
     val: BatchLoader,
-    last_logits: Tensor | None = None,
+    last: Found | None = None,
 ) -> dict[str, Any]:
     """Write the student, its predictions, and last the summary, whose presence marks the run as finished.
 
     Args:
         job: the run, after its last epoch was saved; every process must call this.
         now: with the metrics of all epochs.
-        teacher: the teacher's metrics, or None.
+        teacher: the teacher's scores, or None.
         memory: peak memory since the run was started or resumed.
         reporter: receives a warning if the student learned nothing.
         val: loader of the validation images.
-        last_logits: the last epoch's validation logits of this process; None if the run was resumed after that epoch.
+        last: the last epoch's predictions on this process's validation images; None if the run was resumed after that
+            epoch.
 
     Returns:
         The summary.
@@ -60,14 +59,14 @@ def finish(
     peaks = group.from_all(memory.bytes())
     if job.machine.first:
         job.run.write_student(job.student)
-    if job.recipe.run.export == "best" or last_logits is None:  # the loop has no logits of the exported weights
-        last_logits, _ = predict(job.student, val.epoch(0), job.machine.autocast())
-    keep_predictions(job, last_logits)
+    if job.recipe.run.export == "best" or last is None:  # the loop has no predictions of the exported weights
+        last = job.task.predict(job.student, val.epoch(0), job.machine.autocast())
+    keep_predictions(job, last)
     summary = {
         **model_costs(job),
-        "teacher": None if teacher is None else asdict(teacher),
+        "teacher": None if teacher is None else dict(teacher),
         "last": rows[-1],
-        "best": now.best(),
+        "best": now.best(job.task.score),
         "exported": job.recipe.run.export,
         **early_stop_record(job, now),
         "seconds": sum(row["seconds"] for row in rows),
@@ -80,11 +79,8 @@ def finish(
         job.run.write_summary(summary)
     for line in stop_sentence(summary, job.recipe.run.epochs):
         reporter.say(line)
-    # Training accuracy lags in a short run, validation accuracy where batch norms average over many steps.
-    known = [value for name in ("train_top1", "val_top1") if (value := rows[-1][name]) is not None]
-    if known and (words := hardly_learned(max(known), len(job.data.train.classes))):
-        fix = what_to_try(rows[0]["loss"], rows[-1]["loss"], job.recipe.optim.lr or 0.0)
-        reporter.say(f"warning: accuracy ended at {words}; {fix}")
+    if words := job.task.warning(rows, len(job.data.train.classes), job.recipe.optim.lr or 0.0):
+        reporter.say(f"warning: {words}")
     return summary
 
 

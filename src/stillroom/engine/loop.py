@@ -23,7 +23,6 @@ from stillroom.engine.data_parallel import DataParallel
 from stillroom.engine.divergence import DivergenceCheck
 from stillroom.engine.early_stopping import EarlyStopping
 from stillroom.engine.epoch_row import epoch_row
-from stillroom.engine.evaluate import Evaluation, over_all_processes, score, teacher_notes
 from stillroom.engine.fine_tuning import FrozenParts
 from stillroom.engine.finish import finish
 from stillroom.engine.learning_rate import peak_lr
@@ -38,13 +37,12 @@ from stillroom.engine.unsaved_state import UnsavedState
 from stillroom.engine.weight_update import WeightUpdate
 from stillroom.errors import Stopped
 from stillroom.losses.finite import NotFinite
-from stillroom.models.predict import predict
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.global_batch_norm import BatchNorms
 from stillroom.runtime.peak_memory import PeakMemory, naming_memory
 from stillroom.runtime.reporters import Reporter
 from stillroom.runtime.signals import StopRequest, stop_requests
-from stillroom.teachers.prepared_teacher import predict_all
+from stillroom.tasks.task import Found
 from stillroom.teachers.teacher import Teacher
 
 
@@ -77,14 +75,17 @@ class Loop:
         # Compiled or not, job.student stays the user's own module, with its own parameter names.
         self.runner = cast("nn.Module", torch.compile(job.student)) if compiled else job.student
         self.student_reader = job.reader("student", job.student)
-        step = TrainingStep(self.runner, job.method, self.student_reader, self.norms, job.machine, self.options.seed)
+        self.task = job.task
+        step = TrainingStep(
+            self.runner, job.method, self.student_reader, self.norms, job.machine, self.options.seed, self.task
+        )
         self.gradients = DataParallel(step, self.group, self.norms, self.update.optimizer)
         self.teacher = self._place_teacher()
         self.stopping = EarlyStopping(job, self.teacher)
         self.names = job.method.term_names
         self.progress = Progress(torch.zeros(self.steps, len(self.names), device=device), self._zero())
-        self.teacher_logits: Tensor | None = None
-        self.val_logits: Tensor | None = None  # of the epoch that was validated last
+        self.teacher_found: Found | None = None
+        self.found: Found | None = None  # on the validation images, in the epoch that was validated last
         self.divergence = DivergenceCheck(job, self.update.optimizer, self.steps)
         self.polling = Polling(self.group, every_step=device.type == "cpu")
         self.schedule = CheckpointSchedule(self.options, self.steps)
@@ -136,7 +137,7 @@ class Loop:
                 if hooks is not None:
                     hooks.close()  # the models are their owner's again
         self.update.deliver()
-        return finish(self.job, self.progress, teacher, self.memory, self.reporter, self.val_loader, self.val_logits)
+        return finish(self.job, self.progress, teacher, self.memory, self.reporter, self.val_loader, self.found)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The hot path: no checks, no waiting for the device beyond a look about once a second."""
@@ -173,12 +174,11 @@ class Loop:
         for part, batch in parts:
             teacher = self._teacher_output(batch)
             try:
-                terms, logits = self.gradients.add_gradients(batch, teacher, part, now.epoch)
+                terms, correct = self.gradients.add_gradients(batch, teacher, part, now.epoch)
             except NotFinite as error:
                 raise self.divergence.error(str(error).partition(": ")[0], now, now.step + 1) from error
             values += terms
-            if not batch.stand_in:
-                now.correct += (logits.argmax(1) == batch.main_labels).sum()
+            now.correct += correct
         return values
 
     def _teacher_output(self, batch: Batch) -> Output | None:
@@ -197,18 +197,19 @@ class Loop:
         self.norms.average_statistics()
         self.divergence.check_state(now)
         batches = partial(self._evaluation_batches, stop)
-        logits, labels = predict(self.update.exported, batches(self.val_loader), job.machine.autocast())
+        self.found = self.task.predict(self.update.exported, batches(self.val_loader), job.machine.autocast())
         lr, train = peak_lr(self.update.optimizer), self.train_steps.loader
-        self.val_logits, row = logits, epoch_row(job, now, lr, logits, labels, self.teacher_logits, train)
+        row = epoch_row(job, now, lr, self.found, self.teacher_found, train)
         if self.update.compared is not None and job.has_accuracy:
-            found = predict(self.update.compared, batches(self.val_loader), job.machine.autocast())
-            row["average_top1"] = over_all_processes(score(*found), self.group).top1
-        if row["val_loss"] is not None and not math.isfinite(row["val_loss"]):
-            raise self.divergence.error(f"the validation loss became {row['val_loss']}", now, now.step)
+            found = self.task.predict(self.update.compared, batches(self.val_loader), job.machine.autocast())
+            row[f"average_{self.task.score.key}"] = self.task.evaluate(found, self.group)[self.task.score.key]
+        loss = row.get("val_loss")
+        if loss is not None and not math.isfinite(loss):
+            raise self.divergence.error(f"the validation loss became {loss}", now, now.step)
         row |= self.stopping.judge(self.update.exported, now.epoch, batches)
         now.rows.append(row)
         if self.job.machine.first:
-            if now.best() is row:
+            if now.best(self.task.score) is row:
                 now.best_weights = best_weights.write_candidate(run, self.update.exported)
             run.write_epochs(now.rows)
         self.reporter.epoch(row)
@@ -227,16 +228,16 @@ class Loop:
                 self._stop_if(self._stop_requested(stop), stop)
             yield batch
 
-    def _score_teacher(self) -> Evaluation | None:
+    def _score_teacher(self) -> dict[str, Any] | None:
         """Evaluate the teacher once, if there are labels; its predictions are what agreement compares with."""
         if self.teacher is None or self.teacher.offers == "embedding":
             return None
-        self.teacher_logits, labels = predict_all(self.teacher, self.val_loader.epoch(0))
-        keep_teacher_predictions(self.job, self.teacher_logits)
+        self.teacher_found = self.task.predict_teacher(self.teacher, self.val_loader.epoch(0))
+        keep_teacher_predictions(self.job, self.teacher_found)
         if self.job.data.val.unlabelled:
             return None
-        result = over_all_processes(score(self.teacher_logits, labels), self.group)
-        for line in teacher_notes(result, self.teacher_logits.shape[1]):
+        result = self.task.evaluate(self.teacher_found, self.group)
+        for line in self.task.teacher_notes(result, self.teacher.class_count):
             self.reporter.say(line)
         return result
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
@@ -33,8 +29,9 @@ from stillroom.files import (
 from stillroom.formatting import size_in_words
 from stillroom.models import save_weights
 from stillroom.reading import read_json, read_json_lines, read_yaml
-from stillroom.runtime.code_version import commit_of, source_digest
+from stillroom.runtime.environment import environment
 from stillroom.runtime.folder_lock import locked
+from stillroom.scores import score_of
 from stillroom.trust import NOTHING, Trust
 
 
@@ -73,7 +70,7 @@ class RunFolder:
     @property
     def predictions(self) -> Path:
         """The finished student's predictions on the validation images."""
-        return self.path / "predictions.safetensors"
+        return self.path / score_of(self.config()).file
 
     def config(self) -> dict[str, Any]:
         """The resolved settings and the run's inputs: images, classes, the teacher's fingerprint.
@@ -122,7 +119,7 @@ class RunFolder:
         """Write the rows of all epochs so far; after a resume no row is lost or doubled.
 
         Raises:
-            InputError: if it cannot be written, as on a full disk; the same for other files.
+            InputError: it cannot be written, for example on a full disk; as for the other files.
         """
         _write(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
@@ -242,29 +239,6 @@ def require_room(run: RunFolder, needed_bytes: int) -> None:
             f"run folder {run.path}: checkpoints need {size_in_words(needed_bytes, up=True)}, {size_in_words(free)} "
             "are free; make room or choose another runs= folder"
         )
-
-
-def environment() -> dict[str, Any]:
-    """Versions, machine and code state, for readers of the numbers."""
-    packages = ("stillroom", "torch", "torchvision", "timm", "numpy")
-    versions = {}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    return {
-        "versions": versions,
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
-        "processes": int(os.environ.get("WORLD_SIZE", 1)),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": sys.argv,
-        "source": source_digest(),
-        "git": commit_of(Path.cwd()),
-    }
 
 
 def _write(path: Path, text: str) -> None:

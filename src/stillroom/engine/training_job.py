@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -13,6 +13,8 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.methods import Method
 from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.runtime.device import Machine
+from stillroom.tasks.classification import Classification
+from stillroom.tasks.task import Task
 from stillroom.teachers.prepared_teacher import PreparedTeacher
 
 
@@ -33,6 +35,7 @@ class Job:
         head: names of the layers that are the student's head, for fine-tuning; empty where no setting concerns it.
         classifier_trained: whether the run trains the student's classifier, or starts from a trained one.
         stop_images: training images that are held out to judge the epochs; None without ``patience``.
+        task: what is learned.
     """
 
     student: nn.Module
@@ -47,10 +50,11 @@ class Job:
     head: tuple[str, ...] = ()
     classifier_trained: bool = True
     stop_images: Source | None = None
+    task: Task = field(default_factory=Classification)
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether the student's validation accuracy says anything: there are labels, and its classifier is trained."""
+        """Whether the student's score says anything: there are labels, and its classifier is trained."""
         return self.classifier_trained and not self.data.val.unlabelled
 
     @property

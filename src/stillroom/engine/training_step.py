@@ -14,10 +14,10 @@ from stillroom.engine.random_state import seeded_at
 from stillroom.methods import Method
 from stillroom.methods.gradient_streams import values_by_stream
 from stillroom.models.model_parts import PartsReader
-from stillroom.models.predict import predict_batch
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import Group
 from stillroom.runtime.global_batch_norm import BatchNorms
+from stillroom.tasks.task import Task
 
 
 class TrainingStep(nn.Module):
@@ -31,7 +31,8 @@ class TrainingStep(nn.Module):
         reader: reads the parts of the student that the losses need; None for logits only.
         norms: the batch norms of both.
         machine: autocast, and the processes.
-        seed: of the run, for losses that draw random numbers.
+        seed: of the run, for losses and tasks that draw random numbers.
+        task: what is learned.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class TrainingStep(nn.Module):
         norms: BatchNorms,
         machine: Machine,
         seed: int,
+        task: Task,
     ) -> None:
         super().__init__()
         self.student, self.method = student, method
         self._reader, self._norms, self._machine, self._seed = reader, norms, machine, seed
-        self._group = Group(machine)
+        self._group, self._task = Group(machine), task
 
     def forward(self, batch: Batch, teacher: Output | None, part: Part, epoch: int) -> tuple[Tensor, Tensor]:
         """Compute the terms of one part of an optimizer step.
@@ -59,13 +61,13 @@ class TrainingStep(nn.Module):
 
         Returns:
             (terms,): the weighted terms of the method. Their sum over the parts of a step, averaged over processes, is
-            the loss of the step's whole batch. And the student's logits (B, classes), without a graph.
+            the loss of the step's whole batch. And the number of images classified correctly, int64 ().
 
         Raises:
             NotFinite: a loss that checks its result found NaN or infinity.
         """
-        values, logits = self.by_stream((), batch, teacher, part, epoch)
-        return values[""], logits
+        values, correct = self.by_stream((), batch, teacher, part, epoch)
+        return values[""], correct
 
     def by_stream(
         self, streams: Sequence[str], batch: Batch, teacher: Output | None, part: Part, epoch: int
@@ -80,11 +82,14 @@ class TrainingStep(nn.Module):
             epoch: counted from 1.
 
         Returns:
-            (terms,) for each stream, with 0 for a term of another one, and the student's logits.
+            (terms,) for each stream, with 0 for a term of another one, and the number of images classified correctly.
         """
         with self._machine.autocast():
-            student = predict_batch(self.student, self._reader, batch)
-        return self._terms(streams, student, teacher, batch, part, epoch), student.logits.detach()
+            student = self._task.student_output(self.student, self._reader, batch, (self._seed, epoch))
+            teacher = None if teacher is None else self._task.on_same_rows(teacher, student)
+        with torch.no_grad():
+            correct = self._task.correct(student, batch)
+        return self._terms(streams, student, teacher, batch, part, epoch), correct
 
     def _terms(
         self,
@@ -99,16 +104,17 @@ class TrainingStep(nn.Module):
         images = len(batch.labels)
         factor = self._group.loss_factor(batch, part.step_images)
         scope: AbstractContextManager[None] = nullcontext()
-        if self.method.relates_samples_in(epoch):
+        target, by_image = self._task.target(batch, student), self._task.rows_are_images
+        if by_image and self.method.relates_samples_in(epoch):
             student, teacher, batch = self._group.gather_step(student, teacher, batch, part.images, part.first_owner)
-            images, scope = part.images, self._norms.on_whole_batch()
+            target, images, scope = batch.labels, part.images, self._norms.on_whole_batch()
             factor = images / part.step_images
         labelled = None
         if part.labelled is not None:  # such that, with the factor, the sum is divided by all labels of the step
             labelled = torch.tensor(max(part.labelled, 1) * (images / part.step_images), device=batch.labels.device)
         drawing = seeded_at((self._seed, epoch, part.number)) if self.method.draws else nullcontext()
         with drawing, scope:
-            given = (student, teacher, batch.labels, epoch, batch.ids, labelled, batch.mixture)
+            given = (student, teacher, target, epoch, batch.ids, labelled, batch.mixture)
             if streams:
                 values = values_by_stream(self.method, streams, self.method.values(*given, apart=len(streams) > 2))
             else:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stillroom.engine.evaluate import agreement, score
 from stillroom.report.metrics import calibration_error
+from stillroom.tasks.classification_score import agreement, score
 
 
 @dataclass(frozen=True)

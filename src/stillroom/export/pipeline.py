@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stillroom.data import DataSet
 from stillroom.data.file_feed import naming_workers
-from stillroom.engine.run_folder import RunFolder, environment
+from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export.export_config import export_config
 from stillroom.export.export_folder import install_files, refuse_other_files
@@ -35,6 +35,7 @@ from stillroom.models.predict import predict
 from stillroom.prepare.name_checks import check_run
 from stillroom.report.statistics import image_difference
 from stillroom.report.usable_runs import unmeasured_reason
+from stillroom.runtime.environment import environment
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from stillroom.batch import Batch
 from stillroom.config import RunOptions
 from stillroom.data import BatchLoader
 from stillroom.methods.connect import TeacherSide
@@ -167,15 +166,3 @@ def combined(teacher: PreparedTeacher, members: Sequence[Teacher] | None = None)
         return each[0]
     weights = [member.weight for member in teacher.members]
     return Ensemble(each, weights, teacher.combine, confidence=teacher.confidence)
-
-
-@torch.no_grad()
-def predict_all(teacher: Teacher, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """A teacher's logits (N, C) and the labels (N,) of batches, without those of stand-ins."""
-    logits, labels = [], []
-    for batch in batches:
-        found = teacher.predict(batch).logits  # for stand-ins too: a sharded pass needs all processes
-        if not batch.stand_in:
-            logits.append(found)
-            labels.append(batch.labels)
-    return torch.cat(logits), torch.cat(labels)

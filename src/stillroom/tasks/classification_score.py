@@ -76,10 +76,16 @@ def what_to_try(first_loss: float, last_loss: float, lr: float) -> str:
     return "train for more epochs, or at another learning rate"
 
 
-def teacher_notes(result: Evaluation, classes: int) -> list[str]:
-    """What to tell about the accuracy of a teacher with a number of classes."""
-    notes = [f"teacher: {result.top1:.2f} % top-1 on {result.count:,} validation images"]
-    if words := hardly_learned(result.top1, classes):
+def teacher_notes(top1: float, count: int, classes: int) -> list[str]:
+    """What to tell about a teacher.
+
+    Args:
+        top1: its accuracy in percent.
+        count: number of validation images.
+        classes: number of its classes.
+    """
+    notes = [f"teacher: {top1:.2f} % top-1 on {count:,} validation images"]
+    if words := hardly_learned(top1, classes):
         notes.append(
             f"warning: the teacher's accuracy is {words}; check its weights, the order of the classes, and mean/std"
         )

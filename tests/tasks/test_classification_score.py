@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from stillroom.batch import Batch
-from stillroom.engine.evaluate import agreement, hardly_learned, score, what_to_try
 from stillroom.models.predict import predict
+from stillroom.tasks.classification_score import agreement, hardly_learned, score, what_to_try
 
 
 def test_accuracy_and_loss_by_hand():
