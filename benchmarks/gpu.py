@@ -304,7 +304,7 @@ def imagenet_loader(device: torch.device) -> Rows:
     from torchvision.models import resnet18, resnet34
 
     from stillroom.data.augment import Augment
-    from stillroom.data.file_feed import worker_count
+    from stillroom.data.decoding_workers import worker_count
     from stillroom.data.photo_generator import write_photos
 
     classes, workers = 8, worker_count(_sized(device, os.cpu_count(), 1))

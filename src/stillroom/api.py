@@ -14,7 +14,7 @@ from torch import nn
 
 from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
 from stillroom.data import DataSet
-from stillroom.data.file_feed import naming_workers, worker_count
+from stillroom.data.decoding_workers import naming_workers, worker_count
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job

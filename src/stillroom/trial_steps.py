@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from stillroom.batch import Batch
-from stillroom.data.file_feed import naming_workers
+from stillroom.data.decoding_workers import naming_workers
 from stillroom.engine.loaders import make_loaders, val_batch
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import open_run

@@ -1,17 +1,13 @@
 import multiprocessing
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import torch
 
 from stillroom.data import Loader, load_data
-from stillroom.data.file_feed import check_shared_memory, worker_count
 from stillroom.data.image_feed import Request
 from stillroom.errors import InputError
 from stillroom.input_format import InputFormat
@@ -65,7 +61,7 @@ def test_images_that_differ_in_size_are_named(image_folder, image, tmp_path):
 KILLED = """
 import multiprocessing, os, signal, sys, time
 from stillroom.data import Loader, load_data
-from stillroom.data.file_feed import naming_workers
+from stillroom.data.decoding_workers import naming_workers
 from stillroom.errors import WorkerDied
 from stillroom.input_format import InputFormat
 
@@ -111,23 +107,6 @@ def test_workers_end_with_an_epoch_that_is_left(files):
     assert {child.pid for child in multiprocessing.active_children()} > before
     epoch.close()
     assert {child.pid for child in multiprocessing.active_children()} <= before
-
-
-def test_batches_too_large_for_the_shared_memory_are_refused():
-    if not Path("/dev/shm").is_dir():
-        pytest.skip("this system has no /dev/shm")
-    check_shared_memory(1000, 2)
-    with pytest.raises(InputError, match=r"workers=3.*lower workers or batch_size"):
-        check_shared_memory(2**60, 3)
-
-
-def test_the_number_of_workers_follows_the_cores_of_the_process(monkeypatch):
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert worker_count(0) == 0
-    assert worker_count(7) == 7
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(cores))
-    assert worker_count() == 1
-    assert np.clip(cores, 1, 16) >= worker_count() >= 1
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -8,7 +8,7 @@ import torch
 
 from stillroom.config import Recipe
 from stillroom.data import BatchLoader, DataSet
-from stillroom.data.file_feed import worker_count
+from stillroom.data.decoding_workers import worker_count
 from stillroom.data.source import Source
 from stillroom.engine.accumulation import OptimizerSteps, part_size
 from stillroom.errors import InputError

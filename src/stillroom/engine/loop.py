@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
 from stillroom.data import BatchLoader
-from stillroom.data.file_feed import naming_workers
+from stillroom.data.decoding_workers import naming_workers
 from stillroom.engine import best_weights
 from stillroom.engine.accumulation import Part
 from stillroom.engine.checkpoint import Progress, restore_progress, save_progress

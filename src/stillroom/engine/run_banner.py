@@ -9,7 +9,7 @@ from torch import nn
 
 from stillroom.config import TrainModel
 from stillroom.data import DataSet
-from stillroom.data.file_feed import worker_count
+from stillroom.data.decoding_workers import worker_count
 from stillroom.data.source import Source
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder, trained_model

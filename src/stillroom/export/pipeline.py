@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.data import DataSet
-from stillroom.data.file_feed import naming_workers
+from stillroom.data.decoding_workers import naming_workers
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export.export_config import export_config

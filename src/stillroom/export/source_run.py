@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from stillroom.data import BatchLoader, DataSet
-from stillroom.data.file_feed import worker_count
+from stillroom.data.decoding_workers import worker_count
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import load_weights, without_weights
