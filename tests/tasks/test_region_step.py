@@ -4,10 +4,8 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torchvision.models.detection import MaskRCNN
 
-from stillroom.errors import InputError
-from stillroom.tasks.region_step import check_two_stage, detect, input_statistics, proposal_logits, pyramid, train_pass
+from stillroom.tasks.region_step import detect, input_statistics, proposal_logits, pyramid, train_pass
 from stillroom.tasks.seeded_sampling import SeededSampler
 from tests.tasks.tiny_detector import SIDE, TwoLevels, boxes, tiny_detector
 
@@ -168,18 +166,6 @@ def test_the_mode_must_fit():
         train_pass(tiny_detector().eval(), images(), TARGETS, SEEDS)
     with pytest.raises(ValueError, match=r"call model\.eval\(\)"):
         detect(tiny_detector(), images(), [(SIDE, SIDE)] * 2)
-
-
-def test_models_that_are_no_two_stage_detector_are_refused_by_what_they_lack():
-    check_two_stage(tiny_detector())
-    with pytest.raises(InputError, match=r"Linear is not a two-stage detector: it has no backbone, rpn, roi_heads"):
-        check_two_stage(nn.Linear(2, 2))
-    headless = tiny_detector()
-    del headless.roi_heads.box_head
-    with pytest.raises(InputError, match=r"FasterRCNN is not .* it has no roi_heads\.box_head; give"):
-        check_two_stage(headless)
-    with pytest.raises(InputError, match="MaskRCNN has a mask head, and only boxes are trained"):
-        check_two_stage(MaskRCNN(TwoLevels(), 2))
 
 
 def test_input_statistics_are_those_of_the_transform():

@@ -33,8 +33,10 @@ def head_names(model: nn.Module, images: Tensor) -> tuple[str, ...]:
 def last_layers(model: nn.Module) -> tuple[str, ...]:
     """Find the head without images: the layers that a timm model names, of another model the last one.
 
+    A two-stage detector has two, which compute the logits and the boxes of regions, in this order.
+
     Args:
-        model: a classifier, also on the meta device.
+        model: a classifier or a detector, also on the meta device.
 
     Returns:
         Names of linear layers and convolutions; empty if there are none, or if a timm model has no head.
@@ -43,7 +45,8 @@ def last_layers(model: nn.Module) -> tuple[str, ...]:
     if callable(getattr(model, "get_classifier", None)):
         heads = _named_head(model)
         return tuple(name for name in layers if any(name == head or name.startswith(f"{head}.") for head in heads))
-    return tuple(layers[-1:])
+    regions = tuple(name for name in layers if name.startswith("roi_heads.box_predictor."))
+    return regions or tuple(layers[-1:])
 
 
 def head_classes(model: nn.Module, state: Mapping[str, Any] | None = None) -> int | None:

@@ -62,7 +62,7 @@ def from_timm(
     """
     import timm
 
-    _permit(f"timm:{name}", origin, elsewhere=":" in name or "/" in name, pretrained=pretrained)
+    permit(f"timm:{name}", origin, elsewhere=":" in name or "/" in name, pretrained=pretrained)
     arguments: dict[str, Any] = {"in_chans": in_channels, "pretrained": pretrained}
     if num_classes is not None:
         arguments["num_classes"] = num_classes
@@ -78,7 +78,7 @@ def from_timm(
         plain: nn.Module = timm.create_model(name, **arguments)
         return plain
     except Exception as error:
-        raise _cannot_build("timm", name, pretrained, error) from error
+        raise cannot_build("timm", name, pretrained, error) from error
 
 
 def from_torchvision(
@@ -106,7 +106,7 @@ def from_torchvision(
         InputError: torchvision refuses these arguments, the weights cannot be downloaded, or pretrained weights do not
             fit the channels of the images or, with a transformer, their size.
     """
-    _permit(f"torchvision:{name}", origin, elsewhere=False, pretrained=pretrained)
+    permit(f"torchvision:{name}", origin, elsewhere=False, pretrained=pretrained)
     models = _torchvision_models()
     if pretrained and in_channels != 3:
         raise InputError(
@@ -129,7 +129,7 @@ def from_torchvision(
             known = len(models.get_model_weights(name)["DEFAULT"].meta["categories"])
             replace_heads(model, known, num_classes)
     except Exception as error:
-        raise _cannot_build("torchvision", name, pretrained, error) from error
+        raise cannot_build("torchvision", name, pretrained, error) from error
     if in_channels != 3:
         _replace_stem(model, in_channels)
     return model
@@ -180,7 +180,7 @@ def converted_by_timm(state: Mapping[str, Any], model: nn.Module) -> dict[str, A
         return None
 
 
-def _permit(spec: str, origin: Origin, *, elsewhere: bool, pretrained: bool) -> None:
+def permit(spec: str, origin: Origin, *, elsewhere: bool, pretrained: bool) -> None:
     """Refuse to read or download what only an untrusted file names.
 
     Args:
@@ -224,7 +224,7 @@ def _replace_stem(model: nn.Module, in_channels: int) -> None:
             return
 
 
-def _cannot_build(source: str, name: str, pretrained: bool, error: Exception) -> InputError:
+def cannot_build(source: str, name: str, pretrained: bool, error: Exception) -> InputError:
     """Return the error for a model that its library cannot build."""
     if pretrained:
         return InputError(

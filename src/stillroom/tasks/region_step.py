@@ -23,18 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from stillroom.boxes import Detections, ImageBoxes
-from stillroom.errors import InputError
 from stillroom.tasks.seeded_sampling import SeededSampler, shadowed
 
 Size = tuple[int, int]
-
-_PARTS = {
-    "": ("backbone", "rpn", "roi_heads", "transform"),
-    "rpn": ("head", "fg_bg_sampler"),
-    "roi_heads": ("box_roi_pool", "box_head", "box_predictor", "fg_bg_sampler", "select_training_samples",
-                  "postprocess_detections"),
-    "transform": ("image_mean", "image_std"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,26 +51,6 @@ class RegionOutput:
     sizes: list[Size]
 
 
-def check_two_stage(model: nn.Module) -> None:
-    """Refuse a model whose forward pass is not that of a two-stage detector with boxes.
-
-    Raises:
-        InputError: it lacks parts of torchvision's ``GeneralizedRCNN``, or has a mask or keypoint head.
-    """
-    name = type(model).__name__
-    for owner, parts in _PARTS.items():
-        part = getattr(model, owner) if owner else model
-        missing = [f"{owner}.{one}".lstrip(".") for one in parts if not hasattr(part, one)]
-        if missing:
-            raise InputError(
-                f"{name} is not a two-stage detector: it has no {', '.join(missing)}; give a Faster R-CNN of "
-                "torchvision, or a module with the same parts"
-            )
-    for kind in ("mask", "keypoint"):
-        if getattr(model.roi_heads, f"{kind}_predictor", None) is not None:
-            raise InputError(f"{name} has a {kind} head, and only boxes are trained; give a Faster R-CNN")
-
-
 def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel that a detector's own transform normalises with, for [0, 1]."""
     transform: Any = model.transform
@@ -90,7 +61,7 @@ def pyramid(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """The feature maps of a detector's backbone.
 
     Args:
-        model: accepted by :func:`check_two_stage`.
+        model: accepted by :func:`stillroom.models.detectors.check_two_stage`.
         images: float (B, 3, H, W), normalised and padded to a multiple of 32.
 
     Returns:
@@ -109,7 +80,7 @@ def train_pass(model: nn.Module, images: Tensor, targets: Sequence[ImageBoxes], 
     Crowd boxes are dropped, as by torchvision's reference: what they cover is background unless another box has it.
 
     Args:
-        model: accepted by :func:`check_two_stage`, in training mode.
+        model: accepted by :func:`stillroom.models.detectors.check_two_stage`, in training mode.
         images: float (B, 3, H, W), as for :func:`pyramid`.
         targets: of each image, in pixels of ``images``; an image may have no objects.
         seeds: int64 (B, 2), as :func:`stillroom.tasks.seeded_sampling.sampling_seeds` returns them.
@@ -146,7 +117,7 @@ def proposal_logits(
     """The region head of a detector on given proposals, such as those of another one.
 
     Args:
-        model: accepted by :func:`check_two_stage`, in evaluation mode.
+        model: accepted by :func:`stillroom.models.detectors.check_two_stage`, in evaluation mode.
         images: float (B, 3, H, W), as for :func:`pyramid`.
         maps: what :func:`pyramid` returns for this model and these images.
         proposals: float32 (r, 4) of each image, in pixels of ``images``.
@@ -163,7 +134,7 @@ def detect(model: nn.Module, images: Tensor, sizes: Sequence[Size]) -> list[Dete
     """Find the objects in images.
 
     Args:
-        model: accepted by :func:`check_two_stage`, in evaluation mode.
+        model: accepted by :func:`stillroom.models.detectors.check_two_stage`, in evaluation mode.
         images: float (B, 3, H, W), as for :func:`pyramid`.
         sizes: height and width of each image without padding.
 
