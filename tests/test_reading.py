@@ -9,7 +9,17 @@ import pytest
 
 from stillroom.config import make_recipe
 from stillroom.engine.run_folder import RunFolder
-from stillroom.reading import EXPANDED, YAML_BYTES, UnreadableError, read_json, read_json_lines, read_text, read_yaml
+from stillroom.reading import (
+    EXPANDED,
+    XML_BYTES,
+    YAML_BYTES,
+    UnreadableError,
+    read_json,
+    read_json_lines,
+    read_text,
+    read_xml,
+    read_yaml,
+)
 from stillroom.recipes import load_published
 from stillroom.report.comparison_file import read_description
 from tests.test_trust import calls
@@ -74,6 +84,35 @@ def test_json_that_says_two_things_or_nothing_is_refused(content, problem, tmp_p
             read(path)
 
 
+def test_names_that_are_not_needed_are_left_out_wherever_they_are(tmp_path):
+    path = tmp_path / "annotations.json"
+    path.write_text('{"a": [{"big": [1, 2], "id": 3}], "big": 4}')
+    assert read_json(path, without=("big",)) == {"a": [{"id": 3}]}
+    with pytest.raises(UnreadableError, match="more than 10 bytes"):
+        read_json(path, most=10)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b'<!DOCTYPE a [<!ENTITY b "b">]><a>&b;</a>', "document type"),
+        (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "document type"),
+        (b"<a>&b;</a>", "undefined entity"),
+        (b"<a>", "no element found"),
+        (b"\xff\xfe<\0a\0/\0>\0", "utf-8"),
+        (b"<a>" + b" " * XML_BYTES + b"</a>", "more than"),
+    ],
+    ids=["entity", "outside", "undefined", "cut", "utf-16", "large"],
+)
+def test_xml_that_names_files_or_grows_is_refused(content, problem, tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableError, match=problem):
+        read_xml(path)
+    path.write_text('<?xml version="1.0" encoding="latin-1"?><a><b>ä</b></a>')
+    assert read_xml(path).findtext("b") == "ä"
+
+
 def test_numbers_that_are_none_survive(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"loss": NaN}\n{"loss": 1.5}\n')
     rows = read_json_lines(tmp_path / "metrics.jsonl")
@@ -128,6 +167,7 @@ def test_no_other_part_reads_files_on_its_own():
         ("inference_client.py", "json.loads"),  # a server's response, no file
         ("inference_protocol.py", "json.loads"),  # the same
         ("channel_statistics.py", "np.load"),  # Stillroom's own cache
+        ("image_sizes.py", "np.load"),  # the same
         ("glyphs.py", "np.load"),  # the same
         ("scenes.py", "np.load"),  # the same
         ("set_index.py", "np.load"),  # the same

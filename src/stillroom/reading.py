@@ -1,4 +1,4 @@
-"""Read text, YAML and JSON files safely; any file may come from somebody else.
+"""Read text, YAML, JSON and XML files safely; any file may come from somebody else.
 
 Refused are files that are not regular (pipes block for ever, devices never end), files that are larger than any real
 file of their kind, duplicate names in a mapping, and YAML whose aliases expand to many times its size.
@@ -9,6 +9,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Collection
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from stillroom.files import shown
 
 TEXT_BYTES = 64 * 2**20  # the metrics of 100,000 epochs need less
 YAML_BYTES = 2**18  # settings and comparisons are smaller; PyYAML needs seconds for this size
+XML_BYTES = 2**22  # the annotations of an image with thousands of objects need less
 EXPANDED = 4 * YAML_BYTES  # characters of a YAML file with every alias expanded
 
 
@@ -105,14 +110,35 @@ def parse_yaml(text: str, path: Path) -> Any:
         raise UnreadableError(path, " ".join(str(error).split()) or first_line(error)) from error
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = TEXT_BYTES, without: Collection[str] = ()) -> Any:
     """Read a JSON file into plain values.
+
+    Args:
+        path: the file.
+        most: maximum size in bytes.
+        without: names in mappings that are left out; their values are freed while the file is read.
 
     Raises:
         OSError: it is missing or may not be read.
         UnreadableError: it is not JSON, or is refused as described above.
     """
-    return parse_json(read_text(path), path)
+    return parse_json(read_text(path, most), path, without)
+
+
+def read_xml(path: Path) -> ET.Element:
+    """Read an XML file and return its root element. It must be UTF-8, whatever encoding it declares.
+
+    Raises:
+        OSError: it is missing or may not be read.
+        UnreadableError: it is not XML, or is refused as described above.
+    """
+    text = read_text(path, XML_BYTES)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise UnreadableError(path, "it declares a document type")
+    try:
+        return ET.fromstring(text)  # noqa: S314  see above
+    except (ET.ParseError, ValueError) as error:
+        raise UnreadableError(path, first_line(error)) from error
 
 
 def read_json_lines(path: Path) -> list[Any]:
@@ -125,30 +151,32 @@ def read_json_lines(path: Path) -> list[Any]:
     return [parse_json(line, path) for line in read_text(path).splitlines()]
 
 
-def parse_json(text: str, path: Path) -> Any:
+def parse_json(text: str, path: Path, without: Collection[str] = ()) -> Any:
     """Parse JSON text from a file.
 
     Args:
         text: the JSON.
         path: the file, for messages.
+        without: names in mappings that are left out.
 
     Raises:
         UnreadableError: it is not JSON, or a mapping has a name twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique_names)
+        return json.loads(text, object_pairs_hook=partial(_unique_names, without))
     except RecursionError as error:
         raise UnreadableError(path, "it is nested too deeply") from error
     except ValueError as error:
         raise UnreadableError(path, first_line(error)) from error
 
 
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name} is there twice")
-        found[name] = value
+def _unique_names(without: Collection[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{twice} is there twice")
+    for name in without:
+        found.pop(name, None)
     return found
 
 
