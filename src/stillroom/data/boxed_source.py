@@ -7,13 +7,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 import numpy as np
 import torch
 from PIL import Image
 
 from stillroom.boxes import ImageBoxes
+from stillroom.data.boxed_loader import BoxedLoader
 from stillroom.data.decoding import open_image, pillow_silent, upright_rgb
 from stillroom.data.image_store import ImageStore
 from stillroom.data.source import Source, check_vectors
@@ -142,9 +143,9 @@ class BoxedSource(Source):
             list(pool.map(self._preview_into, images, self.places[places].tolist()))
         return images
 
-    def loader(self, **options: Unpack[LoaderOptions]) -> NoReturn:
-        """Not available yet: images of any shape are read by a loader of their own."""
-        raise NotImplementedError(options)
+    def loader(self, **options: Unpack[LoaderOptions]) -> BoxedLoader:
+        """Return a loader of the images with their boxes, see :class:`stillroom.data.boxed_loader.BoxedLoader`."""
+        return BoxedLoader(self, **options)
 
     def _preview_into(self, out: Tensor, place: int) -> None:
         try:
@@ -163,23 +164,3 @@ class BoxedSource(Source):
 def default_max_size(image_size: int) -> int:
     """Return the longest side for a shorter side: 5/3 of it, as 1333 for 800 in published detectors."""
     return 5 * image_size // 3
-
-
-def resized_size(size: tuple[int, int], image_size: int, max_size: int) -> tuple[int, int]:
-    """Return height and width of a resized image, by torchvision's rule, exactly.
-
-    The shorter side becomes ``image_size``, or less where the longer side would exceed ``max_size``. The aspect ratio
-    is kept; fractions of a pixel are cut off. Source: ``_resize_image_and_masks`` in
-    ``torchvision.models.detection.transform``, which computes the same in floating point and can be a pixel off.
-
-    Args:
-        size: height and width of the image in pixels.
-        image_size: the shorter side.
-        max_size: the longest side; >= ``image_size``.
-    """
-    shorter, longer = min(size), max(size)
-    whole = image_size, shorter  # the scale is a fraction: target and side
-    if longer * image_size > max_size * shorter:
-        whole = max_size, longer
-    height, width = (max(1, edge * whole[0] // whole[1]) for edge in size)
-    return height, width

@@ -110,6 +110,36 @@ def decode_framed(
     return out
 
 
+def decode_resized(encoded: Encoded, own: tuple[int, int], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode one image and resize all of it, by bilinear interpolation with antialiasing in 8 bits.
+
+    Args:
+        encoded: an image file or the bytes of one.
+        own: height and width that the upright image must have.
+        size: height and width of the result.
+
+    Returns:
+        uint8 (height, width, 3), valid until the next image is decoded in this thread.
+
+    Raises:
+        OSError: the image is broken, as for :func:`decode_image`.
+        ValueError: the image has another height and width; the message has both.
+    """
+    try:
+        pixels = _decode(encoded, None)
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        raise OSError(reason_of(error)) from error
+    found = pixels.shape[:2]
+    if found != own:
+        raise ValueError(f"{found[1]}x{found[0]} pixels and not {own[1]}x{own[0]}")
+    if size == own:
+        return pixels
+    count = size[0] * size[1] * 3
+    resized = _buffer("resized", count)[:count].reshape(*size, 3)
+    _resize(pixels, torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0))
+    return resized
+
+
 def _random_crops(encoded: Encoded, framing: Framing, draws: NDArray[np.float64], out: Tensor | None) -> Tensor:
     rows, scale, side = draws.tolist(), framing.min_scale, framing.size
 
