@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillroom.cli import main
+from tests.report.box_runs import made_box_run
 from tests.report.pages import made_run
 
 
@@ -59,3 +60,20 @@ def test_nothing_is_removed_without_yes(place, capsys):
 def test_wrong_words_are_one_line(place, words, capsys):
     assert main(["runs", *words]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_detectors_are_listed_by_their_ap_and_beside_classifiers_with_its_name(place, capsys):
+    made_box_run(place / "boxes", "c", ap=30.0)
+    assert main(["runs", "list", "boxes"]) == 0
+    assert [cell.strip() for cell in capsys.readouterr().out.splitlines()[1].split("┃")[5:6]] == ["AP"]
+    assert main(["runs", "list", "runs", "boxes", "--sort", "top1"]) == 0
+    out = capsys.readouterr().out
+    assert " score " in out
+    assert out.index("top-1 60.00") < out.index("top-1 50.00") < out.index("AP 30.00")
+    assert main(["runs", "compare", "runs/a", "boxes/c"]) == 0
+    out = capsys.readouterr().out
+    assert [cell.strip() for line in out.splitlines() if "AP50, last" in line for cell in line.split("│")[2:4]] == [
+        "–", "45.00 %"
+    ]  # fmt: skip
+    assert main(["runs", "show", "boxes/c"]) == 0
+    assert "AP, best epoch" in capsys.readouterr().out

@@ -16,9 +16,10 @@ from stillroom.formatting import counted, duration, size_in_words
 from stillroom.prepare.name_checks import check_run
 from stillroom.report.discovery import FoundRun
 from stillroom.report.provenance import command_text
-from stillroom.report.run_overview import RunOverview, latest_top1, list_runs, overview_of
+from stillroom.report.run_overview import RunOverview, latest_score, list_runs, overview_of
 from stillroom.report.run_settings import AUTOMATIC, changed_settings, differing_values, value_text
 from stillroom.run_removal import check_removal, folder_bytes, remove_run
+from stillroom.scores import score_of
 
 FILES = ("student.safetensors", "predictions.safetensors", "metrics.jsonl", "summary.json", "config.yaml", "checkpoint",
          "tensorboard", "wandb", "export", "index.html")  # fmt: skip
@@ -49,12 +50,14 @@ def runs_command(arguments: Arguments) -> int:
 
 
 def runs_table(runs: Sequence[RunOverview]) -> Table:
-    """The list of runs."""
-    table = _table("name", "method", "student", "data", "top-1", "state", "date")
+    """The list of runs; where their tasks differ, the label of the score stands before each number."""
+    labels = {one.score.label for one in runs}
+    mixed = len(labels) > 1
+    table = _table("name", "method", "student", "data", "score" if mixed else labels.pop(), "state", "date")
     for one in runs:
-        top1 = "–" if one.top1 is None else f"{one.top1:.2f}"
+        score = "–" if one.value is None else f"{one.score.label} " * mixed + f"{one.value:.2f}"
         date = one.date.strftime("%Y-%m-%d %H:%M")
-        table.add_row(*map(shown, (one.name, one.method, one.student, one.data, top1, one.state, date)))
+        table.add_row(*map(shown, (one.name, one.method, one.student, one.data, score, one.state, date)))
     return table
 
 
@@ -105,21 +108,23 @@ def side_by_side(runs: Sequence[RunFolder]) -> list[Table | str]:
     found.append(results)
     contents = [FoundRun(run).contents for run in runs]
     if any(one != contents[0] for one in contents):
-        found.append("The runs have other validation images or labels: their accuracies cannot be compared.")
+        scores = "accuracies" if all(score_of(config).per_image for config in configs) else "scores"
+        found.append(f"The runs have other validation images or labels: their {scores} cannot be compared.")
     return found
 
 
 def _results(run: RunFolder) -> dict[str, str]:
     """The numbers of a run in words; fewer for one that is not finished."""
-    top1 = latest_top1(run)
-    found = {"state": overview_of(run.path).state, "top-1, last epoch": "–" if top1 is None else f"{top1:.2f} %"}
+    score, value = score_of(run.config()), latest_score(run)
+    last = "–" if value is None else f"{value:.2f} %"
+    found = {"state": overview_of(run.path).state, f"{score.label}, last epoch": last}
     if not run.finished:
         return found
     summary = run.summary()
-    for name, row in (("top-1, best epoch", "val_top1"), ("agreement", "agreement")):
-        value = summary["best" if row == "val_top1" else "last"].get(row)
-        if value is not None:
-            found[name] = f"{value:.2f} %"
+    numbers = {f"{score.label}, best epoch": summary["best"].get(score.column)}
+    numbers |= {f"{one.label}, last epoch": summary["last"].get(one.column) for one in score.further}
+    numbers["agreement"] = summary["last"].get("agreement")
+    found |= {name: f"{value:.2f} %" for name, value in numbers.items() if value is not None}
     found["parameters"] = f"{summary['parameters']:,}"
     if summary.get("macs") is not None:
         found["operations an image"] = f"{summary['macs'] / 1e6:,.1f} million multiply-accumulates"

@@ -56,3 +56,10 @@ def test_the_screen_shows_done_running_and_failed(grid):
     text = console.file.getvalue()
     for part in ("1 of 3 runs done", "1 failed", "begun", "epoch 2/4", "val 10.0 %", "waiting: it broke"):
         assert part in text
+
+
+def test_a_cell_that_trains_a_detector_is_told_by_its_ap(grid):
+    (grid.folder / "done" / "metrics.jsonl").write_text('{"epoch": 1, "val_ap": 12.5, "val_ap50": 30}\n')
+    said = []
+    LineBoard(grid, said.append).done(grid.cells[0])
+    assert said == ["1/3 done: AP 12.50 %, AP50 30.00 %"]

@@ -10,6 +10,7 @@ import yaml
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.aggregate import read_comparison
+from tests.report.box_runs import made_box_runs
 from tests.report.conftest import SMALL
 
 
@@ -164,7 +165,7 @@ def test_a_run_that_cannot_be_compared_is_left_out_and_listed_with_its_accuracy(
     (pair,) = read_comparison([tmp_path]).pairs
     assert cells(pair) == [("kd", 0, "a")]
     (one,) = pair.left_out
-    assert (one.name, one.method, one.seed, one.accuracy) == ("b", "dkd", 0, 50.0)
+    assert (one.name, one.method, one.seed, one.score) == ("b", "dkd", 0, 50.0)
     assert re.search(match, one.sentence)
     assert "\n" not in one.sentence
 
@@ -251,3 +252,16 @@ def test_a_moved_comparison_is_read_as_before(runs, tmp_path):
     (pair,) = read_comparison([there]).pairs
     assert pair.teacher == "big"
     assert (pair.teacher_run, len(pair.cells)) == (RunFolder(there / "teacher"), 5)
+
+
+def test_runs_of_another_task_than_most_have_are_left_out_with_the_reason(tmp_path):
+    made_box_runs(tmp_path, ("kd", "ldrld"), seeds=1)
+    made_run(tmp_path, "classifier", method="dkd")
+    made_run(tmp_path, "odd", task="auto")
+    comparison = read_comparison([tmp_path])
+    assert [pair.methods for pair in comparison.pairs] == [("kd", "ldrld")]
+    assert comparison.pairs[0].score.label == "AP"
+    left_out = {one.name: one for one in comparison.left_out}
+    assert "it is a run of classification, and most are of detection" in left_out["classifier"].why
+    assert left_out["classifier"].score == 50.0
+    assert "task=auto" in left_out["odd"].why

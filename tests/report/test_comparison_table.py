@@ -4,7 +4,10 @@ import io
 
 from rich.console import Console
 
-from stillroom.report.comparison_table import comparison_table
+from stillroom.report.aggregate import read_comparison
+from stillroom.report.comparison_table import comparison_rows, comparison_table
+from stillroom.report.summary import summarize
+from tests.report.box_runs import made_box_runs
 from tests.report.conftest import LASTS
 
 
@@ -28,3 +31,11 @@ def test_the_terminal_table_has_a_row_a_method_with_spread_interval_and_verdict(
 
 def test_the_table_has_no_column_for_published_accuracy_where_there_is_none(compared):
     assert "published" not in shown(comparison_table(compared(LASTS), "kd"))
+
+
+def test_runs_of_a_detector_have_its_scores_and_no_column_of_predicted_classes(tmp_path):
+    (pair,) = summarize(read_comparison([made_box_runs(tmp_path, ("kd", "ldrld"), seeds=2)]))
+    head, kd, _ = comparison_rows(pair, "kd")
+    assert head[7:] == ["AP50", "AP75", "AP small", "AP medium", "train time"], "no object is large"
+    assert kd[2] == "30.10 ± 0.14"
+    assert kd[7:11] == ["45.15", "27.09", "15.05", "33.11"]

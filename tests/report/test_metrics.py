@@ -10,7 +10,8 @@ from stillroom.engine.predictions import Predictions, predictions_of, teacher_pr
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report import metrics as module
-from stillroom.report.metrics import measure
+from stillroom.report.metrics import measure, measure_teacher
+from tests.report.box_runs import made_box_run
 from tests.report.conftest import SMALL, trained
 
 
@@ -103,3 +104,12 @@ def test_an_unfinished_run_is_refused(run):
     (run.path / "summary.json").unlink()
     with pytest.raises(InputError, match="finished run folder"):
         measure(run)
+
+
+def test_a_detector_has_its_own_scores_and_no_number_of_predicted_classes(tmp_path):
+    run = made_box_run(tmp_path, "a", ap=30.0)
+    got, teacher = measure(run), measure_teacher(run, None)
+    assert (got.last, got.best, got.best_epoch) == (30.0, 30.0, 12)
+    assert got.further == {"ap50": 45.0, "ap75": 27.0, "ap_small": 15.0, "ap_medium": 33.0}
+    assert (got.ece, got.agreement, got.kl_to_teacher, got.val_loss) == (None,) * 4
+    assert (teacher.score, teacher.further["ap50"], teacher.ece) == (42.0, 63.0, None)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stillroom.report.page_charts import accuracy_curves, cost_charts, gain_charts
+from stillroom.report.page_charts import cost_charts, gain_charts, score_curves
 from stillroom.report.summary import summarize
 from tests.report.conftest import LASTS
 from tests.report.pages import made_comparison
@@ -17,7 +17,7 @@ def summary_of(tmp_path, monkeypatch):
 
 
 def test_curves_show_accuracy_and_agreement_of_every_method(tmp_path, monkeypatch):
-    accuracy, agreement = accuracy_curves(summary_of(tmp_path, monkeypatch), PLACES)
+    accuracy, agreement = score_curves(summary_of(tmp_path, monkeypatch), PLACES)
     assert accuracy.caption.startswith("Validation accuracy by epoch. Line: mean over seeds; band")
     assert "kd ends at 40.1 %; dkd ends at 43.2 %" in accuracy.text
     assert agreement.caption.startswith("Agreement with the teacher's predictions, by epoch")

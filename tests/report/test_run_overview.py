@@ -44,16 +44,16 @@ def test_every_column_can_be_sorted_by_and_a_run_is_listed_once(place):
 
 def test_a_run_is_described(place):
     one = overview_of(place / "c" / "d")
-    assert (one.method, one.student, one.data, one.top1, one.state) == ("mine", "small", "made", 70.0, "finished")
+    assert (one.method, one.student, one.data, one.value, one.state) == ("mine", "small", "made", 70.0, "finished")
     assert overview_of(place / "a").method == "labels only"
 
 
 def test_a_run_that_is_not_finished_in_use_or_damaged_says_so(place):
     (place / "a" / "summary.json").unlink()
     assert overview_of(place / "a").state == f"epoch {EPOCHS} of {EPOCHS}"
-    assert overview_of(place / "a").top1 == 50.0
+    assert overview_of(place / "a").value == 50.0
     (place / "a" / "metrics.jsonl").unlink()
-    assert (overview_of(place / "a").state, overview_of(place / "a").top1) == (f"epoch 0 of {EPOCHS}", None)
+    assert (overview_of(place / "a").state, overview_of(place / "a").value) == (f"epoch 0 of {EPOCHS}", None)
     with locked(place / "b" / ".lock"):
         assert overview_of(place / "b").state == "in use"
     (place / "b" / "config.yaml").write_text("{")

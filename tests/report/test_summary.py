@@ -9,7 +9,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report import summary as module
 from stillroom.report.aggregate import Comparison, read_comparison
-from stillroom.report.page_charts import accuracy_curves
+from stillroom.report.page_charts import score_curves
 from stillroom.report.page_tables import tables_of
 from stillroom.report.summary import left_out, summarize
 from stillroom.report.verdict import verdict
@@ -78,7 +78,7 @@ def test_one_seed_of_real_runs_is_tested_over_images_and_said_to_speak_of_no_met
         "measuring the teacher of medium → small",
     ]
     teacher = RunFolder(runs / "kd-s0").summary()["teacher"]["top1"]
-    assert got.teacher.accuracy == teacher
+    assert got.teacher.score == teacher
     assert f"The teacher reaches {teacher:.2f} %" in verdict(got, "kd")[0]
 
 
@@ -88,12 +88,12 @@ def test_the_teacher_is_measured_on_the_comparisons_own_validation_images(runs, 
     run.write_summary(run.summary() | {"teacher": {"top1": 53.25, "top5": 90.0, "loss": 1.0, "count": 40}})
     (got,) = summarize(read_comparison([run.path]))
     assert got.pair.teacher_run is not None  # with another accuracy, on the images of its own run
-    assert got.teacher.accuracy == 53.25
+    assert got.teacher.score == 53.25
     assert "The teacher reaches 53.25 %" in verdict(got, "kd")[0]
     assert tables_of(got, "kd")[0].rows[0].entries[0].text == "53.25"
     own = RunFolder(runs / "teacher").summary()["last"]["val_top1"]
     assert own != 53.25
-    (curves, *_) = accuracy_curves(got, {"kd": 1, "teacher": 0})
+    (curves, *_) = score_curves(got, {"kd": 1, "teacher": 0})
     assert "the teacher reaches 53.2 %" in curves.text
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from stillroom.errors import InputError
+from stillroom.report.aggregate import read_comparison
 from stillroom.report.summary import summarize
 from stillroom.report.table_export import write_table
 from stillroom.report.verdict import verdict
+from tests.report.box_runs import made_box_runs
 from tests.report.pages import made_comparison
 
 METHODS = ("kd", "0.1*ce + a_b(c=1)")
@@ -72,3 +74,11 @@ def test_labels_from_elsewhere_are_text_in_every_table(tmp_path, monkeypatch):
     write_table(tmp_path / "result.csv", summaries, methods[0])
     rows = list(csv.DictReader((tmp_path / "result.csv").open(encoding="utf-8", newline="")))
     assert {row["method"][0] for row in rows} == {"k", "'"}
+
+
+def test_csv_of_detectors_has_their_scores_and_none_of_predicted_classes(tmp_path):
+    summaries = summarize(read_comparison([made_box_runs(tmp_path / "runs", ("kd",), seeds=1)]))
+    (row,) = csv.DictReader(written(tmp_path, "result.csv", summaries).splitlines())
+    assert (row["last"], row["ap50"], row["ap_large"]) == ("30.0", "45.0", "")
+    assert not {"ece", "agreement", "kl_to_teacher", "val_loss", "per_class", "further"} & row.keys()
+    assert "teacher AP 42.00 %" in written(tmp_path, "result.md", summaries)

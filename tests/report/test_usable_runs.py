@@ -7,14 +7,15 @@ import pytest
 from stillroom.engine.run_folder import RunFolder
 from stillroom.report.page import write_report
 from stillroom.report.summary import left_out, summarize
-from stillroom.report.usable_runs import accuracy_of, unusable_reason
+from stillroom.report.usable_runs import last_score, unusable_reason
+from tests.report.box_runs import made_box_run
 from tests.report.pages import made_comparison, made_run
 from tests.report.test_page import checked
 
 
 def test_a_sound_run_has_no_trouble(tmp_path):
     run = made_run(tmp_path, "a", ["x", "y"], last=60.0)
-    assert (unusable_reason(run), accuracy_of(run)) == ("", 60.0)
+    assert (unusable_reason(run), last_score(run)) == ("", 60.0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
@@ -54,3 +55,15 @@ def left_out_of(path):
     (path / "metrics.jsonl").write_text(json.dumps(row))
     (path / "summary.json").write_text(json.dumps({"last": row, "best": row}))
     return read_comparison([RunFolder(path.parent).path]).pairs[0].left_out
+
+
+def test_a_detector_without_ap_says_why_and_one_whose_loss_is_no_number_diverged(tmp_path):
+    run = made_box_run(tmp_path, "a", ap=30.0)
+    assert (unusable_reason(run), last_score(run)) == ("", 30.0)
+    last = run.epochs()[-1]
+    run.write_summary(run.summary() | {"last": last | {"val_ap": None}})
+    assert "AP was not measured" in unusable_reason(run)
+    broken = last | {"val_ap": None, "loss": float("nan")}
+    run.write_epochs([broken])
+    run.write_summary(run.summary() | {"last": broken})
+    assert unusable_reason(run).startswith("it diverged (loss is nan")

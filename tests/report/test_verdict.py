@@ -5,6 +5,7 @@ import json
 from stillroom.report.aggregate import read_comparison
 from stillroom.report.summary import summarize
 from stillroom.report.verdict import verdict
+from tests.report.box_runs import made_box_runs
 from tests.report.conftest import LASTS, method_of
 
 
@@ -71,3 +72,14 @@ def test_a_teacher_whose_predictions_are_gone_is_named(runs):
         line for line in verdict(got, "kd") if line.startswith("The students' KL divergence from the teacher is")
     ]
     assert "are not beside the run kd-s0" in line
+
+
+def test_a_detector_is_judged_by_its_ap_and_one_seed_of_it_is_not_tested(tmp_path):
+    lines = verdict(*summarize(read_comparison([made_box_runs(tmp_path / "three", ("kd", "ldrld"))])), "kd")
+    assert "ldrld has the highest mean AP after the last epoch" in lines[0]
+    assert "The teacher reaches AP 42.00 %" in lines[0]
+    assert lines[1].startswith("Better than kd: ldrld (+2.")
+    assert not [line for line in lines if "accuracy" in line or "KL" in line]
+    once = "\n".join(verdict(*summarize(read_comparison([made_box_runs(tmp_path / "one", ("kd", "x"), 1)])), "kd"))
+    assert "With one common seed there is nothing to test: AP is no mean over images. Run more seeds." in once
+    assert "x (+2.00 points, no test, 1 seed)" in once

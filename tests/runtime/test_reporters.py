@@ -71,3 +71,12 @@ def test_brackets_and_colons_in_a_name_are_no_markup(capsys):
     assert "photos [new]/:car: [/tmp] are read" in capsys.readouterr().err
     assert "[red]" in console.file.getvalue()
     assert "mine[/a] 1.250" in console.file.getvalue()
+
+
+def test_an_epoch_of_a_detector_is_told_by_its_ap():
+    lines = []
+    reporter = Lines(lines.append)
+    reporter.start("run", 1, 10, 0)
+    scores = {"val_ap": 12.346, "val_ap50": 30.5, "val_ap75": 9.0}
+    reporter.epoch({"epoch": 1, "terms": {"supervised": 1.5}, **scores, "images_per_second": 9})
+    assert lines == ["run: epoch 1/1  supervised 1.5  val AP 12.35 %, AP50 30.50 %  9 images/s"]

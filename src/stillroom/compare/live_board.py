@@ -17,6 +17,7 @@ from stillroom.compare.grid import Cell, Grid
 from stillroom.errors import InputError
 from stillroom.formatting import counted, duration
 from stillroom.runtime.reporters import make_console
+from stillroom.scores import score_of_row, score_text
 
 
 class Board(Protocol):
@@ -72,10 +73,10 @@ def epochs_of(grid: Grid, cell: Cell) -> list[dict[str, Any]]:
         return []
 
 
-def _accuracy(rows: list[dict[str, Any]], digits: int = 2) -> str:
-    """Validation accuracy of the latest epoch in words."""
-    value = rows[-1].get("val_top1") if rows else None
-    return f"{value:.{digits}f} %" if isinstance(value, float | int) else "accuracy unknown"
+def _score(rows: list[dict[str, Any]], digits: int = 2) -> str:
+    """The main score of the latest epoch in words."""
+    latest = rows[-1] if rows else {}
+    return score_text(latest, digits) or f"{score_of_row(latest).name} unknown"
 
 
 class LineBoard:
@@ -97,11 +98,11 @@ class LineBoard:
         self._failed = set(failed)
 
     def done(self, cell: Cell) -> None:
-        """Print the cell's accuracy and the time left."""
+        """Print the cell's main score and the time left."""
         count = sum(self._grid.run(other).finished for other in self._grid.cells)
         left = self._clock.left(self._clock.epochs_done())
         self._write(
-            f"{count}/{len(self._grid.cells)} {cell.name}: {_accuracy(epochs_of(self._grid, cell))}"
+            f"{count}/{len(self._grid.cells)} {cell.name}: {_score(epochs_of(self._grid, cell))}"
             + (f", {left}" if left else "")
         )
 
@@ -136,8 +137,8 @@ class ScreenBoard:
         table = Table.grid(padding=(0, 2))
         for cell in running:
             rows = epochs_of(self._grid, cell)
-            accuracy = f"val {_accuracy(rows, 1)}" if rows else ""
-            table.add_row(cell.name, f"epoch {min(len(rows) + 1, cell.epochs)}/{cell.epochs}", accuracy)
+            score = f"val {_score(rows, 1)}" if rows else ""
+            table.add_row(cell.name, f"epoch {min(len(rows) + 1, cell.epochs)}/{cell.epochs}", score)
         bad = [
             Text(f"{name}: {problem}", style="red", overflow="ellipsis", no_wrap=True)
             for name, problem in failed.items()

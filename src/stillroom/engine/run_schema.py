@@ -15,6 +15,7 @@ from stillroom.config import COMMON, GROUPS
 from stillroom.errors import InputError
 from stillroom.files import shown
 from stillroom.reading import UnreadableError
+from stillroom.scores import SCORES
 from stillroom.settings import as_kind
 
 LARGEST = 2**63  # no count of ours reaches it, and larger whole numbers are no floats
@@ -94,10 +95,14 @@ def _row(value: Any) -> bool:
 
 ROW: dict[str, Check] = {
     "epoch": _size, "terms": _or_none(_numbers), "seconds": _amount, "images_per_second": _amount,
-    "bank_seconds": _amount, "val_top1": _or_none(_percent), "agreement": _or_none(_percent),
+    "bank_seconds": _amount, "agreement": _or_none(_percent),
     "average_top1": _percent, "stop_top1": _percent, "stop_agreement": _percent,
+    **{one.column: _or_none(_percent) for score in SCORES.values() for one in score.all},
 }  # fmt: skip
-TEACHER: dict[str, Check] = {"top1": _percent, "top5": _percent, "loss": _number, "count": _count}
+TEACHER: dict[str, Check] = {
+    **{one.key: _or_none(_percent) for score in SCORES.values() for one in score.all},
+    "top1": _percent, "top5": _percent, "loss": _number, "count": _count,
+}  # fmt: skip
 EARLY_STOP: dict[str, Check] = {
     "stopped": lambda value: isinstance(value, bool), "epoch": _size, "best_epoch": _size, "images": _size,
 }  # fmt: skip

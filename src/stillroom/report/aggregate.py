@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.discovery import LABELS_ONLY, FoundRun, run_folders
 from stillroom.report.published import published_accuracies
-from stillroom.report.usable_runs import LeftOut, accuracy_of, unusable_reason
+from stillroom.report.usable_runs import LeftOut, last_score, unusable_reason
+from stillroom.scores import Score, score_of, task_of
 from stillroom.trust import NOTHING, Trust
 
-# Settings that have to be equal for accuracies to be comparable.
+# Settings that have to be equal for scores to be comparable.
 ALIKE = ("classes", "train_images", "val_images", "image_shape", "epochs")
 
 
@@ -42,7 +44,7 @@ class Pair:
         student: short name, as in "resnet20".
         teacher_run: the teacher's own run, if it has one that is finished.
         cells: the runs.
-        published: accuracy in percent that a recipe reports for just such runs, by the method's label.
+        published: main score in percent that a recipe reports for just such runs, by the method's label.
         left_out: finished runs that take part in no number.
     """
 
@@ -57,6 +59,11 @@ class Pair:
     def name(self) -> str:
         """As in "resnet56 → resnet20"."""
         return f"{self.teacher} → {self.student}"
+
+    @cached_property
+    def score(self) -> Score:
+        """What its runs are compared by."""
+        return score_of(self.cells[0].run.config())
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -90,7 +97,7 @@ class Comparison:
 def read_comparison(
     paths: Sequence[Path], reference: str | None = None, title: str | None = None, trust: Trust = NOTHING
 ) -> Comparison:
-    """Find run folders and sort them.
+    """Find run folders and sort them. Runs of another task than most of them have are left out.
 
     Beside runs there may lie a ``comparison.yaml`` with a title, a reference, labels of methods and names of teachers.
 
@@ -108,9 +115,9 @@ def read_comparison(
     found, left_out = _readable(run_folders(paths, trust))
     teachers = {run.teacher_run.path.resolve() for run in found if run.teacher_run is not None}
     students = [run for run in found if run.run.path.resolve() not in teachers and not run.is_named_teacher]
-    finished = [run for run in students if run.run.finished]
+    finished, of_others = _one_task([run for run in students if run.run.finished])
     pairs, rest = _pairs(finished)
-    left_out += rest
+    left_out += of_others + rest
     if not pairs:
         places = ", ".join(map(str, paths))
         if left_out:
@@ -132,12 +139,27 @@ def _readable(folders: Sequence[RunFolder]) -> tuple[list[FoundRun], list[LeftOu
     for folder in folders:
         run = FoundRun(folder)
         try:
-            run.config  # noqa: B018  read here, once
+            task_of(run.config)  # read here, once
         except InputError as error:
             left_out.append(LeftOut(folder.path.name, str(error)))
         else:
             found.append(run)
     return found, left_out
+
+
+def _one_task(finished: Sequence[FoundRun]) -> tuple[list[FoundRun], list[LeftOut]]:
+    """The runs of the task that most of them have, and the others: two tasks have no score in common."""
+    by_task: dict[str, list[FoundRun]] = defaultdict(list)
+    for run in finished:
+        by_task[task_of(run.config)].append(run)
+    most = max(by_task, key=lambda task: len(by_task[task]), default="")
+    left_out = [
+        _left_out(run, f"it is a run of {task}, and most are of {most}; report it in a page of its own")
+        for task, runs in by_task.items()
+        if task != most
+        for run in runs
+    ]
+    return by_task[most], left_out
 
 
 def _pairs(finished: Sequence[FoundRun]) -> tuple[tuple[Pair, ...], list[LeftOut]]:
@@ -195,8 +217,8 @@ def _sound(runs: Sequence[FoundRun]) -> tuple[list[FoundRun], list[LeftOut]]:
 
 
 def _left_out(run: FoundRun, why: str) -> LeftOut:
-    accuracy = None if "diverged" in why else accuracy_of(run.run)
-    return LeftOut(run.run.path.name, why, run.method, run.seed, accuracy)
+    score = None if "diverged" in why else last_score(run.run)
+    return LeftOut(run.run.path.name, why, run.method, run.seed, score)
 
 
 def _place(name: str, listed: Sequence[str]) -> int:
@@ -229,7 +251,7 @@ def _pair(teacher: str, student: str, runs: Sequence[FoundRun], left_out: Sequen
 
 
 def _differs(one: FoundRun, other: FoundRun) -> str:
-    """Why the accuracies of two runs cannot be compared; empty where they can."""
+    """Why the scores of two runs cannot be compared; empty where they can."""
     told = {name: (one.config.get(name), other.config.get(name)) for name in ALIKE}
     told |= {"data": (one.contents, other.contents), "the student's first weights": (one.start, other.start)}
     if one.contents is None or other.contents is None:

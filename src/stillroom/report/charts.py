@@ -59,19 +59,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class CostPoint:
-    """Cost and accuracy of one method.
+    """Cost and main score of one method.
 
     Attributes:
         name: of the method.
         place: its number among all, from 0 (the teacher).
         cost: smaller is better.
-        accuracy: larger is better.
+        score: the main score in percent; larger is better.
     """
 
     name: str
     place: int
     cost: float
-    accuracy: float
+    score: float
 
 
 def has_bands(curves: Sequence[Curve]) -> bool:
@@ -99,33 +99,40 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
     return _svg(out)
 
 
-def cost_chart(points: Sequence[CostPoint], label: str, *, logarithmic: bool = False) -> str:
-    """Draw accuracy against cost, with a line through the points of the Pareto front."""
+def cost_chart(points: Sequence[CostPoint], label: str, score: str = "accuracy", *, logarithmic: bool = False) -> str:
+    """Draw the main score against cost, with a line through the points of the Pareto front.
+
+    Args:
+        points: one a method.
+        label: of the cost.
+        score: name of the main score.
+        logarithmic: whether costs grow in equal factors along the axis.
+    """
     from matplotlib.ticker import LogLocator, NullLocator
 
     with _figure(6.4, 3.7 + _legend_height(points)) as (figure, axes, out):
         best = pareto_front(points)
-        axes.plot([p.cost for p in best], [p.accuracy for p in best], color=INK, linewidth=1, linestyle=(0, (1, 2)))
+        axes.plot([p.cost for p in best], [p.score for p in best], color=INK, linewidth=1, linestyle=(0, (1, 2)))
         marks = {}
         for point in points:
             style = _style(point.place) | {"linestyle": ""}
-            (marks[point.name],) = axes.plot([point.cost], [point.accuracy], markersize=7, **style)
+            (marks[point.name],) = axes.plot([point.cost], [point.score], markersize=7, **style)
         if logarithmic:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(0.08)
-        axes.set(xlabel=label, ylabel="accuracy, %")
+        axes.set(xlabel=label, ylabel=f"{score}, %")
         _legend(figure, marks)
     return _svg(out)
 
 
 def pareto_front(points: Sequence[CostPoint]) -> list[CostPoint]:
-    """The Pareto front, cheapest first: points for which no cheaper or equal one is as accurate."""
+    """The Pareto front, cheapest first: points for which no cheaper or equal one scores as high."""
     found: list[CostPoint] = []
-    for point in sorted(points, key=lambda p: (p.cost, -p.accuracy)):
-        if not found or point.accuracy > found[-1].accuracy:
+    for point in sorted(points, key=lambda p: (p.cost, -p.score)):
+        if not found or point.score > found[-1].score:
             found.append(point)
     return found
 

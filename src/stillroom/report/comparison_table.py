@@ -11,9 +11,10 @@ from stillroom.formatting import duration
 from stillroom.report.runs_table import short_nats, signed
 from stillroom.report.summary import MethodSummary, PairSummary
 from stillroom.report.verdict import p_text, with_spread
+from stillroom.scores import Score
 
-COLUMNS = ("method", "seeds", "last %", "best %", "points over reference", "p", "verdict", "agreement %", "KL", "ECE %",
-           "train time")  # fmt: skip
+COLUMNS = ("method", "seeds", "last %", "best %", "points over reference", "p", "verdict")
+OF_PREDICTIONS = ("agreement %", "KL", "ECE %")
 
 
 def comparison_table(summary: PairSummary, reference: str) -> Table:
@@ -29,7 +30,15 @@ def comparison_table(summary: PairSummary, reference: str) -> Table:
 
 def comparison_rows(summary: PairSummary, reference: str) -> list[list[str]]:
     """The result of a pair as text: the columns' headings, then one row a method."""
-    rows = [[*COLUMNS], *(_row(method, reference) for method in summary.methods)]
+    score = summary.pair.score
+    measured = {key for method in summary.methods for one in method.measures for key in one.further}
+    further = [one for one in score.further if one.key in measured]
+    own = OF_PREDICTIONS if score.per_image else [one.label for one in further]
+    rows = [[*COLUMNS, *own, "train time"]]
+    for method in summary.methods:
+        numbers = _of_predictions(method) if score.per_image else _further(method, further)
+        seconds = statistics.fmean(one.seconds for one in method.measures)
+        rows.append([*_row(method, reference), *numbers, duration(seconds)])
     if summary.pair.published:
         published = ["–" if m.published is None else f"{m.published:.2f}" for m in summary.methods]
         for row, cell in zip(rows, ["published %", *published], strict=True):
@@ -57,11 +66,20 @@ def _row(method: MethodSummary, reference: str) -> list[str]:
         points,
         p,
         word,
+    ]
+
+
+def _of_predictions(method: MethodSummary) -> list[str]:
+    """The cells of :data:`OF_PREDICTIONS`."""
+    return [
         _mean([one.agreement for one in method.measures], "{:.2f}".format),
         _mean([one.kl_to_teacher for one in method.measures], short_nats),
         _mean([one.ece for one in method.measures], "{:.2f}".format),
-        duration(statistics.fmean(one.seconds for one in method.measures)),
     ]
+
+
+def _further(method: MethodSummary, scores: Sequence[Score]) -> list[str]:
+    return [_mean([one.further.get(score.key) for one in method.measures], "{:.2f}".format) for score in scores]
 
 
 def _mean(values: Sequence[float | None], text: Callable[[float], str]) -> str:

@@ -1,10 +1,10 @@
-"""The numbers of one finished run, from its record: accuracy, calibration, closeness to the teacher, cost."""
+"""The numbers of one finished run, from its record: scores, calibration, closeness to the teacher, cost."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -14,9 +14,14 @@ from stillroom.engine.predictions import Predictions, predictions_of, teacher_pr
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.runs_table import read_row
-from stillroom.report.usable_runs import unusable_reason
+from stillroom.report.usable_runs import is_finite, unusable_reason
+from stillroom.scores import score_of
 
 BINS = 15
+# Measures of runs whose score is no mean over images, in place of those that follow from logits.
+NO_PREDICTIONS: dict[str, Any] = {
+    "ece": None, "agreement": None, "kl_to_teacher": None, "val_loss": None, "per_class": (),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,38 +29,42 @@ class Measures:
     """What one run reached and what it cost.
 
     Attributes:
-        last: validation accuracy after the last epoch, in percent.
-        best: highest validation accuracy of any epoch, in percent. The epoch was selected on these images, so the
-            number is optimistically biased.
+        last: main score after the last epoch, in percent.
+        best: highest main score of any epoch, in percent. The epoch was selected on these images, so the number is
+            optimistically biased.
         best_epoch: the epoch it was reached in, counted from 1.
-        ece: expected calibration error over 15 bins, in percent; of the exported weights, as all up to per_class.
+        ece: expected calibration error over 15 bins, in percent; of the exported weights, as all up to per_class;
+            None, as the next three, for a score that is no mean over images.
         agreement: fraction of validation images on which student and teacher predict the same class, in percent; None
             without a teacher.
         kl_to_teacher: mean Kullback-Leibler divergence of the student's probabilities from the teacher's at
             temperature 1, in nats; None without a teacher, or without its predictions.
         val_loss: mean cross-entropy on the validation images, in nats.
-        per_class: accuracy on each class, in percent, in the order of the classes; 0 for a class without images.
+        per_class: score of each class, in percent, in the order of the classes; accuracy is 0 for a class without
+            images; empty where they are not known.
         parameters: of the trained model.
         macs: multiply-accumulate operations for one image, in convolutions, linear layers and attention; None where
             they could not be counted.
         seconds: spent in training steps, without those that computed teacher logits for the bank.
         images_per_second: training images in each of these seconds, median over the epochs.
         peak_memory: largest memory of training in bytes; None where the run did not record it.
+        further: the task's other scores after the last epoch in percent, by their keys; those that were measured.
     """
 
     last: float
     best: float
     best_epoch: int
-    ece: float
+    ece: float | None
     agreement: float | None
     kl_to_teacher: float | None
-    val_loss: float
+    val_loss: float | None
     per_class: tuple[float, ...]
     parameters: int
     macs: int | None
     seconds: float
     images_per_second: float
     peak_memory: int | None
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,16 +72,17 @@ class TeacherMeasures:
     """A pair's teacher on the pair's own validation images, which need not be those of the teacher's own run.
 
     Attributes:
-        accuracy: in percent, of the weights that taught.
+        score: the main score in percent, of the weights that taught.
         ece: expected calibration error over 15 bins, in percent; None without its predictions.
         parameters: of the teacher.
         macs: as in :class:`Measures`.
         seconds: spent in the training steps of its own run; None without one, as for the next two.
         images_per_second: training images in each of these seconds, median over the epochs.
         peak_memory: largest memory of its training in bytes.
+        further: as in :class:`Measures`.
     """
 
-    accuracy: float
+    score: float
     ece: float | None
     parameters: int
     macs: int | None = None
@@ -81,6 +91,7 @@ class TeacherMeasures:
     peak_memory: int | None = None
     agreement: None = None
     kl_to_teacher: None = None
+    further: Mapping[str, float] = field(default_factory=dict)
 
 
 def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | None:
@@ -94,10 +105,10 @@ def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | 
         None for a run without a teacher.
     """
     summary = run.summary()
-    scored = summary.get("teacher")
-    if not isinstance(scored, Mapping) or not isinstance(scored.get("top1"), float | int):
+    scored, score = summary.get("teacher"), score_of(run.config())
+    if not isinstance(scored, Mapping) or not isinstance(scored.get(score.key), float | int):
         return None
-    predictions = teacher_predictions_of(run)
+    predictions = teacher_predictions_of(run) if score.per_image else None
     spent: dict[str, Any] = {}
     if own is not None and not unusable_reason(own):
         spent = {
@@ -106,10 +117,11 @@ def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | 
             "peak_memory": own.summary().get("peak_memory_bytes"),
         }
     return TeacherMeasures(
-        accuracy=scored["top1"],
+        score=scored[score.key],
         ece=None if predictions is None else calibration_error(predictions.logits, predictions.labels),
         parameters=summary["teacher_parameters"],
         macs=summary.get("teacher_macs"),
+        further={one.key: scored[one.key] for one in score.further if is_finite(scored.get(one.key))},
         **spent,
     )
 
@@ -120,26 +132,37 @@ def measure(run: RunFolder) -> Measures:
     Raises:
         InputError: the run is not finished, or lacks its predictions.
     """
-    summary, row, mine, teacher = run.summary(), read_row(run), predictions_of(run), teacher_predictions_of(run)
-    if not bool(mine.logits.isfinite().all()):
-        raise InputError(f"{run.path}: it diverged (its exported weights give logits that are not finite)")
+    summary, row, score = run.summary(), read_row(run), score_of(run.config())
+    of_predictions = _of_predictions(run) if score.per_image else NO_PREDICTIONS
     if row.last is None or row.best is None:
-        raise InputError(f"{run.path}: its accuracy was not measured")
+        raise InputError(f"{run.path}: its {score.name} was not measured")
+    last = summary["last"]
     return Measures(
         last=row.last,
         best=row.best,
         best_epoch=summary["best"]["epoch"],
-        ece=calibration_error(mine.logits, mine.labels),
-        agreement=summary[summary.get("exported", "last")].get("agreement"),
-        kl_to_teacher=None if teacher is None else _divergence(mine.logits, teacher.logits),
-        val_loss=float(F.cross_entropy(mine.logits, mine.labels)),
-        per_class=_per_class(mine),
+        **of_predictions,
+        further={one.key: last[one.column] for one in score.further if is_finite(last.get(one.column))},
         parameters=row.parameters,
         macs=summary.get("macs"),
         seconds=row.seconds - summary.get("bank_seconds", 0.0),
         images_per_second=statistics.median(map(_speed, run.epochs())),
         peak_memory=summary.get("peak_memory_bytes"),
     )
+
+
+def _of_predictions(run: RunFolder) -> dict[str, Any]:
+    """The numbers that follow from the logits of the exported weights."""
+    summary, mine, teacher = run.summary(), predictions_of(run), teacher_predictions_of(run)
+    if not bool(mine.logits.isfinite().all()):
+        raise InputError(f"{run.path}: it diverged (its exported weights give logits that are not finite)")
+    return {
+        "ece": calibration_error(mine.logits, mine.labels),
+        "agreement": summary[summary.get("exported", "last")].get("agreement"),
+        "kl_to_teacher": None if teacher is None else _divergence(mine.logits, teacher.logits),
+        "val_loss": float(F.cross_entropy(mine.logits, mine.labels)),
+        "per_class": _per_class(mine),
+    }
 
 
 def _speed(epoch: dict[str, Any]) -> float:

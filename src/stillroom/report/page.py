@@ -16,12 +16,13 @@ from stillroom.report.aggregate import Comparison, Pair
 from stillroom.report.charts import plane_chart, shortened
 from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.own_files import PAGE, refuse_foreign
-from stillroom.report.page_charts import Chart, accuracy_curves, cost_charts, gain_charts
+from stillroom.report.page_charts import Chart, cost_charts, gain_charts, score_curves
 from stillroom.report.page_tables import PageTable, tables_of
 from stillroom.report.provenance import Provenance, provenance_of
 from stillroom.report.runs_table import signed
 from stillroom.report.summary import PairSummary, left_out
 from stillroom.report.verdict import verdict
+from stillroom.scores import Score
 
 if TYPE_CHECKING:
     import jinja2
@@ -52,11 +53,12 @@ class Section:
 
     Attributes:
         name: of the pair.
+        score: what its runs are compared by.
         places: the number of each method on the page, which decides its colour; the teacher's is 0.
         verdict: sentences.
         tables: that can be sorted.
         curves: over the epochs.
-        costs: accuracy against cost.
+        costs: main score against cost.
         gains: of each class, by method.
         confusions: how they changed, by method.
         views: what helps to understand the students.
@@ -64,6 +66,7 @@ class Section:
     """
 
     name: str
+    score: Score
     places: Mapping[str, int]
     verdict: list[str]
     tables: list[PageTable]
@@ -140,24 +143,25 @@ def _section(
     say(f"drawing {pair.name}")
     return Section(
         name=pair.name,
+        score=pair.score,
         places=places,
         verdict=verdict(summary, reference),
         tables=tables_of(summary, reference),
-        curves=accuracy_curves(summary, places),
+        curves=score_curves(summary, places),
         costs=cost_charts(summary, places),
         gains=gain_charts(summary, reference),
-        confusions=confusion_changes(pair, reference),
+        confusions=confusion_changes(pair, reference) if pair.score.per_image else {},
         views=_views(pair, reference, say) if views else Views(),
         provenance=provenance_of(pair),
     )
 
 
 def _overview(summaries: Sequence[PairSummary]) -> dict[str, list[str]]:
-    """Accuracy after the last epoch of every method (row) with every pair (column); empty for one pair."""
+    """The main score after the last epoch of every method (row) with every pair (column); empty for one pair."""
     if len(summaries) < 2:
         return {}
     labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
-    rows = {"teacher": [f"{s.teacher.accuracy:.2f}" if s.teacher else "–" for s in summaries]}
+    rows = {"teacher": [f"{s.teacher.score:.2f}" if s.teacher else "–" for s in summaries]}
     for label in labels:
         found = [next((one for one in s.methods if one.method == label), None) for s in summaries]
         rows[label] = [

@@ -33,15 +33,16 @@ class Chart:
     caption: str
 
 
-def accuracy_curves(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
-    """Validation accuracy and agreement with the teacher over the epochs, a curve a method.
+def score_curves(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
+    """The main score and agreement with the teacher over the epochs, a curve a method.
 
     Args:
         summary: of the pair.
         places: the number of each method, which decides its colour.
     """
+    score = summary.pair.score
     shown = {
-        "val_top1": ("validation accuracy, %", "Validation accuracy by epoch"),
+        score.column: (f"{score.words}, %", f"Validation {score.name} by epoch"),
         "agreement": ("same prediction as the teacher, %", "Agreement with the teacher's predictions, by epoch"),
     }
     charts = []
@@ -54,11 +55,11 @@ def accuracy_curves(summary: PairSummary, places: Mapping[str, int]) -> list[Cha
         if not curves:
             continue
         ends = "; ".join(f"{curve.name} ends at {curve.mean[-1]:.1f} %" for curve in curves)
-        if summary.teacher is not None and key == "val_top1":
+        if summary.teacher is not None and key == score.column:
             epochs = (min(c.epochs[0] for c in curves), max(c.epochs[-1] for c in curves))
-            level = (summary.teacher.accuracy,) * 2
+            level = (summary.teacher.score,) * 2
             curves.insert(0, Curve("teacher", 0, epochs, level, level, level))
-            ends += f"; the teacher reaches {summary.teacher.accuracy:.1f} %"
+            ends += f"; the teacher reaches {summary.teacher.score:.1f} %"
         spread = any(curve.low != curve.high for curve in curves)
         caption += ". Line: mean over seeds" if spread else ". One seed each"
         caption += "; band: lowest to highest seed." if has_bands(curves) else "."
@@ -79,7 +80,7 @@ def _curve(name: str, place: int, runs: Sequence[RunFolder], key: str) -> Curve 
 
 
 def cost_charts(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
-    """Accuracy against training time, and against MACs where they are known; arguments as above."""
+    """The main score against training time, and against MACs where they are known; arguments as above."""
     seconds = {method.method: fmean(one.seconds for one in method.measures) for method in summary.methods}
     size, unit = next((size, unit) for least, size, unit in UNITS if max(seconds.values()) >= least)
     times = [
@@ -91,31 +92,31 @@ def cost_charts(summary: PairSummary, places: Mapping[str, int]) -> list[Chart]:
         if one.measures[0].macs is not None
     ]
     if summary.teacher is not None and summary.teacher.macs is not None:
-        macs.insert(0, CostPoint("teacher", 0, summary.teacher.macs / 1e6, summary.teacher.accuracy))
-    smallest = summary.methods[0].measures[0]
+        macs.insert(0, CostPoint("teacher", 0, summary.teacher.macs / 1e6, summary.teacher.score))
+    smallest, score = summary.methods[0].measures[0], summary.pair.score
     sizes = f"The student has {short_count(smallest.parameters)} parameters"
     if summary.teacher is not None:
         sizes += f", the teacher {short_count(summary.teacher.parameters)}"
-    spent = "Accuracy after the last epoch against training time, means over seeds"
+    spent = f"{score.title} after the last epoch against training time, means over seeds"
     filling = sum(cell.run.summary().get("bank_seconds", 0.0) for cell in summary.pair.cells)
     if filling:
         spent += f", without the {duration(filling)} in which teacher logits were computed for the bank"
-    drawn = [_cost(times, f"training time, {unit}", spent)]
+    drawn = [_cost(times, f"training time, {unit}", spent, score.name)]
     if macs:
-        caption = f"Accuracy against the cost of one prediction. {sizes}"
-        drawn.append(_cost(macs, "million MACs an image", caption, logarithmic=True))
+        caption = f"{score.title} against the cost of one prediction. {sizes}"
+        drawn.append(_cost(macs, "million MACs an image", caption, score.name, logarithmic=True))
     return drawn
 
 
-def _cost(points: Sequence[CostPoint], label: str, caption: str, *, logarithmic: bool = False) -> Chart:
+def _cost(points: Sequence[CostPoint], label: str, caption: str, score: str, *, logarithmic: bool = False) -> Chart:
     best = ", ".join(point.name for point in pareto_front(points))
     caption += f". Dotted line, the Pareto front: {best}."
-    each = "; ".join(f"{point.name} {point.cost:.3g} and {point.accuracy:.1f} %" for point in points)
-    return Chart(cost_chart(points, label, logarithmic=logarithmic), f"{caption} {label}: {each}.", caption)
+    each = "; ".join(f"{point.name} {point.cost:.3g} and {point.score:.1f} %" for point in points)
+    return Chart(cost_chart(points, label, score, logarithmic=logarithmic), f"{caption} {label}: {each}.", caption)
 
 
 def gain_charts(summary: PairSummary, reference: str) -> dict[str, Chart]:
-    """The classes whose accuracy differs most from the reference's, by method."""
+    """The classes whose score differs most from the reference's, by method."""
     classes = [str(name) for name in summary.pair.cells[0].run.config()["classes"]]
     ranked = {
         one.method: sorted(zip(classes, one.per_class_gain, strict=True), key=lambda gain: -gain[1])

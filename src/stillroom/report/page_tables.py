@@ -12,6 +12,7 @@ from stillroom.report.metrics import Measures, TeacherMeasures
 from stillroom.report.runs_table import short_nats, signed
 from stillroom.report.statistics import Difference
 from stillroom.report.summary import MethodSummary, PairSummary
+from stillroom.scores import Score
 
 NONE = "–"
 
@@ -94,15 +95,17 @@ class PageTable:
 
 
 def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
-    """The two tables of a pair: accuracy, and closeness to the teacher with cost."""
+    """The tables of a pair: its main score, its further scores where there are any, and closeness and cost."""
     lines = [] if summary.teacher is None else [Line("teacher", (summary.teacher,), None)]
     lines += [Line(method.method, method.measures, method) for method in summary.methods]
-    results, costs = _results(reference), COSTS
+    score = summary.pair.score
+    results = _results(reference, score)
     if len(summary.methods) == 1:
         results = tuple(column for column in results if column.head != "verdict")
     return [
-        _table("Accuracy on the validation images", results, lines, reference),
-        _table("Closeness to the teacher, and cost", costs, lines, reference),
+        _table(f"{score.title} on the validation images", results, lines, reference),
+        *([_table(f"{score.title} by overlap and size", _further(score), lines, reference)] if score.further else []),
+        _table("Closeness to the teacher, and cost" if score.per_image else "Cost", COSTS, lines, reference),
     ]
 
 
@@ -116,9 +119,19 @@ def _table(caption: str, columns: Sequence[Column], lines: Sequence[Line], refer
     return PageTable(caption, known, tuple(rows))
 
 
-def _results(reference: str) -> tuple[Column, ...]:
+def _further(score: Score) -> tuple[Column, ...]:
+    """A column for each further score after the last epoch."""
+
+    def cell(key: str) -> Callable[[Line], Entry]:
+        return lambda line: _mean((one.further.get(key) for one in line.measures), "{:.2f}".format)
+
+    return tuple(Column(f"{one.label} %", one.meaning, cell(one.key)) for one in score.further)
+
+
+def _results(reference: str, score: Score) -> tuple[Column, ...]:
+    meaning = "" if score.per_image else f". {score.name} is the {score.meaning}"
     return (
-        Column("last %", "accuracy after the last epoch, mean ± standard deviation over seeds", _last),
+        Column("last %", f"{score.name} after the last epoch, mean ± standard deviation over seeds{meaning}", _last),
         Column("verdict", "from the adjusted p, at significance level 0.05", _verdict(reference)),
         Column(
             f"points over {shortened(reference)}",
@@ -130,8 +143,8 @@ def _results(reference: str) -> tuple[Column, ...]:
         Column("effect", "Cohen's d_z: mean over standard deviation of the differences", _of_difference(_effect)),
         Column(
             "best %",
-            "accuracy at the best epoch, which is selected on these images: optimistically biased (runs with patience "
-            "select it on held-out training images)",
+            f"{score.name} at the best epoch, which is selected on these images: optimistically biased (runs with "
+            "patience select it on held-out training images)",
             _best,
         ),
         Column("seeds", "number of runs", _seeds),
@@ -147,7 +160,7 @@ def _seeds(line: Line) -> Entry:
 
 def _last(line: Line) -> Entry:
     if line.method is None:
-        return _spread([one.accuracy for one in line.measures if isinstance(one, TeacherMeasures)], None)
+        return _spread([one.score for one in line.measures if isinstance(one, TeacherMeasures)], None)
     return _spread([one.last for one in line.method.measures], line.method.last_sd)
 
 

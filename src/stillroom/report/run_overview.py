@@ -13,9 +13,10 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import NAME
 from stillroom.report.discovery import FoundRun, short_name
-from stillroom.report.usable_runs import accuracy_of, is_finite
+from stillroom.report.usable_runs import is_finite, last_score
 from stillroom.resolve_model import is_run
 from stillroom.runtime.folder_lock import is_held
+from stillroom.scores import SCORES, Score, score_of, score_of_row
 from stillroom.suggestions import suggest_path
 
 COLUMNS = ("name", "method", "student", "data", "top1", "state", "date")
@@ -32,7 +33,8 @@ class RunOverview:
         method: its label; empty where the settings cannot be read.
         student: the trained model, likewise.
         data: the last part of its name, likewise.
-        top1: validation accuracy after the last epoch in percent; None where there is none.
+        score: what it is compared by; accuracy where the settings cannot be read.
+        value: the score after the last epoch in percent; None where there is none.
         state: finished, in use, "epoch 3 of 10", or unreadable.
         date: when the run was last written.
     """
@@ -42,14 +44,15 @@ class RunOverview:
     method: str
     student: str
     data: str
-    top1: float | None
+    score: Score
+    value: float | None
     state: str
     date: datetime
 
     def key(self, column: str) -> Any:
-        """What the list is sorted by: text from A to Z, the best accuracy and the latest date first."""
+        """What the list is sorted by: text from A to Z, the best score and the latest date first."""
         if column == "top1":
-            return -1.0 if self.top1 is None else self.top1
+            return -1.0 if self.value is None else self.value
         return self.date if column == "date" else str(getattr(self, column)).casefold()
 
 
@@ -99,12 +102,13 @@ def overview_of(path: Path, name: str = "") -> RunOverview:
     run = RunFolder(path)
     written = next((path / file for file in LAST_WRITTEN if (path / file).exists()), path)
     date = datetime.fromtimestamp(written.stat().st_mtime)
-    words, state = ("", "", ""), "unreadable"
+    words, state, score = ("", "", ""), "unreadable", SCORES["classification"]
     with suppress(InputError):
         known = FoundRun(run)
         words = known.method, short_name(known.student), known.data_name
+        score = score_of(known.config)
         state = state_of(run)
-    return RunOverview(run, name or path.name, *words, latest_top1(run), state, date)
+    return RunOverview(run, name or path.name, *words, score, latest_score(run), state, date)
 
 
 def state_of(run: RunFolder) -> str:
@@ -121,12 +125,12 @@ def state_of(run: RunFolder) -> str:
     return f"epoch {done} of {run.config()['epochs']}"
 
 
-def latest_top1(run: RunFolder) -> float | None:
-    """Validation accuracy after the last finished epoch in percent; None where there is none."""
+def latest_score(run: RunFolder) -> float | None:
+    """The main score after the last finished epoch in percent; None where there is none."""
     if run.finished:
-        return accuracy_of(run)
+        return last_score(run)
     with suppress(InputError):
         rows = run.epochs()
-        value: Any = rows[-1].get("val_top1") if rows else None
+        value: Any = rows[-1].get(score_of_row(rows[-1]).column) if rows else None
         return float(value) if is_finite(value) else None
     return None

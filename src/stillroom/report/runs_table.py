@@ -11,6 +11,7 @@ from rich.table import Table
 
 from stillroom.engine.run_folder import RunFolder
 from stillroom.formatting import duration
+from stillroom.scores import score_of_row
 
 COLUMNS = ("run", "parameters", "best %", "last %", "agreement %", "train time", "images/s")
 
@@ -22,9 +23,10 @@ class Row:
     Attributes:
         name: of the run folder.
         parameters: of the trained model.
-        best: highest validation accuracy of any epoch, in percent; None if it was not measured.
-        last: validation accuracy after the last epoch, in percent; None if it was not measured.
-        agreement: fraction of validation images on which student and teacher predict the same class, in percent.
+        best: highest main score of any epoch, in percent; None if it was not measured.
+        last: main score after the last epoch, in percent; None if it was not measured.
+        agreement: fraction of validation images on which student and teacher predict the same class, in percent; None
+            where there is none.
         seconds: spent in training steps.
         speed: training images a second, median over the epochs.
     """
@@ -55,39 +57,51 @@ def read_row(run: RunFolder) -> Row:
         InputError: if it is not finished.
     """
     summary = run.summary()
+    score = score_of_row(summary["last"])
     speeds = sorted(row["images_per_second"] for row in run.epochs())
     return Row(
         name=run.path.name,
         parameters=summary["parameters"],
-        best=summary["best"]["val_top1"],
-        last=summary["last"]["val_top1"],
-        agreement=summary["last"]["agreement"],
+        best=summary["best"][score.column],
+        last=summary["last"][score.column],
+        agreement=summary["last"]["agreement"] if score.per_image else None,
         seconds=summary["seconds"],
         speed=speeds[len(speeds) // 2],
     )
 
 
 def summary_table(runs: Sequence[RunFolder]) -> Table:
-    """The table for a terminal; each teacher is measured on the validation images of its student's run."""
-    table = Table(title="validation accuracy, best and last epoch", title_justify="left")
-    for place, column in enumerate(COLUMNS):
-        table.add_column(column, justify="right" if place else "left", no_wrap=True)
-    for cells in _teachers(runs):
-        table.add_row(*cells)
-    for run in runs:
-        table.add_row(*read_row(run).cells())
+    """The table for a terminal; each teacher is measured on the validation images of its student's run.
+
+    Args:
+        runs: finished ones of the same task.
+    """
+    score = score_of_row(runs[0].summary()["last"])
+    table = Table(title=f"{score.words}, best and last epoch", title_justify="left")
+    shown = [place for place, column in enumerate(COLUMNS) if score.per_image or column != "agreement %"]
+    for place in shown:
+        table.add_column(COLUMNS[place], justify="right" if place else "left", no_wrap=True)
+    for cells in (*_teachers(runs), *(read_row(run).cells() for run in runs)):
+        table.add_row(*(cells[place] for place in shown))
     return table
 
 
 def _teachers(runs: Sequence[RunFolder]) -> list[tuple[str, ...]]:
-    """A row for each teacher that has none of its own: its accuracy on the validation images of its student's run."""
+    """A row for each teacher that has none of its own: its score on the validation images of its student's run."""
     listed = {run.path.resolve() for run in runs}
     found = {}
     for run in runs:
         config, summary = run.config(), run.summary()
         scored = summary.get("teacher")
         if scored and Path(str(config.get("teacher"))).resolve() not in listed:
-            numbers = (f"{summary['teacher_parameters']:,}", "–", f"{scored['top1']:.2f}", "–", "–", "–")
+            numbers = (
+                f"{summary['teacher_parameters']:,}",
+                "–",
+                f"{scored[score_of_row(summary['last']).key]:.2f}",
+                "–",
+                "–",
+                "–",
+            )
             found[config.get("teacher_weights"), numbers] = ("teacher", *numbers)
     return list(found.values())
 

@@ -13,7 +13,7 @@ from stillroom.extras import require
 from stillroom.report.aggregate import Comparison, Pair, PlacedRun
 from stillroom.report.metrics import Measures, TeacherMeasures, measure, measure_teacher
 from stillroom.report.statistics import Difference, adjusted, image_difference, paired_difference
-from stillroom.report.usable_runs import LeftOut, accuracy_of
+from stillroom.report.usable_runs import LeftOut, last_score
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class MethodSummary:
         method: its label.
         seeds: in increasing order.
         measures: of each seed's run.
-        last_mean: accuracy after the last epoch, mean over seeds, in percent.
+        last_mean: main score after the last epoch, mean over seeds, in percent.
         last_sd: its standard deviation over seeds (with n - 1), in points; None for one seed.
         best_mean: as last_mean, of each run's best epoch.
         best_sd: as last_sd, of each run's best epoch.
         difference: of the last epoch from the reference; None for the reference and where a pair has none.
-        per_class_gain: mean over common seeds of each class's accuracy minus the reference's, in points; None as for
-            difference and without a common seed.
-        published: accuracy in percent that a recipe reports, if there is one.
+        per_class_gain: mean over common seeds of each class's score minus the reference's, in points; None as for
+            difference, without a common seed, and where a class's score is not known.
+        published: main score in percent that a recipe reports, if there is one.
     """
 
     method: str
@@ -94,7 +94,7 @@ def _summarize(pair: Pair, reference: str, say: Callable[[str], None]) -> PairSu
             kept.append(cell)
         except InputError as error:
             problem = problem or error
-            left_out.append(LeftOut(cell.run.path.name, str(error), cell.method, cell.seed, accuracy_of(cell.run)))
+            left_out.append(LeftOut(cell.run.path.name, str(error), cell.method, cell.seed, last_score(cell.run)))
     if problem is not None and not kept:
         return problem
     pair = replace(pair, cells=tuple(kept), left_out=tuple(left_out))
@@ -135,7 +135,7 @@ def left_out(comparison: Comparison, summaries: Sequence[PairSummary]) -> list[L
     measured = {cell.run.path for summary in summaries for cell in summary.pair.cells}
     told = {one.name for one in of_pairs}
     of_pairs += [
-        LeftOut(cell.run.path.name, _unmeasured(cell.run), cell.method, cell.seed, accuracy_of(cell.run))
+        LeftOut(cell.run.path.name, _unmeasured(cell.run), cell.method, cell.seed, last_score(cell.run))
         for pair in comparison.pairs
         for cell in pair.cells
         if cell.run.path not in measured and cell.run.path.name not in told
@@ -157,10 +157,10 @@ def _deviation(values: Sequence[float]) -> float | None:
 
 
 def _difference(pair: Pair, method: str, reference: str, measures: dict[str, dict[int, Measures]]) -> Difference:
-    """Over common seeds; with one of them, over its images."""
+    """Over common seeds; with one of them over its images, where the score is a mean over images."""
     sides = ({seed: one.last for seed, one in measures[name].items()} for name in (method, reference))
     difference = paired_difference(*sides)
-    if difference.seeds != 1:
+    if difference.seeds != 1 or not pair.score.per_image:
         return difference
     ours, theirs = _of_common_seed(pair, method, reference)
     if "best" in (ours.run.summary().get("exported"), theirs.run.summary().get("exported")):
@@ -177,5 +177,6 @@ def _gain(ours: dict[int, Measures], reference: dict[int, Measures]) -> tuple[fl
     both = [
         [mine - theirs for mine, theirs in zip(ours[seed].per_class, reference[seed].per_class, strict=True)]
         for seed in ours.keys() & reference.keys()
+        if len(ours[seed].per_class) == len(reference[seed].per_class)
     ]
     return tuple(statistics.fmean(gains) for gains in zip(*both, strict=True)) or None

@@ -14,7 +14,7 @@ from stillroom.extras import require
 from stillroom.files import write_text
 from stillroom.formatting import inert_text
 from stillroom.report.comparison_table import comparison_rows
-from stillroom.report.metrics import Measures
+from stillroom.report.metrics import NO_PREDICTIONS, Measures
 from stillroom.report.own_files import TABLES, refuse_foreign
 from stillroom.report.runs_table import escape_markdown
 from stillroom.report.summary import PairSummary
@@ -79,12 +79,16 @@ def _tabulated(rows: Sequence[Sequence[str]], kind: str) -> str:
 def _headline(summary: PairSummary) -> str:
     sizes = f"student {summary.methods[0].measures[0].parameters:,} parameters"
     if summary.teacher is not None:
-        sizes = f"teacher {summary.teacher.accuracy:.2f} %, {summary.teacher.parameters:,} parameters; {sizes}"
+        score = "" if summary.pair.score.per_image else f"{summary.pair.score.name} "
+        sizes = f"teacher {score}{summary.teacher.score:.2f} %, {summary.teacher.parameters:,} parameters; {sizes}"
     return f"{summary.pair.name} ({sizes})"
 
 
 def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG001  rows of runs compare nothing
-    names = [field.name for field in fields(Measures) if field.name != "per_class"]
+    score = summaries[0].pair.score  # the same in all
+    absent = {"per_class", "further", *(() if score.per_image else NO_PREDICTIONS)}
+    names = [field.name for field in fields(Measures) if field.name not in absent]
+    names += [one.key for one in score.further]
     file = io.StringIO(newline="")
     writer = csv.DictWriter(
         file, ["teacher", "student", "method", "seed", *names], extrasaction="ignore", lineterminator="\n"
@@ -95,7 +99,7 @@ def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG0
         for method in summary.methods:
             for seed, measures in zip(method.seeds, method.measures, strict=True):
                 row: dict[str, Any] = place | {"method": inert_text(method.method), "seed": seed} | asdict(measures)
-                writer.writerow(row)
+                writer.writerow(row | dict(measures.further))
     return file.getvalue()
 
 

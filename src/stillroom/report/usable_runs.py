@@ -9,8 +9,7 @@ from typing import Any
 
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-
-DECISIVE = ("loss", "val_loss", "val_top1")  # not finite in a run that diverged
+from stillroom.scores import score_of_row
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,14 @@ class LeftOut:
         why: in words that follow "it is left out:".
         method: the label of its method; empty where its settings cannot be read.
         seed: of the run; None as for method.
-        accuracy: after its last epoch, in percent; None where there is none worth reading.
+        score: the main score after its last epoch, in percent; None where there is none worth reading.
     """
 
     name: str
     why: str
     method: str = ""
     seed: int | None = None
-    accuracy: float | None = None
+    score: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -51,7 +50,8 @@ def unusable_reason(run: RunFolder) -> str:
     for row in (rows[-1], summary.get("last")):
         if isinstance(row, Mapping) and (bad := _not_finite(row)):
             return f"it diverged ({bad} after the last epoch)"
-    for where, name in (("last", "val_top1"), ("best", "val_top1"), ("", "parameters"), ("", "seconds")):
+    column = score_of_row(rows[-1]).column
+    for where, name in (("last", column), ("best", column), ("", "parameters"), ("", "seconds")):
         value = _at(summary, where, name)
         if not is_finite(value):
             return f"{run.path / 'summary.json'} has no {where} {name}".replace("  ", " ")
@@ -59,9 +59,12 @@ def unusable_reason(run: RunFolder) -> str:
 
 
 def unmeasured_reason(summary: Mapping[str, Any]) -> str:
-    """Why a run has no accuracy although it did not diverge; empty where it has one."""
+    """Why a run has no main score although it did not diverge; empty where it has one."""
     names = ("val_top1", "val_loss", "agreement")
     last = summary.get("last")
+    if isinstance(last, Mapping) and not (score := score_of_row(last)).per_image:
+        measured = last[score.column] is not None or not is_finite(last.get("loss", 0.0))
+        return "" if measured else f"its validation images have no annotated objects: {score.name} was not measured"
     if not isinstance(last, Mapping) or any(name not in last for name in names) or last["val_loss"] is not None:
         return ""
     if is_finite(last["agreement"]):
@@ -72,12 +75,13 @@ def unmeasured_reason(summary: Mapping[str, Any]) -> str:
     return "no loss trained its classifier, or its validation images have no labels: accuracy was not measured"
 
 
-def accuracy_of(run: RunFolder) -> float | None:
-    """The accuracy after a run's last epoch in percent, if it has a readable one."""
+def last_score(run: RunFolder) -> float | None:
+    """The main score after a finished run's last epoch in percent, if it has a readable one."""
     try:
-        value = _at(run.summary(), "last", "val_top1")
+        last = run.summary().get("last")
     except InputError:
         return None
+    value: Any = last.get(score_of_row(last).column) if isinstance(last, Mapping) else None
     return float(value) if is_finite(value) else None
 
 
@@ -87,8 +91,9 @@ def _at(summary: Mapping[str, Any], where: str, name: str) -> Any:
 
 
 def _not_finite(row: Mapping[str, Any]) -> str:
-    """The first decisive number that is not finite, in words."""
-    return next((f"{name} is {row[name]}" for name in DECISIVE if name in row and not is_finite(row[name])), "")
+    """The first number that is not finite in a run that diverged, in words."""
+    decisive = ("loss", "val_loss", score_of_row(row).column)
+    return next((f"{name} is {row[name]}" for name in decisive if name in row and not is_finite(row[name])), "")
 
 
 def is_finite(value: object) -> bool:

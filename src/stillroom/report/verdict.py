@@ -10,6 +10,7 @@ from stillroom.report.provenance import differing_settings
 from stillroom.report.runs_table import signed
 from stillroom.report.statistics import LEVEL, Difference
 from stillroom.report.summary import MethodSummary, PairSummary
+from stillroom.scores import Score
 
 
 def verdict(summary: PairSummary, reference: str) -> list[str]:
@@ -35,7 +36,8 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
         lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
     if differing := differing_settings(summary.pair):
         lines.append(f"Not all methods ran with the same settings: {'; '.join(differing)}.")
-    lines += [*_basis([difference for _, difference in compared]), _best_epoch(summary)]
+    score = summary.pair.score
+    lines += [*_basis([difference for _, difference in compared], score), _best_epoch(summary)]
     if trouble := _teacher_trouble(summary):
         lines.append(f"The students' KL divergence from the teacher is missing: {trouble}.")
     return lines
@@ -45,31 +47,33 @@ def _teacher_trouble(summary: PairSummary) -> str:
     """Why a run has no KL divergence from its teacher; empty where all have one, or there is no teacher."""
     for method in summary.methods:
         for cell, one in zip(summary.pair.runs(method.method), method.measures, strict=True):
-            trouble = teacher_trouble(cell.run) if one.kl_to_teacher is None else ""
+            needed = summary.pair.score.per_image and one.kl_to_teacher is None
+            trouble = teacher_trouble(cell.run) if needed else ""
             if trouble:
                 return trouble
     return ""
 
 
 def _ranking(summary: PairSummary, ranked: Sequence[MethodSummary]) -> str:
-    first = ranked[0]
+    first, score = ranked[0], summary.pair.score
+    reading = "" if score.per_image else f"{score.name} "  # a percentage alone would be read as accuracy
     if len(ranked) == 1:  # there is nothing to rank
-        reached = f"reaches {_accuracy(first)}" if len(first.seeds) > 1 else f"reaches {first.last_mean:.2f} %"
+        reached = f"reaches {reading}" + (_in_words(first) if len(first.seeds) > 1 else f"{first.last_mean:.2f} %")
         seeds = "" if len(first.seeds) > 1 else f" (seed {first.seeds[0]})"
         text = f"{summary.pair.name}: {first.method} {reached} after the last epoch{seeds}"
     else:
         text = (
-            f"{summary.pair.name}: {first.method} has the highest mean accuracy after the last epoch, "
-            f"{_accuracy(first)}; {ranked[-1].method} the lowest, {_accuracy(ranked[-1])}"
+            f"{summary.pair.name}: {first.method} has the highest mean {score.name} after the last epoch, "
+            f"{_in_words(first)}; {ranked[-1].method} the lowest, {_in_words(ranked[-1])}"
         )
     if summary.teacher is not None:
-        text += f". The teacher reaches {summary.teacher.accuracy:.2f} %"
+        text += f". The teacher reaches {reading}{summary.teacher.score:.2f} %"
     if len(ranked) == 1:
         text += ". There is no other method to compare it with"
     return f"{text}."
 
 
-def _accuracy(method: MethodSummary) -> str:
+def _in_words(method: MethodSummary) -> str:
     return f"{with_spread(method.last_mean, method.last_sd)} % ({counted(len(method.seeds), 'seed')})"
 
 
@@ -96,7 +100,7 @@ def p_text(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
 
 
-def _basis(differences: Sequence[Difference]) -> list[str]:
+def _basis(differences: Sequence[Difference], score: Score) -> list[str]:
     """How the verdicts were reached, and what they cannot say."""
     lines = []
     tested = [difference for difference in differences if difference.p is not None]
@@ -104,7 +108,7 @@ def _basis(differences: Sequence[Difference]) -> list[str]:
     if paired:
         fewest = min(difference.seeds for difference in paired)
         lines.append(
-            "Differences are of the accuracy after the last epoch, paired over common seeds: paired t-test with "
+            f"Differences are of the {score.name} after the last epoch, paired over common seeds: paired t-test with "
             "its 95 % confidence interval. The table also gives the exact permutation test; "
             f"with {counted(fewest, 'seed')} its p is at least {2 / 2**fewest:.3g}."
         )
@@ -117,6 +121,8 @@ def _basis(differences: Sequence[Difference]) -> list[str]:
     if any(difference.seeds == 1 and difference.p is None for difference in differences):
         lines.append(
             "With one common seed and predictions of the best epoch only (export=best), there is nothing to test."
+            if score.per_image
+            else f"With one common seed there is nothing to test: {score.name} is no mean over images. Run more seeds."
         )
     if len(tested) > 1:
         lines.append(
@@ -133,5 +139,6 @@ def _best_epoch(summary: PairSummary) -> str:
     if all("early_stop" in cell.run.summary() for cell in summary.pair.cells):
         return "The best epoch is selected on training images that were held out (patience), and not compared."
     return (
-        "The best epoch is selected on the validation set, so its accuracy is optimistically biased and not compared."
+        f"The best epoch is selected on the validation set, so its {summary.pair.score.name} is optimistically biased "
+        "and not compared."
     )

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from stillroom.formatting import duration
+from stillroom.scores import score_text
 
 Values = Callable[[], Mapping[str, float]]
 
@@ -99,7 +100,7 @@ class Lines:
 
 
 class Live:
-    """A progress bar with epoch, speed, losses, accuracy and remaining time.
+    """A progress bar with epoch, speed, losses, score and remaining time.
 
     Args:
         console: it draws the bar.
@@ -112,7 +113,7 @@ class Live:
             BarColumn(bar_width=24),
             TextColumn("{task.fields[speed]:>6.0f} images/s"),
             TextColumn("{task.fields[losses]}", style="dim", markup=False),
-            TextColumn("{task.fields[accuracy]}", style="bold"),
+            TextColumn("{task.fields[score]}", style="bold"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
@@ -131,7 +132,7 @@ class Live:
         self._bar.start()
         self._task = self._bar.add_task(
             name, total=epochs * steps, completed=done, epoch=done // steps + 1, epochs=epochs,
-            speed=0.0, losses="", accuracy="",
+            speed=0.0, losses="", score="",
         )  # fmt: skip
         self._waiting = self._images = 0
         self._shown = time.perf_counter()
@@ -150,9 +151,9 @@ class Live:
         self._waiting, self._images, self._shown = 0, 0, now
 
     def epoch(self, row: Mapping[str, Any]) -> None:
-        """Show the validation accuracy of the epoch."""
+        """Show the main score of the epoch."""
         assert self._task is not None
-        self._bar.update(self._task, advance=self._waiting, accuracy=_score(row, 1), speed=row["images_per_second"])
+        self._bar.update(self._task, advance=self._waiting, score=_score(row, 1), speed=row["images_per_second"])
         self._waiting, self._images, self._shown = 0, 0, time.perf_counter()
 
     def say(self, text: str) -> None:
@@ -165,16 +166,16 @@ class Live:
 
 
 def _score(row: Mapping[str, Any], digits: int) -> str:
-    """Validation accuracy, or where it cannot be measured agreement with the teacher; empty without both."""
-    for name, word in (("val_top1", "val"), ("agreement", "agreement with the teacher")):
-        if row.get(name) is not None:
-            return f"{word} {row[name]:.{digits}f} %"
-    return ""
+    """The main score, or where it cannot be measured agreement with the teacher; empty without both."""
+    if text := score_text(row, digits):
+        return f"val {text}"
+    same = row.get("agreement")
+    return "" if same is None else f"agreement with the teacher {same:.{digits}f} %"
 
 
 def _scores(row: Mapping[str, Any]) -> str:
-    """What is known of training accuracy and validation, each followed by two spaces."""
-    train = "" if row["train_top1"] is None else f"train {row['train_top1']:.2f} %"
+    """The known scores on training, validation and held-out images, each followed by two spaces."""
+    train = "" if row.get("train_top1") is None else f"train {row['train_top1']:.2f} %"
     held_out = next((f"held-out {row[name]:.2f} %" for name in ("stop_top1", "stop_agreement") if name in row), "")
     return "".join(f"{words}  " for words in (train, _score(row, 2), held_out) if words)
 
