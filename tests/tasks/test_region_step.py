@@ -172,3 +172,18 @@ def test_input_statistics_are_those_of_the_transform():
     model = tiny_detector()
     model.transform.image_mean, model.transform.image_std = [0.5, 0.25, 0.125], [1, 2, 4]
     assert input_statistics(model) == ((0.5, 0.25, 0.125), (1.0, 2.0, 4.0))
+
+
+def test_gradients_are_bit_identical_when_a_step_is_repeated_on_two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        model = tiny_detector()
+        found = []
+        for _ in range(2):
+            model.zero_grad()
+            sum(train_pass(model, images(), TARGETS, SEEDS).losses.values()).backward()
+            found.append([parameter.grad.clone() for parameter in model.parameters()])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
