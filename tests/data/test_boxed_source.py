@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from stillroom.data import Augment, DataSet
 from stillroom.data.boxed_source import default_max_size
 from stillroom.errors import InputError
 from tests.data.boxed_images import boxed_source, image_boxes, random_boxed_source
@@ -81,6 +82,14 @@ def test_images_with_boxes_are_not_selected_by_class():
     for name in ("first_classes", "per_class"):
         with pytest.raises(InputError, match=f"{name} is 2, but an image with boxes belongs to no single class"):
             source.select(**{name: 2})
+
+
+def test_a_set_with_an_augmentation_other_than_the_flip_is_refused_at_once():
+    source = random_boxed_source(4)
+    settings = {"name": "mine", "train": source, "val": source, "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    DataSet(augment=Augment(pad=0, flip=True), **settings)
+    with pytest.raises(InputError, match="rotate is 15, which is not available for object detection yet"):
+        DataSet(augment=Augment(pad=0, rotate=15), **settings)
 
 
 def test_the_longest_side_is_that_of_published_detectors():

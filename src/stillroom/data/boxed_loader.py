@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -115,7 +115,10 @@ class BoxedLoader(BatchLoader):
         world_size: int = 1,
         workers: int = 0,
     ) -> None:
-        refuse_unavailable(augment, input_format, strong=strong, balanced=balanced)
+        _refuse("strong", strong, off=False)
+        _refuse("balanced", balanced, off=False)
+        refuse_augment(augment or _OFF)
+        _refuse_size(input_format)
         super().__init__(
             source, batch_size=batch_size, input_format=input_format, strong=strong, shuffle=shuffle, balanced=balanced,
             seed=seed, device=device, drop_last=drop_last, repeat_views=repeat_views, rank=rank, world_size=world_size,
@@ -195,24 +198,22 @@ class BoxedLoader(BatchLoader):
         )
 
 
-def refuse_unavailable(augment: Augment | None, input_format: InputFormat, *, strong: bool, balanced: bool) -> None:
-    """Refuse what a loader of images with boxes does not do.
-
-    Args:
-        augment: only its flip is available.
-        input_format: how the model takes the images; it cannot have a size of its own.
-        strong: a second, strongly augmented view.
-        balanced: every class equally often.
+def refuse_augment(augment: Augment) -> None:
+    """Refuse what is not done to images with boxes: everything but the flip.
 
     Raises:
         InputError: naming the setting.
     """
-    chosen: dict[str, tuple[Any, Any]] = {"strong": (strong, False), "balanced": (balanced, False)}
-    if augment is not None:
-        chosen |= {name: (getattr(augment, name), getattr(_OFF, name)) for name in _REFUSED}
-    for name, (value, off) in chosen.items():
-        if value != off:
-            raise InputError(f"{name} is {value}, which is not available for object detection yet; give {name}={off}")
+    for name in _REFUSED:
+        _refuse(name, getattr(augment, name), getattr(_OFF, name))
+
+
+def _refuse(name: str, value: object, off: object) -> None:
+    if value != off:
+        raise InputError(f"{name} is {value}, which is not available for object detection yet; give {name}={off}")
+
+
+def _refuse_size(input_format: InputFormat) -> None:
     if input_format.size is not None:
         height, width = input_format.size
         raise InputError(

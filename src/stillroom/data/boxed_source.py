@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from stillroom.boxes import ImageBoxes
-from stillroom.data.boxed_loader import BoxedLoader
+from stillroom.data.boxed_loader import BoxedLoader, refuse_augment
 from stillroom.data.decoding import open_image, pillow_silent, upright_rgb
 from stillroom.data.image_store import ImageStore
 from stillroom.data.source import Source, check_vectors
@@ -25,6 +25,7 @@ from stillroom.fingerprint import tensors_digest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stillroom.data.augment import Augment
     from stillroom.data.batch_loader import LoaderOptions
 
 _RESIZING = "torchvision: the shorter side to image_size, the longer side at most max_size"  # part of the fingerprint
@@ -142,6 +143,14 @@ class BoxedSource(Source):
         with ThreadPoolExecutor(os.cpu_count()) as pool, pillow_silent():
             list(pool.map(self._preview_into, images, self.places[places].tolist()))
         return images
+
+    def check_augment(self, augment: Augment) -> None:
+        """Refuse every augmentation but the flip.
+
+        Raises:
+            InputError: naming the setting.
+        """
+        refuse_augment(augment)
 
     def loader(self, **options: Unpack[LoaderOptions]) -> BoxedLoader:
         """Return a loader of the images with their boxes, see :class:`stillroom.data.boxed_loader.BoxedLoader`."""

@@ -30,7 +30,7 @@ class DataSet:
 
     Raises:
         InputError: the splits differ in their classes or in the shape of their images, or mean and std do not fit;
-            or some validation images have a label and others have none.
+            or some validation images have a label and others have none; or the augmentation is not available for them.
     """
 
     name: str
@@ -62,6 +62,7 @@ class DataSet:
                 f"{self.val.unlabelled:,} of {len(self.val):,} validation images have no label; give all of them one, "
                 "or none"
             )
+        self.train.check_augment(self.augment)
         if not len(self.mean) == len(self.std) == shapes[0][0]:
             raise InputError(
                 f"mean and std have {len(self.mean)} and {len(self.std)} values; give {shapes[0][0]}, one a channel"

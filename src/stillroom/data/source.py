@@ -13,6 +13,7 @@ from stillroom.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from stillroom.data.augment import Augment
     from stillroom.data.batch_loader import BatchLoader, LoaderOptions
 
 UNKNOWN = -1  # label of an image without one
@@ -68,6 +69,13 @@ class Source(ABC):
 
         Raises:
             InputError: an option is outside its range, the images cannot have it, or there is too little memory.
+        """
+
+    def check_augment(self, augment: Augment) -> None:  # noqa: B027  most sources can have any augmentation
+        """Refuse an augmentation that is not available for these images.
+
+        Raises:
+            InputError: naming the setting.
         """
 
     def __len__(self) -> int:
