@@ -12,7 +12,7 @@ from stillroom.methods import PRESETS, WRAPPERS
 @pytest.mark.parametrize(
     ("arguments", "there", "not_there"),
     [
-        (["models"], ("resnet8x4", "ShuffleV2"), ()),
+        (["models"], ("resnet8x4", "ShuffleV2", "fasterrcnn_resnet18_fpn"), ()),
         (["models", "wide"], ("wrn_40_2", "2,255,156"), ("resnet8x4",)),
         (["methods"], ("ldrld", "dkd", "reviewkd", "standardized(LOSS)", "sdd(LOSS)"), ()),
         (["optimizers"], ("deepkd", "lamb", "lion"), ("adahessian", "fusedlamb")),

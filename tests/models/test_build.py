@@ -183,3 +183,8 @@ def test_a_checkpoint_for_efficientnet_lite0_requires_no_package(tmp_path, monke
     monkeypatch.setattr("stillroom.extras.find_spec", lambda _name: None)
     model = build_model("efficientnet-lite0", num_classes=None, checkpoint=path)
     assert torch.equal(model.classifier.weight, tuned.classifier.weight)
+
+
+def test_a_detector_is_no_classifier():
+    with pytest.raises(InputError, match="fasterrcnn_resnet18_fpn is a detector; it requires data with boxes"):
+        build_model("fasterrcnn_resnet18_fpn", num_classes=3)

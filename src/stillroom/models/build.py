@@ -11,6 +11,7 @@ from torch import nn
 
 from stillroom.errors import InputError, did_you_mean
 from stillroom.models import external, factory
+from stillroom.models.detector_architectures import BUILDERS
 from stillroom.models.efficientnet_lite0 import ARCHITECTURE, EFFICIENTNET_LITE0, efficientnet_lite0
 from stillroom.models.output import ImageSize, check_output
 from stillroom.models.weights import classes_of_checkpoint, load_weights
@@ -20,13 +21,16 @@ from stillroom.trust import TYPED, Origin
 if TYPE_CHECKING:
     from pathlib import Path
 
-BARE_NAMES = (*ZOO, EFFICIENTNET_LITE0)  # models whose names have no colon
+BARE_NAMES = (*ZOO, EFFICIENTNET_LITE0, *BUILDERS)  # models whose names have no colon, detectors included
 PRETRAINED_NAMES = (EFFICIENTNET_LITE0,)  # those that always come with published weights
 
 
 def is_published(spec: str) -> bool:
-    """Whether there may be published weights for a model's name: from timm, torchvision, or a package of their own."""
-    return spec in PRETRAINED_NAMES or spec.startswith(("timm:", "torchvision:"))
+    """Whether there may be published weights for a model's name: from timm, torchvision, or a package of their own.
+
+    Those of a detector's bare name are for its backbone.
+    """
+    return spec in (*PRETRAINED_NAMES, *BUILDERS) or spec.startswith(("timm:", "torchvision:"))
 
 
 def without_weights(spec: str) -> str:
@@ -156,6 +160,8 @@ def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str
 
 def unknown_name(name: str) -> str:
     """Return the message for a bare name that is not in the zoo, with libraries that have it or similar names."""
+    if name in BUILDERS:
+        return f"{name} is a detector; it requires data with boxes. For images with labels, give a classifier"
     zoo = {known.lower(): known for known in BARE_NAMES}
     options = [zoo[match] for match in get_close_matches(name.lower(), zoo, n=3, cutoff=0.7)]
     prefixed = []
