@@ -110,8 +110,9 @@ def _keys(path: str, table: str) -> list[str]:
 
 
 def _first_arguments(path: str, called: str) -> list[str]:
-    """The first arguments of all calls of a class in a module of ours, which is not imported."""
+    """The first arguments of all calls of a class in a module of ours, in their order; the module is not imported."""
     calls = [node for node in ast.walk(_source(path)) if isinstance(node, ast.Call)]
+    calls.sort(key=lambda call: call.lineno)
     firsts = [call.args[0] for call in calls if isinstance(call.func, ast.Name) and call.func.id == called]
     return [first.value for first in firsts if isinstance(first, ast.Constant) and isinstance(first.value, str)]
 

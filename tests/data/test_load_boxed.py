@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from stillroom.data import describe_sets
 from stillroom.data.boxed_source import BoxedSource
-from stillroom.data.load_boxed import load_boxed
-from stillroom.data.scene_drawing import CLASSES
+from stillroom.data.load_boxed import holds_boxes, load_boxed
+from stillroom.data.scene_drawing import CLASSES, NATURAL_SIDE
 from stillroom.errors import InputError
 from tests.data.boxed_folders import found_in, write_coco
 
@@ -34,6 +35,8 @@ def test_images_of_both_splits_are_told(tmp_path):
 
 def test_scenes_have_as_many_as_their_name_says(monkeypatch, tmp_path):
     monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path))
+    (row,) = (row for row in describe_sets() if row.name == "scenes")
+    assert (row.classes, row.size) == (len(CLASSES), NATURAL_SIDE)
     data = load_boxed("scenes:10", image_size=48, max_size=100)
     assert (data.name, len(data.train), len(data.val)) == ("scenes", 10, 2)
     assert data.train.classes == CLASSES
@@ -49,3 +52,15 @@ def test_scenes_have_as_many_as_their_name_says(monkeypatch, tmp_path):
 def test_sizes_that_do_not_fit_are_refused(options, problem, tmp_path):
     with pytest.raises(InputError, match=problem):
         load_boxed(write_coco(tmp_path), **options)
+
+
+def test_data_with_boxes_are_recognised(tmp_path, image_folder):
+    assert holds_boxes("scenes")
+    assert holds_boxes("scenes:50")
+    assert holds_boxes(write_coco(tmp_path / "insects"))
+    assert not holds_boxes("glyphs100")
+    for name in (tmp_path / "none", "x" * 5000, "~nobody-of-this-name/data"):
+        assert not holds_boxes(name)
+    assert not holds_boxes(image_folder("classes") / "classes")
+    with pytest.raises(InputError, match="such as scenes:500"):
+        holds_boxes("scenes:many")

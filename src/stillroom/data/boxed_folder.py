@@ -62,7 +62,7 @@ class BoxedSplits(NamedTuple):
 
 
 def layout_of(folder: Path) -> Layout | None:
-    """Return the layout of a folder with boxes; None for any other folder. Only names are looked at.
+    """Return the layout of a folder with boxes; None for any other folder. No annotation is read.
 
     Raises:
         InputError: there are several VOC folders below it.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stillroom.data.augment import Augment
-from stillroom.data.boxed_folder import BoxedSplits, BoxOptions, load_boxed_folder
+from stillroom.data.boxed_folder import BoxedSplits, BoxOptions, layout_of, load_boxed_folder
 from stillroom.data.boxed_source import default_max_size
 from stillroom.data.channel_statistics import PUBLISHED
 from stillroom.data.dataset import DataSet
@@ -18,6 +18,23 @@ from stillroom.data.scenes import NAME, scene_count, scenes, validation_count
 from stillroom.errors import InputError
 
 IMAGE_SIZE = 800  # of published detectors
+
+
+def holds_boxes(name_or_folder: str | Path) -> bool:
+    """Whether :func:`load_boxed` loads a name or a folder: "scenes", "scenes:N", or a folder of a known layout.
+
+    Raises:
+        InputError: the number after "scenes:" is none, or a folder has several sets.
+    """
+    if scene_count(str(name_or_folder)) is not None:
+        return True
+    try:
+        folder = Path(name_or_folder).expanduser()
+        if not folder.is_dir():
+            return False
+    except (OSError, RuntimeError):  # name too long, no permission, or unknown user: load_data says so
+        return False
+    return layout_of(folder) is not None
 
 
 def load_boxed(
@@ -57,7 +74,7 @@ def load_boxed(
     if side < 1 or longest < side:
         raise InputError(f"image_size is {side} and max_size {longest}; give max_size of at least image_size")
     if count is None:
-        folder = Path(name_or_folder)
+        folder = Path(name_or_folder).expanduser()
         name = folder.resolve().name
         splits = load_boxed_folder(folder, BoxOptions(side, longest, val_fraction, seed, skip_broken, say))
     else:

@@ -1,4 +1,4 @@
-"""Data sets that have a name: Glyphs-100, CIFAR-10, CIFAR-100, Tiny-ImageNet and ImageNet."""
+"""Data sets that have a name: Glyphs-100, CIFAR-10, CIFAR-100, Tiny-ImageNet, ImageNet, and the scenes with boxes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class SetDescription(NamedTuple):
 
 
 def describe_sets() -> tuple[SetDescription, ...]:
-    """Return one row for each named set."""
-    return tuple(known.description for known in NAMED_SETS.values())
+    """Return one row for each named set; the last one has boxes."""
+    return (*(known.description for known in NAMED_SETS.values()), SCENES)
 
 
 def _in_memory(name: str, options: LoadOptions) -> None:
@@ -116,6 +116,7 @@ class NamedSet:
     has_files: bool = False
 
 
+# The sets of images with a label each; scenes are loaded by stillroom.data.load_boxed.
 NAMED_SETS = {
     known.description.name: known
     for known in (
@@ -150,3 +151,5 @@ NAMED_SETS = {
         ),
     )
 }
+
+SCENES = SetDescription("scenes", 16, 128, "for object detection; drawn here in seconds, needs no download")
