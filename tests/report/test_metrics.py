@@ -11,6 +11,8 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.report import metrics as module
 from stillroom.report.metrics import measure, measure_teacher
+from stillroom.report.run_detections import detections_of, teacher_detections_of
+from stillroom.tasks.average_precision import average_precision
 from tests.report.box_runs import made_box_run
 from tests.report.conftest import SMALL, trained
 
@@ -107,9 +109,23 @@ def test_an_unfinished_run_is_refused(run):
 
 
 def test_a_detector_has_its_own_scores_and_no_number_of_predicted_classes(tmp_path):
-    run = made_box_run(tmp_path, "a", ap=30.0)
+    run = made_box_run(tmp_path, "a", ap=30.0, teacher_weights="0123")
     got, teacher = measure(run), measure_teacher(run, None)
     assert (got.last, got.best, got.best_epoch) == (30.0, 30.0, 12)
     assert got.further == {"ap50": 45.0, "ap75": 27.0, "ap_small": 15.0, "ap_medium": 33.0}
     assert (got.ece, got.agreement, got.kl_to_teacher, got.val_loss) == (None,) * 4
     assert (teacher.score, teacher.further["ap50"], teacher.ece) == (42.0, 63.0, None)
+    stored = detections_of(run), teacher_detections_of(run)
+    own, its = (average_precision(one.objects, one.found, 3) for one in stored)
+    assert got.per_class == own.per_class
+    assert teacher.per_class == its.per_class
+
+
+def test_a_detector_without_its_detections_is_refused_with_what_to_do(tmp_path):
+    run = made_box_run(tmp_path, "a")
+    run.predictions.write_bytes(b"no tensors")
+    with pytest.raises(InputError, match=r"detections\.safetensors.*remove it and run the run's command again"):
+        measure(run)
+    run.predictions.unlink()
+    with pytest.raises(InputError, match=r"detections\.safetensors is missing; run the run's command again"):
+        measure(run)

@@ -4,13 +4,17 @@ import html.parser
 import json
 import re
 
+import torch
+
 import stillroom
 from stillroom.report import page
 from stillroom.report.aggregate import read_comparison
 from stillroom.report.page import write_report
 from stillroom.report.summary import summarize
 from stillroom.report.verdict import verdict
+from stillroom.report.views import box_images
 from tests.conftest import tiny_model
+from tests.report.box_runs import made_box_runs
 from tests.report.pages import made_comparison, made_views
 
 METHODS = ("kd", "dkd", "ldrld")
@@ -151,3 +155,27 @@ def test_one_seed_without_reference_run_still_makes_a_page(tmp_path, monkeypatch
     text = written(tmp_path, monkeypatch, methods=("ldrld",), seeds=1)
     assert "Classes that gained" not in text
     assert "One seed each" in text
+
+
+def test_the_page_of_detectors_has_ap_errors_and_boxes_and_nothing_of_predicted_classes(tmp_path, monkeypatch):
+    classes = ("<b>ring</b>", "disc", "letter O")
+    comparison = read_comparison([made_box_runs(tmp_path / "runs", ("kd", "ldrld"), seeds=1, classes=classes)])
+    monkeypatch.setattr(
+        box_images, "val_pixels", lambda _, places: torch.zeros(len(places), 3, 48, 48, dtype=torch.uint8)
+    )
+    write_report(tmp_path / "page.html", comparison, summarize(comparison))
+    text = checked(tmp_path / "page.html")
+    for heading in ("AP against cost", "AP by class", "Kinds of errors", "Chosen images", "How the runs were made"):
+        assert f"<h3>{heading}</h3>" in text
+    for words in ("AP50 %", "AP small %", "Validation AP by epoch", "missed", "in which the students differ most"):
+        assert words in text
+    for absent in ("ECE", "agreement", "Confusions", "Relation explorer", "accuracy", "<b>ring"):
+        assert absent not in text
+
+
+def test_detectors_whose_images_are_gone_are_reported_without_them(tmp_path):
+    comparison = read_comparison([made_box_runs(tmp_path / "runs", ("kd",), seeds=1)])
+    write_report(tmp_path / "page.html", comparison, summarize(comparison))
+    text = checked(tmp_path / "page.html")
+    assert "Kinds of errors" in text
+    assert "Not shown: chosen images, because " in text

@@ -5,11 +5,15 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 
 from stillroom.report import page as module
+from stillroom.report.aggregate import read_comparison
 from stillroom.report.charts import shortened
 from stillroom.report.page import write_report
 from stillroom.report.summary import summarize
+from stillroom.report.views import box_images
+from tests.report.box_runs import made_box_runs
 from tests.report.pages import made_comparison, made_views
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -165,6 +169,30 @@ def test_text_stands_out_from_the_paper_in_light_and_dark(page, scheme):
 def test_lines_of_charts_stand_out_from_the_paper_in_light_and_dark(page, scheme):
     page.emulate_media(color_scheme=scheme)
     assert min(page.evaluate(CONTRAST, [f"--c{place}" for place in range(11)])) >= 3
+
+
+@pytest.fixture(scope="module")
+def boxes_address(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("boxes")
+    comparison = read_comparison([made_box_runs(folder / "runs", METHODS, seeds=1)])
+    with pytest.MonkeyPatch.context() as patch:
+        blank = torch.zeros(8, 3, 48, 48, dtype=torch.uint8)
+        patch.setattr(box_images, "val_pixels", lambda pair, places: blank)
+        write_report(folder / "page.html", comparison, summarize(comparison))
+    return (folder / "page.html").as_uri()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_boxes_lie_on_their_images_side_by_side(browser, boxes_address, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(boxes_address)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    panels = [panel.bounding_box() for panel in page.locator(".scenes >> nth=0 >> .scene svg").all()]
+    assert len(panels) == 2 + len(METHODS), "annotation, teacher and students"
+    assert sum(panel["y"] == panels[0]["y"] for panel in panels) == (5 if width > 1000 else 2)
+    for panel in panels:
+        assert panel["width"] / panel["height"] == pytest.approx(96 / 64, rel=0.01)
+    page.close()
 
 
 # Contrast ratios as WCAG 2 defines them, of the named variables with the paper.

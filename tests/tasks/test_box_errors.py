@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stillroom.tasks.average_precision import average_precision
-from stillroom.tasks.box_errors import KINDS, box_errors
+from stillroom.tasks.box_errors import KINDS, box_errors, judge_image
 from tests.tasks.boxes_of import draw_images, found_of, objects_of
 
 PLACE = (0, 0, 100, 100)  # of an object
@@ -97,3 +97,13 @@ def test_other_images_are_refused():
         box_errors([objects_of((0, *PLACE))], [])
     with pytest.raises(ValueError, match="1 images without an object"):
         box_errors([objects_of()], [found_of()])
+
+
+def test_an_image_alone_is_judged_as_in_a_set():
+    objects, found = draw_images(10, 3, torch.Generator().manual_seed(2))
+    judged = [judge_image(image, seen) for image, seen in zip(objects, found, strict=True)]
+    kinds = [kind for each, _ in judged for kind in each]
+    counts = box_errors(objects, found).counts
+    assert {kind: kinds.count(kind) for kind in KINDS[:-1]} == {kind: counts[kind] for kind in KINDS[:-1]}
+    for image, (each, there) in zip(objects, judged, strict=True):
+        assert sum(there) == each.count("correct") + int(image.crowd.sum())

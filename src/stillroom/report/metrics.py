@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from stillroom.engine.predictions import Predictions, predictions_of, teacher_predictions_of
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
+from stillroom.report.run_detections import class_scores, detections_of, teacher_detections_of
 from stillroom.report.runs_table import read_row
 from stillroom.report.usable_runs import is_finite, unusable_reason
 from stillroom.scores import score_of
@@ -41,7 +42,7 @@ class Measures:
             temperature 1, in nats; None without a teacher, or without its predictions.
         val_loss: mean cross-entropy on the validation images, in nats.
         per_class: score of each class, in percent, in the order of the classes; accuracy is 0 for a class without
-            images; empty where they are not known.
+            images, AP is None for a class without objects; empty where they are not known.
         parameters: of the trained model.
         macs: multiply-accumulate operations for one image, in convolutions, linear layers and attention; None where
             they could not be counted.
@@ -58,7 +59,7 @@ class Measures:
     agreement: float | None
     kl_to_teacher: float | None
     val_loss: float | None
-    per_class: tuple[float, ...]
+    per_class: tuple[float | None, ...]
     parameters: int
     macs: int | None
     seconds: float
@@ -79,7 +80,8 @@ class TeacherMeasures:
         seconds: spent in the training steps of its own run; None without one, as for the next two.
         images_per_second: training images in each of these seconds, median over the epochs.
         peak_memory: largest memory of its training in bytes.
-        further: as in :class:`Measures`.
+        further: as in :class:`Measures`, as the next.
+        per_class: of scores that are no mean over images only.
     """
 
     score: float
@@ -92,6 +94,7 @@ class TeacherMeasures:
     agreement: None = None
     kl_to_teacher: None = None
     further: Mapping[str, float] = field(default_factory=dict)
+    per_class: tuple[float | None, ...] = ()
 
 
 def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | None:
@@ -109,6 +112,7 @@ def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | 
     if not isinstance(scored, Mapping) or not isinstance(scored.get(score.key), float | int):
         return None
     predictions = teacher_predictions_of(run) if score.per_image else None
+    found = None if score.per_image else teacher_detections_of(run)
     spent: dict[str, Any] = {}
     if own is not None and not unusable_reason(own):
         spent = {
@@ -122,6 +126,7 @@ def measure_teacher(run: RunFolder, own: RunFolder | None) -> TeacherMeasures | 
         parameters=summary["teacher_parameters"],
         macs=summary.get("teacher_macs"),
         further={one.key: scored[one.key] for one in score.further if is_finite(scored.get(one.key))},
+        per_class=() if found is None else class_scores(run, found),
         **spent,
     )
 
@@ -133,7 +138,10 @@ def measure(run: RunFolder) -> Measures:
         InputError: the run is not finished, or lacks its predictions.
     """
     summary, row, score = run.summary(), read_row(run), score_of(run.config())
-    of_predictions = _of_predictions(run) if score.per_image else NO_PREDICTIONS
+    if score.per_image:
+        of_predictions = _of_predictions(run)
+    else:
+        of_predictions = NO_PREDICTIONS | {"per_class": class_scores(run, detections_of(run))}
     if row.last is None or row.best is None:
         raise InputError(f"{run.path}: its {score.name} was not measured")
     last = summary["last"]

@@ -13,6 +13,7 @@ from stillroom.errors import InputError
 from stillroom.extras import require
 from stillroom.files import write_text
 from stillroom.report.aggregate import Comparison, Pair
+from stillroom.report.box_tables import class_table, error_tables
 from stillroom.report.charts import plane_chart, shortened
 from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.own_files import PAGE, refuse_foreign
@@ -37,6 +38,7 @@ class Views:
         relations: as :func:`stillroom.report.views.class_relations.relate` returns it.
         samples: :class:`stillroom.report.views.example_images.Samples`.
         plane: :class:`stillroom.report.views.feature_plane.Plane`.
+        boxes: :class:`stillroom.report.views.box_images.BoxImages`.
         notes: why a view is missing.
     """
 
@@ -44,6 +46,7 @@ class Views:
     relations: Any = None
     samples: Any = None
     plane: Any = None
+    boxes: Any = None
     notes: tuple[str, ...] = ()
 
 
@@ -61,6 +64,8 @@ class Section:
         costs: main score against cost.
         gains: of each class, by method.
         confusions: how they changed, by method.
+        by_class: the main score of each class; None where it is not shown.
+        errors: tables of error kinds.
         views: what helps to understand the students.
         provenance: how the runs were made.
     """
@@ -74,6 +79,8 @@ class Section:
     costs: list[Chart]
     gains: dict[str, Chart]
     confusions: dict[str, Changes]
+    by_class: PageTable | None
+    errors: list[PageTable]
     views: Views
     provenance: Provenance
 
@@ -98,7 +105,9 @@ def write_report(
     Raises:
         InputError: a run has no predictions, a package is missing, or the file was not written by Stillroom.
     """
-    require("a page", "report", ("jinja2", "matplotlib", *(("captum", "sklearn", "threadpoolctl") if views else ())))
+    networks = views and any(summary.pair.score.per_image for summary in summaries)
+    packages = ("captum", "sklearn", "threadpoolctl") if networks else ()
+    require("a page", "report", ("jinja2", "matplotlib", *packages))
     refuse_foreign(path, PAGE, "--out")
     labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
     places = {label: place for place, label in enumerate(labels, start=1)} | {"teacher": 0}
@@ -151,6 +160,8 @@ def _section(
         costs=cost_charts(summary, places),
         gains=gain_charts(summary, reference),
         confusions=confusion_changes(pair, reference) if pair.score.per_image else {},
+        by_class=None if pair.score.per_image else class_table(summary, reference),
+        errors=[] if pair.score.per_image else error_tables(summary, reference),
         views=_views(pair, reference, say) if views else Views(),
         provenance=provenance_of(pair),
     )
@@ -172,18 +183,23 @@ def _overview(summaries: Sequence[PairSummary]) -> dict[str, list[str]]:
 
 
 def _views(pair: Pair, reference: str, say: Callable[[str], None]) -> Views:
+    from stillroom.report.views.box_images import box_images_of
     from stillroom.report.views.class_alignment import alignment_of
     from stillroom.report.views.class_relations import relations_of
     from stillroom.report.views.example_images import samples_of
     from stillroom.report.views.feature_plane import plane_of
     from stillroom.report.views.view_models import missing_teacher
 
-    makers: dict[str, tuple[str, Callable[[Pair], Any]]] = {
-        "alignment": ("alignment with the teacher", alignment_of),
-        "relations": ("relation explorer", relations_of),
-        "samples": ("chosen images", partial(samples_of, reference=reference)),
-        "plane": ("features in the plane", plane_of),
-    }
+    makers: dict[str, tuple[str, Callable[[Pair], Any]]] = (
+        {
+            "alignment": ("alignment with the teacher", alignment_of),
+            "relations": ("relation explorer", relations_of),
+            "samples": ("chosen images", partial(samples_of, reference=reference)),
+            "plane": ("features in the plane", plane_of),
+        }
+        if pair.score.per_image
+        else {"boxes": ("chosen images", box_images_of)}
+    )
     made: dict[str, Any] = {}
     missing: dict[str, list[str]] = {}
     for name, (title, make) in makers.items():
@@ -193,6 +209,6 @@ def _views(pair: Pair, reference: str, say: Callable[[str], None]) -> Views:
         except InputError as error:
             missing.setdefault(str(error), []).append(title)
     notes = [f"Not shown: {' and '.join(titles)}, because {why}." for why, titles in missing.items()]
-    if not missing and (why := missing_teacher(pair)):
+    if pair.score.per_image and not missing and (why := missing_teacher(pair)):
         notes.append(f"The views that need a network leave out the teacher: {why}.")
     return Views(**made, notes=tuple(notes))

@@ -50,17 +50,26 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column.
+class Heading:
+    """The heading of a column.
 
     Attributes:
-        head: its heading.
+        head: the heading.
         note: what it means, in a sentence.
-        cell: makes an entry.
     """
 
     head: str
     note: str
+
+
+@dataclass(frozen=True)
+class Column(Heading):
+    """One column.
+
+    Attributes:
+        cell: makes an entry.
+    """
+
     cell: Callable[[Line], Entry]
 
 
@@ -69,8 +78,8 @@ class TableRow:
     """One row.
 
     Attributes:
-        name: of the method, or "teacher".
-        role: "teacher", "reference" or nothing.
+        name: of the method, "teacher", or of a class.
+        role: "teacher", "reference", "class" or nothing.
         entries: one for each column after the first, which holds the name.
     """
 
@@ -86,30 +95,35 @@ class PageTable:
     Attributes:
         caption: what it shows.
         columns: after the first; empty ones are left out.
-        rows: the teacher first, then the methods in order.
+        rows: the teacher first, then the methods in order; or the classes.
     """
 
     caption: str
-    columns: tuple[Column, ...]
+    columns: tuple[Heading, ...]
     rows: tuple[TableRow, ...]
 
 
 def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
     """The tables of a pair: its main score, its further scores where there are any, and closeness and cost."""
-    lines = [] if summary.teacher is None else [Line("teacher", (summary.teacher,), None)]
-    lines += [Line(method.method, method.measures, method) for method in summary.methods]
-    score = summary.pair.score
+    lines, score = lines_of(summary), summary.pair.score
     results = _results(reference, score)
     if len(summary.methods) == 1:
         results = tuple(column for column in results if column.head != "verdict")
     return [
-        _table(f"{score.title} on the validation images", results, lines, reference),
-        *([_table(f"{score.title} by overlap and size", _further(score), lines, reference)] if score.further else []),
-        _table("Closeness to the teacher, and cost" if score.per_image else "Cost", COSTS, lines, reference),
+        table_of(f"{score.title} on the validation images", results, lines, reference),
+        *([table_of(f"{score.title} by overlap and size", _further(score), lines, reference)] if score.further else []),
+        table_of("Closeness to the teacher, and cost" if score.per_image else "Cost", COSTS, lines, reference),
     ]
 
 
-def _table(caption: str, columns: Sequence[Column], lines: Sequence[Line], reference: str) -> PageTable:
+def lines_of(summary: PairSummary) -> list[Line]:
+    """A line for the teacher, if there is one, and for each method."""
+    lines = [] if summary.teacher is None else [Line("teacher", (summary.teacher,), None)]
+    return lines + [Line(method.method, method.measures, method) for method in summary.methods]
+
+
+def table_of(caption: str, columns: Sequence[Column], lines: Sequence[Line], reference: str) -> PageTable:
+    """A table with the columns that have an entry."""
     entries = {column.head: [column.cell(line) for line in lines] for column in columns}
     known = tuple(column for column in columns if any(entry.text != NONE for entry in entries[column.head]))
     rows = []

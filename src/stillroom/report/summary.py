@@ -175,7 +175,10 @@ def _of_common_seed(pair: Pair, method: str, reference: str) -> tuple[PlacedRun,
 
 def _gain(ours: dict[int, Measures], reference: dict[int, Measures]) -> tuple[float, ...] | None:
     both = [
-        [mine - theirs for mine, theirs in zip(ours[seed].per_class, reference[seed].per_class, strict=True)]
+        [
+            mine - theirs if mine is not None and theirs is not None else 0.0  # no object of this class
+            for mine, theirs in zip(ours[seed].per_class, reference[seed].per_class, strict=True)
+        ]
         for seed in ours.keys() & reference.keys()
         if len(ours[seed].per_class) == len(reference[seed].per_class)
     ]

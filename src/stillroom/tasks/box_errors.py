@@ -78,6 +78,23 @@ def box_errors(objects: Sequence[ImageBoxes], found: Sequence[Detections]) -> Bo
     return BoxErrors(counts, gains, base)
 
 
+def judge_image(image: ImageBoxes, seen: Detections) -> tuple[list[str], list[bool]]:
+    """Judge the detections in one image, as :func:`box_errors` does.
+
+    Args:
+        image: its annotated objects.
+        seen: the detections, in the same pixels.
+
+    Returns:
+        For each detection "correct", its kind of error, or "ignored" in a crowd; and for each object whether it is
+        found, true for a crowd.
+    """
+    kinds, _, matched = _sort_image(image, seen)
+    found = torch.ones(len(image), dtype=torch.bool)
+    found[~image.crowd] = torch.from_numpy(matched)
+    return [(*KINDS, "correct", "ignored")[kind] for kind in kinds.tolist()], found.tolist()
+
+
 @dataclass(frozen=True)
 class _Rows:
     """All detections of a set, highest score first, and its objects.

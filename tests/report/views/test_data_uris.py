@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from stillroom.report.views.data_uris import cam_uri, heat_uri, image_uri, scale_uri
+from stillroom.report.views.data_uris import cam_uri, heat_uri, image_uri, photo_uri, scale_uri
 from tests.report.views.pngs import read_png
 
 
@@ -42,3 +46,10 @@ def test_an_overlay_is_clear_where_the_map_is_0_and_strong_where_it_is_1():
     opacity = read_png(cam_uri(activation), "RGBA")[..., 3]
     assert opacity[0, 0] > 190
     assert opacity[16:, 16:].max() == 0
+
+
+def test_a_photo_is_reduced_and_far_smaller_than_without_loss():
+    image = torch.randint(0, 256, (3, 300, 600), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    uri = photo_uri(image, 200)
+    assert Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).size == (200, 100)
+    assert len(uri) < len(image_uri(image, 200)) / 2
