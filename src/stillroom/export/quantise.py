@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,30 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], images: int = 
     Raises:
         InputError: onnxruntime cannot quantise this model.
     """
+    reader = _Reader(batches, images)
+    quantise_graph(graph, path, reader)
+    try:
+        _free_logits(path)
+    except Exception as error:
+        raise _refusal(error) from error
+    return reader.seen
+
+
+def quantise_graph(graph: Path, path: Path, reader: Any, operators: Sequence[str] | None = None) -> None:
+    """Quantise a graph as :func:`write_int8` describes, its outputs included.
+
+    Args:
+        graph: the float model.
+        path: the int8 model.
+        reader: has ``get_next``, as onnxruntime's ``CalibrationDataReader``.
+        operators: kinds of operators to quantise; None is all that onnxruntime can.
+
+    Raises:
+        InputError: onnxruntime cannot quantise this model.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    reader = _Reader(batches, images)
     try:
         with quiet(), tempfile.TemporaryDirectory() as aside:
             ready = Path(aside) / "ready.onnx"
@@ -47,18 +67,19 @@ def write_int8(graph: Path, path: Path, batches: Iterable[Batch], images: int = 
                 path,
                 reader,
                 quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=operators,
                 per_channel=True,
                 reduce_range=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
             )
-        _free_logits(path)
     except Exception as error:
-        raise InputError(
-            f"onnxruntime cannot quantise this model ({first_line(error)}); give int8=False (--no_int8)"
-        ) from error
-    return reader.seen
+        raise _refusal(error) from error
+
+
+def _refusal(error: Exception) -> InputError:
+    return InputError(f"onnxruntime cannot quantise this model ({first_line(error)}); give int8=False (--no_int8)")
 
 
 def _free_logits(path: Path) -> None:
