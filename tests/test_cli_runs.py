@@ -76,4 +76,7 @@ def test_detectors_are_listed_by_their_ap_and_beside_classifiers_with_its_name(p
         "–", "45.00 %"
     ]  # fmt: skip
     assert main(["runs", "show", "boxes/c"]) == 0
-    assert "AP, best epoch" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "AP, best epoch" in out
+    assert "detections.safetensors" in out
+    assert main(["runs", "remove", "boxes/c", "--yes"]) == 0

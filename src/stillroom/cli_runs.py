@@ -19,10 +19,10 @@ from stillroom.report.provenance import command_text
 from stillroom.report.run_overview import RunOverview, latest_score, list_runs, overview_of
 from stillroom.report.run_settings import AUTOMATIC, changed_settings, differing_values, value_text
 from stillroom.run_removal import check_removal, folder_bytes, remove_run
-from stillroom.scores import score_of
+from stillroom.scores import SCORES, score_of
 
-FILES = ("student.safetensors", "predictions.safetensors", "metrics.jsonl", "summary.json", "config.yaml", "checkpoint",
-         "tensorboard", "wandb", "export", "index.html")  # fmt: skip
+FILES = ("student.safetensors", *(score.file for score in SCORES.values()), "metrics.jsonl", "summary.json",
+         "config.yaml", "checkpoint", "tensorboard", "wandb", "export", "index.html")  # fmt: skip
 
 
 def runs_command(arguments: Arguments) -> int:

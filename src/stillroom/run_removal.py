@@ -18,6 +18,7 @@ from stillroom.report.comparison_file import NAME as COMPARISON
 from stillroom.report.run_overview import find_runs
 from stillroom.restore import teacher_run_of
 from stillroom.runtime.folder_lock import is_held
+from stillroom.scores import SCORES
 from stillroom.teachers.ensemble_file import read_ensemble
 from stillroom.teachers.teacher_kind import teacher_kind
 
@@ -25,7 +26,7 @@ CONFIG = "config.yaml"
 NETWORKS = ("model", "student", "teacher", "checkpoint", "student_checkpoint", "teacher_checkpoint")
 WRITTEN = {  # what Stillroom writes into a run folder
     CONFIG, "inputs.json", "environment.json", "metrics.jsonl", "summary.json", "student.safetensors",
-    "predictions.safetensors", SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb", "export", "index.html",
+    *(score.file for score in SCORES.values()), SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb", "export", "index.html",
 }  # fmt: skip
 
 
