@@ -26,7 +26,8 @@ CONFIG = "config.yaml"
 NETWORKS = ("model", "student", "teacher", "checkpoint", "student_checkpoint", "teacher_checkpoint")
 WRITTEN = {  # what Stillroom writes into a run folder
     CONFIG, "inputs.json", "environment.json", "metrics.jsonl", "summary.json", "student.safetensors",
-    *(score.file for score in SCORES.values()), SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb", "export", "index.html",
+    *(score.file for score in SCORES.values()), SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb",
+    "export", "index.html",
 }  # fmt: skip
 
 
