@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillroom.formatting import counted, duration, size_in_words
+from stillroom.formatting import counted, duration, short_count, size_in_words
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(8.26, "8.3 s"), (245, "4:05"), (3723, "1:02:03")])
@@ -30,3 +30,11 @@ def test_counts_have_their_nouns_number(count, what, text):
 )
 def test_needs_are_rounded_up_and_room_is_rounded_down(count, up, words):
     assert size_in_words(count, up=up) == words
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (512, "512"), (999.6, "1 k"), (20_588, "20.6 k"), (1_233_540, "1.23 M"), (4.1e9, "4.1 G")],
+)
+def test_counts_have_three_digits(count, text):
+    assert short_count(count) == text

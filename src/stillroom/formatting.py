@@ -29,3 +29,11 @@ def size_in_words(count: float, *, up: bool = False) -> str:
 def inert_text(name: str) -> str:
     """Return a name in a form that a spreadsheet takes for text: a name like a formula could send the table away."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+
+
+def short_count(count: float) -> str:
+    """A count as 512, 20.6 k, 1.23 M or 4.1 G, three digits."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"

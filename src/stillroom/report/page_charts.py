@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from stillroom.engine.run_folder import RunFolder
-from stillroom.formatting import duration
+from stillroom.formatting import duration, short_count
 from stillroom.report.charts import CostPoint, Curve, cost_chart, gains_chart, has_bands, line_chart, pareto_front
-from stillroom.report.page_tables import short_count
 from stillroom.report.runs_table import signed
 from stillroom.report.summary import PairSummary
 from stillroom.report.usable_runs import is_finite

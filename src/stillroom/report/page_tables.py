@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from stillroom.formatting import counted, duration, size_in_words
+from stillroom.formatting import counted, duration, short_count, size_in_words
 from stillroom.report.charts import shortened
 from stillroom.report.metrics import Measures, TeacherMeasures
 from stillroom.report.runs_table import short_nats, signed
@@ -252,14 +252,6 @@ def _mean(values: Iterable[float | None], text: Callable[[float], str]) -> Entry
         return Entry()
     each = ", ".join(map(text, there)) if len(set(there)) > 1 else ""
     return Entry(text(fmean(there)), fmean(there), each)
-
-
-def short_count(count: float) -> str:
-    """A count as 512, 20.6 k, 1.23 M or 4.1 G, three digits."""
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g}{unit}"
-    return f"{count:.0f}"
 
 
 COSTS = (
