@@ -19,12 +19,14 @@ class ImageBoxes:
         crowd: bool (n,), whether a box holds a group of objects. Such a box is not trained on, and a detection in it
             counts neither as correct nor as wrong.
         size: height and width of the image in pixels.
+        original: the same objects in pixels of the original image, where these are in a resized one.
     """
 
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
     size: tuple[int, int]
+    original: ImageBoxes | None = None
 
     def __len__(self) -> int:
         """Return the number of objects."""

@@ -30,16 +30,19 @@ from stillroom.methods.presets import PRESETS, WRAPPERS, Preset
 from stillroom.methods.term import Term
 from stillroom.trust import TYPED, Origin
 
+SUPERVISED = ("ce", "supervised")  # the loss on labels, whatever it is in a task
 
-def parse_method(text: str, origin: Origin = TYPED) -> Method:
+
+def parse_method(text: str, origin: Origin = TYPED, supervised: float | None = None) -> Method:
     """Read the text form of a method.
 
     Args:
-        text: a sum of ``ce`` and names from :data:`stillroom.methods.PRESETS`, each with an optional number before it
+        text: a sum of ``ce`` (or ``supervised``, the same) and names from :data:`stillroom.methods.PRESETS`, each with an optional number before it
             and optional keyword arguments (numbers, strings, tuples, true or false) behind it. Where ``ce`` is not
             written, it has the default weight of the first loss.
         origin: where the text comes from; by default the user typed it. A module that only a file names is not imported
             unless the file is trusted.
+        supervised: weight of the loss on labels where the text does not give one; None for that of the first loss.
 
     Raises:
         UntrustedError: ``origin`` does not permit an import that the text needs.
@@ -54,7 +57,7 @@ def parse_method(text: str, origin: Origin = TYPED) -> Method:
     first: Preset | None = None
     for node in _summands(tree):
         factor, node = _weight(node, text)
-        if _name_of(node) == "ce":
+        if _name_of(node) in SUPERVISED:
             if not isinstance(node, ast.Name) or ce is not None:
                 raise InputError(f"method={text!r}: write ce once and without parameters")
             ce = 1.0 if factor is None else factor
@@ -63,7 +66,7 @@ def parse_method(text: str, origin: Origin = TYPED) -> Method:
         first = first or preset
         terms.append(term)
     if ce is None:
-        ce = first.ce if first else 1.0
+        ce = supervised or (first.ce if first else 1.0)
     return Method(terms, ce, text.strip())
 
 

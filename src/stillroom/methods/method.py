@@ -29,6 +29,7 @@ class Method(nn.Module):
         text: the method's text form; made from the terms when empty.
 
     Attributes:
+        supervised_name: the name of the term of the labels: "ce", or "supervised" where a model has a loss of its own.
         label_smoothing: of the cross-entropy, in [0, 1).
         class_weights: float32 (C,), factors of the cross-entropy by label, or None; no part of the state dict.
 
@@ -42,6 +43,7 @@ class Method(nn.Module):
         super().__init__()
         self.terms = tuple(_with_distinct_names(terms))
         self.ce = float(ce)
+        self.supervised_name = "ce"
         self.label_smoothing = 0.0
         self.register_buffer("class_weights", None, persistent=False)
         if not (0 <= self.ce < math.inf):
@@ -55,7 +57,7 @@ class Method(nn.Module):
     @property
     def term_names(self) -> tuple[str, ...]:
         """The names of all terms in the order :meth:`forward` returns them."""
-        return (("ce",) if self.ce else ()) + tuple(term.name for term in self.terms)
+        return ((self.supervised_name,) if self.ce else ()) + tuple(term.name for term in self.terms)
 
     @property
     def initial_epochs(self) -> int:
@@ -135,7 +137,8 @@ class Method(nn.Module):
 
         Args:
             student: logits (B, C) with gradient, and the parts in :meth:`parts_of`; in the loop all float32, whatever
-                the forward pass computes in.
+                the forward pass computes in. A part "supervised" is a loss of the model's own, a scalar; it takes the
+                place of the cross-entropy.
             teacher: the same; None where :meth:`needs_teacher_in` is False.
             target: labels (B,), int64; -1 for an image without a label, with ``labelled`` only.
             epoch: counted from 1, for warm-ups.
@@ -177,12 +180,8 @@ class Method(nn.Module):
             available |= named("teacher", teacher)
         nothing = student.logits.new_zeros((), dtype=torch.float32)
         if self.ce:
-            strong = student.parts.get("logits_strong")
-            views = [student.logits] if strong is None else [student.logits, strong]
-            options: dict[str, Any] = {"mixture": mixture, "label_smoothing": self.label_smoothing}
-            options["class_weights"] = self.class_weights
-            on_labels = torch.stack([cross_entropy(view.float(), target, labelled, **options) for view in views]).sum()
-            yield "ce", "", nothing if epoch <= self.initial_epochs else self.ce * on_labels
+            on_labels = self._on_labels(student, target, labelled, mixture)
+            yield self.supervised_name, "", nothing if epoch <= self.initial_epochs else self.ce * on_labels
         for term in self.terms:
             weight = term.weight_at(epoch, self.initial_epochs)
             if not weight:
@@ -191,6 +190,17 @@ class Method(nn.Module):
             inputs = {name: available[name] for name in term.needs}
             for part, value in _values(term, inputs, mixture, apart=apart).items():
                 yield term.name, part, weight * scalar_of(term.loss, value)
+
+    def _on_labels(self, student: Output, target: Tensor, labelled: Tensor | None, mixture: Mixture | None) -> Tensor:
+        """The student's own loss where it has one; otherwise the cross-entropy, summed over the views."""
+        own: Tensor | None = student.parts.get("supervised")
+        if own is not None:
+            return own
+        strong = student.parts.get("logits_strong")
+        views = [student.logits] if strong is None else [student.logits, strong]
+        options: dict[str, Any] = {"mixture": mixture, "label_smoothing": self.label_smoothing}
+        options["class_weights"] = self.class_weights
+        return torch.stack([cross_entropy(view.float(), target, labelled, **options) for view in views]).sum()
 
     def check(self, num_classes: int, epochs: int = 1_000_000) -> None:
         """Run every loss on logits once on example logits, so that an impossible setting shows before training.
@@ -253,7 +263,7 @@ def _with_distinct_names(terms: Iterable[Term]) -> list[Term]:
     named: dict[str, Term] = {}
     for term in terms:
         name, number = term.name, 2
-        while name in named or name == "ce":
+        while name in named or name in ("ce", "supervised"):
             name, number = f"{term.name}_{number}", number + 1
         named[name] = Term(term.loss, term.weight, term.warmup, name)
     return list(named.values())

@@ -82,10 +82,15 @@ def write_detections(path: Path, stored: StoredDetections) -> None:
     Raises:
         OSError: the file cannot be written.
     """
+    content = detections_content(stored)
+    write_atomically(path, lambda aside: aside.write_bytes(content))
+
+
+def detections_content(stored: StoredDetections) -> bytes:
+    """The content of the file."""
     from safetensors.torch import save
 
-    content = save(stored.tensors(), {"format": FORMAT})
-    write_atomically(path, lambda aside: aside.write_bytes(content))
+    return save(stored.tensors(), {"format": FORMAT})
 
 
 def read_detections(path: Path, images: int, classes: int) -> StoredDetections:

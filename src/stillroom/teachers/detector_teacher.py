@@ -1,0 +1,58 @@
+"""Detector teacher: a frozen two-stage detector in this process."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from stillroom.batch import Batch, Output
+from stillroom.input_format import InputTransform
+from stillroom.models.model_parts import PartsReader
+from stillroom.models.output import evaluating
+from stillroom.runtime.device import Machine
+from stillroom.runtime.distributed import shard
+from stillroom.tasks.detection import Detection, FoundBoxes, teacher_output
+from stillroom.tasks.task import Batches
+from stillroom.teachers.torch_teacher import TorchTeacher
+
+
+class DetectorTeacher(TorchTeacher):
+    """A frozen detector; its predictions for a batch are its pyramid and its region head.
+
+    The arguments are those of :class:`stillroom.teachers.torch_teacher.TorchTeacher`; images have the student's size.
+    """
+
+    def place(
+        self,
+        machine: Machine,
+        pixels: Tensor,  # noqa: ARG002
+        *,
+        layout: torch.memory_format,
+        reader: PartsReader | None = None,  # noqa: ARG002
+        sharded: bool = False,
+    ) -> None:
+        """See :meth:`stillroom.teachers.torch_teacher.TorchTeacher.place`. The network is used as it is."""
+        self._machine = machine
+        self._transform = InputTransform(self.input_format, machine.device, layout)
+        self.model.eval()
+        if sharded:
+            shard(self.model, machine)
+        else:
+            self.model.to(device=machine.device).to(memory_format=layout)
+
+    def predict(self, batch: Batch) -> Output:
+        """The pyramid, and "classify", a function from proposals to logits and embedding."""
+        machine = self._machine
+        with evaluating(self.model) if machine is None else nullcontext(), self._autocast():
+            return teacher_output(self.model, self.input_of(batch))
+
+    def detections(self, task: Detection, batches: Batches) -> FoundBoxes:
+        """What it finds in validation images."""
+        seen = (replace(batch, images=self.input_of(batch)) for batch in batches)
+        return task.predict(self.model, seen, self._autocast())
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._machine is None else self._machine.autocast()
