@@ -223,7 +223,7 @@ def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None)
     run = RunFolder(Path(recipe.run.runs) / recipe.run_name, inputs.trust)
     config = run.config()
     channels, height, width = config["image_shape"]
-    fit = Fit(tuple(config["classes"]), channels, (height, width))
+    fit = Fit(tuple(config["classes"]), channels, (height, width), config.get("task", "classification"))
     with torch.random.fork_rng():
         student = build("student", str(run.path), fit, None, pretrained=False, trust=inputs.trust)
     return Result(student.eval(), run)

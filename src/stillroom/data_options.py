@@ -20,6 +20,10 @@ class DataOptions:
         "a name from `stillroom list data`, or a folder (class folders, train/ and val/, or Parquet files)", path=True
     )
     root: str = setting("folder in which named data sets are stored or downloaded", "data", path=True)
+    task: Literal["auto", "classification", "detection"] = setting(
+        "what is learned: classification, one class for each image, or detection, boxes with classes. auto takes "
+        "detection for a folder in COCO, VOC or YOLO layout and for scenes",
+        "auto")  # fmt: skip
     image_size: int | None = setting(
         "side in pixels to resize to; required when the images differ in size. Default: the size of the run that the "
         "teacher (or the trained model) comes from",

@@ -17,6 +17,7 @@ from stillroom.errors import InputError
 from stillroom.models import BARE_NAMES, build_model, load_weights, without_weights
 from stillroom.models.backbone import build_backbone
 from stillroom.models.classifier_head import last_layers
+from stillroom.models.detectors import build_detector
 from stillroom.models.student_wrapper import rewrapped
 from stillroom.trust import TYPED, Trust, naming
 
@@ -67,17 +68,19 @@ class Fit:
             without a classifier (:func:`stillroom.models.backbone.build_backbone`).
         channels: of the images.
         size: height and width of the images in pixels; None for the model's own.
+        task: a key of :data:`stillroom.scores.SCORES`.
     """
 
     classes: tuple[str, ...] | None
     channels: int
     size: tuple[int, int] | None
+    task: str = "classification"
 
     @classmethod
     def of(cls, data: DataSet) -> Fit:
         """A data set's classes, and its images as the trained model takes them."""
         channels, height, width = data.input_shape
-        return cls(data.train.classes, channels, (height, width))
+        return cls(data.train.classes, channels, (height, width), data.task)
 
 
 def build(
@@ -110,6 +113,10 @@ def build(
         return _from_run(role, RunFolder(Path(model), trust), fit, checkpoint, new_head)
     origin = trust.of(model) if isinstance(model, str) else TYPED
     try:
+        if fit.task == "detection":
+            return build_detector(
+                model, fit.classes or (), checkpoint=checkpoint, pretrained=pretrained, new_head=new_head, origin=origin
+            )
         if fit.classes == ():
             return build_backbone(
                 model,
@@ -138,6 +145,9 @@ def _from_run(role: str, run: RunFolder, fit: Fit, checkpoint: str | None, new_h
     config = run.config()
     if not run.finished:
         raise InputError(f"{role}={run.path}: this run is not finished; run its command again first")
+    task = config.get("task", "classification")
+    if task != fit.task:
+        raise InputError(f"{role}={run.path} was trained for {task}, and the data is for {fit.task}; give another run")
     classes = list(fit.classes or ())
     new_head = new_head and config["classes"] != classes  # None stays None
     _check_classes(role, run, config, classes, new_head)

@@ -52,6 +52,7 @@ class BoxedSource(Source):
         InputError: a tensor has another type or shape, an object has a label without a class, or a size is below 1.
     """
 
+    task: ClassVar[str] = "detection"
     kind: ClassVar[str] = "files"
     least_val_batch: ClassVar[int] = 1
 

@@ -69,6 +69,11 @@ class DataSet:
             )
 
     @property
+    def task(self) -> str:
+        """What can be learned from the images, a key of :data:`stillroom.scores.SCORES`."""
+        return self.train.task
+
+    @property
     def input_format(self) -> InputFormat:
         """How the trained model takes the images."""
         return InputFormat(self.mean, self.std, self.input_size)

@@ -26,12 +26,14 @@ class Source(ABC):
         labels: int64 tensor (N,), values in [0, len(classes)); -1 for an image without a label.
         ids: int64 tensor (N,), the index of each image in the full set, each once.
         classes: the names of the classes.
+        task: what can be learned from them, a key of :data:`stillroom.scores.SCORES`.
         kind: where the images are: "memory" or "files".
         least_val_batch: number of images that a forward pass alone takes at once at least, whatever the training batch.
     """
 
     __slots__ = ()
 
+    task: ClassVar[str] = "classification"
     kind: ClassVar[str]
     least_val_batch: ClassVar[int]
     labels: Tensor

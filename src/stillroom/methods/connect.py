@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,8 @@ from stillroom.models.model_parts import ModelParts, PartsReader
 from stillroom.models.output import evaluating, logits_of
 from stillroom.models.probe import pair_levels, probe_model
 from stillroom.models.reused_classifier import reuse_head
+
+Rows = tuple[Tensor, Tensor | None, Tensor | None]  # target and ids of the logits' rows, number of labels (see Method)
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,25 @@ def connect(
         wanted = method.parts_of("teacher")
         shown = teacher.images(examples)
         outputs["teacher"] = _with_parts(module, views.get("teacher"), wanted, shown, teacher.output(examples))
-    _build(method, outputs, train_labels)
-    _try(method, outputs, examples)
+    labelled = (examples.labels >= 0).sum().clamp_min(1)
+    connect_outputs(method, outputs, train_labels, (examples.labels, examples.ids, labelled))
     return Joint(student, views.get("student"), views.get("teacher"))
+
+
+def connect_outputs(method: Method, outputs: Mapping[str, Output], train_labels: Tensor | None, rows: Rows) -> None:
+    """Build a method's connectors from outputs for a few examples, and compute its losses once.
+
+    Args:
+        method: its losses build their connectors.
+        outputs: of the "student" and, unless the method reads no teacher, of the "teacher", on the CPU.
+        train_labels: (N,) int64, the label of each sample id; None where no loss may read it.
+        rows: what the logits have a row for.
+
+    Raises:
+        InputError: a loss refuses the outputs.
+    """
+    _build(method, outputs, train_labels)
+    _try(method, outputs, rows)
 
 
 def _check(method: Method, views: dict[str, ModelParts]) -> None:
@@ -195,7 +213,7 @@ def _with_parts(
         reader.close()
 
 
-def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> None:
+def _build(method: Method, outputs: Mapping[str, Output], train_labels: Tensor | None) -> None:
     available: dict[str, Any] = {"train_labels": train_labels}
     for side, output in outputs.items():
         available |= named(side, output)
@@ -206,13 +224,13 @@ def _build(method: Method, outputs: dict[str, Output], train_labels: Tensor) -> 
                 build(**{name: available[name] for name in term.connect_needs})
 
 
-def _try(method: Method, outputs: dict[str, Output], examples: Batch) -> None:
+def _try(method: Method, outputs: Mapping[str, Output], rows: Rows) -> None:
     """Compute the losses once to find errors before training; on a copy, because a pass may change buffers."""
     trial = deep_copy(method)
-    labelled = (examples.labels >= 0).sum().clamp_min(1)
+    target, ids, labelled = rows
     for epoch in (1, method.initial_epochs + 1):
         with _naming(method, "a loss"), torch.no_grad():
-            trial(outputs["student"], outputs.get("teacher"), examples.labels, epoch, examples.ids, labelled)
+            trial(outputs["student"], outputs.get("teacher"), target, epoch, ids, labelled)
 
 
 @contextmanager

@@ -37,9 +37,9 @@ def parse_method(text: str, origin: Origin = TYPED, supervised: float | None = N
     """Read the text form of a method.
 
     Args:
-        text: a sum of ``ce`` (or ``supervised``, the same) and names from :data:`stillroom.methods.PRESETS`, each with an optional number before it
-            and optional keyword arguments (numbers, strings, tuples, true or false) behind it. Where ``ce`` is not
-            written, it has the default weight of the first loss.
+        text: a sum of ``ce`` (or ``supervised``, the same) and names from :data:`stillroom.methods.PRESETS`, each with
+            an optional number before it and optional keyword arguments (numbers, strings, tuples, true or false)
+            behind it. Where ``ce`` is not written, it has the default weight of the first loss.
         origin: where the text comes from; by default the user typed it. A module that only a file names is not imported
             unless the file is trusted.
         supervised: weight of the loss on labels where the text does not give one; None for that of the first loss.

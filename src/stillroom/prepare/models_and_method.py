@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stillroom.batch import Batch
 from stillroom.config import DistillModels, Recipe, TrainModel
@@ -14,54 +14,25 @@ from stillroom.data import DataSet
 from stillroom.data.source import Source
 from stillroom.engine.fine_tuning import find_head
 from stillroom.errors import InputError
-from stillroom.fingerprint import Parts, deep_copy
-from stillroom.methods import Method, parse_method
-from stillroom.methods.connect import Joint, connect
+from stillroom.fingerprint import deep_copy
+from stillroom.methods import Method
+from stillroom.methods.connect import connect
 from stillroom.methods.cross_entropy import balanced_class_weights
 from stillroom.methods.label_needs import refuse_mixing, refuse_unlabelled, trains_classifier
 from stillroom.methods.offer_check import refuse_offer
-from stillroom.models.batch_norm import set_bn_momentum
 from stillroom.prepare.build_teacher import build_teacher
-from stillroom.prepare.leak_check import Earlier, earlier_runs, refuse_leak
+from stillroom.prepare.leak_check import earlier_runs, refuse_leak
 from stillroom.prepare.load_dataset import with_options, with_published_input
-from stillroom.prepare.python_inputs import Inputs, own_copy
+from stillroom.prepare.model_builders import build_method, build_student, student_source
+from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import method_parts, student_parts
+from stillroom.prepare.setup import Setup
 from stillroom.prepare.stop_images import hold_out
-from stillroom.resolve_model import Fit, build, is_run
+from stillroom.resolve_model import is_run
+from stillroom.tasks.classification import Classification
 from stillroom.teachers.prepared_teacher import PreparedTeacher
 
 EXAMPLES = 32  # images on which the models are probed
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Images, models and a method that fit each other.
-
-    Attributes:
-        data: images with the run's augmentation and normalisation, each hashed.
-        method: with its connectors.
-        joint: the student, and the features that the method reads from both models.
-        teacher: frozen, or None to train on labels only.
-        earlier: the runs that the weights come from, by role.
-        student_parts: fingerprints of the student before it was connected.
-        method_parts: fingerprints of the losses before they were connected.
-        head: names of the student's head, as for :func:`stillroom.engine.fine_tuning.find_head`.
-        classifier_trained: whether the run trains the student's classifier, or starts from a trained one.
-        train_images: number of training images in the data set, with those that the method does not use.
-        stop_images: training images that are held out to judge the epochs, or None.
-    """
-
-    data: DataSet
-    method: Method
-    joint: Joint
-    teacher: PreparedTeacher | None
-    earlier: Earlier
-    student_parts: Parts
-    method_parts: Parts
-    head: tuple[str, ...]
-    classifier_trained: bool
-    train_images: int
-    stop_images: Source | None
 
 
 def set_up(
@@ -85,14 +56,14 @@ def set_up(
         InputError: for anything that cannot work.
     """
     models = recipe.models
-    method = _build_method(recipe, inputs)
+    method = build_method(recipe, inputs)
     losses = method_parts(method, given=inputs.method is not None)
     data = replace(data, train=data.train.hashed(), val=data.val.hashed())
     data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else models.model)
     images, data = len(data.train), usable_images(method, data)
     _set_label_options(method, recipe, data)
     deep_copy(method).check(len(data.train.classes), recipe.run.epochs)  # a loss may keep state in its check
-    student = _build_student(recipe, inputs, data)
+    student = build_student(recipe, inputs, data)
     teacher = None if isinstance(models, TrainModel) else build_teacher(recipe, inputs, data, device=device, say=say)
     if teacher is not None:
         refuse_offer(method, teacher.offers)
@@ -112,15 +83,9 @@ def set_up(
         method, labels=data.train.unlabelled < len(data.train)
     )
     _refuse_unjudged(recipe, data, stop_images, teacher, classifier_trained=trained)
-    return Setup(data, method, joint, teacher, earlier, begun, losses, head, trained, images, stop_images)
-
-
-def _build_method(recipe: Recipe, inputs: Inputs) -> Method:
-    torch.manual_seed(recipe.run.seed)  # losses built from text may draw initial weights
-    if inputs.method is not None:
-        return own_copy(inputs.method, inputs.student)
-    text = recipe.models.method if isinstance(recipe.models, DistillModels) else "ce"
-    return parse_method(text, inputs.trust.of(text))
+    return Setup(
+        data, method, joint, teacher, earlier, begun, losses, head, trained, images, stop_images, Classification()
+    )
 
 
 def _refuse_unjudged(
@@ -144,27 +109,6 @@ def _refuse_unjudged(
             f"{setting}: neither accuracy nor agreement with the teacher is measured in this run, so that no epoch is "
             f"the best; {fix}"
         )
-
-
-def student_source(recipe: Recipe) -> tuple[str, str | None, bool]:
-    """Name, checkpoint and ``pretrained`` of the model that is trained."""
-    models = recipe.models
-    if isinstance(models, TrainModel):
-        return models.model, models.checkpoint, models.pretrained
-    return models.student, models.student_checkpoint, models.student_pretrained
-
-
-def _build_student(recipe: Recipe, inputs: Inputs, data: DataSet) -> nn.Module:
-    """The student on the CPU, so that connectors start from the same weights on every device."""
-    torch.manual_seed(recipe.run.seed)
-    name, checkpoint, pretrained = student_source(recipe)
-    models = recipe.models
-    role = "model" if isinstance(models, TrainModel) else "student"
-    given = inputs.student or name
-    student = build(role, given, Fit.of(data), checkpoint, pretrained, inputs.trust, new_head=models.new_head)
-    if recipe.optim.bn_momentum is not None:
-        set_bn_momentum(student, recipe.optim.bn_momentum)
-    return student.cpu()
 
 
 def usable_images(method: Method, data: DataSet) -> DataSet:

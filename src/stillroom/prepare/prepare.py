@@ -18,7 +18,7 @@ from stillroom.methods import Method
 from stillroom.models.student_wrapper import wrapper_record
 from stillroom.prepare.auto_settings import resolved_settings, with_run_precision
 from stillroom.prepare.load_dataset import load_in_turn, with_image_size, with_recorded_source
-from stillroom.prepare.models_and_method import Setup, set_up
+from stillroom.prepare.models_and_method import set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import (
@@ -27,6 +27,8 @@ from stillroom.prepare.run_identity import (
     parts_at_start,
     run_identity,
 )
+from stillroom.prepare.set_up_detection import set_up_detection
+from stillroom.prepare.setup import Setup
 from stillroom.prepare.start_notes import image_notes, training_notes
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import first_process_first
@@ -67,7 +69,7 @@ class ReadyRun:
         joint, setup = self.setup.joint, self.setup
         return Job(
             joint.student, self.teacher, setup.method, setup.data, self.recipe, run, self.machine, joint.student_view,
-            joint.teacher_view, setup.head, setup.classifier_trained, setup.stop_images,
+            joint.teacher_view, setup.head, setup.classifier_trained, setup.stop_images, setup.task,
         )  # fmt: skip
 
 
@@ -118,7 +120,10 @@ def build_run(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machi
         data = inputs.data
 
     # Models and method.
-    setup = set_up(recipe, inputs, data, device=machine.device, say=reporter.say)
+    if data.task == "detection":
+        setup = set_up_detection(recipe, inputs, data, say=reporter.say)
+    else:
+        setup = set_up(recipe, inputs, data, device=machine.device, say=reporter.say)
     notes = [f"note: {note}" for note in training_notes(setup, recipe)]
     for line in (*image_notes(setup.data, setup.earlier), *notes):
         reporter.say(line)
@@ -139,6 +144,9 @@ def _with_bank_keys(
     """The teacher, each of its members with the key of its stored logits where they are stored."""
     teacher = setup.teacher
     if recipe.run.bank is None or teacher is None:
+        return teacher
+    if not setup.task.rows_are_images:
+        reporter.say("note: bank= is not used: the teacher's logits are those of what the student samples in each step")
         return teacher
     if teacher.offers == "embedding":
         reporter.say("note: bank= is not used: embeddings of a teacher are computed in every step")

@@ -18,7 +18,8 @@ from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
 from stillroom.models.student_wrapper import unwrapped
 from stillroom.optim import DOT, DeepKD
 from stillroom.prepare.leak_check import Earlier, count_among
-from stillroom.prepare.models_and_method import Setup, student_source
+from stillroom.prepare.model_builders import student_source
+from stillroom.prepare.setup import Setup
 from stillroom.resolve_model import ModelLike, is_run
 
 SHOWN = 10  # names of images that were left out

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stillroom.batch import Batch, Output
+from stillroom.data import DataSet
 from stillroom.input_format import InputTransform
 from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import evaluating
@@ -16,6 +17,7 @@ from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import shard
 from stillroom.tasks.detection import Detection, FoundBoxes, teacher_output
 from stillroom.tasks.task import Batches
+from stillroom.teachers.logit_fingerprint import IMAGES, Probe, summed
 from stillroom.teachers.torch_teacher import TorchTeacher
 
 
@@ -53,6 +55,20 @@ class DetectorTeacher(TorchTeacher):
         """What it finds in validation images."""
         seen = (replace(batch, images=self.input_of(batch)) for batch in batches)
         return task.predict(self.model, seen, self._autocast())
+
+    def fingerprint(self, data: DataSet) -> Probe:
+        """As :func:`stillroom.teachers.logit_fingerprint.probe`: from its logits for each image taken as one region."""
+        train = data.train
+        places = torch.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().long()
+        found: list[list[float]] = []
+        for batch in train.at(places).loader(batch_size=1, input_format=data.input_format, shuffle=False).epoch(0):
+            (target,) = batch.targets
+            height, width = target.size
+            whole = torch.tensor([[0.0, 0.0, width, height]])
+            with evaluating(self.model), torch.random.fork_rng(devices=[]):
+                logits, _ = self.predict(batch).parts["classify"]([whole])
+            found += summed(logits)
+        return found
 
     def _autocast(self) -> AbstractContextManager[None]:
         return nullcontext() if self._machine is None else self._machine.autocast()

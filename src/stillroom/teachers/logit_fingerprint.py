@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from stillroom.data import DataSet
 from stillroom.teachers.teacher import Teacher
@@ -32,7 +33,12 @@ def probe(teacher: Teacher, data: DataSet) -> Probe:
     loader = train.at(places).loader(batch_size=len(places), input_format=data.input_format, shuffle=False)
     with torch.random.fork_rng(devices=[]):
         output = teacher.predict(next(loader.epoch(0)))
-    values = (output.parts["embedding"] if teacher.offers == "embedding" else output.logits).double().cpu()
+    return summed(output.parts["embedding"] if teacher.offers == "embedding" else output.logits)
+
+
+def summed(values: Tensor) -> Probe:
+    """Four sums with fixed random signs of each row of (N, width), each with six digits."""
+    values = values.double().cpu()
     width = values.shape[1]
     signs = 2 * torch.randint(0, 2, (width, NUMBERS), generator=torch.Generator().manual_seed(0)).double() - 1
     return [[float(f"{value:.6g}") for value in row] for row in (values @ signs / width**0.5).tolist()]
