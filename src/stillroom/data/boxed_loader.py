@@ -190,11 +190,12 @@ class BoxedLoader(BatchLoader):
 
     def _targets(self, places: Tensor, mirror: Tensor) -> tuple[ImageBoxes, ...]:
         """The objects of the images at ``places``, (n,), in pixels of the resized images, on the device."""
-        views = zip(self.source.objects_at(places), _pairs(self._sizes[places]), mirror.tolist(), strict=True)
+        originals, there = self.source.objects_at(places), self.device
+        views = zip(originals, _pairs(self._sizes[places]), mirror.tolist(), strict=True)
         found = [view_boxes(objects, size, mirror=turned) for objects, size, turned in views]
-        there = self.device
         return tuple(
-            ImageBoxes(one.boxes.to(there), one.labels.to(there), one.crowd.to(there), one.size) for one in found
+            ImageBoxes(one.boxes.to(there), one.labels.to(there), one.crowd.to(there), one.size, original)
+            for one, original in zip(found, originals, strict=True)
         )
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, Unpack
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class BoxedSource(Source):
         InputError: a tensor has another type or shape, an object has a label without a class, or a size is below 1.
     """
 
-    task: ClassVar[str] = "detection"
+    task: ClassVar[Literal["classification", "detection"]] = "detection"
     kind: ClassVar[str] = "files"
     least_val_batch: ClassVar[int] = 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Literal
 
 from stillroom.data.augment import Augment
 from stillroom.data.source import Source
@@ -69,7 +70,7 @@ class DataSet:
             )
 
     @property
-    def task(self) -> str:
+    def task(self) -> Literal["classification", "detection"]:
         """What can be learned from the images, a key of :data:`stillroom.scores.SCORES`."""
         return self.train.task
 

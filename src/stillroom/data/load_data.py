@@ -11,17 +11,22 @@ from typing import Literal
 import numpy as np
 
 from stillroom.data.augment import Augment
+from stillroom.data.boxed_folder import layout_of
 from stillroom.data.channel_statistics import PUBLISHED, measured_statistics
 from stillroom.data.dataset import DataSet
 from stillroom.data.fixed_size_source import FixedSizeSource
 from stillroom.data.list_folder import list_folder
+from stillroom.data.load_boxed import load_boxed
 from stillroom.data.load_splits import LoadedSplits, LoadOptions
 from stillroom.data.memory_limit import copies_here
 from stillroom.data.named_sets import NAMED_SETS
+from stillroom.data.scenes import scene_count
 from stillroom.data.source_choice import load_listings
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import shown
 from stillroom.suggestions import suggest_path
+
+Task = Literal["auto", "classification", "detection"]
 
 
 def load_data(
@@ -44,6 +49,7 @@ def load_data(
     source: Literal["auto", "memory", "files"] = "auto",
     crop_fraction: float | None = None,
     scaled_decoding: bool = False,
+    task: Task = "auto",
     max_size: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> DataSet:
@@ -75,6 +81,8 @@ def load_data(
         crop_fraction: in (0, 1]; of images from files, validation shows the centre: the shorter side is resized to
             ``image_size / crop_fraction`` and a square of ``image_size`` is cut out. None: 1.
         scaled_decoding: decode JPEG files at 1/2, 1/4 or 1/8 where a random crop of the whole image keeps the size.
+        task: "detection" takes images with boxes, "classification" images with one class each; "auto" is detection for
+            the scenes and for a folder in COCO, VOC or YOLO layout.
         max_size: for object detection, the longest side of an image in pixels, at least ``image_size``; None: 5/3 of
             ``image_size``.
         say: told how far a first look at many files is.
@@ -95,6 +103,12 @@ def load_data(
         download, copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
         default_size, source, crop_fraction, scaled_decoding, max_size, say,
     )  # fmt: skip
+    if task_of(name_or_path, task) == "detection":
+        _refuse_without_boxes(options)
+        return load_boxed(
+            os.fspath(name_or_path), image_size=image_size, max_size=max_size, val_fraction=val_fraction, seed=seed,
+            skip_broken=skip_broken, say=say,
+        )  # fmt: skip
     known = NAMED_SETS.get(str(name_or_path))
     if class_depth < 1 or (class_depth > 1 and known is not None):
         raise InputError(f"class_depth is {class_depth}; give 1 or more, and more than 1 only for class folders")
@@ -123,6 +137,35 @@ def load_data(
         input_size=None if image_size in (None, train.shape[-1]) else (image_size, image_size),
         repeated=frozenset(np.intersect1d(train.content().numpy(), val.content().numpy()).tolist()),
     )
+
+
+def task_of(name_or_path: str | os.PathLike[str], task: Task = "auto") -> Literal["classification", "detection"]:
+    """Return what is learned from a data set: "classification" or "detection".
+
+    Args:
+        name_or_path: as for :func:`load_data`.
+        task: as for :func:`load_data`; anything but "auto" is returned.
+    """
+    if task != "auto":
+        return task
+    if scene_count(str(name_or_path)) is not None:
+        return "detection"
+    folder = Path(name_or_path)
+    return "detection" if folder.is_dir() and layout_of(folder) is not None else "classification"
+
+
+def _refuse_without_boxes(options: LoadOptions) -> None:
+    """Refuse arguments that images with boxes do not have."""
+    usual: dict[str, object] = {
+        "view_size": None, "class_depth": 1, "first_classes": None, "per_class": None, "labels": "auto",
+        "crop_fraction": None, "scaled_decoding": False,
+    }  # fmt: skip
+    for name, value in usual.items():
+        found = getattr(options, name)
+        if found != value:
+            raise InputError(f"{name}={found}: this setting is for classification; leave it out for images with boxes")
+    if options.source == "memory":
+        raise InputError("source=memory: images with boxes are decoded when they are needed; leave source out")
 
 
 def _check_view(image_size: int | None, view_size: int | None) -> None:

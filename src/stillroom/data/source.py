@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, Unpack
 
 import torch
 
@@ -33,7 +33,7 @@ class Source(ABC):
 
     __slots__ = ()
 
-    task: ClassVar[str] = "classification"
+    task: ClassVar[Literal["classification", "detection"]] = "classification"
     kind: ClassVar[str]
     least_val_batch: ClassVar[int]
     labels: Tensor

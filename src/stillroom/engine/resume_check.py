@@ -21,7 +21,7 @@ CHANGED_IN_USE = tuple(
     f"{role}: {part}" for role in ("student", "teacher") for part in ("weights", "unsaved", "attribute", "layers")
 )
 # What a run did that does not record a setting, because the setting is newer: its default as a run resolves it.
-UNRECORDED = DEFAULTS | asdict(Augment()) | {"source": "memory"}
+UNRECORDED = DEFAULTS | asdict(Augment()) | {"source": "memory", "task": "classification"}
 
 
 def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *, first: bool) -> None:

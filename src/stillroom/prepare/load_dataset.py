@@ -13,6 +13,7 @@ from torch import nn
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, load_data
 from stillroom.data.augment import Augment
+from stillroom.data.load_data import task_of
 from stillroom.data.named_sets import NAMED_SETS
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder
@@ -33,6 +34,17 @@ from stillroom.runtime.distributed import from_all
 from stillroom.teachers.class_names import read_class_names
 from stillroom.teachers.teacher_entry import TeacherEntry
 from stillroom.trust import NOTHING, Trust
+
+
+def with_task(recipe: Recipe, data: DataSet | None) -> Recipe:
+    """Return the recipe with ``task`` filled in, where it is automatic.
+
+    Args:
+        recipe: the settings.
+        data: the images that are used instead of those that the recipe names, or None.
+    """
+    task = task_of(recipe.data.data, recipe.data.task) if data is None else data.task
+    return replace(recipe, data=replace(recipe.data, task=task))
 
 
 def with_image_size(recipe: Recipe, trust: Trust = NOTHING) -> Recipe:
@@ -183,6 +195,7 @@ def load_dataset(
         source=options.source,
         crop_fraction=options.crop_fraction,
         scaled_decoding=options.scaled_decoding,
+        task=options.task,
         max_size=options.max_size,
         say=say,
     )

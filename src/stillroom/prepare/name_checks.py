@@ -17,6 +17,7 @@ from stillroom.methods import parse_method
 from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model, is_published
 from stillroom.models.backbone import build_backbone
 from stillroom.models.build import unknown_name
+from stillroom.models.detectors import build_detector
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.teacher_entries import gives_embeddings, teacher_entries
 from stillroom.resolve_model import ModelLike, followed, is_function, is_run, was_handed_in
@@ -62,7 +63,9 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
             backbone = role == "teacher" and is_function(model) and gives_embeddings(recipe)
             try:
                 with torch.device("meta"):
-                    if backbone:
+                    if recipe.data.task == "detection":
+                        build_detector(name, ("object",), origin=trust.of(name))
+                    elif backbone:
                         build_backbone(name, origin=trust.of(name))
                     else:
                         build_model(name, num_classes=2, origin=trust.of(name))

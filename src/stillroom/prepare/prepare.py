@@ -17,7 +17,7 @@ from stillroom.errors import InputError
 from stillroom.methods import Method
 from stillroom.models.student_wrapper import wrapper_record
 from stillroom.prepare.auto_settings import resolved_settings, with_run_precision
-from stillroom.prepare.load_dataset import load_in_turn, with_image_size, with_recorded_source
+from stillroom.prepare.load_dataset import load_in_turn, with_image_size, with_recorded_source, with_task
 from stillroom.prepare.models_and_method import set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
@@ -108,6 +108,7 @@ def build_run(recipe: Recipe, inputs: Inputs, reporter: Reporter, machine: Machi
         InputError: for anything that cannot work.
     """
     # Settings: nothing is read but the run folders that they name.
+    recipe = with_task(recipe, inputs.data)
     if inputs.data is None:
         recipe = with_recorded_source(with_image_size(recipe, inputs.trust))
     machine = with_run_precision(recipe, machine, reporter)

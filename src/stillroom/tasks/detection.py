@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
 from stillroom.boxes import Detections, ImageBoxes
+from stillroom.data.boxed_view import rescaled_boxes
 from stillroom.data.source import Source
 from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import evaluating
@@ -197,6 +198,5 @@ def in_original(found: Detections, target: ImageBoxes) -> Detections:
     """
     boxes = found.boxes.float().cpu()
     if target.original is not None:
-        (height, width), (old_height, old_width) = target.size, target.original.size
-        boxes = boxes * torch.tensor([old_width / width, old_height / height] * 2)
+        boxes = rescaled_boxes(boxes, target.size, target.original.size)
     return Detections(boxes, found.scores.float().cpu(), found.labels.cpu())
