@@ -8,9 +8,10 @@ import pytest
 
 from stillroom.scores import SCORES
 from stillroom.tasks.classification import Classification
+from stillroom.tasks.detection import Detection
 from stillroom.tasks.task import Task
 
-TASKS = [Classification]
+TASKS = [Classification, Detection]
 
 
 @pytest.mark.parametrize("kind", TASKS)

@@ -103,13 +103,18 @@ def load_data(
         download, copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
         default_size, source, crop_fraction, scaled_decoding, max_size, say,
     )  # fmt: skip
-    if task_of(name_or_path, task) == "detection":
+    if what_is_learned(name_or_path, task) == "detection":
         _refuse_without_boxes(options)
         return load_boxed(
             os.fspath(name_or_path), image_size=image_size, max_size=max_size, val_fraction=val_fraction, seed=seed,
             skip_broken=skip_broken, say=say,
         )  # fmt: skip
-    known = NAMED_SETS.get(str(name_or_path))
+    return _load_labelled(name_or_path, options)
+
+
+def _load_labelled(name_or_path: str | os.PathLike[str], options: LoadOptions) -> DataSet:
+    """Load a set whose images have a class each, or none."""
+    known, class_depth = NAMED_SETS.get(str(name_or_path)), options.class_depth
     if class_depth < 1 or (class_depth > 1 and known is not None):
         raise InputError(f"class_depth is {class_depth}; give 1 or more, and more than 1 only for class folders")
     if known is not None:
@@ -120,26 +125,30 @@ def load_data(
         name = folder.resolve().name
         loaded = _load_folder(folder, options)
     train, val = loaded.train, loaded.val
-    if max_size is not None and isinstance(train, FixedSizeSource):
-        raise InputError(f"max_size is {max_size}, which is for object detection, and data has no boxes; leave it out")
+    if options.max_size is not None and isinstance(train, FixedSizeSource):
+        raise InputError(
+            f"max_size is {options.max_size}, which is for object detection, and data has no boxes; leave it out"
+        )
     mean, std = PUBLISHED.get(name if known else "") or measured_statistics(train)
     augment = known.augment if known else Augment(pad=max(1, min(train.shape[1:]) // 8))
-    selected = train.select(first_classes, per_class)
+    selected, side = train.select(options.first_classes, options.per_class), options.image_size
     return DataSet(
         name=name,
-        train=selected.without_labels() if labels == "none" else selected,
-        val=val.select(first_classes),
+        train=selected.without_labels() if options.labels == "none" else selected,
+        val=val.select(options.first_classes),
         mean=mean,
         std=std,
         augment=augment,
         broken=loaded.broken,
         notes=loaded.notes,
-        input_size=None if image_size in (None, train.shape[-1]) else (image_size, image_size),
+        input_size=None if side is None or side == train.shape[-1] else (side, side),
         repeated=frozenset(np.intersect1d(train.content().numpy(), val.content().numpy()).tolist()),
     )
 
 
-def task_of(name_or_path: str | os.PathLike[str], task: Task = "auto") -> Literal["classification", "detection"]:
+def what_is_learned(
+    name_or_path: str | os.PathLike[str], task: Task = "auto"
+) -> Literal["classification", "detection"]:
     """Return what is learned from a data set: "classification" or "detection".
 
     Args:

@@ -13,7 +13,7 @@ from torch import nn
 from stillroom.config import DataOptions, DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet, load_data
 from stillroom.data.augment import Augment
-from stillroom.data.load_data import task_of
+from stillroom.data.load_data import what_is_learned
 from stillroom.data.named_sets import NAMED_SETS
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder
@@ -43,7 +43,7 @@ def with_task(recipe: Recipe, data: DataSet | None) -> Recipe:
         recipe: the settings.
         data: the images that are used instead of those that the recipe names, or None.
     """
-    task = task_of(recipe.data.data, recipe.data.task) if data is None else data.task
+    task = what_is_learned(recipe.data.data, recipe.data.task) if data is None else data.task
     return replace(recipe, data=replace(recipe.data, task=task))
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from stillroom.batch import Batch, Output
 from stillroom.data import DataSet
+from stillroom.data.boxed_view import clear_padding
 from stillroom.input_format import InputTransform
 from stillroom.models.model_parts import PartsReader
 from stillroom.models.output import evaluating
@@ -55,6 +56,12 @@ class DetectorTeacher(TorchTeacher):
         """What it finds in validation images."""
         seen = (replace(batch, images=self.input_of(batch)) for batch in batches)
         return task.predict(self.model, seen, self._autocast())
+
+    def input_of(self, batch: Batch) -> Tensor:
+        """The images of a batch as the network takes them, padded with zeros."""
+        if self.shares_input:
+            return batch.images
+        return clear_padding(super().input_of(batch), [target.size for target in batch.targets])
 
     def fingerprint(self, data: DataSet) -> Probe:
         """As :func:`stillroom.teachers.logit_fingerprint.probe`: from its logits for each image taken as one region."""
