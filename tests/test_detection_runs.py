@@ -107,3 +107,16 @@ def test_what_a_detector_cannot_do_is_one_error_before_training(tmp_path, data, 
     with pytest.raises(InputError, match=says.replace("(", r"\(")):
         distilled(tmp_path, data, name="run", **settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_teaches_is_evaluated_and_is_built_again(tmp_path, data):
+    name = "tests.tasks.tiny_detector:two_classes"
+    settings = {**FAST, "data": data, "runs": str(tmp_path)}
+    _, record = stillroom.train(model=name, name="teacher", **settings)
+    found = stillroom.evaluate(model=str(record.path), data=data, accelerator="cpu", trust=True, workers=0)
+    assert found.ap == pytest.approx(record.summary()["last"]["val_ap"], abs=1e-6)
+    _, student = stillroom.distill(
+        teacher=str(record.path), student=name, method="kd", name="student", trust=True, **settings
+    )
+    assert student.summary()["teacher"]["ap"] == pytest.approx(found.ap, abs=1e-6)
+    assert student.config()["teacher"] == str(record.path)

@@ -14,7 +14,7 @@ from torch import nn
 
 from stillroom.config import DataOptions, Recipe, make_recipe, refuse_unknown
 from stillroom.data import DataSet
-from stillroom.data.decoding_workers import naming_workers, worker_count
+from stillroom.data.decoding_workers import naming_workers
 from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.training_job import Job
@@ -24,22 +24,22 @@ from stillroom.loggers.logging_reporter import logging_to
 from stillroom.methods import Method, Term
 from stillroom.models import load_weights
 from stillroom.models.borrowed import borrowed
-from stillroom.models.predict import predict
 from stillroom.models.student_wrapper import remove_wrapper_hooks
-from stillroom.prepare.load_dataset import load_dataset, with_image_size, with_options
+from stillroom.prepare.evaluate_classifier import ClassMapping, evaluate_classifier
+from stillroom.prepare.evaluate_detector import evaluate_detector
+from stillroom.prepare.load_dataset import load_dataset, with_image_size, with_options, with_task
+from stillroom.prepare.measured_model import MeasuredModel
 from stillroom.prepare.name_checks import check_source, require_weights
-from stillroom.prepare.network_teacher import has_published_input
 from stillroom.prepare.prepare import prepare
-from stillroom.prepare.published_model import published_model
 from stillroom.prepare.python_inputs import Inputs, refuse_lazy, refuse_loading
 from stillroom.prepare.start_notes import evaluation_notes
-from stillroom.prepare.validation_crop import with_crop_of_run, with_published_crop
+from stillroom.prepare.validation_crop import with_crop_of_run
 from stillroom.resolve_model import Fit, build
 from stillroom.runtime.device import Machine, make_machine, processes_joined
 from stillroom.runtime.reporters import Reporter, Silent, make_reporter
 from stillroom.settings import as_kind, settings_in
-from stillroom.tasks.classification import predict_all
-from stillroom.tasks.classification_score import Evaluation, score
+from stillroom.tasks.average_precision import AveragePrecision
+from stillroom.tasks.classification_score import Evaluation
 from stillroom.trust import given as permit
 
 ModelLike = str | os.PathLike[str] | nn.Module
@@ -144,8 +144,8 @@ def evaluate(
     trust: bool = False,
     say: Callable[[str], object] = warnings.warn,
     **options: Any,
-) -> Evaluation:
-    """Measure a classifier on the validation images.
+) -> Evaluation | AveragePrecision:
+    """Measure a classifier or a detector on the validation images.
 
     Args:
         model: a run folder, a name, or a module.
@@ -171,7 +171,7 @@ def evaluate(
     size, name = as_kind("batch_size", batch_size, int), _name("model", model)
     settings = {"checkpoint": checkpoint, "pretrained": pretrained, "accelerator": accelerator, "precision": precision}
     recipe = make_recipe("train", {"model": name, "data": _data_name(data), **settings, **options})
-    recipe = with_crop_of_run(with_image_size(recipe))
+    recipe = with_crop_of_run(with_image_size(with_task(recipe, data if isinstance(data, DataSet) else None)))
     chosen, run, given = recipe.data, recipe.run, _module("model", model) or name
     check_source("model", given, checkpoint, pretrained)
     require_weights("model", given, checkpoint, pretrained)
@@ -185,23 +185,12 @@ def evaluate(
     allowed, machine = permit([name], files=trust), make_machine(run.accelerator, run.precision)
     for note in evaluation_notes(given if checkpoint is None else "", dataset):
         say(note)
-    named = given if isinstance(given, str) else ""
-    published = has_published_input(named, checkpoint, pretrained=pretrained)
-    if published and chosen.crop_fraction is None and not isinstance(data, DataSet):
-        dataset = with_published_crop(dataset, named, allowed, say)
-    loader = dataset.val.loader(
-        batch_size=size, input_format=dataset.input_format, shuffle=False, device=machine.device,
-        workers=worker_count(chosen.workers),
-    )  # fmt: skip
-    if published:
-        teacher = published_model(
-            named, dataset, chosen, machine, say, checkpoint=checkpoint, pretrained=pretrained, class_map=class_map,
-            unmapped=unmapped, trust=allowed,
-        )  # fmt: skip
-        return score(*predict_all(teacher, loader.epoch(0)))
-    network = build("model", given, Fit.of(dataset), checkpoint, pretrained, allowed)
-    with borrowed(model if isinstance(model, nn.Module) else None):
-        return score(*predict(network.to(machine.device), loader.epoch(0), machine.autocast()))
+    model_of = MeasuredModel(given, checkpoint, pretrained, allowed)
+    if dataset.task == "detection":
+        return evaluate_detector(model_of, dataset, chosen, machine, size)
+    mapping = ClassMapping(class_map, unmapped)
+    own_crop = chosen.crop_fraction is not None or isinstance(data, DataSet)
+    return evaluate_classifier(model_of, dataset, chosen, machine, size, mapping, say, own_crop=own_crop)
 
 
 def run_recipe(recipe: Recipe, reporter: Reporter, inputs: Inputs | None = None) -> Result:

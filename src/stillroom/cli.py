@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from stillroom.cli_output import print_error, print_rich, status_line
+from stillroom.cli_output import evaluation_line, print_error, print_rich, status_line
 from stillroom.cli_parsers import (
     Parser,
     compare_parser,
@@ -32,7 +32,6 @@ from stillroom.config_file import Arguments
 from stillroom.errors import Diverged, InputError, Stopped, WorkerDied, did_you_mean
 from stillroom.extras import require
 from stillroom.files import require_text
-from stillroom.formatting import counted
 from stillroom.settings import make_group, settings_in
 from stillroom.trust import Trust
 
@@ -127,8 +126,7 @@ def _evaluate(arguments: Arguments) -> int:
     from stillroom.api import evaluate
 
     result = evaluate(**arguments.values, trust=arguments.trust, say=lambda text: print(text, file=sys.stderr))
-    images = counted(result.count, "image")
-    print(f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {images}")
+    print(evaluation_line(result))
     return 0
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from stillroom.formatting import counted
+
+if TYPE_CHECKING:
+    from stillroom.tasks.average_precision import AveragePrecision
+    from stillroom.tasks.classification_score import Evaluation
 
 
 def print_rich(content: Any) -> None:
@@ -33,3 +39,12 @@ def print_error(message: object) -> None:
     """Print a message as one line on stderr."""
     text = " ".join(str(message).split()).encode(errors="backslashreplace").decode()  # a path may hold any bytes
     print(f"stillroom: {text}", file=sys.stderr)
+
+
+def evaluation_line(result: Evaluation | AveragePrecision) -> str:
+    """The result of an evaluation in one line."""
+    images = counted(result.count, "image")
+    if not hasattr(result, "numbers"):
+        return f"top-1 {result.top1:.2f} %   top-5 {result.top5:.2f} %   loss {result.loss:.4f}   {images}"
+    named = {name.replace("ap", "AP").replace("_", " "): value for name, value in result.numbers().items()}
+    return "   ".join([*(f"{name} {value:.2f} %" for name, value in named.items()), images])

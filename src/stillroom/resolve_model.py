@@ -159,6 +159,9 @@ def _from_run(role: str, run: RunFolder, fit: Fit, checkpoint: str | None, new_h
             "the module itself from Python, or train with the name of a function, package.module:function"
         )
     trust = run.trust.inside(run.path)
+    if fit.task == "detection":  # whether its norms are frozen follows from the weights
+        weights = checkpoint or str(run.student)
+        return build(role, without_weights(name), fit, weights, pretrained=False, trust=trust, new_head=new_head)
     # The weights of a run that this one began with are replaced below, so that its classes may be other ones.
     model = build(role, without_weights(name), fit, None, pretrained=False, trust=trust, new_head=True)
     model = rewrapped(model, config, len(classes))

@@ -59,3 +59,8 @@ def boxes(*objects, size=(SIDE, SIDE), crowd=()):
     is_crowd = torch.zeros(len(table), dtype=torch.bool)
     is_crowd[list(crowd)] = True
     return ImageBoxes(table[:, :4], table[:, 4].long(), is_crowd, size)
+
+
+def two_classes(num_classes):
+    """As the name of a model: two classes and background."""
+    return tiny_detector(classes=num_classes - 1)

@@ -11,16 +11,14 @@ from typing import Literal
 import numpy as np
 
 from stillroom.data.augment import Augment
-from stillroom.data.boxed_folder import layout_of
 from stillroom.data.channel_statistics import PUBLISHED, measured_statistics
 from stillroom.data.dataset import DataSet
 from stillroom.data.fixed_size_source import FixedSizeSource
 from stillroom.data.list_folder import list_folder
-from stillroom.data.load_boxed import load_boxed
+from stillroom.data.load_boxed import holds_boxes, load_boxed
 from stillroom.data.load_splits import LoadedSplits, LoadOptions
 from stillroom.data.memory_limit import copies_here
 from stillroom.data.named_sets import NAMED_SETS
-from stillroom.data.scenes import scene_count
 from stillroom.data.source_choice import load_listings
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import shown
@@ -157,10 +155,7 @@ def what_is_learned(
     """
     if task != "auto":
         return task
-    if scene_count(str(name_or_path)) is not None:
-        return "detection"
-    folder = Path(name_or_path)
-    return "detection" if folder.is_dir() and layout_of(folder) is not None else "classification"
+    return "detection" if holds_boxes(os.fspath(name_or_path)) else "classification"
 
 
 def _refuse_without_boxes(options: LoadOptions) -> None:
