@@ -12,18 +12,48 @@ MINIMAL = {"model": "resnet20", "data": "cifar100"}
 PAIR = {"teacher": "runs/big", "student": "resnet20", "data": "cifar100"}
 
 
-def test_published_defaults_are_filled_in():
+def test_sgd_trains_with_one_cycle_twice_the_learning_rate_and_nesterov_momentum():
     optim = make_recipe("train", MINIMAL).optim
-    assert (optim.lr, optim.weight_decay, optim.schedule, optim.milestones) == (
-        0.05,
-        5e-4,
-        "milestones",
-        [150, 180, 210],
-    )
+    assert (optim.optimizer, optim.schedule, optim.milestones) == ("sgd", "onecycle", [])
+    assert (optim.lr, optim.nesterov, optim.weight_decay) == (0.1, True, 5e-4)
+    assert make_recipe("train", MINIMAL | {"momentum": 0.0}).optim.nesterov is False
+
+
+@pytest.mark.parametrize("given", [{"lr": 0.3}, {"nesterov": False}, {"schedule": "cosine"}])
+def test_what_is_given_is_not_derived(given):
+    (name, value), made = *given.items(), make_recipe("train", MINIMAL | given).optim
+    assert getattr(made, name) == value
+    if name == "schedule":
+        assert (made.lr, made.nesterov) == (0.05, False)
+    else:
+        assert made.schedule == "onecycle"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"schedule": "milestones"},
+        {"gamma": 0.2},
+        {"milestones": [3, 9]},
+        {"unfinished_warmup": True},
+        {"milestones": []},
+    ],
+)
+def test_a_setting_of_milestones_takes_the_published_schedule(given):
+    optim = make_recipe("train", MINIMAL | given).optim
+    assert (optim.schedule, optim.lr, optim.nesterov) == ("milestones", 0.05, False)
+    assert optim.milestones == given.get("milestones", [150, 180, 210])
+
+
+def test_the_optimizers_of_gradient_streams_stay_with_milestones():
+    for optimizer in ("dot", "deepkd"):
+        optim = make_recipe("distill", PAIR | {"optimizer": optimizer}).optim
+        assert (optim.schedule, optim.lr, optim.nesterov) == ("milestones", 0.05, False)
 
 
 def test_milestones_scale_with_the_epochs():
-    assert make_recipe("train", MINIMAL | {"epochs": 16}).optim.milestones == [10, 12, 14]
+    optim = make_recipe("train", MINIMAL | {"schedule": "milestones", "epochs": 16}).optim
+    assert optim.milestones == [10, 12, 14]
 
 
 def test_adamw_brings_its_own_defaults():
@@ -32,10 +62,11 @@ def test_adamw_brings_its_own_defaults():
 
 
 def test_depthwise_students_have_a_fifth_of_the_rate_as_published():
-    assert make_recipe("distill", PAIR | {"student": "ShuffleV2"}).optim.lr == 0.01
+    assert make_recipe("distill", PAIR | {"student": "ShuffleV2"}).optim.lr == 0.02
+    assert make_recipe("distill", PAIR | {"student": "ShuffleV2", "schedule": "milestones"}).optim.lr == 0.01
     assert make_recipe("distill", PAIR | {"student": "ShuffleV2", "lr": 0.05}).optim.lr == 0.05
     assert make_recipe("distill", PAIR | {"student": "ShuffleV2", "optimizer": "adamw"}).optim.lr == 1e-3
-    assert make_recipe("train", {"data": "glyphs100", "model": "MobileNetV2"}).optim.lr == 0.01
+    assert make_recipe("train", {"data": "glyphs100", "model": "MobileNetV2"}).optim.lr == 0.02
 
 
 def test_flat_settings_make_the_same_recipe_again():
@@ -53,7 +84,8 @@ def test_flat_settings_make_the_same_recipe_again():
         ({"momentum": 1.0}, "momentum=1.0"),
         ({"milestones": [9, 3]}, "milestones="),
         ({"warmup_epochs": 999}, "warmup_epochs=999"),
-        ({"warmup_epochs": 1}, "warmup_epochs=1: give 0, or at least 2"),
+        ({"warmup_epochs": 1, "schedule": "milestones"}, "warmup_epochs=1: give 0, or at least 2"),
+        ({"nesterov": True, "momentum": 0.0}, "nesterov=True: give false, or a momentum above 0"),
         ({"first_classes": 1}, "first_classes=1"),
         ({"skip_broken": 1.0}, "skip_broken=1.0"),
         ({"min_scale": 0.0}, "min_scale=0.0"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from stillroom.defaults import usual_lr, usual_milestones
+from stillroom.defaults import usual_lr, usual_milestones, usual_schedule
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,8 @@ def test_no_two_default_milestones_of_a_short_run_coincide(epochs, milestones):
     ],
 )
 def test_a_models_own_name_decides_its_learning_rate(student, rate):
-    assert usual_lr("sgd", student) == rate
+    assert usual_lr("sgd", student, "milestones") == usual_lr("dot", student, "onecycle") == rate
+    assert usual_lr("sgd", student, "onecycle") == 2 * rate
 
 
 @pytest.mark.parametrize(("model", "rate"), [("resnet20", 0.05), ("MobileNetV2", 0.01)])
@@ -39,4 +40,21 @@ def test_a_run_folder_learns_as_what_it_trains_whatever_it_is_called(tmp_path, m
     for name, trained in (("shuffle-mobilenet", model), ("resnet", tmp_path / "shuffle-mobilenet")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(f"student: {trained}\n")
-        assert usual_lr("sgd", str(tmp_path / name)) == rate
+        assert usual_lr("sgd", str(tmp_path / name), "cosine") == rate
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "with_milestones"),
+    [
+        ("sgd", "onecycle", "milestones"),
+        ("dot", "milestones", "milestones"),
+        ("deepkd", "milestones", "milestones"),
+        ("adamw", "cosine", "cosine"),
+        ("lamb", "cosine", "cosine"),
+    ],
+)
+def test_the_optimizer_decides_the_schedule_unless_a_setting_of_milestones_is_given(
+    optimizer, schedule, with_milestones
+):
+    assert usual_schedule(optimizer, steps_down=False) == schedule
+    assert usual_schedule(optimizer, steps_down=True) == with_milestones

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import yaml
 
-from stillroom import distill, recipes
+from stillroom import distill, recipes, train
 from stillroom.config import DataOptions, OptimOptions, RunOptions, make_recipe
 from stillroom.data import describe_sets
 from stillroom.data.photo_generator import write_photos
@@ -88,6 +88,8 @@ def test_a_recipe_can_be_run_and_says_where_it_comes_from(path):
     assert not {"seed", "name"} & settings.keys()
     assert made.optim.optimizer in MOMENTUM_SGD
     assert {"epochs", "batch_size", "lr", "weight_decay"} <= settings.keys()
+    assert made.optim.schedule == settings.get("schedule", "milestones"), "as published, whatever the default is"
+    assert (made.optim.lr, made.optim.nesterov) == (settings["lr"], settings.get("nesterov", False))
     if made.optim.schedule == "cosine":
         assert 0 < settings["warmup_epochs"] < settings["epochs"]
     else:
@@ -300,18 +302,27 @@ def test_every_recipe_of_ours_has_settings_of_every_run_and_nothing_that_is_fetc
         assert made.flat() == make_recipe("distill", {**MODELS, **settings, "recipe": name}).flat()
 
 
-def test_the_plain_recipe_is_the_defaults_of_all_that_the_others_set():
-    plain = make_recipe("distill", {**MODELS, "recipe": "plain"})
-    assert plain == make_recipe("distill", MODELS)
+def test_the_strong_recipe_is_the_defaults_of_all_that_the_others_set():
+    strong = make_recipe("distill", {**MODELS, "recipe": "strong"})
+    assert strong == make_recipe("distill", MODELS)
     others = set().union(*(recipe_settings(name) for name in own_recipes()))
-    assert set(recipe_settings("plain")) == others
+    assert set(recipe_settings("strong")) == others
+
+
+def test_the_plain_recipe_is_the_published_schedule():
+    plain = make_recipe("distill", {**MODELS, "recipe": "plain"}).optim
+    assert (plain.schedule, plain.milestones, plain.lr, plain.nesterov) == ("milestones", [150, 180, 210], 0.05, False)
+    narrow = make_recipe("distill", {**MODELS, "recipe": "plain", "student": "MobileNetV2"}).optim
+    assert narrow.lr == 0.01
 
 
 def test_a_given_setting_wins_over_the_recipe_and_the_recipe_over_the_default():
-    strong = make_recipe("distill", {**MODELS, "recipe": "strong", "ema": None, "epochs": 12})
-    assert (strong.optim.schedule, strong.optim.nesterov, strong.optim.ema) == ("cosine", True, None)
-    assert strong.flat()["recipe"] == "strong"
-    assert strong.run.epochs == 12
+    plain = make_recipe("distill", {**MODELS, "recipe": "plain", "nesterov": True, "epochs": 12})
+    assert (plain.optim.schedule, plain.optim.nesterov, plain.optim.lr) == ("milestones", True, 0.05)
+    assert plain.flat()["recipe"] == "plain"
+    assert plain.run.epochs == 12
+    other = make_recipe("distill", {**MODELS, "recipe": "plain", "schedule": "onecycle"}).optim
+    assert (other.schedule, other.nesterov, other.lr) == ("onecycle", True, 0.1)
 
 
 def test_a_published_recipe_names_models_data_and_method_for_distill_and_its_schedule_for_train():
@@ -364,7 +375,21 @@ def test_the_method_in_python_is_the_recipes_unless_it_is_given(tmp_path, tiny_d
 
 
 def test_a_value_of_a_recipe_that_does_not_fit_is_said_to_be_the_recipes():
-    with pytest.raises(InputError, match=r"nesterov=True \(of recipe=strong\): give false"):
-        make_recipe("distill", {**MODELS, "recipe": "strong", "optimizer": "dot"})
-    fits = make_recipe("distill", {**MODELS, "recipe": "strong", "optimizer": "dot", "nesterov": False})
-    assert (fits.optim.optimizer, fits.optim.schedule) == ("dot", "cosine")
+    name = "cifar100/resnet32x4-resnet8x4/ldrld"
+    with pytest.raises(InputError, match=rf"warmup_epochs=20 \(of recipe={name}\): give at most 12"):
+        make_recipe("distill", {"recipe": name, "epochs": 12})
+    fits = make_recipe("distill", {"recipe": name, "epochs": 12, "warmup_epochs": 2})
+    assert (fits.optim.schedule, fits.optim.warmup_epochs) == ("milestones", 2)
+
+
+def test_a_run_of_earlier_defaults_is_refused_by_what_differs_and_goes_on_with_the_plain_recipe(tmp_path, tiny_data):
+    shared = {"epochs": 1, "precision": "32", "accelerator": "cpu", "runs": str(tmp_path), "progress": False}
+    models = {"model": "tests.conftest:tiny_model", "data": tiny_data}
+    train(**models, name="r", schedule="milestones", lr=0.05, nesterov=False, **shared)
+    config = tmp_path / "r" / "config.yaml"
+    config.write_text(config.read_text().replace("recipe: strong", "recipe: plain"))  # the default then
+    differs = r"holds a run with other settings \(lr 0.05 there, 0.1 now; nesterov False there, True now; schedule"
+    with pytest.raises(InputError, match=differs):
+        train(**models, name="r", **shared)
+    _, again = train(**models, name="r", recipe="plain", **(shared | {"checkpoint_every": 2}))
+    assert again.path == tmp_path / "r"

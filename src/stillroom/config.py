@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stillroom.data_options import DataOptions
-from stillroom.defaults import usual_lr, usual_milestones, usual_weight_decay
+from stillroom.defaults import usual_lr, usual_milestones, usual_schedule, usual_weight_decay
 from stillroom.errors import InputError, did_you_mean
 from stillroom.formatting import counted
 from stillroom.optim_options import OptimOptions
-from stillroom.optimizer_names import DELTAS, MOMENTUM_SGD, require_optimizer
+from stillroom.optimizer_names import DELTAS, require_optimizer
 from stillroom.recipes import recipe_settings, with_recipe
 from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.run_options import RunOptions
@@ -149,15 +149,20 @@ def _resolve(recipe: Recipe) -> OptimOptions:
     models, optim, epochs = recipe.models, recipe.optim, recipe.run.epochs
     require_optimizer(optim.optimizer)
     trained = models.model if isinstance(models, TrainModel) else models.student
-    schedule = optim.schedule or ("milestones" if optim.optimizer in MOMENTUM_SGD else "cosine")
+    steps_down = optim.milestones is not None or optim.unfinished_warmup or optim.gamma != OptimOptions.gamma
+    schedule = optim.schedule or usual_schedule(optim.optimizer, steps_down=steps_down)
+    nesterov = optim.nesterov
+    if nesterov is None:  # measured together: benchmarks/results/strong.md
+        nesterov = (optim.optimizer, schedule) == ("sgd", "onecycle") and optim.momentum > 0
     milestones = optim.milestones
     if milestones is None:
         milestones = list(usual_milestones(epochs)) if schedule == "milestones" else []
     return dataclasses.replace(
         optim,
-        lr=usual_lr(optim.optimizer, trained) if optim.lr is None else optim.lr,
+        lr=usual_lr(optim.optimizer, trained, schedule) if optim.lr is None else optim.lr,
         weight_decay=usual_weight_decay(optim.optimizer) if optim.weight_decay is None else optim.weight_decay,
         delta=_deltas(optim),
+        nesterov=nesterov,
         schedule=schedule,
         milestones=milestones,
     )

@@ -1,29 +1,44 @@
-"""Defaults that depend on other settings: the learning rate, its milestones, and the weight decay."""
+"""Defaults that depend on other settings: the schedule, the learning rate, its milestones, and the weight decay."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stillroom.errors import InputError
 from stillroom.optimizer_names import MOMENTUM_SGD, timm_default
 from stillroom.reading import UnreadableError, read_yaml
+
+Schedule = Literal["milestones", "cosine", "onecycle", "constant"]
 
 # Parts of the names of depthwise networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual
 # learning rate; with the usual one LDRLD fails on those that were measured (benchmarks/results/mobilenet.md).
 DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
 
 
-def usual_lr(optimizer: str, model: str) -> float:
-    """The default peak learning rate.
-
-    It is 0.001 for adamw; 0.05 for sgd, dot and deepkd, and 0.01 for these with depthwise networks; for an optimizer of
-    timm its own.
+def usual_schedule(optimizer: str, *, steps_down: bool) -> Schedule:
+    """The default schedule: one cycle for sgd, milestones for dot and deepkd as published, cosine for others.
 
     Args:
         optimizer: a name that :func:`stillroom.optimizer_names.require_optimizer` accepts.
+        steps_down: whether a setting is given that only milestones have.
+    """
+    if optimizer == "sgd" and not steps_down:
+        return "onecycle"
+    return "milestones" if optimizer in MOMENTUM_SGD else "cosine"
+
+
+def usual_lr(optimizer: str, model: str, schedule: str) -> float:
+    """The default peak learning rate.
+
+    It is 0.001 for adamw; 0.05 for sgd, dot and deepkd, and 0.01 for these with depthwise networks; twice that for sgd
+    with one cycle, which is at its peak for a few steps only; for an optimizer of timm its own.
+
+    Args:
+        optimizer: as for :func:`usual_schedule`.
         model: the setting ``model`` or ``student``.
+        schedule: of the learning rate.
 
     Raises:
         InputError: the optimizer has no default.
@@ -36,7 +51,8 @@ def usual_lr(optimizer: str, model: str) -> float:
             raise InputError(f"lr is missing: optimizer={optimizer} has no default learning rate; give lr")
         return found
     name = _architecture(model).lower()
-    return 0.01 if any(kind in name for kind in DEPTHWISE) else 0.05
+    usual = 0.01 if any(kind in name for kind in DEPTHWISE) else 0.05
+    return 2 * usual if (optimizer, schedule) == ("sgd", "onecycle") else usual
 
 
 def _architecture(model: str) -> str:
@@ -76,7 +92,7 @@ def usual_weight_decay(optimizer: str) -> float:
     """The default weight decay: 0.0005 for sgd, dot and deepkd, 0.05 for adamw, for an optimizer of timm its own.
 
     Args:
-        optimizer: as for :func:`usual_lr`.
+        optimizer: as for :func:`usual_schedule`.
     """
     if optimizer in MOMENTUM_SGD:
         return 5e-4

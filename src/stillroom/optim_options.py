@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from stillroom.defaults import Schedule
 from stillroom.settings import described, setting
 
 
@@ -23,7 +24,7 @@ class OptimOptions:
     lr: float | None = setting(
         "peak learning rate. Default: 0.001 for adamw; for sgd, dot and deepkd 0.05, or 0.01 for a MobileNet, "
         "ShuffleNet, EfficientNet or MNASNet, recognised by the name of the model, function or class, or by what its "
-        "run folder trained; for others the optimizer's own",
+        "run folder trained; twice that for sgd with onecycle; for others the optimizer's own",
         None, above=0)  # fmt: skip
     weight_decay: float | None = setting(
         "weight decay. Default: 0.0005 for sgd, dot and deepkd, 0.05 for adamw; for others the optimizer's own",
@@ -40,10 +41,13 @@ class OptimOptions:
         "deepkd as in its public code, which differs from its paper: the task has the target's momentum, and the "
         "weight decay enters the target's stream. For exact reproduction only",
         False)  # fmt: skip
-    nesterov: bool = setting("Nesterov momentum for sgd", False)
-    schedule: Literal["milestones", "cosine", "onecycle", "constant"] | None = setting(
+    nesterov: bool | None = setting(
+        "Nesterov momentum for sgd. Default: true for sgd with schedule=onecycle, otherwise false", None
+    )
+    schedule: Schedule | None = setting(
         "learning-rate schedule: milestones (steps down), cosine, onecycle (up and down, without cycling momentum) or "
-        "constant. Default: milestones for sgd, dot and deepkd, cosine for any other optimizer",
+        "constant. Default: onecycle for sgd, or milestones if milestones, gamma or unfinished_warmup is given; "
+        "milestones for dot and deepkd; cosine for any other optimizer",
         None)  # fmt: skip
     milestones: list[int] | None = setting(
         "epochs after which the learning rate falls. Default: 5/8, 6/8 and 7/8 of the epochs (150, 180, 210 of 240), "

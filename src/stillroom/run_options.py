@@ -17,9 +17,9 @@ class RunOptions:
     """Length of the run, its folder, and the machine."""
 
     recipe: str = setting(
-        "named settings below those that are given: plain (the defaults), strong, or a published recipe from "
-        "`stillroom list recipes`",
-        "plain", may_change=True)  # fmt: skip
+        "named settings below those that are given: strong (the defaults), plain (the published schedule), or a "
+        "published recipe from `stillroom list recipes`",
+        "strong", may_change=True)  # fmt: skip
     epochs: int = setting("passes over the training images", 240, at_least=1)
     batch_size: int = setting(
         "images in a step, over all devices together", 64, at_least=2, unit="images, for batch norm needs them"

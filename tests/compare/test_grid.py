@@ -91,6 +91,9 @@ def test_the_teacher_has_its_own_length_and_not_the_students_milestones(tmp_path
     assert (teacher.epochs, student.epochs) == (20, 8)
     assert teacher.recipe.optim.milestones == [12, 15, 18]
     assert student.recipe.optim.milestones == [4, 6]
+    assert teacher.recipe.optim.schedule == student.recipe.optim.schedule == "milestones"
+    teacher, student = grid_of(tmp_path, teacher_epochs=20).cells[:2]
+    assert teacher.recipe.optim.schedule == student.recipe.optim.schedule == "onecycle"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_the_teacher_has_its_own_length_and_not_the_students_milestones(tmp_path
         ({"reference": "dkd"}, {}, "reference=dkd"),
         ({"teachers": "a/b"}, {}, "teachers=a/b"),
         ({"teachers": "resnet56,resnet110", "teacher_checkpoint": "w.pt"}, {}, "teacher_checkpoint=w.pt"),
-        ({"methods": {"a": "kd", "b": {"method": "kd", "lr": 0.05}}}, {}, "b-s0 are the same run"),
+        ({"methods": {"a": "kd", "b": {"method": "kd", "lr": 0.1}}}, {}, "b-s0 are the same run"),
         ({"methods": {"a": {"method": "kd", "lr": -1}}}, {}, "lr=-1"),
         ({"jobs": 0}, {}, "jobs=0"),
         ({"retries": -1}, {}, "retries=-1"),
@@ -131,7 +134,7 @@ def test_a_method_with_its_own_rate_is_run_with_it_and_found_again_in_the_record
 
 def test_every_student_has_the_rate_that_was_published_for_its_kind(tmp_path):
     cells = grid_of(tmp_path, students="resnet20,ShuffleV2", methods="kd", seeds=1).cells
-    assert {cell.student: cell.recipe.optim.lr for cell in cells[1:]} == {"resnet20": 0.05, "ShuffleV2": 0.01}
+    assert {cell.student: cell.recipe.optim.lr for cell in cells[1:]} == {"resnet20": 0.1, "ShuffleV2": 0.02}
 
 
 def test_models_are_called_by_the_last_part_of_their_names_where_that_is_enough(tmp_path):

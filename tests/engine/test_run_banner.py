@@ -19,7 +19,7 @@ def test_a_run_says_first_what_it_is_and_how_it_computes(tmp_path, tiny_data, mo
         "learns faster",
         f"t: {model} (276 parameters) learns from labels; 4 classes, 80 training and 40 validation images of 8x8, "
         "in memory",
-        "t: 1 epoch of 1 step; batch size 80, sgd, learning rate 0.05, milestones; "
+        "t: 1 epoch of 1 step; batch size 80, sgd, learning rate 0.05, onecycle; "
         f"cpu with {torch.get_num_threads()} thread, precision 32",
     ]
     lines.clear()

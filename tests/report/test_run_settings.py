@@ -19,8 +19,14 @@ def test_a_run_of_defaults_has_no_changed_setting():
 def test_what_was_given_is_shown_with_its_default_and_what_is_automatic_as_such():
     rows = {row.name: row for row in changed_settings(config_of(lr=0.2, precision="bf16", pad=3, name="x", runs="y"))}
     assert set(rows) == {"lr", "precision", "pad"}
-    assert (rows["lr"].value, rows["lr"].default) == (0.2, 0.05)
+    assert (rows["lr"].value, rows["lr"].default) == (0.2, 0.1)
     assert (rows["precision"].default, rows["pad"].default) == (None, None)
+
+
+def test_a_run_with_milestones_differs_in_its_schedule_and_not_in_what_follows_from_it():
+    rows = {row.name: (row.value, row.default) for row in changed_settings(config_of(recipe="plain"))}
+    assert rows == {"schedule": ("milestones", "onecycle"), "recipe": ("plain", "strong")}
+    assert {row.name for row in changed_settings(config_of(milestones=[9]))} == {"schedule", "milestones"}
 
 
 def test_a_setting_that_is_off_is_not_called_automatic():
@@ -38,6 +44,6 @@ def test_a_setting_of_another_version_is_no_reason_to_fail():
 
 def test_runs_differ_in_what_differs_between_any_two():
     configs = [config_of(name="a"), config_of(lr=0.2, name="b"), config_of(method="kd", name="c")]
-    assert differing_values(configs) == {"method": ["ldrld", "ldrld", "kd"], "lr": [0.05, 0.2, 0.05]}
+    assert differing_values(configs) == {"method": ["ldrld", "ldrld", "kd"], "lr": [0.1, 0.2, 0.1]}
     del configs[0]["accumulate"]
     assert differing_values(configs)["accumulate"] == [None, 1, 1]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from stillroom.compare.labels import as_given, own_name, short_labels
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.config import COMMON, MAY_CHANGE, VIEW, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
+from stillroom.defaults import usual_milestones
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
@@ -222,6 +223,6 @@ def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict
     unused = {"bank", "bank_gb", "bank_bits", "repeat_views", *settings_in(TeacherOptions, RemoteOptions)}
     own = {key: value for key, value in settings.items() if key not in unused}
     epochs = options.teacher_epochs or settings["epochs"]
-    if epochs != settings["epochs"]:
-        own["milestones"] = None  # those given, or of the recipe, are for the students
+    if epochs != settings["epochs"] and own.get("milestones") is not None:
+        own["milestones"] = list(usual_milestones(epochs))  # those given, or of the recipe, are for the students
     return Cell(own_name(label), "train", own | {"model": text, "epochs": epochs, "seed": 0})
