@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     common: dict[str, Any] = {
         "data": options.data, "first_classes": options.classes, "per_class": options.per_class, "runs": options.runs,
-        "accelerator": "cpu", "progress": True,
+        "accelerator": "cpu", "progress": True, "schedule": "milestones",
     }  # fmt: skip
     _, teacher = train(model=options.teacher, epochs=options.teacher_epochs, name="teacher", **common)
     counts = sorted({*options.views, options.epochs}, reverse=True)  # all epochs first: that run fills the bank

@@ -236,7 +236,7 @@ def training_step(device: torch.device) -> Rows:
         with tempfile.TemporaryDirectory() as runs:
             _, record = stillroom.distill(
                 teacher=copy.deepcopy(teacher), student=copy.deepcopy(student), data=whole, method="ce + ldrld",
-                epochs=3, batch_size=64, runs=runs, accelerator=device.type, **settings,
+                epochs=3, batch_size=64, schedule="milestones", runs=runs, accelerator=device.type, **settings,
             )  # fmt: skip
             seconds = min(row["seconds"] for row in record.epochs()[1:])  # the first also warms up
         step = seconds / (len(whole.train) // 64)

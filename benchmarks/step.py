@@ -153,7 +153,8 @@ def engine(
         with tempfile.TemporaryDirectory() as runs:
             _, record = stillroom.distill(
                 teacher=copy.deepcopy(teacher), student=copy.deepcopy(student), data=data, method="ce + ldrld",
-                epochs=1, batch_size=BATCH, lr=0.05, accelerator="cpu", runs=runs, **settings,
+                epochs=1, batch_size=BATCH, lr=0.05, schedule="milestones", accelerator="cpu",
+                runs=runs, **settings,
             )  # fmt: skip
             (row,) = record.epochs()
         losses.append(row["loss"])

@@ -54,7 +54,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> None:
         "student": "resnet20", "data": options.data, "method": "0.1*ce + 0.9*kd(temperature=4)", "precision": "32",
         "first_classes": options.classes, "per_class": options.per_class, "epochs": options.epochs,
         "runs": str(folder / "runs"), "teacher_image_size": options.size, "teacher_mean": HALF, "teacher_std": HALF,
-        "teacher_classes": str(names), "accelerator": "cpu", "progress": True,
+        "teacher_classes": str(names), "accelerator": "cpu", "progress": True, "schedule": "milestones",
     }  # fmt: skip
     server = Server(file, folder / "images.txt")
     stop = threading.Event()
