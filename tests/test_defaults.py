@@ -17,6 +17,8 @@ def test_no_two_default_milestones_of_a_short_run_coincide(epochs, milestones):
     ("student", "rate"),
     [
         ("torchvision:mobilenet_v3_small", 0.01),
+        ("fasterrcnn_resnet18_fpn", 0.01),
+        ("stillroom.models.demo_detectors:small_detector", 0.01),
         ("torchvision.models.mobilenetv3.MobileNetV3", 0.01),
         ("timm:tf_efficientnet_lite0", 0.01),
         ("timm:hf-hub:shuffle/mobilenetv3_large_100.ra_in1k", 0.01),

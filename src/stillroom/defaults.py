@@ -15,6 +15,7 @@ Schedule = Literal["milestones", "cosine", "onecycle", "constant"]
 # Parts of the names of depthwise networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual
 # learning rate; with the usual one LDRLD fails on those that were measured (benchmarks/results/mobilenet.md).
 DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
+DETECTORS = ("rcnn", "detector")  # published ones train at 0.02 with 16 images a batch
 
 
 def usual_schedule(optimizer: str, *, steps_down: bool) -> Schedule:
@@ -32,8 +33,8 @@ def usual_schedule(optimizer: str, *, steps_down: bool) -> Schedule:
 def usual_lr(optimizer: str, model: str, schedule: str) -> float:
     """The default peak learning rate.
 
-    It is 0.001 for adamw; 0.05 for sgd, dot and deepkd, and 0.01 for these with depthwise networks; twice that for sgd
-    with one cycle, which is at its peak for a few steps only; for an optimizer of timm its own.
+    It is 0.001 for adamw; 0.05 for sgd, dot and deepkd, and 0.01 for these with depthwise networks and detectors; twice
+    that for sgd with one cycle, which is at its peak for a few steps only; for an optimizer of timm its own.
 
     Args:
         optimizer: as for :func:`usual_schedule`.
@@ -51,7 +52,7 @@ def usual_lr(optimizer: str, model: str, schedule: str) -> float:
             raise InputError(f"lr is missing: optimizer={optimizer} has no default learning rate; give lr")
         return found
     name = _architecture(model).lower()
-    usual = 0.01 if any(kind in name for kind in DEPTHWISE) else 0.05
+    usual = 0.01 if any(kind in name for kind in (*DEPTHWISE, *DETECTORS)) else 0.05
     return 2 * usual if (optimizer, schedule) == ("sgd", "onecycle") else usual
 
 

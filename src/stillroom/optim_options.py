@@ -23,8 +23,8 @@ class OptimOptions:
         "sgd")  # fmt: skip
     lr: float | None = setting(
         "peak learning rate. Default: 0.001 for adamw; for sgd, dot and deepkd 0.05, or 0.01 for a MobileNet, "
-        "ShuffleNet, EfficientNet or MNASNet, recognised by the name of the model, function or class, or by what its "
-        "run folder trained; twice that for sgd with onecycle; for others the optimizer's own",
+        "ShuffleNet, EfficientNet, MNASNet or detector, recognised by the name of the model, function or class, or by "
+        "what its run folder trained; twice that for sgd with onecycle; for others the optimizer's own",
         None, above=0)  # fmt: skip
     weight_decay: float | None = setting(
         "weight decay. Default: 0.0005 for sgd, dot and deepkd, 0.05 for adamw; for others the optimizer's own",
