@@ -152,6 +152,14 @@ def test_published_last_layers_are_reduced_to_the_classes_by_name(caplog):
     assert not torch.equal(model.roi_heads.box_predictor.cls_score.weight[:2], before["cls_score"][[0, 3]])
 
 
+def test_a_detector_that_is_not_trained_must_know_every_class():
+    model = BUILDERS["fasterrcnn_resnet18_fpn"][1](4, None)
+    with pytest.raises(InputError, match="does not know the class 'emu', and it is not trained here"):
+        _choose_rows(model, ["__background__", "cow", "cat"], ["cow", "emu"], "x", whole=True)
+    with pytest.raises(InputError, match="published weights for its backbone only"):
+        build_detector("fasterrcnn_resnet18_fpn", ["a"], pretrained=True, new_head=None)
+
+
 def test_the_categories_of_torchvision_begin_with_background():
     weights = detection.FasterRCNN_ResNet50_FPN_Weights.DEFAULT
     assert weights.meta["categories"][:2] == ["__background__", "person"]

@@ -57,8 +57,8 @@ def build_detector(
             other names. The last layers of a whole detector keep the rows of the classes where it knows all of their
             names; otherwise they are new.
         checkpoint: file of weights to load strictly; norms are frozen if they were when it was written.
-        new_head: whether a checkpoint for other classes is accepted: the last layers start with random weights. None as
-            for :func:`stillroom.models.load_weights`.
+        new_head: whether a checkpoint for other classes is accepted: the last layers start with random weights. None
+            for a detector that is not trained, such as a teacher: it must have trained last layers.
         origin: where ``spec`` comes from; by default from the user.
 
     Returns:
@@ -75,12 +75,18 @@ def build_detector(
         raise InputError("pretrained=True and checkpoint both name weights; give one of them")
     shown = spec if isinstance(spec, str) else type(spec).__name__
     named = isinstance(spec, str) and not _is_function(spec)
+    whole = new_head is None  # nothing trains it, so that new last layers would be of no use
+    if pretrained and whole and shown in BUILDERS:
+        raise InputError(
+            f"{shown} has published weights for its backbone only, and it is not trained here; give a run folder, "
+            "checkpoint=FILE, or torchvision:NAME"
+        )
     if pretrained and not named:
         raise InputError(f"pretrained=True: there are no published weights for {shown}; give checkpoint=FILE")
     if isinstance(spec, nn.Module):
         model = spec
     elif named:
-        model = _build_named(spec, classes, pretrained, origin)
+        model = _build_named(spec, classes, pretrained, origin, whole=whole)
     else:
         model = factory.from_function(spec, len(classes) + 1, 3, origin)
     check_two_stage(model)
@@ -122,15 +128,17 @@ def _is_function(spec: str) -> bool:
     return ":" in spec and not spec.startswith(("timm:", "torchvision:"))
 
 
-def _build_named(spec: str, classes: Sequence[str], pretrained: bool, origin: Origin) -> nn.Module:
+def _build_named(spec: str, classes: Sequence[str], pretrained: bool, origin: Origin, *, whole: bool) -> nn.Module:
     """Build a detector by its name or torchvision's."""
     _check_name(spec)
     external.permit(spec, origin, elsewhere=False, pretrained=pretrained)
     source, _, name = spec.rpartition(":")
     try:
         if source:
-            return _from_torchvision(name, classes, pretrained)
+            return _from_torchvision(name, classes, pretrained, whole=whole)
         model = BUILDERS[spec][1](len(classes) + 1, "IMAGENET1K_V1" if pretrained else None)
+    except InputError:
+        raise
     except Exception as error:
         raise external.cannot_build(source, name, pretrained, error) from error
     if pretrained:
@@ -163,7 +171,7 @@ def _torchvision_names() -> list[str]:
     return list(models.list_models(module=models.detection, include="fasterrcnn_*"))
 
 
-def _from_torchvision(name: str, classes: Sequence[str], pretrained: bool) -> nn.Module:
+def _from_torchvision(name: str, classes: Sequence[str], pretrained: bool, *, whole: bool) -> nn.Module:
     """Build a Faster R-CNN of torchvision, with random or its published weights."""
     import torchvision
 
@@ -173,7 +181,7 @@ def _from_torchvision(name: str, classes: Sequence[str], pretrained: bool) -> nn
         return plain
     model: nn.Module = models.get_model(name, weights="DEFAULT")
     _fold_epsilon(model)
-    _choose_rows(model, models.get_model_weights(name)["DEFAULT"].meta["categories"], classes, name)
+    _choose_rows(model, models.get_model_weights(name)["DEFAULT"].meta["categories"], classes, name, whole=whole)
     return model
 
 
@@ -192,7 +200,9 @@ def _fold_epsilon(model: nn.Module) -> None:
             norm.eps = _EPSILON
 
 
-def _choose_rows(model: nn.Module, known: Sequence[str], classes: Sequence[str], name: str) -> None:
+def _choose_rows(
+    model: nn.Module, known: Sequence[str], classes: Sequence[str], name: str, *, whole: bool = False
+) -> None:
     """Reduce the last layers to background and the classes, by name; replace them if any name is unknown.
 
     Args:
@@ -200,11 +210,20 @@ def _choose_rows(model: nn.Module, known: Sequence[str], classes: Sequence[str],
         known: the names of its region logits, background first.
         classes: the wanted names.
         name: of the model, for the note.
+        whole: whether an unknown name is an error.
+
+    Raises:
+        InputError: a class is unknown, and the last layers may not be new.
     """
     heads: Any = model.roi_heads
     old = heads.box_predictor
     heads.box_predictor = type(old)(old.cls_score.in_features, len(classes) + 1)
     missing = [one for one in classes if one not in known]
+    if missing and whole:
+        raise InputError(
+            f"torchvision:{name} does not know the class {missing[0]!r}, and it is not trained here; fine-tune it on "
+            "the data first (stillroom train --pretrained true), and give that run"
+        )
     if missing:
         _log.warning("torchvision:%s does not know the class %s: its last layers are new", name, missing[0])
         return

@@ -107,9 +107,10 @@ class Detection:
         with evaluating(model), torch.no_grad(), autocast:
             for batch in batches:
                 made = detect(model, batch.images, [target.size for target in batch.targets])
-                for one, target in zip(made, () if batch.stand_in else batch.targets, strict=batch.stand_in is False):
-                    found.append(in_original(one, target))
-                    objects.append(target.original or target)
+                if batch.stand_in:  # computed all the same: a sharded pass needs all processes
+                    continue
+                found += [in_original(one, target) for one, target in zip(made, batch.targets, strict=True)]
+                objects += [target.original or target for target in batch.targets]
         return FoundBoxes(tuple(found), tuple(objects), self.classes)
 
     def predict_teacher(self, teacher: Predicts, batches: Batches) -> FoundBoxes:
