@@ -53,6 +53,16 @@ class Focal(nn.Module):
         return student_logits.square().mean()
 
 
+def test_a_models_own_loss_is_the_task_and_is_called_supervised():
+    method = parse_method("supervised + 2*kd")
+    method.supervised_name = "supervised"
+    assert streams_used(method, DOT.streams) == {"task": ["supervised"], "distillation": ["kd"]}
+    student, teacher = networks()
+    own = student.logits.square().sum()
+    terms = method(Output(student.logits, {"supervised": own}), teacher, TARGET)
+    torch.testing.assert_close(terms["supervised"], own)
+
+
 def test_a_loss_of_ones_own_on_labels_is_the_task_too():
     used = streams_used(Method([Term(Focal()), *parse_method("kd").terms]), DOT.streams)
     assert used == {"task": ["ce", "focal"], "distillation": ["kd"]}

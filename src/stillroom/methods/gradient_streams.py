@@ -62,7 +62,7 @@ def streams_used(method: Method, streams: Sequence[str]) -> dict[str, list[str]]
 
 def _on_labels(method: Method) -> set[str]:
     """The terms that read nothing of the teacher."""
-    found = {"ce"}
+    found = {method.supervised_name}
     for term in method.terms:
         read = {*term.needs, *term.connect_needs}
         if not term.properties.reuses_head and not any(name.startswith("teacher") for name in read):
