@@ -10,7 +10,7 @@ from stillroom.errors import InputError
 @pytest.mark.parametrize(
     ("parser", "words", "values"),
     [
-        (parsers.demo_parser, ["--quick"], {"quick": True, "seed": 0}),
+        (parsers.demo_parser, ["--quick"], {"quick": True, "seed": 0, "task": "classification"}),
         (parsers.report_parser, ["a", "b", "--views", "false"], {"runs": ["a", "b"], "views": "false"}),
         (parsers.predict_parser, ["m", "x.png", "--top", "2"], {"model": "m", "images": ["x.png"], "top": 2}),
         (parsers.pack_parser, ["src", "dest", "--check"], {"folders": ["src", "dest"], "check": True}),

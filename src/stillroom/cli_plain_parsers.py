@@ -10,10 +10,13 @@ SHELLS = ("bash", "zsh", "fish")
 
 def demo_parser() -> Parser:
     """The arguments of ``demo``."""
-    parser = Parser(prog="stillroom demo", description="Train a teacher and four students on Glyphs-100 and write a "
-                    "page that compares them.")  # fmt: skip
-    parser.add_argument("--out", help="folder for runs, page and student (default: runs/demo)")
-    parser.add_argument("--quick", action="store_true", help="less data, fewer epochs: under a minute, less accurate")
+    parser = Parser(prog="stillroom demo", description="Train a teacher and four students on drawn images and write "
+                    "a page that compares them.")  # fmt: skip
+    parser.add_argument("--task", choices=["classification", "detection"], default="classification",
+                        help="characters in Glyphs-100, or characters and shapes with boxes in scenes; detection takes "
+                        "under ten minutes on two cores (default: classification)")  # fmt: skip
+    parser.add_argument("--out", help="folder for runs, page and student (default: runs/demo, or runs/demo-detection)")
+    parser.add_argument("--quick", action="store_true", help="less data, fewer epochs: a minute or two, less accurate")
     parser.add_argument("--seed", type=int, default=0, help="fixes initial weights, order, augmentation (default: 0)")
     return parser
 
