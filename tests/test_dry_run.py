@@ -54,7 +54,7 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(place, temporary, c
     assert "parameters" in lines["student"]
     assert "million multiply-accumulate operations" in lines["student"]
     assert lines["method"] == "kd"
-    assert lines["training"].startswith("3 epochs of 6 steps, batch size 8, sgd, peak learning rate 0.05")
+    assert lines["training"].startswith("3 epochs of 6 steps, batch size 8, sgd, peak learning rate 0.1, onecycle")
     assert "3 epochs in about" in lines["time"]
     assert lines["memory"].endswith("at the peak of a few steps (the process)")
     assert "checkpoints and weights" in lines["disk"]

@@ -107,7 +107,7 @@ def test_as_many_frozen_epochs_as_epochs_are_a_linear_probe_that_learns(tmp_path
 
 
 def test_the_recorded_learning_rate_is_the_heads_and_the_backbone_moves_less(tmp_path, tiny_data):
-    settings = {"epochs": 1, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0}
+    settings = {"epochs": 1, "lr": 0.1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0}
     states, record = watched(tmp_path, tiny_data, backbone_lr_factor=1e-6, **settings)
     assert record.epochs()[0]["lr"] == 0.1
     moved = {name: float((states[1][name] - states[0][name]).abs().max()) for name in ("0.weight", "6.weight")}
@@ -192,7 +192,7 @@ def test_norms_biases_and_what_the_model_names_have_no_weight_decay(settings):
 
 
 def test_exempt_parameters_do_not_shrink(tmp_path, tiny_data):
-    settings = {"lr": 0.1, "weight_decay": 0.5, "epochs": 1, "momentum": 0.0}
+    settings = {"lr": 0.1, "schedule": "constant", "weight_decay": 0.5, "epochs": 1, "momentum": 0.0}
     decayed, _ = watched(tmp_path, tiny_data, name="decayed", **settings)
     kept, _ = watched(tmp_path, tiny_data, name="kept", no_decay_norms=True, **settings)
     assert kept[1]["1.weight"].mean() > 0.9 > decayed[1]["1.weight"].mean()
