@@ -125,7 +125,7 @@ class Staged(Own):
         return student_logits.mean(1)
 
 
-@pytest.mark.parametrize("wrapper", [losses.Standardized, losses.SDD])
+@pytest.mark.parametrize("wrapper", [losses.Standardized, losses.SDD, losses.Foreground])
 def test_a_wrapper_declares_what_the_loss_inside_declares(wrapper):
     inner, outer = properties_of(Staged()), properties_of(wrapper(Staged()))
     for name in ("draws", "per_sample", "initial_epochs", "final_epoch"):

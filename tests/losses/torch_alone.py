@@ -66,7 +66,7 @@ LEAVES = {  # of which a loss takes any; all of one width, so that each fits eve
     "embedding": lambda: torch.randn(6, 8),
     "head": lambda: nn.Linear(8, 4),
 }
-WRAPPED = {"SDD", "Standardized"}
+WRAPPED = {"Foreground", "SDD", "Standardized"}
 
 
 def inputs() -> dict[str, object]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from stillroom.config import make_recipe
+from stillroom.errors import InputError
 from stillroom.prepare.models_and_method import labels_by_id, set_up
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.trust import given
@@ -43,3 +45,8 @@ def test_labels_by_id_leave_out_ids_that_do_not_occur(tiny_data):
     part = tiny_data.train.at(torch.tensor([3, 7]))
     labels = labels_by_id(type(tiny_data)("part", part, part, (0.5,) * 3, (0.25,) * 3, tiny_data.augment))
     assert labels.tolist() == [-1, -1, -1, 3, -1, -1, -1, 3]
+
+
+def test_a_loss_without_background_is_refused_for_images_with_one_label(tiny_data):
+    with pytest.raises(InputError, match="these images have none"):
+        made(tiny_data, Inputs(teacher=tiny_model(), trust=given([MODEL])), method="standardized(foreground(kd))")

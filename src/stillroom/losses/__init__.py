@@ -34,6 +34,7 @@ from stillroom.losses.logit.crld import CRLD, crld
 from stillroom.losses.logit.ctkd import CTKD, ctkd
 from stillroom.losses.logit.dist import DIST, dist
 from stillroom.losses.logit.dkd import DKD, dkd
+from stillroom.losses.logit.foreground import Foreground, foreground
 from stillroom.losses.logit.gkl import GKL, gkl
 from stillroom.losses.logit.hard_labels import HardLabels, hard_labels
 from stillroom.losses.logit.kd import KD, kd
@@ -99,6 +100,7 @@ __all__ = [
     "EmbedMSE",
     "EmbedQueue",
     "FitNet",
+    "Foreground",
     "HardLabels",
     "LumiNet",
     "NormDKD",
@@ -122,6 +124,7 @@ __all__ = [
     "embed_mse",
     "embed_queue",
     "fitnet",
+    "foreground",
     "fsp",
     "ft",
     "gkl",

@@ -119,4 +119,5 @@ WRAPPERS: Mapping[str, Wrapper] = {
         losses.Standardized, "Z-scores of both logits before LOSS", "LSKD, Sun et al., CVPR 2024", "standardize"
     ),
     "sdd": Wrapper(losses.SDD, "LOSS on the logits of image regions, coarse to fine", "SDD, Wei et al., CVPR 2024"),
+    "foreground": Wrapper(losses.Foreground, "LOSS on the logits without background, their first column", "Stillroom"),
 }

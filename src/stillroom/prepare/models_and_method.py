@@ -15,6 +15,7 @@ from stillroom.data.source import Source
 from stillroom.engine.fine_tuning import find_head
 from stillroom.errors import InputError
 from stillroom.fingerprint import deep_copy
+from stillroom.losses import Foreground
 from stillroom.methods import Method
 from stillroom.methods.connect import connect
 from stillroom.methods.cross_entropy import balanced_class_weights
@@ -57,6 +58,11 @@ def set_up(
     """
     models = recipe.models
     method = build_method(recipe, inputs)
+    if any(isinstance(part, Foreground) for part in method.modules()):
+        raise InputError(
+            f"method={method.text!r}: foreground(...) leaves out the background of detectors, and these images have "
+            "none; leave it out"
+        )
     losses = method_parts(method, given=inputs.method is not None)
     data = replace(data, train=data.train.hashed(), val=data.val.hashed())
     data = with_options(data, recipe.data, models.teacher if isinstance(models, DistillModels) else models.model)

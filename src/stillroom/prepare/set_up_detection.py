@@ -36,6 +36,8 @@ from stillroom.teachers.prepared_teacher import Member, PreparedTeacher
 EXAMPLES = 2  # images on which the detectors are tried
 PARTS = ("logits", "features", "maps", "preact_maps", "embedding")
 OFFERED = frozenset({f"{side}_{part}" for side in ("student", "teacher") for part in PARTS} | {"target", "epoch"})
+OF_IMAGES = {"features", "maps", "preact_maps"}
+OF_REGIONS = {"logits", "embedding"}
 # Settings that a detector's training does not have, each with the value that leaves it out.
 UNUSED: dict[str, dict[str, Any]] = {
     "data": {"labels": "auto", "sampling": "shuffled", "view_size": None},
@@ -60,7 +62,7 @@ def set_up_detection(
     """
     models = recipe.models
     _refuse_unused(recipe)
-    method = build_method(recipe, inputs, supervised=1.0)
+    method = _without_embeddings(build_method(recipe, inputs, supervised=1.0))
     method.supervised_name = "supervised"
     losses = method_parts(method, given=inputs.method is not None)
     _check_needs(method)
@@ -104,8 +106,17 @@ def _refuse_unused(recipe: Recipe) -> None:
         )
 
 
+def _without_embeddings(method: Method) -> Method:
+    """The method with losses on the pyramid alone where they can do without the embedding, whose rows are regions."""
+    terms = []
+    for term in method.terms:
+        make: Any = getattr(term.loss, "without_embedding", None)
+        terms.append(term if make is None else replace(term, loss=make()))
+    return Method(terms, method.ce, method.text)
+
+
 def _check_needs(method: Method) -> None:
-    """Refuse losses that read what a detector does not give."""
+    """Refuse losses that read what a detector does not give, or compare rows of images with rows of regions."""
     for term in method.terms:
         reads = next((name for name in (*term.needs, *term.connect_needs) if name not in OFFERED), None)
         if term.properties.reuses_head:
@@ -114,6 +125,12 @@ def _check_needs(method: Method) -> None:
             raise InputError(
                 f"method={method.text!r}: {term.name} reads {reads}, which a detector does not give; use a loss on "
                 "logits (kd, dkd, ldrld ...), maps (at, fitnet, reviewkd ...) or embeddings (rkd, pkt ...)"
+            )
+        parts = {name.partition("_")[2] for name in (*term.needs, *term.connect_needs)}
+        if parts & OF_IMAGES and (parts & OF_REGIONS or "target" in term.needs):
+            raise InputError(
+                f"method={method.text!r}: {term.name} reads maps, which have a row for each image, together with "
+                "predictions, which have a row for each region; use a loss on one of them"
             )
 
 

@@ -89,6 +89,10 @@ class ReviewKD(nn.Module):
         self.mid_channels = mid_channels
         self.fusions = nn.ModuleList()  # deep to shallow, in the order of the computation
 
+    def without_embedding(self) -> PyramidReviewKD:
+        """The loss with the same settings on the levels of a feature pyramid alone."""
+        return PyramidReviewKD(self.mid_channels)
+
     def connect(
         self,
         student_maps: Sequence[Tensor],
@@ -111,11 +115,7 @@ class ReviewKD(nn.Module):
         check_embeddings(student_embedding, teacher_embedding)
         student = _deep_to_shallow(student_maps, student_embedding)
         teacher = _deep_to_shallow(teacher_preact_maps, teacher_embedding)
-        middle = min(self.mid_channels, student_embedding.shape[1])
-        self.fusions = nn.ModuleList(
-            place(_Fusion(own.shape[1], middle, wanted.shape[1], deepest=level == 0), own)
-            for level, (own, wanted) in enumerate(zip(student, teacher, strict=True))
-        )
+        self.fusions = _fusions(student, teacher, self.mid_channels)
         return self
 
     def forward(
@@ -135,14 +135,83 @@ class ReviewKD(nn.Module):
         student = _deep_to_shallow(student_maps, student_embedding)
         teacher = _deep_to_shallow(teacher_preact_maps, teacher_embedding)
         check_connected(self, self.fusions, student, ARGUMENTS)
-        predictions: list[Tensor] = []
-        passed: Tensor | None = None
-        for fusion, own, wanted in zip(self.fusions, student, teacher, strict=True):
-            prediction, passed = fusion(own, passed, size_of(wanted))
-            predictions.append(prediction)
-        return reviewkd(predictions, teacher)
+        return reviewkd(_fused(self.fusions, student, teacher), teacher)
 
     extra_repr = settings_repr
+
+
+class PyramidReviewKD(nn.Module):
+    """:class:`ReviewKD` without the embedding: the deepest map is the deepest level.
+
+    This is the form for feature pyramids, whose levels all have the same channels, and whose embedding, if there is
+    one, belongs to regions of an image.
+
+    Args:
+        mid_channels: channels that blocks pass on, at least 1; those of the student's deepest map where that has less.
+
+    Raises:
+        ValueError: mid_channels is not a whole number of at least 1.
+
+    Example:
+        >>> import torch
+        >>> levels = [torch.randn(2, 4, 8, 8), torch.randn(2, 4, 4, 4)]
+        >>> PyramidReviewKD(mid_channels=4).connect(levels, levels)(levels, levels).shape
+        torch.Size([])
+    """
+
+    per_sample = True
+
+    def __init__(self, mid_channels: int = 512) -> None:
+        super().__init__()
+        check_whole(1, mid_channels=mid_channels)
+        self.mid_channels = mid_channels
+        self.fusions = nn.ModuleList()  # deep to shallow, in the order of the computation
+
+    def connect(self, student_maps: Sequence[Tensor], teacher_preact_maps: Sequence[Tensor]) -> Self:
+        """Build a fusion block per level.
+
+        Args:
+            student_maps: an example of each level, (B, C, H, W), shallow to deep.
+            teacher_preact_maps: as many; channels and sizes may differ.
+
+        Raises:
+            ValueError: the maps do not fit each other.
+        """
+        check_maps(student_maps, teacher_preact_maps)
+        self.fusions = _fusions(student_maps[::-1], teacher_preact_maps[::-1], self.mid_channels)
+        return self
+
+    def forward(self, student_maps: Sequence[Tensor], teacher_preact_maps: Sequence[Tensor]) -> Tensor:
+        """Return :func:`reviewkd` of the fused maps.
+
+        Raises:
+            RuntimeError: :meth:`connect` was not called.
+        """
+        check_maps(student_maps, teacher_preact_maps)
+        check_connected(self, self.fusions, student_maps, "student_maps, teacher_preact_maps")
+        student, teacher = student_maps[::-1], teacher_preact_maps[::-1]
+        return reviewkd(_fused(self.fusions, student, teacher), teacher)
+
+    extra_repr = settings_repr
+
+
+def _fusions(student: Sequence[Tensor], teacher: Sequence[Tensor], mid_channels: int) -> nn.ModuleList:
+    """A fusion block for each pair of levels, deep to shallow."""
+    middle = min(mid_channels, student[0].shape[1])
+    return nn.ModuleList(
+        place(_Fusion(own.shape[1], middle, wanted.shape[1], deepest=level == 0), own)
+        for level, (own, wanted) in enumerate(zip(student, teacher, strict=True))
+    )
+
+
+def _fused(fusions: nn.ModuleList, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
+    """The predictions of the teacher's maps, deep to shallow."""
+    predictions: list[Tensor] = []
+    passed: Tensor | None = None
+    for fusion, own, wanted in zip(fusions, student, teacher, strict=True):
+        prediction, passed = fusion(own, passed, size_of(wanted))
+        predictions.append(prediction)
+    return predictions
 
 
 class _Fusion(nn.Module):
