@@ -16,6 +16,7 @@ from stillroom.data.photo_generator import write_photos
 from stillroom.errors import InputError
 from stillroom.methods import parse_method
 from stillroom.models import build_model, save_weights
+from stillroom.models.detectors import describe_detectors
 from stillroom.models.zoo import ZOO
 from stillroom.optimizer_names import MOMENTUM_SGD
 from stillroom.recipes import (
@@ -94,21 +95,25 @@ def test_a_recipe_can_be_run_and_says_where_it_comes_from(path):
         assert 0 < settings["warmup_epochs"] < settings["epochs"]
     else:
         assert all(0 < milestone < settings["epochs"] for milestone in settings["milestones"])
+    detects = settings.get("task") == "detection"
+    known = set(ZOO) | set(describe_detectors() if detects else ())
     for model in (settings["teacher"], settings["student"]):
-        assert model in ZOO or model.startswith(("timm:", "torchvision:"))
-    assert settings["data"] in {known.name for known in describe_sets()}
+        assert model in known or model.startswith(("timm:", "torchvision:"))
+    assert detects or settings["data"] in {known.name for known in describe_sets()}
 
     # the file's place says the same as its content
     dataset, pair, method = recipe.name.split("/")
     assert dataset in settings["data"]
     assert pair == "-".join(model.split(":")[-1].split(".")[0] for model in (settings["teacher"], settings["student"]))
     names = [*re.findall(r"[a-z_]+", settings["method"]), made.optim.optimizer]
+    names += ["baseline"] if settings["method"] == "supervised" else []
     assert {WRAPPED.get(part, part) for part in method.split("-")} <= set(names)
 
-    assert recipe.top1 is None or 0 < recipe.top1 < 100
+    assert recipe.score is None or 0 < recipe.score < 100
+    assert detects == (recipe.ap is not None)
     assert recipe.source
-    assert recipe.top1 is not None or recipe.epoch == "unknown"
-    assert parse_method(settings["method"]).needs_teacher
+    assert recipe.score is not None or recipe.epoch == "unknown"
+    assert parse_method(settings["method"]).needs_teacher == (method != "baseline")
 
 
 def test_the_imagenet_recipes_show_images_as_published():
@@ -166,6 +171,21 @@ def test_an_imagenet_recipe_trains_a_few_steps(path, small_imagenet, tmp_path):
 @pytest.mark.parametrize(("name", "top1"), published_numbers().items())
 def test_the_published_table_is_complete_and_exact(name, top1):
     assert load_published(recipes_folder() / f"{name}.yaml").top1 == top1
+
+
+# Average precision on COCO: labels only, KD, ReviewKD, DKD, DKD + ReviewKD.
+DETECTORS = {
+    "fasterrcnn_resnet101_fpn-fasterrcnn_resnet18_fpn": (33.26, 33.97, 36.75, 35.05, 37.01),
+    "fasterrcnn_resnet101_fpn-fasterrcnn_resnet50_fpn": (37.93, 38.35, 40.36, 39.25, 40.65),
+    "fasterrcnn_resnet50_fpn-fasterrcnn_mobilenetv2_fpn": (29.47, 30.13, 33.71, 32.34, 34.35),
+}
+
+
+@pytest.mark.parametrize("pair", DETECTORS)
+def test_the_published_average_precision_is_complete_and_exact(pair):
+    found = {recipe.method: recipe.ap for recipe in published_recipes("coco") if recipe.name.split("/")[1] == pair}
+    names = ("baseline", "kd", "reviewkd", "dkd", "dkd-reviewkd")
+    assert found == dict(zip(names, DETECTORS[pair], strict=True))
 
 
 def test_the_thirteen_pairs_of_the_standard_table():
@@ -228,6 +248,7 @@ def test_what_a_file_says_comes_back(tmp_path):
         ({"epoch": ["best"]}, "one of best, last, unknown"),
         ({"note": 3}, "published.note=3"),
         ({"top5": 90}, "published.top5 is unknown"),
+        ({"ap": 30}, "published has both top1 and ap"),
     ],
 )
 def test_a_wrong_value_is_one_clear_line(tmp_path, changes, says):

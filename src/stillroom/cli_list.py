@@ -196,9 +196,10 @@ def _data(filters: Filters) -> Table:
 def _recipes(filters: Filters) -> Table:
     from stillroom.recipes import own_recipes, published_recipes, recipes_folder
 
-    table = _table("recipe", "method", "published top-1", "epoch", "source",
+    table = _table("recipe", "method", "published %", "epoch", "source",
                    caption="Use one with: stillroom distill --recipe RECIPE. A published one has teacher, student and "
-                   "data, too, and requires --teacher_checkpoint FILE. Accuracies are as published, not measured here. "
+                   "data, too, and requires --teacher_checkpoint FILE. Top-1 accuracies, and AP of detectors, are "
+                   "as published, not measured here. "
                    f"Files: {recipes_folder()}")  # fmt: skip
     if filters == Filters(name=filters.name):
         for name, about in own_recipes().items():
@@ -209,8 +210,8 @@ def _recipes(filters: Filters) -> Table:
     )
     for recipe in found:
         if filters.name.lower() in recipe.name.lower():
-            top1 = "–" if recipe.top1 is None else f"{recipe.top1:.2f}"
-            table.add_row(recipe.name, str(recipe.settings["method"]), top1, recipe.epoch, recipe.source)
+            score = "–" if recipe.score is None else f"{'' if recipe.ap is None else 'AP '}{recipe.score:.2f}"
+            table.add_row(recipe.name, str(recipe.settings["method"]), score, recipe.epoch, recipe.source)
     return table
 
 

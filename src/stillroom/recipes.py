@@ -19,7 +19,8 @@ from stillroom.reading import read_yaml
 from stillroom.settings import as_kind
 
 EPOCHS = ("best", "last", "unknown")
-KEYS = ("top1", "source", "epoch", "note")
+SCORES = ("top1", "ap")  # of images with one label, and of detectors; a recipe has one of them
+KEYS = (*SCORES, "source", "epoch", "note")
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,25 @@ class PublishedRecipe:
         path: the file.
         settings: for :func:`stillroom.config.make_recipe`, without the teacher's weights.
         top1: reported top-1 accuracy in %; None where none is published.
+        ap: reported average precision of a detector in %; None where none is published.
         source: the paper or repository and its table.
-        epoch: which epoch the accuracy is from: best, last or unknown.
-        note: anything else needed to interpret the accuracy; may be empty.
+        epoch: which epoch the score is from: best, last or unknown.
+        note: anything else needed to interpret the score; may be empty.
     """
 
     name: str
     path: Path
     settings: dict[str, Any]
     top1: float | None
+    ap: float | None
     source: str
     epoch: str
     note: str
+
+    @property
+    def score(self) -> float | None:
+        """The reported main score in %: top-1 accuracy or average precision."""
+        return self.top1 if self.ap is None else self.ap
 
     @property
     def dataset(self) -> str:
@@ -133,19 +141,23 @@ def load_published(path: str | Path) -> PublishedRecipe:
     for key in published:
         if key not in KEYS:
             raise InputError(f"{path}: published.{key} is unknown; known are {', '.join(KEYS)}")
-    for key in KEYS[:3]:
+    scores = [key for key in SCORES if key in published]
+    if len(scores) > 1:
+        raise InputError(f"{path}: published has both top1 and ap; give the one of its task")
+    for key in (*(scores or SCORES[:1]), "source", "epoch"):
         if key not in published:
             raise InputError(f"{path}: published.{key} is missing; give {_RULES[key][1]}")
     for key, value in published.items():
         holds, wanted = _RULES[key]
         if not holds(value):
             raise InputError(f"{path}: published.{key}={value!r}: give {wanted}")
-    top1 = published["top1"]
+    top1, ap = (None if published.get(key) is None else float(published[key]) for key in SCORES)
     return PublishedRecipe(
         name="/".join(path.resolve().with_suffix("").parts[-3:]),
         path=path,
         settings=settings,
-        top1=None if top1 is None else float(top1),
+        top1=top1,
+        ap=ap,
         source=published["source"],
         epoch=published["epoch"],
         note=published.get("note", ""),
@@ -204,7 +216,7 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_top1(value: object) -> bool:
+def _is_percentage(value: object) -> bool:
     if value is None:
         return True
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 100
@@ -212,7 +224,8 @@ def _is_top1(value: object) -> bool:
 
 # Key of ``published`` -> check of its value, and the rule in words.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "top1": (_is_top1, "a number from 0 to 100, or null where no accuracy is published"),
+    "top1": (_is_percentage, "a number from 0 to 100, or null where no accuracy is published"),
+    "ap": (_is_percentage, "a number from 0 to 100, or null where no average precision is published"),
     "source": (lambda value: isinstance(value, str) and bool(value.strip()), "the paper or repository and its table"),
     "epoch": (lambda value: value in EPOCHS, f"one of {', '.join(EPOCHS)}"),
     "note": (lambda value: isinstance(value, str), "a text, or leave it out"),
