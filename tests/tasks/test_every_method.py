@@ -11,6 +11,7 @@ import torch
 from stillroom.config import make_recipe
 from stillroom.errors import InputError
 from stillroom.losses.feature.reviewkd import PyramidReviewKD
+from stillroom.losses.protocol import needs_of
 from stillroom.methods import PRESETS, WRAPPERS
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.set_up_detection import set_up_detection
@@ -134,3 +135,19 @@ def test_without_background_the_regions_without_objects_teach_nothing():
     assert slope[target > 0].any()
     assert not slope[target == 0].any()
     assert not slope[:, 0].any()
+
+
+ON_LOGITS = ("kd", "dkd", "nkd", "rld", "wsld", "pld", "swap", "dist", "ttm", "normkd", "luminet", "abkd", "ldrld")
+
+
+@pytest.mark.parametrize("name", ON_LOGITS)
+def test_published_settings_mean_the_same_where_background_is_the_last_class(name):
+    torch.manual_seed(0)
+    student, teacher, target = torch.randn(9, 8), torch.randn(9, 8), torch.arange(9) % 8
+    loss, last = PRESETS[name].loss(), (torch.roll(student, -1, 1), torch.roll(teacher, -1, 1), (target - 1) % 8)
+    needs = ("student_logits", "teacher_logits", "target")
+    ours, theirs = (
+        loss(**{need: dict(zip(needs, given, strict=True))[need] for need in needs_of(loss)})
+        for given in ((student, teacher, target), last)
+    )
+    torch.testing.assert_close(ours, theirs)
