@@ -79,3 +79,32 @@ def test_images_that_are_not_those_of_the_set_have_none(found, monkeypatch):
     run = found()
     monkeypatch.setattr(published, "named_set_of", lambda run: None)
     assert published_accuracies([run]) == {}
+
+
+DETECTORS = "fasterrcnn_resnet101_fpn-fasterrcnn_resnet18_fpn"
+OF_COCO = {
+    "classes": [str(i) for i in range(80)], "train_images": 118_287, "val_images": 5_000,
+    "image_shape": [3, 800, 800], "task": "detection",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "inputs", "expected"),
+    [
+        ({}, {}, [36.75]),
+        ({"data": "anywhere"}, {}, [36.75]),
+        ({"student_pretrained": False}, {}, []),
+        ({"epochs": 6}, {}, []),
+        ({"image_size": 400}, {}, []),
+        ({"method": "reviewkd"}, {}, []),
+        ({}, {"val_images": 4_999}, []),
+    ],
+)
+def test_published_average_precision_stands_beside_a_detector_that_is_made_as_the_recipe_says(
+    tmp_path, changes, inputs, expected
+):
+    recipe = load_published(recipes_folder() / "coco" / DETECTORS / "reviewkd.yaml")
+    settings = make_recipe("distill", recipe.settings).flat() | {"student_pretrained": True} | changes
+    del settings["name"], settings["task"]
+    run = FoundRun(RunFolder(made_run(tmp_path, "run", inputs=OF_COCO | inputs, **settings)))
+    assert [*published_accuracies([run]).values()] == expected

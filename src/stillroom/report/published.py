@@ -1,4 +1,4 @@
-"""Published accuracies, for runs that follow a recipe exactly and use the same images, and for no others."""
+"""Published scores, for runs that follow a recipe exactly and use the same images, and for no others."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from stillroom.trust import UNKNOWN
 
 # Training and validation images of the sets that have a name and published accuracies.
 WHOLE = {"cifar100": (50_000, 10_000), "tiny-imagenet": (100_000, 10_000)}
+COCO = (118_287, 5_000, 80)  # of 2017: training and validation images, classes
+SHOWN = ("image_size", "max_size", "flip")
 SCHEDULE = ("epochs", "patience", "batch_size", "sampling", *(field.name for field in fields(OptimOptions)))
 
 
 def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
-    """The accuracy that a recipe reports for each method, in percent, by the method's label.
+    """The main score that a recipe reports for each method, in percent, by the method's label.
 
     It has to be the built-in set, whole and unchanged, and the recipe's models, method, schedule and augmentation.
 
@@ -31,6 +33,8 @@ def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
         runs: of one pair.
     """
     first = runs[0]
+    if first.config.get("task") == "detection":
+        return _average_precisions(runs)
     if not _is_whole(first.config):
         return {}
     folder = recipes_folder() / str(first.config["data"]) / f"{first.teacher_model}-{short_name(first.student)}"
@@ -48,6 +52,31 @@ def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
         for run, recipe in fitting
         if recipe.top1 is not None and _is_shown_as(run.config, recipe, asdict(whole.augment))
     }
+
+
+def _average_precisions(runs: Sequence[FoundRun]) -> dict[str, float]:
+    """The same for detectors on COCO, whose images lie in a folder of any name and are recognised by their numbers."""
+    folder = recipes_folder() / "coco" / f"{runs[0].teacher_model.split(':')[-1]}-{short_name(runs[0].student)}"
+    return {
+        run.method: recipe.ap
+        for recipe in map(load_published, sorted(folder.glob("*.yaml")))
+        for run in runs
+        if recipe.ap is not None and _is_detector_made_by(run.config, recipe)
+    }
+
+
+def _is_detector_made_by(config: Mapping[str, Any], recipe: PublishedRecipe) -> bool:
+    """Whether a detector was trained on COCO with a recipe's method and schedule, its backbone begun from ImageNet."""
+    wanted = make_recipe("distill", recipe.settings).flat()
+    numbers = (config.get("train_images"), config.get("val_images"), len(config["classes"]))
+    same = (name for name in (*SCHEDULE, *SHOWN) if name != "bn_momentum")  # norms are frozen
+    return (
+        numbers == COCO
+        and bool(config.get("student_pretrained"))
+        and not config.get("student_checkpoint")
+        and all(config.get(name) == wanted[name] for name in same)
+        and _is_method(str(config.get("method", "ce")).strip(), recipe)
+    )
 
 
 def _is_whole(config: Mapping[str, Any]) -> bool:
