@@ -13,7 +13,7 @@ import stillroom
 from stillroom.api import run_recipe
 from stillroom.config import make_recipe
 from stillroom.engine.run_folder import RunFolder
-from stillroom.errors import InputError, Stopped
+from stillroom.errors import Diverged, InputError, Stopped
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Silent
 from stillroom.tasks.detections_file import read_detections
@@ -120,3 +120,9 @@ def test_a_run_folder_teaches_is_evaluated_and_is_built_again(tmp_path, data):
     )
     assert student.summary()["teacher"]["ap"] == pytest.approx(found.ap, abs=1e-6)
     assert student.config()["teacher"] == str(record.path)
+
+
+def test_a_detector_that_diverges_is_named_and_not_finished(tmp_path, data):
+    with pytest.raises(Diverged, match="in epoch 1, step . of 3; no checkpoint was saved yet. Lower lr"):
+        distilled(tmp_path, data, name="run", lr=1e6)
+    assert not RunFolder(tmp_path / "run").finished

@@ -117,6 +117,18 @@ def test_a_run_killed_in_mid_epoch_goes_on_from_its_latest_checkpoint_bit_for_bi
     assert [place for place in found if not re.search(r"/(runs|bank)$", place)] == []  # they lie elsewhere
 
 
+def test_a_detector_killed_in_mid_epoch_goes_on_bit_for_bit(lives, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert lives.live("distil_detector", whole).error == ""
+    end = lives.live("distil_detector", cut, ("killed_before", "step", 6))
+    assert end.signal == signal.SIGKILL, end.error
+    progress = torch.load(cut / "run" / "checkpoint" / "last.pt", weights_only=True)["progress"]
+    assert progress["step"] > 0
+    assert lives.live("distil_detector", cut).error == ""
+    found = differences(files(cut), files(whole))
+    assert [place for place in found if not re.search(r"/runs$", place)] == []
+
+
 def test_what_was_left_half_written_in_the_bank_goes_when_it_is_old(lives, undisturbed, tmp_path):
     lives.live("distil", tmp_path, "logits", in_bytes(LOGITS["in a block of the bank"], undisturbed["logits"]))
     (left,) = asides(tmp_path / "bank")

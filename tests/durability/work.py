@@ -27,7 +27,9 @@ from stillroom.data import Augment, DataSet
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime.reporters import Silent
 from stillroom.teachers import bank
+from tests.boxed_data import boxed_data
 from tests.conftest import tiny_set
+from tests.tasks.tiny_detector import tiny_detector
 
 # 80 images, 18 a step: five steps an epoch. The bank's blocks are shortened to 32 images: three an epoch.
 SETTINGS = {
@@ -71,6 +73,19 @@ def distil(folder, method, trouble=None, reporter=None):
         TROUBLES[trouble[0]](*trouble[1:])
     inputs = Inputs(teacher=network(8, 5), student=student(4), data=data)
     run_recipe(make_recipe("distill", settings), reporter or Silent(), inputs)
+
+
+def distil_detector(folder, trouble=None):
+    """A detector's run with a loss on logits and one on maps, three steps an epoch, saved after every second step."""
+    settings = {
+        "data": "rectangles", "epochs": 3, "batch_size": 4, "lr": 0.01, "checkpoint_steps": 2, "precision": "32",
+        "accelerator": "cpu", "workers": 0, "teacher": "t", "student": "s", "method": "ldrld(depth=2) + at",
+        "runs": folder, "name": "run",
+    }  # fmt: skip
+    if trouble is not None:
+        TROUBLES[trouble[0]](*trouble[1:])
+    inputs = Inputs(teacher=tiny_detector(classes=2), student=tiny_detector(classes=2), data=boxed_data())
+    run_recipe(make_recipe("distill", settings), Silent(), inputs)
 
 
 def distil_saving_often(folder, method, settings, trouble=None):

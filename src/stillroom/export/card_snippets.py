@@ -71,6 +71,45 @@ session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionPro
 (logits,) = session.run(["logits"], {{"images": images}})
 print(config["classes"][logits[0].argmax()])"""
 
+_OBJECTS = """\
+for box, score, label in zip(boxes, scores, labels):
+    print(config["classes"][int(label)], round(float(score), 2), box.tolist())"""
+
+_PIXELS = """\
+image = Image.open("image.png").convert("RGB")
+pixels = np.asarray(image, dtype=np.float32).transpose(2, 0, 1)[None] / 255"""
+
+_DETECTOR = """\
+import numpy as np
+import torch
+from PIL import Image
+from stillroom.export import load
+from stillroom.export.detector_graph import WholeDetector
+
+{load}
+shape = config["input"]
+detector = WholeDetector(model, shape["image_size"], shape["max_size"])
+
+{pixels}
+with torch.inference_mode():
+    boxes, scores, labels = detector(torch.from_numpy(pixels))
+{objects}"""
+
+_DETECTOR_ONNX = """\
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+config = json.loads(Path("config.json").read_text(encoding="utf-8"))
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+
+{pixels}
+boxes, scores, labels = session.run(["boxes", "scores", "labels"], {{"images": pixels}})
+{objects}"""
+
 _FUNCTIONS = {"timm": "create_model", "torchvision": "models.get_model"}
 
 
@@ -90,12 +129,24 @@ def code_snippets(home: Architecture, config: dict[str, Any]) -> dict[str, str]:
     if home.arguments is not None:
         torch = _ALONE.format(library=home.library, function=_FUNCTIONS[home.library], image=image)
     else:
-        load = 'model, config = load(".")'
-        if home.library == "function":
-            module = home.name.partition(":")[0]
-            load = f"# trust=True imports {module}, which builds the model: read it first.\n"
-            load += 'model, config = load(".", trust=True)'
-        elif home.library == "module":
-            load = f'# MODULE: a {home.name} built as for the training.\nmodel, config = load(".", model=MODULE)'
-        torch = _STILLROOM.format(load=load, image=image)
+        torch = _STILLROOM.format(load=_load(home), image=image)
     return {"torch": torch, "onnx": _ONNX.format(image=image)}
+
+
+def detector_snippets(home: Architecture) -> dict[str, str]:
+    """Snippets that print the objects in ``image.png``, as :func:`code_snippets`."""
+    text = {"pixels": _PIXELS, "objects": _OBJECTS}
+    return {"torch": _DETECTOR.format(load=_load(home), **text), "onnx": _DETECTOR_ONNX.format(**text)}
+
+
+def _load(home: Architecture) -> str:
+    """The lines that load an export through Stillroom."""
+    if home.library == "function":
+        module = home.name.partition(":")[0]
+        return (
+            f"# trust=True imports {module}, which builds the model: read it first.\n"
+            'model, config = load(".", trust=True)'
+        )
+    if home.library == "module":
+        return f'# MODULE: a {home.name} built as for the training.\nmodel, config = load(".", model=MODULE)'
+    return 'model, config = load(".")'

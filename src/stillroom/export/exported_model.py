@@ -11,6 +11,7 @@ from torch import nn
 from stillroom.errors import InputError, first_line
 from stillroom.export.source_run import SourceRun
 from stillroom.models import build_model, load_weights
+from stillroom.models.detectors import build_detector
 from stillroom.models.student_wrapper import rewrapped
 from stillroom.reading import read_json
 from stillroom.trust import Trust
@@ -104,17 +105,23 @@ def load(
             "load(folder, model=MODULE)"
         )
     classes = len(config["classes"])
-    if model is None:
+    origin = Trust(files=trust, source=str(folder / "config.json")).of(config["model"])
+    if model is None and config.get("task") == "detection":
+        model = build_detector(config["model"], config["classes"], origin=origin)
+    elif model is None:
         shape = config["input"]
         model = build_model(
             config["model"],
             num_classes=classes,
             in_channels=shape["channels"],
             image_size=(shape["height"], shape["width"]),
-            origin=Trust(files=trust, source=str(folder / "config.json")).of(config["model"]),
+            origin=origin,
         )
     model = rewrapped(model, config, classes)
     load_weights(model, folder / "model.safetensors")
+    if config.get("task") == "detection":
+        transform: Any = model.transform
+        transform.image_mean, transform.image_std = config["mean"], config["std"]
     return model.eval(), config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from stillroom.data import DataSet
 from stillroom.data.decoding_workers import naming_workers
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
+from stillroom.export.detector_graph import DetectionParity
+from stillroom.export.detector_pipeline import make_detector_files
 from stillroom.export.export_config import export_config
 from stillroom.export.export_folder import install_files, refuse_other_files
 from stillroom.export.exported_model import architecture_of
@@ -36,6 +38,7 @@ from stillroom.prepare.name_checks import check_run
 from stillroom.report.statistics import image_difference
 from stillroom.report.usable_runs import unmeasured_reason
 from stillroom.runtime.environment import environment
+from stillroom.tasks.average_precision import AveragePrecision
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,16 @@ class ExportResult:
     Attributes:
         folder: of the export.
         files: all of them.
-        scores: "PyTorch", "onnxruntime" and "onnxruntime int8" -> accuracy and more, over all validation images.
+        scores: "PyTorch", "onnxruntime" and "onnxruntime int8" -> accuracy and more, over all validation images; for a
+            detector average precision over the first of them.
         parity: how close the ONNX file is to PyTorch; None without one.
         timings: speed of student and teacher; empty where it was not measured.
     """
 
     folder: Path
     files: tuple[Path, ...]
-    scores: dict[str, FormScores]
-    parity: Parity | None
+    scores: Mapping[str, FormScores] | Mapping[str, AveragePrecision]
+    parity: Parity | DetectionParity | None
     timings: tuple[Timing, ...]
 
 
@@ -128,6 +132,8 @@ class _Export:
 
     def make(self, *, onnx: bool, int8: bool, latency: bool) -> ExportResult:
         """Write all files, check them, put them in place."""
+        if self.source.data.task == "detection":
+            return self._make_detector(onnx=onnx, int8=int8, latency=latency)
         home = architecture_of(self.source)
         config = export_config(self.source, home)
         write_text(self.student / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
@@ -151,10 +157,17 @@ class _Export:
             environment=environment(),
         )
         write_card(self.student, facts)
+        return ExportResult(self.out, self._install(), self.scores, parity, speed.timings if speed else ())
+
+    def _make_detector(self, *, onnx: bool, int8: bool, latency: bool) -> ExportResult:
+        found = make_detector_files(self.source, self.student, onnx=onnx, int8=int8, latency=latency, say=self.say)
+        return ExportResult(self.out, self._install(), found.scores, found.parity, found.timings)
+
+    def _install(self) -> tuple[Path, ...]:
         files = install_files(self.student, self.out)
         for file in files:
             self.say(f"{file.stat().st_size:>12,} bytes  {file}")
-        return ExportResult(self.out, files, self.scores, parity, speed.timings if speed else ())
+        return files
 
     def _score(self, form: str, logits: Tensor, labels: Tensor, reference: Tensor) -> None:
         self.correct[form] = logits.argmax(1) == labels
