@@ -58,7 +58,7 @@ def test_the_demo_of_detectors_leaves_runs_a_page_with_boxes_and_a_student(tmp_p
     assert all(run.finished and run.config()["task"] == "detection" for run in runs.values())
     terms = {name: set(run.epochs()[-1]["terms"]) for name, run in runs.items()}
     assert terms["labels-only"] == {"supervised"}
-    assert terms["ldrld-and-at"] == {"supervised", "ldrld", "at"}
+    assert terms["ldrld-and-reviewkd"] == {"supervised", "ldrld", "reviewkd"}
     page = (folder / "index.html").read_text()
     assert "Kinds of errors" in page
     assert "Chosen images" in page

@@ -123,6 +123,6 @@ def test_a_run_folder_teaches_is_evaluated_and_is_built_again(tmp_path, data):
 
 
 def test_a_detector_that_diverges_is_named_and_not_finished(tmp_path, data):
-    with pytest.raises(Diverged, match="in epoch 1, step . of 3; no checkpoint was saved yet. Lower lr"):
+    with pytest.raises(Diverged, match=r"in epoch 1, step \d of 3; no checkpoint was saved yet\. Lower lr"):
         distilled(tmp_path, data, name="run", lr=1e6)
     assert not RunFolder(tmp_path / "run").finished

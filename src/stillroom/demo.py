@@ -34,8 +34,8 @@ METHODS = {
 DETECTION_METHODS = {
     "labels-only": "ce",
     "kd": "kd",
-    "ldrld": "ldrld",
-    "ldrld-and-at": "ldrld + at",
+    "ldrld": "ldrld(warmup=1)",
+    "ldrld-and-reviewkd": "ldrld(warmup=1) + reviewkd(warmup=1)",
 }
 
 
