@@ -180,6 +180,7 @@ def test_purposes_keep_their_numbers_and_their_tables_differ():
         "MIX": 10,
         "CHOICE": 11,
         "CLASS_CHOICE": 12,
+        "REGIONS": 13,
     }
     assert len({random_table(0, 0, purpose, 1, 1).item() for purpose in Purpose}) == len(Purpose)
 
