@@ -105,3 +105,12 @@ def test_a_file_cannot_make_a_run_dry(place, temporary, tmp_path, capsys):
     (tmp_path / "recipe.yaml").write_text("dry_run: true\n")
     assert main(distil("--config", str(tmp_path / "recipe.yaml"))) == 2
     assert "a file cannot set dry_run; give --dry_run on the command line" in capsys.readouterr().err
+
+
+def test_a_detector_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
+    model = "stillroom.models.demo_detectors:small_detector"
+    words = ["train", "--data", "scenes:5", "--model", model, "--batch_size", "4", "--runs", str(tmp_path / "runs")]
+    assert main([*words, "--accelerator", "cpu", "--dry_run"]) == 2
+    assert "dry_run=true measures classifiers only, and scenes:5 has boxes" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

@@ -57,6 +57,11 @@ def dry_run(recipe: Recipe, reporter: Reporter, trust: Trust) -> list[Line]:
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     with torch.random.fork_rng():
         ready = build_run(recipe, Inputs(trust=trust), reporter, machine)
+        if ready.setup.task.name != "classification":
+            raise InputError(
+                f"dry_run=true measures classifiers only, and {recipe.data.data} has boxes; everything up to the first "
+                "step was checked and is fine. Leave dry_run out"
+            )
         place, done = _place(ready)
         costs = model_costs(ready.job(RunFolder(ready.path)))
         trial = None if served else take_trial_steps(ready)
