@@ -17,6 +17,7 @@ NAMES = (
     "loader",
     "index",
     "recipe_cost",
+    "detection_step",
     "growth",
     "startup",
     "fusion",
