@@ -38,9 +38,9 @@ PARTS = ("logits", "features", "maps", "preact_maps", "embedding")
 OFFERED = frozenset({f"{side}_{part}" for side in ("student", "teacher") for part in PARTS} | {"target", "epoch"})
 OF_IMAGES = {"features", "maps", "preact_maps"}
 OF_REGIONS = {"logits", "embedding"}
-# Settings that a detector's training does not have, each with the value that leaves it out.
+# Settings that a detector's training does not have, each with the value that leaves it out; loading refuses its own.
 UNUSED: dict[str, dict[str, Any]] = {
-    "data": {"labels": "auto", "sampling": "shuffled", "view_size": None},
+    "data": {"sampling": "shuffled"},
     "optim": {"label_smoothing": 0.0, "class_weights": "none", "layer_decay": 1.0},
     "run": {"compile": False},
 }

@@ -18,7 +18,7 @@ from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import shard
 from stillroom.tasks.detection import Detection, FoundBoxes, teacher_output
 from stillroom.tasks.task import Batches
-from stillroom.teachers.logit_fingerprint import IMAGES, Probe, summed
+from stillroom.teachers.logit_fingerprint import Probe, probed_images, summed
 from stillroom.teachers.torch_teacher import TorchTeacher
 
 
@@ -65,10 +65,9 @@ class DetectorTeacher(TorchTeacher):
 
     def fingerprint(self, data: DataSet) -> Probe:
         """As :func:`stillroom.teachers.logit_fingerprint.probe`: from its logits for each image taken as one region."""
-        train = data.train
-        places = torch.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().long()
-        found: list[list[float]] = []
-        for batch in train.at(places).loader(batch_size=1, input_format=data.input_format, shuffle=False).epoch(0):
+        found: Probe = []
+        loader = probed_images(data).loader(batch_size=1, input_format=data.input_format, shuffle=False)
+        for batch in loader.epoch(0):
             (target,) = batch.targets
             height, width = target.size
             whole = torch.tensor([[0.0, 0.0, width, height]])

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from stillroom.data import DataSet
+from stillroom.data.source import Source
 from stillroom.teachers.teacher import Teacher
 
 IMAGES, NUMBERS = 8, 4
@@ -28,12 +29,17 @@ def probe(teacher: Teacher, data: DataSet) -> Probe:
     Returns:
         Four numbers per image, each with six digits.
     """
-    train = data.train
-    places = torch.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().long()
-    loader = train.at(places).loader(batch_size=len(places), input_format=data.input_format, shuffle=False)
+    images = probed_images(data)
+    loader = images.loader(batch_size=len(images), input_format=data.input_format, shuffle=False)
     with torch.random.fork_rng(devices=[]):
         output = teacher.predict(next(loader.epoch(0)))
     return summed(output.parts["embedding"] if teacher.offers == "embedding" else output.logits)
+
+
+def probed_images(data: DataSet) -> Source:
+    """A few evenly spaced training images."""
+    train = data.train
+    return train.at(torch.linspace(0, len(train) - 1, min(IMAGES, len(train))).round().long())
 
 
 def summed(values: Tensor) -> Probe:
