@@ -44,6 +44,10 @@ class DataOptions:
     val_fraction: float = setting(
         "fraction of the images held out for validation when the folder has no split of its own",
         0.1, above=0, below=1)  # fmt: skip
+    hold_out: float | None = setting(
+        "fraction of the training images of each class that take the place of the validation images, which the run "
+        "then never sees; `stillroom tune` trains its trials so, with 0.1 where none is given. Default: none",
+        None, above=0, below=1)  # fmt: skip
     labels: Literal["auto", "none"] = setting(
         "none takes every training image without its label, also images that are not in class folders; validation "
         "images in class folders keep theirs", "auto")  # fmt: skip

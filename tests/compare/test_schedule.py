@@ -71,8 +71,9 @@ def work_through(tmp_path, monkeypatch):
     def go(cells, script=None, count=2, retries=1, stop=None):
         workers, board = Workers(script), Board()
         monkeypatch.setattr(schedule, "wait", workers.look)
-        plan = Schedule(Grid(tmp_path, tuple(cells), {}), workers, count=count, threads=1, retries=retries, board=board)
-        return workers, board, plan.run(stop or StopRequest())
+        plan = cells if isinstance(cells, Grid) else Grid(tmp_path, tuple(cells), {})
+        made = Schedule(plan, workers, count=count, threads=1, retries=retries, board=board)
+        return workers, board, made.run(stop or StopRequest())
 
     return go
 
@@ -159,3 +160,34 @@ def test_a_run_that_was_told_to_stop_is_no_failure_and_what_did_not_save_is_name
     b.set_result(Outcome())
     c.set_exception(RuntimeError("its process died"))
     assert planned.unsaved() == ["c"]
+
+
+class Growing(Grid):
+    """A plan that gives a cell more after every result, up to three, and that counts a divergence as a result."""
+
+    def more(self):
+        count = len(self.record["given"])
+        self.record["given"] += [cell(f"new{count}")] if count < 3 else []
+        return self.record["given"][count:]
+
+    def takes_divergence(self, cell, problem):
+        self.record["diverged"] = (cell.name, problem)
+        return True
+
+
+def test_cells_that_follow_from_results_are_run_and_a_divergence_is_a_result_where_the_plan_says_so(
+    tmp_path, work_through
+):
+    plan = Growing(tmp_path, (cell("a"), cell("b")), {"given": []})
+    script = {"b": [Outcome("Diverged: loss is nan", diverged=True)]}
+    workers, board, failed = work_through(plan, script)
+    assert workers.begun == ["a", "b", "new0", "new1", "new2"]
+    assert plan.record["diverged"] == ("b", "Diverged: loss is nan")
+    assert board.said == ["b: Diverged: loss is nan; it counts as the worst score"]
+    assert not failed
+
+
+def test_a_divergence_is_a_failure_of_a_comparison_and_is_not_repeated(work_through):
+    workers, _, failed = work_through([cell("a")], {"a": [Outcome("Diverged: loss is nan", diverged=True)]})
+    assert workers.begun == ["a"]
+    assert list(failed) == ["a"]

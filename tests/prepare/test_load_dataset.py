@@ -5,7 +5,7 @@ import timm
 import torch
 from PIL import Image
 
-from stillroom import train
+from stillroom import distill, evaluate, train
 from stillroom.cli import main
 from stillroom.config import DataOptions, make_recipe
 from stillroom.engine.run_folder import RunFolder
@@ -176,3 +176,33 @@ def test_every_process_takes_the_source_of_the_first(tmp_path, monkeypatch):
     first, second = (load_in_turn(recipe, machine, NOTHING)[1].train.kind for machine in machines)
     assert (first, second) == ("memory", "files")
     assert sent == ["memory", None]
+
+
+def test_held_out_training_images_take_the_place_of_the_validation_images_from_training_to_evaluation(tmp_path):
+    (tmp_path / "photos").mkdir()
+    photos = colour_folder(tmp_path / "photos", 20, 8)
+    whole = load_dataset(DataOptions(data=str(photos)))
+    small = {"epochs": 2, "batch_size": 8, "accelerator": "cpu", "precision": "32", "runs": str(tmp_path / "runs")}
+    named = {"student": "stillroom.models.demo_nets:small", "method": "kd", "bank": str(tmp_path / "bank")}
+    train(model="stillroom.models.demo_nets:small", data=str(photos), name="teacher", **small)
+    named |= {"teacher": str(tmp_path / "runs" / "teacher"), "data": str(photos), "hold_out": 0.25, "trust": True}
+    runs = [distill(name=name, **named, **small) for name in ("fills", "reads")]
+
+    data = dataset_of(runs[0].record)
+    seen, judged = ({*images.content().tolist()} for images in (data.train, data.val))
+    assert seen | judged == {*whole.train.content().tolist()}
+    assert not seen & judged
+    assert not judged & {*whole.val.content().tolist()}
+    assert [run.record.config()["val_images"] for run in runs] == [len(data.val)] * 2
+    assert runs[0].record.epochs()[-1]["val_top1"] == runs[1].record.epochs()[-1]["val_top1"]
+    measured = evaluate(model=str(runs[0].record.path), data=str(photos), hold_out=0.25, trust=True)
+    assert measured.top1 == pytest.approx(runs[0].record.epochs()[-1]["val_top1"])
+
+
+def test_a_student_that_starts_from_weights_that_have_seen_the_held_out_images_is_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    photos = colour_folder(tmp_path / "photos", 20, 8)
+    small = {"epochs": 1, "batch_size": 8, "accelerator": "cpu", "precision": "32", "runs": str(tmp_path / "runs")}
+    train(model="stillroom.models.demo_nets:small", data=str(photos), name="earlier", **small)
+    with pytest.raises(InputError, match=r"model=.*earlier.*leave hold_out out"):
+        train(model=str(tmp_path / "runs" / "earlier"), data=str(photos), name="again", hold_out=0.25, **small)

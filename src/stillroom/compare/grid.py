@@ -82,6 +82,30 @@ class Grid:
         """A cell's run folder."""
         return RunFolder(self.folder / cell.name, cell.trust)
 
+    # As in stillroom.compare.plan.Plan: all runs are known from the start, and one that diverges has failed.
+
+    @property
+    def run_count(self) -> int:
+        """Number of runs."""
+        return len(self.cells)
+
+    @property
+    def epoch_count(self) -> int:
+        """Number of epochs of all runs."""
+        return sum(cell.epochs for cell in self.cells)
+
+    def more(self) -> tuple[Cell, ...]:
+        """Return no cells."""
+        return ()
+
+    def takes_divergence(self, cell: Cell, problem: str) -> bool:  # noqa: ARG002
+        """Return False: a run that diverges has failed."""
+        return False
+
+    def has_diverged(self, cell: Cell) -> bool:  # noqa: ARG002
+        """Return False: see :meth:`takes_divergence`."""
+        return False
+
 
 def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = NOTHING) -> Grid:
     """Make the cells of a comparison and check all settings of each.

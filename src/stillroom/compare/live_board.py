@@ -1,4 +1,4 @@
-"""The progress display of a comparison: cells done, running and failed, and the time left."""
+"""The progress display of a comparison or a tuning: runs done, running and failed, and the time left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.grid import Cell
+from stillroom.compare.plan import Plan
 from stillroom.errors import InputError
 from stillroom.formatting import counted, duration
 from stillroom.runtime.reporters import make_console
@@ -21,7 +22,7 @@ from stillroom.scores import score_of_row, score_text
 
 
 class Board(Protocol):
-    """Shows the progress of a comparison."""
+    """Shows the progress of a plan."""
 
     def update(self, running: Iterable[Cell], failed: Mapping[str, str]) -> None:
         """Refresh; called a few times a second."""
@@ -40,19 +41,18 @@ class Clock:
     """Estimate of the time left, from the number of epochs left and the speed so far.
 
     Args:
-        grid: the comparison.
+        plan: the runs.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self.grid = grid
-        self.total = sum(cell.epochs for cell in grid.cells)
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.total = plan.epoch_count
         self.begin, self.before = time.monotonic(), self.epochs_done()
 
     def epochs_done(self) -> int:
-        """Number of finished epochs of all cells, from their run folders."""
-        return sum(
-            cell.epochs if self.grid.run(cell).finished else len(epochs_of(self.grid, cell)) for cell in self.grid.cells
-        )
+        """Number of finished epochs of all cells, from their run folders; a run that diverged counts as a whole one."""
+        plan = self.plan
+        return sum(cell.epochs if has_ended(plan, cell) else len(epochs_of(plan, cell)) for cell in plan.cells)
 
     def seconds_left(self, done: int) -> float | None:
         """Estimated seconds left; None before the first epoch is finished."""
@@ -65,10 +65,15 @@ class Clock:
         return "" if seconds is None else f"about {duration(max(seconds, 1))} left"
 
 
-def epochs_of(grid: Grid, cell: Cell) -> list[dict[str, Any]]:
+def has_ended(plan: Plan, cell: Cell) -> bool:
+    """Whether a cell's run is finished or has diverged."""
+    return plan.run(cell).finished or plan.has_diverged(cell)
+
+
+def epochs_of(plan: Plan, cell: Cell) -> list[dict[str, Any]]:
     """The records of a cell's finished epochs; empty for a run that has not begun or whose record is damaged."""
     try:
-        return grid.run(cell).epochs()
+        return plan.run(cell).epochs()
     except InputError:
         return []
 
@@ -83,12 +88,12 @@ class LineBoard:
     """One line per finished cell, for logs and pipes.
 
     Args:
-        grid: the comparison.
+        plan: the runs.
         write: receives each line.
     """
 
-    def __init__(self, grid: Grid, write: Callable[[str], object]) -> None:
-        self._grid, self._write, self._clock = grid, write, Clock(grid)
+    def __init__(self, plan: Plan, write: Callable[[str], object]) -> None:
+        self._plan, self._write, self._clock = plan, write, Clock(plan)
         self._failed: set[str] = set()
 
     def update(self, running: Iterable[Cell], failed: Mapping[str, str]) -> None:  # noqa: ARG002
@@ -99,10 +104,10 @@ class LineBoard:
 
     def done(self, cell: Cell) -> None:
         """Print the cell's main score and the time left."""
-        count = sum(self._grid.run(other).finished for other in self._grid.cells)
+        count = sum(has_ended(self._plan, other) for other in self._plan.cells)
         left = self._clock.left(self._clock.epochs_done())
         self._write(
-            f"{count}/{len(self._grid.cells)} {cell.name}: {_score(epochs_of(self._grid, cell))}"
+            f"{count}/{self._plan.run_count} {cell.name}: {_score(epochs_of(self._plan, cell))}"
             + (f", {left}" if left else "")
         )
 
@@ -118,25 +123,25 @@ class ScreenBoard:
     """A display that is redrawn in place, for terminals.
 
     Args:
-        grid: the comparison.
+        plan: the runs.
         console: where to draw.
     """
 
-    def __init__(self, grid: Grid, console: Console) -> None:
-        self._grid, self._clock = grid, Clock(grid)
+    def __init__(self, plan: Plan, console: Console) -> None:
+        self._plan, self._clock = plan, Clock(plan)
         self._live = Live(console=console, refresh_per_second=4)
         self._live.start()
 
     def update(self, running: Iterable[Cell], failed: Mapping[str, str]) -> None:
         """Redraw."""
-        cells, epochs = self._grid.cells, self._clock.epochs_done()
-        finished = sum(self._grid.run(cell).finished for cell in cells)
-        head = Text(f"{finished} of {counted(len(cells), 'run')} done  {self._clock.left(epochs)}")
+        plan, epochs = self._plan, self._clock.epochs_done()
+        finished = sum(has_ended(plan, cell) for cell in plan.cells)
+        head = Text(f"{finished} of {counted(plan.run_count, 'run')} done  {self._clock.left(epochs)}")
         if failed:
             head.append(f"  {len(failed)} failed", style="bold red")
         table = Table.grid(padding=(0, 2))
         for cell in running:
-            rows = epochs_of(self._grid, cell)
+            rows = epochs_of(plan, cell)
             score = f"val {_score(rows, 1)}" if rows else ""
             table.add_row(cell.name, f"epoch {min(len(rows) + 1, cell.epochs)}/{cell.epochs}", score)
         bad = [
@@ -159,9 +164,9 @@ class ScreenBoard:
         self._live.stop()
 
 
-def make_board(grid: Grid) -> Board:
+def make_board(plan: Plan) -> Board:
     """Return a :class:`ScreenBoard` on a terminal, :class:`LineBoard` elsewhere."""
     console = make_console(stderr=True)
     if console.is_terminal:
-        return ScreenBoard(grid, console)
-    return LineBoard(grid, lambda text: print(text, file=sys.stderr, flush=True))
+        return ScreenBoard(plan, console)
+    return LineBoard(plan, lambda text: print(text, file=sys.stderr, flush=True))

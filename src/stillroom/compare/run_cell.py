@@ -1,4 +1,4 @@
-"""The work of one process of a comparison: training one cell after another, with images that are loaded once."""
+"""One process of a comparison or a tuning: it trains one cell after another, with images that are loaded once."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ class Outcome:
         problem: what went wrong, in one line; empty when the run is finished.
         again: whether another try can help, which continues from the run's last checkpoint.
         stopped: whether it was asked to stop, and everything is saved.
+        diverged: whether the training diverged.
     """
 
     problem: str = ""
     again: bool = False
     stopped: bool = False
+    diverged: bool = False
 
 
 def train_cell(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
@@ -68,7 +70,9 @@ def train_cell(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
             return Outcome(str(stopped), again=True, stopped=True)
         except Exception as error:  # noqa: BLE001  the other cells continue whatever it is
             traceback.print_exc()
-            return Outcome(first_line(error), again=not isinstance(error, (InputError, Diverged)))
+            diverged = isinstance(error, Diverged)
+            again = not (diverged or isinstance(error, InputError))
+            return Outcome(first_line(error), again=again, diverged=diverged)
     return Outcome()
 
 

@@ -1,4 +1,4 @@
-"""The schedule of a comparison: which cell runs next, which are repeated, which have failed."""
+"""The schedule of a comparison or a tuning: which cell runs next, which are repeated, which have failed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
-from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.grid import Cell
 from stillroom.compare.live_board import Board
+from stillroom.compare.plan import Plan, is_done
 from stillroom.compare.run_cell import Outcome, train_cell
 from stillroom.compare.workers import Workers
 from stillroom.errors import first_line
@@ -18,10 +19,10 @@ LOOK_SECONDS = 0.5
 
 
 class Schedule:
-    """Runs the cells of a grid: teachers first; of the runs that share a part of the teacher bank, one fills it first.
+    """Runs the cells of a plan: teachers first; of the runs that share a part of the teacher bank, one fills it first.
 
     Args:
-        grid: the comparison; finished runs stay as they are.
+        plan: the runs; finished ones stay as they are. It is asked for more after each result.
         workers: train the cells.
         count: number of runs at the same time.
         threads: processor cores per run.
@@ -29,14 +30,14 @@ class Schedule:
         board: shows the progress.
     """
 
-    def __init__(self, grid: Grid, workers: Workers, *, count: int, threads: int, retries: int, board: Board) -> None:
-        self.grid, self.workers, self.board = grid, workers, board
+    def __init__(self, plan: Plan, workers: Workers, *, count: int, threads: int, retries: int, board: Board) -> None:
+        self.plan, self.workers, self.board = plan, workers, board
         self.threads, self.retries = threads, retries
-        self.waiting = [cell for cell in grid.cells if not is_done(grid, cell)]
+        self.waiting = [cell for cell in plan.cells if not is_done(plan, cell)]
         self.running: dict[Future[Outcome], tuple[Cell, int]] = {}
         self.free = list(range(count))[::-1]
         self.tries: dict[str, int] = {}
-        self.filled: set[tuple[Any, ...]] = {cell.fills for cell in grid.cells if is_done(grid, cell)}
+        self.filled: set[tuple[Any, ...]] = {cell.fills for cell in plan.cells if is_done(plan, cell)}
         self.failed: dict[str, str] = {}
 
     def run(self, stop: StopRequest) -> dict[str, str]:
@@ -75,6 +76,10 @@ class Schedule:
         if not outcome.problem:
             self.filled.add(cell.fills)
             self.board.done(cell)
+            self.waiting += self.plan.more()
+        elif outcome.diverged and self.plan.takes_divergence(cell, outcome.problem):
+            self.board.say(f"{cell.name}: {outcome.problem}; it counts as the worst score")
+            self.waiting += self.plan.more()
         elif outcome.again and self.tries[cell.name] <= self.retries:
             self.board.say(f"{cell.name}: {outcome.problem}; repeated from its last checkpoint")
             self.waiting.insert(0, cell)
@@ -93,7 +98,7 @@ class Schedule:
 
     def log(self, cell: Cell) -> Path:
         """The log file of a cell's run."""
-        return self.grid.folder / "logs" / f"{cell.name}.txt"
+        return self.plan.folder / "logs" / f"{cell.name}.txt"
 
 
 def _stopped(future: Future[Outcome]) -> bool:
@@ -106,8 +111,3 @@ def _ended_well(future: Future[Outcome]) -> bool:
     if not future.done() or future.cancelled() or future.exception() is not None:
         return False
     return future.result().stopped or not future.result().problem
-
-
-def is_done(grid: Grid, cell: Cell) -> bool:
-    """Whether a cell's run is finished, with its predictions."""
-    return grid.run(cell).complete

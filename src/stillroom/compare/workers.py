@@ -1,4 +1,4 @@
-"""The workers of a comparison: processes of this machine, or a Ray cluster. Both return futures."""
+"""The workers of a comparison or a tuning: processes of this machine, or a Ray cluster. Both return futures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+import torch
+
 from stillroom.compare.run_cell import SECONDS_TO_SAVE, end_with
+from stillroom.formatting import counted
 from stillroom.runtime.ray_cluster import connect_to_ray
+
+BYTES_PER_RUN = 2 * 10**9  # a process with PyTorch, a small set of images and two small models
 
 
 def in_folder(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -106,8 +113,6 @@ class Cluster:
     """
 
     def __init__(self, address: str, count: int, threads: int) -> None:
-        import torch
-
         self._ray = connect_to_ray(address, count * threads)
         self._calls: dict[Future[Any], Any] = {}
         self._needs = {"num_cpus": threads, "num_gpus": 1 if torch.cuda.is_available() else 0, "max_retries": 0}
@@ -129,3 +134,56 @@ class Cluster:
     def stop(self) -> None:
         """Disconnect from the cluster, which ends everything that this process began on it."""
         self._ray.shutdown()
+
+
+@dataclass(frozen=True)
+class Staff:
+    """Workers, the number of runs at a time, and the threads per run."""
+
+    workers: Workers
+    count: int
+    threads: int
+
+    @property
+    def words(self) -> str:
+        """As in "2 at a time, 1 thread each"."""
+        return f"{self.count} at a time, {counted(self.threads, 'thread')} each"
+
+
+def make_staff(ray: str | None, count: int) -> Staff:
+    """Start workers.
+
+    Args:
+        ray: address of a Ray cluster, as for :class:`Cluster`; None for processes of this machine.
+        count: runs at the same time.
+
+    Raises:
+        InputError: as for :class:`Cluster`.
+    """
+    threads = threads_for(count)
+    return Staff(Processes(count) if ray is None else Cluster(ray, count, threads), count, threads)
+
+
+def jobs_here() -> int:
+    """Number of runs at a time on this machine: one per GPU, else one per core as far as memory allows."""
+    if torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return max(1, min(_cores(physical=True), int(psutil.virtual_memory().available // BYTES_PER_RUN)))
+
+
+def threads_for(count: int) -> int:
+    """Threads per run: as many as OMP_NUM_THREADS or MKL_NUM_THREADS say, else an equal part of the cores.
+
+    Args:
+        count: runs at the same time, >= 1.
+    """
+    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        return torch.get_num_threads()  # PyTorch has read the variable
+    return max(1, _cores(physical=False) // count)
+
+
+def _cores(*, physical: bool) -> int:
+    """Cores that this process may use; affinity or a container can make them fewer than the machine has."""
+    import joblib
+
+    return int(joblib.cpu_count(only_physical_cores=physical))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stillroom.config import Recipe, TrainModel
+from stillroom.config import DataOptions, Recipe, TrainModel
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.sample_hashes import Hashes, seen_by
@@ -36,8 +36,11 @@ def earlier_runs(recipe: Recipe, teacher: object = None, student: object = None)
     return {role: RunFolder(Path(name)) for role, (name, other) in named.items() if other is None and is_run(name)}
 
 
-def refuse_leak(earlier: Earlier, data: DataSet, val_fraction: float) -> None:
+def refuse_leak(earlier: Earlier, data: DataSet, options: DataOptions) -> None:
     """Refuse validation images that an earlier run was trained on.
+
+    With ``hold_out`` they are training images, and a teacher may have been trained on them: the student learns from its
+    predictions on the other images only.
 
     Validation images that the run itself trains on do not count; a note names them
     (:func:`stillroom.prepare.start_notes.data_notes`).
@@ -45,7 +48,7 @@ def refuse_leak(earlier: Earlier, data: DataSet, val_fraction: float) -> None:
     Args:
         earlier: from :func:`earlier_runs`.
         data: the images of the run.
-        val_fraction: the run's setting.
+        options: the run's settings of the data.
 
     Raises:
         InputError: with the counts and the fix.
@@ -53,14 +56,21 @@ def refuse_leak(earlier: Earlier, data: DataSet, val_fraction: float) -> None:
     own = np.concatenate([data.train.content().numpy(), np.array(sorted(data.repeated), dtype=np.int64)])
     for role, run in earlier.items():
         count = count_among(data, seen_by(run), but_not=own)
-        if not count:
+        if not count or (role == "teacher" and options.hold_out is not None):
             continue
-        there = run.config().get("val_fraction", val_fraction)
-        fix = f"give val_fraction={there}, as it had, or" if there != val_fraction else "give"
         raise InputError(
             f"{role}={run.path}: {count:,} of the {len(data.val):,} validation images are among those it was trained "
-            f"on, and every accuracy would be too high; {fix} both runs one folder with train/ and val/"
+            f"on, and every accuracy would be too high; {_remedy(run, options)}"
         )
+
+
+def _remedy(run: RunFolder, options: DataOptions) -> str:
+    """What to do about validation images that an earlier run was trained on."""
+    if options.hold_out is not None:
+        return "leave hold_out out, or start from weights that have not seen these images"
+    there = run.config().get("val_fraction", options.val_fraction)
+    fix = f"give val_fraction={there}, as it had, or" if there != options.val_fraction else "give"
+    return f"{fix} both runs one folder with train/ and val/"
 
 
 def count_among(data: DataSet, seen: Hashes | None, but_not: Hashes | None = None) -> int:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from stillroom.data import DataSet, load_data
 from stillroom.data.augment import Augment
 from stillroom.data.load_data import what_is_learned
 from stillroom.data.named_sets import NAMED_SETS
+from stillroom.data.split_off import split_off
 from stillroom.data.unlabelled_folder import UNNAMED
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -34,6 +36,8 @@ from stillroom.runtime.distributed import from_all
 from stillroom.teachers.class_names import read_class_names
 from stillroom.teachers.teacher_entry import TeacherEntry
 from stillroom.trust import NOTHING, Trust
+
+HOLD_OUT_SEED = 2  # another choice than those of a validation split (0) and of early stopping (1)
 
 
 def with_task(recipe: Recipe, data: DataSet | None) -> Recipe:
@@ -177,8 +181,11 @@ def load_dataset(
     default_size: int | None = None,
     say: Callable[[str], object] = lambda _: None,
 ) -> DataSet:
-    """Load the images that the options name; the other arguments are those of :func:`stillroom.data.load_data`."""
-    return load_data(
+    """Load the images that the options name; the other arguments are those of :func:`stillroom.data.load_data`.
+
+    With ``hold_out``, a part of the training images takes the place of the validation images.
+    """
+    data = load_data(
         options.data,
         root=options.root,
         image_size=options.image_size,
@@ -199,6 +206,14 @@ def load_dataset(
         max_size=options.max_size,
         say=say,
     )
+    return data if options.hold_out is None else _judged_by_held_out(data, options.hold_out, copies)
+
+
+def _judged_by_held_out(data: DataSet, fraction: float, copies: int | None) -> DataSet:
+    """The data set with a part of its training images in the place of its validation images."""
+    kept, held_out = split_off(data.train.hashed(), fraction, HOLD_OUT_SEED, f"hold_out={fraction:g}", copies)
+    both = np.intersect1d(kept.content().numpy(), held_out.content().numpy())
+    return replace(data, train=kept, val=held_out, repeated=frozenset(both.tolist()))
 
 
 def known_classes(recipe: Recipe, trust: Trust = NOTHING) -> tuple[str, ...] | None:

@@ -74,7 +74,7 @@ def set_up(
     if teacher is not None:
         refuse_offer(method, teacher.offers)
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
-    refuse_leak(earlier, data, recipe.data.val_fraction)
+    refuse_leak(earlier, data, recipe.data)
     name, checkpoint, pretrained = student_source(recipe)
     if isinstance(models, TrainModel) and inputs.student is None:
         data = with_published_input(data, recipe.data, name, student, checkpoint=checkpoint, pretrained=pretrained)

@@ -75,7 +75,7 @@ def set_up_detection(
         data = replace(data, mean=mean, std=std)
     teacher = None if isinstance(models, TrainModel) else _teacher(recipe, inputs, data, say)
     earlier = earlier_runs(recipe, inputs.teacher, inputs.student)
-    refuse_leak(earlier, data, recipe.data.val_fraction)
+    refuse_leak(earlier, data, recipe.data)
     name, checkpoint, _ = student_source(recipe)
     begun = student_parts(inputs.student, name, student, checkpoint, inputs.trust.of(name))
     images = len(data.train)

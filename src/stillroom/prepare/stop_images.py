@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-
-import numpy as np
-import torch
 
 from stillroom.config import Recipe
 from stillroom.data import DataSet
-from stillroom.data.memory_limit import check_memory, copies_here
 from stillroom.data.source import Source
-from stillroom.data.validation_split import stratified_part
-from stillroom.errors import InputError
+from stillroom.data.split_off import split_off
 
 
 def hold_out(recipe: Recipe, data: DataSet) -> tuple[DataSet, Source | None]:
@@ -34,15 +28,5 @@ def hold_out(recipe: Recipe, data: DataSet) -> tuple[DataSet, Source | None]:
     """
     if recipe.run.patience is None:
         return data, None
-    train, fraction = data.train, recipe.run.stop_fraction
-    chosen = torch.from_numpy(stratified_part(train.labels.numpy(), train.content().numpy(), fraction))
-    if not chosen.any():
-        raise InputError(
-            f"patience={recipe.run.patience}: no class has two training images, one to train on and one to judge by; "
-            "leave patience out"
-        )
-    if train.kind == "memory":  # they are copied
-        what = f"patience={recipe.run.patience}: copies of {len(train):,} training images"
-        check_memory(len(train) * math.prod(train.shape), what, copies_here())
-    kept, held_out = (train.at(torch.from_numpy(np.flatnonzero(side))) for side in (~chosen, chosen))
+    kept, held_out = split_off(data.train, recipe.run.stop_fraction, 1, f"patience={recipe.run.patience}")
     return replace(data, train=kept), held_out
