@@ -26,11 +26,10 @@ from stillroom.errors import InputError, did_you_mean
 from stillroom.imports import import_callable
 from stillroom.losses.protocol import settings_of
 from stillroom.methods.method import Method
+from stillroom.methods.method_text import SUPERVISED, call_of, name_of, summands_of, weight_of
 from stillroom.methods.presets import PRESETS, WRAPPERS, Preset
 from stillroom.methods.term import Term
 from stillroom.trust import TYPED, Origin
-
-SUPERVISED = ("ce", "supervised")  # the loss on labels, whatever it is in a task
 
 
 def parse_method(text: str, origin: Origin = TYPED, supervised: float | None = None) -> Method:
@@ -48,16 +47,12 @@ def parse_method(text: str, origin: Origin = TYPED, supervised: float | None = N
         UntrustedError: ``origin`` does not permit an import that the text needs.
         InputError: the text is no such sum, a name or a parameter is unknown, or a value is impossible.
     """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise InputError(f"method={text!r} cannot be read: write for example 0.1*ce + 0.9*kd(temperature=4)") from error
     ce: float | None = None
     terms: list[Term] = []
     first: Preset | None = None
-    for node in _summands(tree):
-        factor, node = _weight(node, text)
-        if _name_of(node) in SUPERVISED:
+    for node in summands_of(text):
+        factor, node = weight_of(node, text)
+        if name_of(node) in SUPERVISED:
             if not isinstance(node, ast.Name) or ce is not None:
                 raise InputError(f"method={text!r}: write ce once and without parameters")
             ce = 1.0 if factor is None else factor
@@ -72,7 +67,7 @@ def parse_method(text: str, origin: Origin = TYPED, supervised: float | None = N
 
 def _term(node: ast.expr, factor: float | None, text: str, origin: Origin) -> tuple[Term, Preset]:
     """Read ``name(parameter=value, ...)`` or ``wrapper(LOSS, parameter=value, ...)``."""
-    name, inner, arguments = _call(node, text)
+    name, inner, arguments = call_of(node, text)
     if name in WRAPPERS:
         if len(inner) != 1:
             raise InputError(f"method={text!r}: {name} goes around one loss; write {name}(kd) for example")
@@ -137,55 +132,3 @@ def _check_type(name: str, argument: str, value: object, known: Mapping[str, ins
         raise InputError(f"method={text!r}: {argument}={value!r} of {name} must be of type {wanted.__name__}")
     if wanted in (int, float) and isinstance(value, bool):
         raise InputError(f"method={text!r}: {argument}={value!r} of {name} must be a number")
-
-
-def _summands(node: ast.expr) -> list[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return [*_summands(node.left), *_summands(node.right)]
-    return [node]
-
-
-def _weight(node: ast.expr, text: str) -> tuple[float | None, ast.expr]:
-    """Split the number off ``number * loss``."""
-    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant)):
-        return None, node
-    if not isinstance(node.left.value, int | float) or isinstance(node.left.value, bool):
-        raise InputError(f"method={text!r}: {node.left.value!r} is no weight; write a number before the *")
-    return float(node.left.value), node.right
-
-
-def _name_of(node: ast.expr) -> str:
-    """The name called, dotted for a class in the user's own module; empty for anything else."""
-    called = node.func if isinstance(node, ast.Call) else node
-    parts = []
-    while isinstance(called, ast.Attribute):
-        parts.append(called.attr)
-        called = called.value
-    return ".".join([called.id, *reversed(parts)]) if isinstance(called, ast.Name) else ""
-
-
-def _call(node: ast.expr, text: str) -> tuple[str, list[ast.expr], dict[str, Any]]:
-    """Split ``name``, ``name(parameter=value, ...)`` or ``name(LOSS, parameter=value, ...)``."""
-    name = _name_of(node)
-    if not name:
-        raise InputError(
-            f"method={text!r}: {ast.unparse(node)!r} is not understood; "
-            "write weight*name(parameter=value), summands joined by +"
-        )
-    arguments: dict[str, Any] = {}
-    for keyword in node.keywords if isinstance(node, ast.Call) else []:
-        if keyword.arg is None:
-            raise InputError(f"method={text!r}: ** is not understood; write name=value")
-        arguments[keyword.arg] = _value(keyword.value, text)
-    return name, list(node.args) if isinstance(node, ast.Call) else [], arguments
-
-
-def _value(node: ast.expr, text: str) -> object:
-    if isinstance(node, ast.Name) and node.id in ("true", "false"):  # as YAML and shells write them
-        return node.id == "true"
-    try:
-        return ast.literal_eval(node)
-    except ValueError as error:
-        raise InputError(
-            f"method={text!r}: {ast.unparse(node)!r} is no plain value; write a number, true, false or a text in quotes"
-        ) from error
