@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from stillroom.cli_plain_parsers import (
     list_parser,
     pack_parser,
     predict_parser,
+    probe_parser,
     report_parser,
     runs_parser,
 )
@@ -223,22 +225,14 @@ def _demo(arguments: Arguments) -> int:
     return 0
 
 
-def _predict(arguments: Arguments) -> int:
-    from stillroom.cli_predict import predict_command
+def _lazy(name: str) -> Callable[[Arguments], int]:
+    """The function NAME_command of the module cli_NAME, which is imported when the command is run."""
 
-    return predict_command(arguments)
+    def run(arguments: Arguments) -> int:
+        status: int = getattr(importlib.import_module(f"stillroom.cli_{name}"), f"{name}_command")(arguments)
+        return status
 
-
-def _pack(arguments: Arguments) -> int:
-    from stillroom.cli_pack import pack_command
-
-    return pack_command(arguments)
-
-
-def _runs(arguments: Arguments) -> int:
-    from stillroom.cli_runs import runs_command
-
-    return runs_command(arguments)
+    return run
 
 
 def _completion(arguments: Arguments) -> int:
@@ -282,11 +276,12 @@ COMMANDS = {
     "distill": Command(distill_parser, _distill, "distil a teacher into a student"),
     "compare": Command(compare_parser, _compare, "compare methods over models and seeds, with statistics and a page"),
     "report": Command(report_parser, _report, "write a page about finished runs"),
+    "probe": Command(probe_parser, _lazy("probe"), "measure transfer, calibration and more of finished runs"),
     "export": Command(export_parser, _export, "turn a finished run into files to deploy, ONNX among them"),
     "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier on validation images"),
-    "predict": Command(predict_parser, _predict, "show the classes that a model finds in image files"),
-    "pack": Command(pack_parser, _pack, "pack a large set of images into shards that are read faster"),
-    "runs": Command(runs_parser, _runs, "list, show, compare or remove run folders"),
+    "predict": Command(predict_parser, _lazy("predict"), "show the classes that a model finds in image files"),
+    "pack": Command(pack_parser, _lazy("pack"), "pack a large set of images into shards that are read faster"),
+    "runs": Command(runs_parser, _lazy("runs"), "list, show, compare or remove run folders"),
     "list": Command(list_parser, _list, "show models, methods, data sets or published recipes"),
     "completion": Command(completion_parser, _completion, "print a script that completes commands in a shell"),
 }

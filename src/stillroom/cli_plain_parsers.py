@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from stillroom.cli_parsers import Parser, add_trust
+from stillroom.probe.probe_options import ProbeOptions
 from stillroom.run_options import RunOptions
+from stillroom.settings import defaults_in, settings_in
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -30,6 +32,23 @@ def report_parser() -> Parser:
     parser.add_argument("--table", help="also write the tables to this file: .md, .tex, or .csv with one row per run")
     parser.add_argument("--views", choices=["true", "false"], default="true",
                         help="false leaves out what needs models and images (default: true)")  # fmt: skip
+    add_trust(parser)
+    return parser
+
+
+def probe_parser() -> Parser:
+    """The arguments of ``probe``."""
+    parser = Parser(prog="stillroom probe", description="Measure finished students, and their teachers, beyond "
+                    "validation accuracy. The numbers are recorded in the run folders and shown by `stillroom report`.",
+                    )  # fmt: skip
+    parser.add_argument("runs", metavar="RUNS", nargs="+", help="run folders, or folders that contain them")
+    defaults = defaults_in(ProbeOptions)
+    for name, known in settings_in(ProbeOptions).items():
+        default = defaults[name]
+        ending = (
+            "" if default is None else f" (default: {str(default).lower() if default in (True, False) else default})"
+        )
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=known.help + ending)
     add_trust(parser)
     return parser
 

@@ -17,8 +17,8 @@ from stillroom.teachers.torch_teacher import TorchTeacher
 class AdaptedNetwork(nn.Module):
     """A network behind a change of the input format.
 
-    Its input has the size of the student's. Where that is smaller than the stored images, the network sees less detail
-    than in training.
+    Its input has any size. Where that is the student's, and smaller than the stored images, the network sees less
+    detail than in training.
 
     Args:
         network: takes images in the format ``inner``.
@@ -32,7 +32,7 @@ class AdaptedNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self._class_map = network, class_map
-        self._to_inner = InputTransform(inner)
+        self._inner, self._to_inner = inner, InputTransform(inner)
         if class_map is not None:  # its index tensors are made now: those made while tracing would be no real tensors
             class_map.apply(torch.zeros(1, len(class_map.index)))
         self._mean: Tensor
@@ -40,11 +40,19 @@ class AdaptedNetwork(nn.Module):
         self.register_buffer("_mean", torch.tensor(outer.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(outer.std).view(1, -1, 1, 1), persistent=False)
 
+    def place(self, device: torch.device) -> AdaptedNetwork:
+        """Move it to a device, with its change of the input format."""
+        self._to_inner = InputTransform(self._inner, device)
+        return self.to(device)
+
     def forward(self, images: Tensor) -> Tensor:
         """The logits of the data's classes for images (B, channels, H, W), normalised in the outer format."""
-        pixels = (images * self._std + self._mean) * 255
-        logits = logits_of(self.network(self._to_inner(pixels)))
+        logits = logits_of(self.network(self.inner_images(images)))
         return logits if self._class_map is None else self._class_map.apply(logits)
+
+    def inner_images(self, images: Tensor) -> Tensor:
+        """Images in the outer format (B, channels, H, W) as the network inside takes them."""
+        return self._to_inner((images * self._std + self._mean) * 255)
 
 
 def as_network(teacher: PreparedTeacher, student: InputFormat) -> nn.Module:

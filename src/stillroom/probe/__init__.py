@@ -1,0 +1,1 @@
+"""Probes: what a finished student is worth beyond its validation accuracy."""

@@ -1,0 +1,37 @@
+"""The record of probes: one result at a time, nothing lost, and clear words for a file that is none."""
+
+from __future__ import annotations
+
+import pytest
+
+from stillroom.errors import InputError
+from stillroom.report.probe_record import NAME, ProbeResult, read_probes, write_probe
+
+
+def test_results_are_added_and_replaced_one_at_a_time(tmp_path):
+    path = tmp_path / NAME
+    assert read_probes(path) == {}
+    first, second = ProbeResult({"seed": 0}, {"a": 1.5, "bins": [None, 2]}), ProbeResult({}, {"b": "text"})
+    write_probe(path, "ood", "cifar10", first)
+    write_probe(path, "ood", "svhn", second)
+    write_probe(path, "cost", "cpu", second)
+    write_probe(path, "ood", "svhn", first)
+    assert read_probes(path) == {"ood": {"cifar10": first, "svhn": first}, "cost": {"cpu": second}}
+    assert [file.name for file in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_number_that_is_not_finite_is_refused_by_name_and_nothing_is_written(tmp_path):
+    with pytest.raises(ValueError, match="ood on x: auroc is not finite"):
+        write_probe(tmp_path / NAME, "ood", "x", ProbeResult({}, {"energy": {"auroc": [1.0, float("nan")]}}))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"ood": 1}', '{"ood": {"x": {"of": {}}}}', '{"a": 1, "a": 2}'])
+def test_a_file_that_is_no_record_is_named(content, tmp_path):
+    path = tmp_path / NAME
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"probes\.json.*remove it and run `stillroom probe` again"):
+        read_probes(path)
+    with pytest.raises(InputError, match=r"probes\.json"):
+        write_probe(path, "ood", "x", ProbeResult({}, {}))
+    assert path.read_text() == content
