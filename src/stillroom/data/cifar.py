@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,9 +80,9 @@ def load_cifar(kind: str, root: Path, download: bool) -> tuple[ImageSet, ImageSe
     from torchvision import datasets
 
     source = getattr(datasets, kind)
-    _provide(source, root, download)
-    folder = root / source.base_folder
     meta = source.meta
+    provide(source, root, (*source.train_list, *source.test_list, (meta["filename"], meta["md5"])), download)
+    folder = root / source.base_folder
     classes = tuple(str(name) for name in _read(folder / meta["filename"], lambda held: list(held[meta["key"]])))
     train, test = (
         [_read(folder / name, _batch) for name, _ in files] for files in (source.train_list, source.test_list)
@@ -90,15 +90,26 @@ def load_cifar(kind: str, root: Path, download: bool) -> tuple[ImageSet, ImageSe
     return _image_set(train, classes), _image_set(test, classes)
 
 
-def _provide(source: Any, root: Path, download: bool) -> None:
-    """Check the files against the published checksums, and download them if allowed."""
+def provide(source: Any, root: Path, files: Sequence[Sequence[str]], download: bool) -> None:
+    """Check the files of one of torchvision's sets against the published checksums, and download them if allowed.
+
+    Args:
+        source: the class in torchvision.
+        root: the folder that contains its ``base_folder``, or where to download it to.
+        files: name and checksum of each file.
+        download: whether to download files that are missing or damaged.
+
+    Raises:
+        InputError: a file is missing or is not the published one.
+    """
     from torchvision.datasets.utils import download_and_extract_archive
 
-    reason = _unsound(source, root)
+    folder = root / source.base_folder
+    reason = _unsound(folder, files)
     if reason and download:
         try:
             download_and_extract_archive(source.url, str(root), filename=source.filename, md5=source.tgz_md5)
-            reason = _unsound(source, root)
+            reason = _unsound(folder, files)
         except (RuntimeError, OSError, EOFError, tarfile.TarError) as error:
             reason = f"{reason}; {first_line(error)}"
     if reason:
@@ -108,13 +119,12 @@ def _provide(source: Any, root: Path, download: bool) -> None:
         )
 
 
-def _unsound(source: Any, root: Path) -> str:
+def _unsound(folder: Path, files: Sequence[Sequence[str]]) -> str:
     """Return a message about the first file that is missing or differs from the published one, or an empty string."""
     from torchvision.datasets.utils import check_integrity
 
-    meta = source.meta
-    for name, md5 in (*source.train_list, *source.test_list, (meta["filename"], meta["md5"])):
-        path = root / source.base_folder / name
+    for name, md5 in files:
+        path = folder / name
         if not path.is_file():
             return f"{name} is missing"
         if not check_integrity(str(path), md5):

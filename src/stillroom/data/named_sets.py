@@ -1,4 +1,4 @@
-"""Data sets that have a name: Glyphs-100, CIFAR-10, CIFAR-100, Tiny-ImageNet, ImageNet, and the scenes with boxes."""
+"""Data sets that have a name: Glyphs-100, CIFAR, STL-10, Tiny-ImageNet, ImageNet, and the scenes with boxes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stillroom.data.list_folder import list_folder
 from stillroom.data.load_splits import LoadedSplits, LoadOptions, check_room
 from stillroom.data.resize import resize_all, stored_side
 from stillroom.data.source_choice import load_listings
+from stillroom.data.stl10 import load_stl10
 from stillroom.data.tiny_imagenet import is_tiny_imagenet, list_tiny_imagenet
 from stillroom.errors import InputError
 
@@ -58,6 +59,11 @@ def _load_glyphs(options: LoadOptions) -> LoadedSplits:
 def _load_cifar(kind: str, options: LoadOptions) -> LoadedSplits:
     _in_memory(kind, options)
     return _resized(kind, *load_cifar(kind, options.root, options.download), options)
+
+
+def _load_stl10(options: LoadOptions) -> LoadedSplits:
+    _in_memory("stl10", options)
+    return _resized("stl10", *load_stl10(options.root, options.download), options)
 
 
 def _resized(name: str, train: ImageSet, val: ImageSet, options: LoadOptions) -> LoadedSplits:
@@ -134,6 +140,11 @@ NAMED_SETS = {
             SetDescription("cifar100", 100, 32, "downloaded, 169 MB"),
             Augment(),
             lambda options: _load_cifar("CIFAR100", options),
+        ),
+        NamedSet(
+            SetDescription("stl10", 10, 96, "downloaded, 2.6 GB; 5,000 training images"),
+            Augment(pad=12),
+            _load_stl10,
         ),
         NamedSet(
             SetDescription("tiny-imagenet", 200, 64, "unpack tiny-imagenet-200.zip from cs231n.stanford.edu in root"),

@@ -10,9 +10,12 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.extras import require
 from stillroom.probe.calibration import Calibration
+from stillroom.probe.cost import Cost
+from stillroom.probe.out_of_distribution import OutOfDistribution
 from stillroom.probe.probe_kind import Probe
 from stillroom.probe.probe_options import ProbeOptions
 from stillroom.probe.subject import Subject
+from stillroom.probe.transfer import Transfer
 from stillroom.report.aggregate import Comparison, Pair, read_comparison
 from stillroom.report.probe_record import ProbeResult, read_probes, write_probe
 from stillroom.resolve_model import is_run
@@ -21,6 +24,9 @@ from stillroom.trust import NOTHING, Trust
 
 KINDS: dict[str, Probe] = {
     "calibration": Calibration(),
+    "cost": Cost(),
+    "transfer": Transfer(),
+    "ood": OutOfDistribution(),
 }
 
 

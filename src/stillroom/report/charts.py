@@ -83,12 +83,12 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
     """Draw curves over the epochs, each with a band from the lowest to the highest seed where there are few."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
-    with _figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
+    with new_figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
         lines, bands = {}, has_bands(curves)
         epochs = {epoch for curve in curves for epoch in curve.epochs}
         alone = len(epochs) == 1  # a line through one point is invisible
         for curve in curves:
-            style = _style(curve.place)
+            style = curve_style(curve.place)
             size = 3.5 if 2 < len(curve.epochs) <= 20 or alone else 0
             (lines[curve.name],) = axes.plot(curve.epochs, curve.mean, markersize=size, **style)
             if bands and curve.low != curve.high:
@@ -96,7 +96,7 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
         axes.xaxis.set_major_locator(FixedLocator([*epochs]) if alone else MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=label)
         _legend(figure, lines)
-    return _svg(out)
+    return svg_text(out)
 
 
 def cost_chart(points: Sequence[CostPoint], label: str, score: str = "accuracy", *, logarithmic: bool = False) -> str:
@@ -110,12 +110,12 @@ def cost_chart(points: Sequence[CostPoint], label: str, score: str = "accuracy",
     """
     from matplotlib.ticker import LogLocator, NullLocator
 
-    with _figure(6.4, 3.7 + _legend_height(points)) as (figure, axes, out):
+    with new_figure(6.4, 3.7 + _legend_height(points)) as (figure, axes, out):
         best = pareto_front(points)
         axes.plot([p.cost for p in best], [p.score for p in best], color=INK, linewidth=1, linestyle=(0, (1, 2)))
         marks = {}
         for point in points:
-            style = _style(point.place) | {"linestyle": ""}
+            style = curve_style(point.place) | {"linestyle": ""}
             (marks[point.name],) = axes.plot([point.cost], [point.score], markersize=7, **style)
         if logarithmic:
             axes.set_xscale("log")
@@ -125,7 +125,7 @@ def cost_chart(points: Sequence[CostPoint], label: str, score: str = "accuracy",
         axes.margins(0.08)
         axes.set(xlabel=label, ylabel=f"{score}, %")
         _legend(figure, marks)
-    return _svg(out)
+    return svg_text(out)
 
 
 def pareto_front(points: Sequence[CostPoint]) -> list[CostPoint]:
@@ -144,7 +144,7 @@ def gains_chart(gains: Sequence[tuple[str, float]], reach: float) -> str:
         gains: class names with points gained, from the top of the chart downward.
         reach: end of the axis on both sides, equal for charts side by side.
     """
-    with _figure(4.2, 0.75 + 0.24 * len(gains)) as (_, axes, out):
+    with new_figure(4.2, 0.75 + 0.24 * len(gains)) as (_, axes, out):
         values = [value for _, value in gains]
         places = range(len(gains))
         axes.barh(places, values, height=0.72, color=[GOOD if value > 0 else BAD for value in values])
@@ -160,7 +160,7 @@ def gains_chart(gains: Sequence[tuple[str, float]], reach: float) -> str:
                 ha=side, va="center", fontsize=8, color=INK,
             )  # fmt: skip
         axes.set(xlabel="points")
-    return _svg(out)
+    return svg_text(out)
 
 
 def plane_chart(points: Sequence[tuple[float, float]], labels: Sequence[int]) -> str:
@@ -192,7 +192,8 @@ def shortened(name: str, longest: int = LONGEST_NAME) -> str:
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 
-def _style(place: int) -> dict[str, Any]:
+def curve_style(place: int) -> dict[str, Any]:
+    """Colour, marker and dashes of a method by its number among all; 0 is the teacher."""
     if place == 0:
         return {"color": "#0a0c00", "marker": "s", "linestyle": (0, (1, 1.5)), "linewidth": 1.5}
     turn, colour = divmod(place - 1, COLOURS)
@@ -205,8 +206,8 @@ def _style(place: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.StringIO]]:
-    """A figure with one pair of axes, which is written as SVG when the block is left."""
+def new_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.StringIO]]:
+    """A figure of a size in inches with one pair of axes; it is written to the third value when the block is left."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -248,7 +249,8 @@ def _legend(figure: Figure, lines: Mapping[str, Line2D]) -> None:
         text.set_text(name)  # as a label, a name with a leading underscore would be left out
 
 
-def _svg(out: io.StringIO) -> str:
+def svg_text(out: io.StringIO) -> str:
+    """The drawing of :func:`new_figure` as text for the page, with the page's colours."""
     text = out.getvalue()
     # HTML takes no XML prologue, and the metadata block only names vocabularies on the web.
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -19,6 +19,7 @@ from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.page_charts import Chart, cost_charts, gain_charts, score_curves
 from stillroom.report.page_tables import PageTable, tables_of
+from stillroom.report.probe_views import ProbeSection, probe_section
 from stillroom.report.provenance import Provenance, provenance_of
 from stillroom.report.runs_table import signed
 from stillroom.report.summary import PairSummary, left_out
@@ -66,6 +67,7 @@ class Section:
         confusions: how they changed, by method.
         by_class: the main score of each class; None where it is not shown.
         errors: tables of error kinds.
+        probes: what the students are worth beyond their accuracy.
         views: what helps to understand the students.
         provenance: how the runs were made.
     """
@@ -81,6 +83,7 @@ class Section:
     confusions: dict[str, Changes]
     by_class: PageTable | None
     errors: list[PageTable]
+    probes: ProbeSection
     views: Views
     provenance: Provenance
 
@@ -162,6 +165,7 @@ def _section(
         confusions=confusion_changes(pair, reference) if pair.score.per_image else {},
         by_class=None if pair.score.per_image else class_table(summary, reference),
         errors=[] if pair.score.per_image else error_tables(summary, reference),
+        probes=probe_section(pair, reference, places) if pair.score.per_image else ProbeSection(),
         views=_views(pair, reference, say) if views else Views(),
         provenance=provenance_of(pair),
     )

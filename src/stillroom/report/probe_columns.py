@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stillroom.formatting import short_count, size_in_words
 from stillroom.report.probe_record import Results
 
 
@@ -19,12 +20,14 @@ class ProbeColumn:
         value: the number in a run's results; None where there is none. The second argument are the results of the
             reference method's run of the same seed, or of its first; None where there are none.
         text: the number as it is shown.
+        interval: half of the number's 95 % interval, which is shown where a row has one run; None without one.
     """
 
     head: str
     note: str
     value: Callable[[Results, Results | None], float | None]
     text: Callable[[float], str] = "{:.2f}".format
+    interval: Callable[[Results, Results | None], float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,42 @@ def number(*path: str, scale: float = 1.0) -> Callable[[Results, Results | None]
     return value
 
 
-def columns(*rows: Sequence[Any]) -> tuple[ProbeColumn, ...]:
+def columns(*rows: Sequence[Any] | ProbeColumn) -> tuple[ProbeColumn, ...]:
     """Columns from (head, note, value) or (head, note, value, text)."""
-    return tuple(ProbeColumn(*row) for row in rows)
+    return tuple(row if isinstance(row, ProbeColumn) else ProbeColumn(*row) for row in rows)
 
+
+def _hours(part: str) -> ProbeColumn:
+    notes = {
+        "training": "of the network itself, training steps only",
+        "teacher": "of the teacher, which all students share",
+        "bank": "of computing teacher logits for the bank, which all students share",
+        "tuning": "of all trials of the method, which all seeds share",
+    }
+    note = f"core-hours on a CPU, GPU-hours on a GPU, {notes[part]}; where they were recorded"
+    return ProbeColumn(f"{part} h", note, number("hours", part), "{:.3g}".format)
+
+
+def _shots(name: str) -> ProbeColumn:
+    note = "accuracy of the nearest class mean over random episodes; of a single run with its 95 % interval"
+    value, interval = (number("few_shot", name, key) for key in ("accuracy", "interval"))
+    return ProbeColumn(f"{name} %", note, value, interval=interval)
+
+
+SHOTS = ("5-way 1-shot", "5-way 5-shot", "all-way 1-shot", "all-way 5-shot")
+OOD = {"probability": "maximum softmax probability", "energy": "energy", "logit": "maximum logit"}
 
 # In the order of the page.
 PROBE_TABLES: dict[str, ProbeTable] = {
+    "transfer": ProbeTable(
+        "Transfer to {on}: frozen features",
+        columns(
+            ("logistic %", "accuracy of logistic regression on the frozen features", number("logistic", "accuracy")),
+            ("published %", "accuracy of a linear classifier trained by the published schedule: SGD, 100 epochs, "
+             "learning rate 0.1 divided by 10 at epochs 30, 60 and 90", number("published", "accuracy")),
+            *map(_shots, SHOTS),
+        ),
+    ),
     "calibration": ProbeTable(
         "Calibration on the {on} images",
         columns(
@@ -74,6 +106,28 @@ PROBE_TABLES: dict[str, ProbeTable] = {
             ("ECE % of the half", "on the other half, without temperature", number("ece_before")),
             ("scaled ECE %", "on the same half, with the temperature", number("ece_after")),
             ("scaled NLL", "on the same half, with the temperature, in nats", number("nll_after"), "{:.3f}".format),
+        ),
+    ),
+    "ood": ProbeTable(
+        "Telling {on} from the validation images",
+        columns(
+            *((f"AUROC % {name}", f"probability that a validation image has the larger {words} than one of the other "
+               "set", number(name, "auroc")) for name, words in OOD.items()),
+            *((f"FPR95 % {name}", f"fraction of the other set above the {words} that 95 % of the validation images "
+               "reach; lower is better", number(name, "fpr95")) for name, words in OOD.items()),
+        ),
+    ),
+    "cost": ProbeTable(
+        "Cost, measured on {on}",
+        columns(
+            ("images/s", "predicted images per second in batches of 64, median", number("images_per_second"),
+             "{:,.0f}".format),
+            ("latency ms", "of one image, median", number("latency_ms")),
+            ("parameters", "of the network", number("parameters"), short_count),
+            ("MACs", "multiply-accumulate operations for one image", number("macs"), short_count),
+            ("peak memory", "largest memory use of its training, where it was recorded", number("peak_memory"),
+             lambda size: size_in_words(int(size))),
+            *map(_hours, ("training", "teacher", "bank", "tuning")),
         ),
     ),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -101,19 +101,14 @@ def _table(pair: Pair, probes: PairProbes, probe: str, on: str, reference: str) 
 
 
 def _entry(column: ProbeColumn, by_seed: Mapping[int, Results], base: Mapping[int, Results]) -> Entry:
-    """Mean ± standard deviation over seeds; each seed's number as tooltip."""
+    """Mean ± standard deviation over seeds, with each seed's number as tooltip; of one seed its interval."""
     first = next(iter(base.values()), None)
-    values = [
-        value for seed, results in sorted(by_seed.items())
-        if (value := column.value(results, base.get(seed, first))) is not None
-    ]  # fmt: skip
-    return spread_entry(values, column.text)
-
-
-def spread_entry(values: list[float], text: Callable[[float], str]) -> Entry:
-    """A cell with the mean of some numbers, and their standard deviation where there are several."""
+    pairs = [(results, base.get(seed, first)) for seed, results in sorted(by_seed.items())]
+    values = [value for pair in pairs if (value := column.value(*pair)) is not None]
     if not values:
         return Entry()
-    spread = f" ± {text(stdev(values))}" if len(values) > 1 else ""
-    note = ", ".join(map(text, values)) if len(values) > 1 else ""
-    return Entry(text(fmean(values)) + spread, fmean(values), note)
+    spread = stdev(values) if len(values) > 1 else None
+    if len(pairs) == 1 and column.interval is not None:
+        spread = column.interval(*pairs[0])
+    text = column.text(fmean(values)) + ("" if spread is None else f" ± {column.text(spread)}")
+    return Entry(text, fmean(values), ", ".join(map(column.text, values)) if len(values) > 1 else "")
