@@ -122,7 +122,7 @@ def test_imagenet_that_is_missing_says_where_to_get_it_and_how_to_lay_it_out(tmp
 
 def test_descriptions_match_the_sets(few_glyphs):
     described = {one.name: one for one in describe_sets()}
-    assert list(described) == ["glyphs100", "cifar10", "cifar100", "tiny-imagenet", "imagenet", "scenes"]
+    assert list(described) == ["glyphs100", "cifar10", "cifar100", "stl10", "tiny-imagenet", "imagenet", "scenes"]
     glyphs = load_data("glyphs100")
     assert described["glyphs100"].classes == len(glyphs.train.classes)
     assert described["glyphs100"].size == glyphs.train.images.shape[-1]

@@ -50,7 +50,7 @@ def few_shot(features: Tensor, labels: Tensor, ways: int, shots: int, episodes: 
     Returns:
         None where fewer than two classes, or fewer than ``ways``, have more images than ``shots``.
     """
-    rows = [found for label in labels.unique() if len(found := (labels == label).nonzero().flatten()) > shots]
+    rows = [found for label in torch.unique(labels) if len(found := (labels == label).nonzero().flatten()) > shots]
     ways = ways or len(rows)
     if len(rows) < max(ways, 2):
         return None

@@ -85,9 +85,9 @@ def published_probe(train: FrozenFeatures, test: FrozenFeatures, classes: int, s
     optimizer = torch.optim.SGD(layer.parameters(), lr=RATE, momentum=MOMENTUM)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(MILESTONES))
     for _ in range(EPOCHS):
-        for rows in torch.randperm(len(train.labels), generator=generator).split(BATCH):
+        for rows in torch.split(torch.randperm(len(train.labels), generator=generator), BATCH):
             optimizer.zero_grad()
-            F.cross_entropy(layer(train.features[rows]), train.labels[rows]).backward()
+            F.cross_entropy(layer(train.features[rows]), train.labels[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
     with torch.no_grad():

@@ -167,9 +167,9 @@ class Subject:
     def _reader(self) -> Iterator[PartsReader]:
         """A reader of the embedding in each forward pass."""
         images = next(self.batches(self.data.val.at(torch.arange(min(2, len(self.data.val)))))).images
-        inner = self.model
-        if isinstance(inner, AdaptedNetwork):
-            inner, images = inner.network, inner.inner_images(images)
+        inner = model = self.model
+        if isinstance(model, AdaptedNetwork):
+            inner, images = model.network, model.inner_images(images)
         parts = probe_model(inner, images)
         if why := parts.lacks("embedding"):
             raise InputError(f"{self.name} has no embedding: {why}")
