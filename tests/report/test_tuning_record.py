@@ -98,7 +98,7 @@ def test_a_finished_run_without_a_usable_score_says_why(tmp_path):
         ("trials.jsonl", '{"method": "dkd", "number": 0, "values": {}}', "which tuning.yaml does not know"),
         ("trials.jsonl", '{"method": "KD", "number": 3, "values": {}}', "which tuning.yaml does not know"),
         ("trials.jsonl", '{"method": "KD", "number": 0, "values": {"lr": [1]}}', "no value of a parameter"),
-        ("trials.jsonl", '{"method": "KD", "number": 0, "values": {}}\n' * 2, "trial 0 of 'KD' twice"),
+        ("trials.jsonl", '{"method": "KD", "number": 0, "values": {}}\n' * 2, "it has a trial twice"),
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line_that_names_it(tmp_path, name, text, match):

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from stillroom.compare.labels import as_given, own_name, short_labels
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
-from stillroom.config import COMMON, MAY_CHANGE, VIEW, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
+from stillroom.compare.tuned import SHARED, tuned_entries
+from stillroom.config import MAY_CHANGE, VIEW, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
 from stillroom.defaults import usual_milestones
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -25,8 +26,6 @@ from stillroom.run_names import PORTABLE, PORTABLE_WORDS, slug
 from stillroom.settings import make_group, settings_in
 from stillroom.teachers.teacher_kind import teacher_kind
 from stillroom.trust import NOTHING, Trust
-
-SHARED = settings_in(TeacherOptions, RemoteOptions, *COMMON)  # what all runs of a comparison have in common
 
 
 @dataclass(frozen=True)
@@ -127,6 +126,7 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
     there = read_description(folder)
     teachers = short_labels(teachers, as_given(folder, there.teachers, teachers))
     students = short_labels(students, there.students)
+    models = {"teachers": teachers, "students": students}
     settings |= {"runs": str(folder), "bank": settings.get("bank") or str(folder / "bank")}
     trained = {label: _teacher_cell(options, text, label, settings) for label, text in teachers.items()}
     cells = [cell for cell in trained.values() if cell is not None]
@@ -136,6 +136,9 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
         "teachers": {label: teachers[label] if own is None else own.name for label, own in trained.items()},
         "students": students,
         "methods": {label: method.content for label, method in methods.items()},
+        "tuned": {
+            label: entry.content for label, entry in tuned_entries(options, folder, methods, settings, models).items()
+        },
         "seeds": seeds_of(options),
         "settings": {k: v for k, v in settings.items() if k not in MAY_CHANGE and v is not None}
         | {"teacher_epochs": options.teacher_epochs},

@@ -12,6 +12,7 @@ from stillroom.engine.resume_check import differing, same_setting
 from stillroom.errors import InputError, first_line
 from stillroom.reading import UnreadableError, read_yaml
 from stillroom.report.comparison_file import NAME, write_description
+from stillroom.report.tuning_record import NAME as TUNING
 from stillroom.resolve_model import is_run
 
 
@@ -47,13 +48,15 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         InputError: it cannot be written.
     """
     try:
-        write_description(folder, record)
+        write_description(folder, {name: value for name, value in record.items() if name != "tuned" or value})
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); choose another runs= folder") from error
 
 
 def _foreign(grid: Grid) -> bool:
-    """Whether a folder without a record contains anything but runs of this comparison."""
+    """Whether a folder without a record contains anything but runs of this comparison, and a tuning."""
+    if (grid.folder / TUNING).exists() and grid.record["tuned"]:
+        return False
     known = {cell.name for cell in grid.cells} | {"bank", "logs"}
     return any(entry.name not in known and not entry.name.startswith(".") for entry in grid.folder.iterdir())
 
@@ -61,7 +64,7 @@ def _foreign(grid: Grid) -> bool:
 def _read_record(path: Path, like: Mapping[str, Any]) -> dict[str, Any]:
     try:
         there = read_yaml(path)
-        found = {key: there[key] for key in like}
+        found = {key: there.get(key, {}) if key == "tuned" else there[key] for key in like}
     except UnreadableError:
         raise
     except (OSError, KeyError, TypeError) as error:
@@ -90,6 +93,6 @@ def _joined(path: Path, record: dict[str, Any]) -> dict[str, Any]:
             f"{path.parent} contains a comparison with other settings ({'; '.join(changed[:3])}); nothing is "
             "overwritten: give another name=, or the same settings to go on with it"
         )
-    axes = {axis: {**old[axis], **record[axis]} for axis in ("teachers", "students", "methods")}
+    axes = {axis: {**old[axis], **record[axis]} for axis in ("teachers", "students", "methods", "tuned")}
     axes["reference"] = record["reference"] or old["reference"]
     return record | axes | {"seeds": sorted({*old["seeds"], *record["seeds"]})}

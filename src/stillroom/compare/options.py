@@ -32,7 +32,12 @@ class CompareOptions:
         '{deep: "ldrld(depth=9)"}, and settings of the optimizer and the augmentation of their own, '
         "{slow: {method: kd, lr: 0.01}}",
         "ce,kd,dkd,ldrld")  # fmt: skip
-    seeds: int | list[int] | str = setting("number of seeds, counted from 0, or seeds separated by commas", 3)
+    tuned: str | None = setting(
+        "folder of `stillroom tune`: the methods are its winners, and those given beside them, which count as untuned; "
+        "its teacher, student, folder and settings hold where they are not given", None, path=True)  # fmt: skip
+    seeds: int | list[int] | str = setting(
+        "number of seeds, counted from 0 (with tuned from 1, as the trials had seed 0), or seeds separated by commas", 3
+    )
     reference: str | None = setting(
         "method that the others are compared with. Default: kd, else ce, else the first", None
     )
@@ -80,13 +85,22 @@ def methods_of(options: CompareOptions) -> dict[str, NamedMethod]:
             :data:`stillroom.config.PER_METHOD`, or one of a wrong type.
     """
     methods = {}
-    for label, content in _labelled("methods", options.methods).items():
+    for label, content in labelled_methods(options.methods).items():
         try:
             method = named_method(content)
             methods[label] = NamedMethod(method.text, _checked(method.settings))
         except InputError as error:
             raise InputError(f"methods: {label}: {error}") from error
     return methods
+
+
+def labelled_methods(given: Methods) -> dict[str, Any]:
+    """What was given for each method, by label.
+
+    Raises:
+        InputError: as for :func:`models_of`.
+    """
+    return _labelled("methods", given)
 
 
 def names_of(options: CompareOptions, axes: Collection[str] = ("teachers", "students", "methods")) -> list[str]:
@@ -140,7 +154,8 @@ def seeds_of(options: CompareOptions) -> list[int]:
         if isinstance(given, str) and "," not in given:
             given = int(given)
         if isinstance(given, int):
-            seeds = list(range(given))
+            first = 0 if options.tuned is None else 1
+            seeds = list(range(first, first + given))
         else:
             seeds = [int(seed) for seed in (_split(given) if isinstance(given, str) else given)]
     except ValueError as error:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.report.discovery import LABELS_ONLY, FoundRun, run_folders
+from stillroom.report.comparison_file import TunedMethod
+from stillroom.report.discovery import LABELS_ONLY, FoundRun, distinct_names, run_folders, teachers_of, tunings_of
 from stillroom.report.published import published_accuracies
+from stillroom.report.tuning_record import Tuning
 from stillroom.report.usable_runs import LeftOut, last_score, unusable_reason
 from stillroom.scores import Score, score_of, task_of
 from stillroom.trust import NOTHING, Trust
@@ -46,6 +48,7 @@ class Pair:
         cells: the runs.
         published: main score in percent that a recipe reports for just such runs, by the method's label.
         left_out: finished runs that take part in no number.
+        tuned: how the settings of each tuned method were tuned, by its label.
     """
 
     teacher: str
@@ -54,6 +57,7 @@ class Pair:
     cells: tuple[PlacedRun, ...]
     published: dict[str, float]
     left_out: tuple[LeftOut, ...] = ()
+    tuned: Mapping[str, TunedMethod] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -70,6 +74,10 @@ class Pair:
         """The labels of the methods, in order."""
         return tuple(dict.fromkeys(cell.method for cell in self.cells))
 
+    def is_untuned(self, method: str) -> bool:
+        """Whether a method was not tuned, though others of the pair were."""
+        return bool(self.tuned) and method not in self.tuned
+
     def runs(self, method: str) -> tuple[PlacedRun, ...]:
         """The runs of a method, by seed; none for an unknown one."""
         return tuple(sorted((cell for cell in self.cells if cell.method == method), key=lambda cell: cell.seed))
@@ -81,10 +89,11 @@ class Comparison:
 
     Attributes:
         title: in words.
-        pairs: at least one, each with at least one run.
-        reference: the label of the method that the others are compared with.
+        pairs: each with at least one run; none only where there is a tuning.
+        reference: the label of the method that the others are compared with; empty without a pair.
         unfinished: names of run folders that were found and are not finished.
         left_out: finished runs that belong to none of the pairs, or cannot be read.
+        tunings: those in the folders, and those that tuned the methods, as far as they are still there.
     """
 
     title: str
@@ -92,6 +101,7 @@ class Comparison:
     reference: str
     unfinished: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    tunings: tuple[Tuning, ...] = ()
 
 
 def read_comparison(
@@ -109,15 +119,20 @@ def read_comparison(
         trust: what is permitted for the models and methods that the runs name; by default nothing is imported.
 
     Raises:
-        InputError: nothing finished is found, two runs have the same method and seed, or no run has the reference's
-            method.
+        InputError: neither a finished run nor a tuning is found, two runs have the same method and seed, or no run has
+            the reference's method.
     """
-    found, left_out = _readable(run_folders(paths, trust))
-    teachers = {run.teacher_run.path.resolve() for run in found if run.teacher_run is not None}
-    students = [run for run in found if run.run.path.resolve() not in teachers and not run.is_named_teacher]
+    tunings = tunings_of(paths)
+    found, left_out = _readable(run_folders(paths, trust, empty=bool(tunings)))
+    teachers = teachers_of(found, tunings)
+    students = [run for run in found if run.run.path.resolve() not in teachers]
     finished, of_others = _one_task([run for run in students if run.run.finished])
     pairs, rest = _pairs(finished)
     left_out += of_others + rest
+    unfinished = tuple(run.run.path.name for run in found if not run.run.finished)
+    if not pairs and tunings:  # the search has not ended, or the final runs have not
+        title = title or f"Tuning {tunings[0].folder.resolve().name}"
+        return Comparison(title, (), "", unfinished, tuple(left_out), tunings)
     if not pairs:
         places = ", ".join(map(str, paths))
         if left_out:
@@ -128,8 +143,9 @@ def read_comparison(
         title=title or first.title or f"Distillation on {finished[0].data_name}",
         pairs=pairs,
         reference=_reference(reference, first.reference, finished, pairs),
-        unfinished=tuple(run.run.path.name for run in found if not run.run.finished),
+        unfinished=unfinished,
         left_out=tuple(left_out),
+        tunings=tunings,
     )
 
 
@@ -178,8 +194,8 @@ def _pairs(finished: Sequence[FoundRun]) -> tuple[tuple[Pair, ...], list[LeftOut
     sound = {key: value for key, value in sound.items() if value[0]}
     if not sound:
         return (), rest
-    teachers = _distinct({weights: runs[0].teacher_names for (weights, _), (runs, _) in sound.items()})
-    students = _distinct({student: runs[0].student_names for (_, student), (runs, _) in sound.items()})
+    teachers = distinct_names({weights: runs[0].teacher_names for (weights, _), (runs, _) in sound.items()})
+    students = distinct_names({student: runs[0].student_names for (_, student), (runs, _) in sound.items()})
     described = finished[0].description
     pairs = [
         _pair(teachers[weights], students[student], runs, left_out)
@@ -225,13 +241,6 @@ def _place(name: str, listed: Sequence[str]) -> int:
     return listed.index(name) if name in listed else len(listed)
 
 
-def _distinct(names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """For every key the shortest of its names, all of the same kind, with which no two keys are called the same."""
-    kinds = list(zip(*names.values(), strict=True))
-    kind = next((i for i, called in enumerate(kinds) if len(set(called)) == len(called)), len(kinds) - 1)
-    return {key: called[kind] for key, called in names.items()}
-
-
 def _pair(teacher: str, student: str, runs: Sequence[FoundRun], left_out: Sequence[LeftOut]) -> Pair:
     _refuse_doubles(runs)
     labels = list(dict.fromkeys(run.method for run in runs))
@@ -247,6 +256,7 @@ def _pair(teacher: str, student: str, runs: Sequence[FoundRun], left_out: Sequen
         cells=tuple(PlacedRun(run.run, run.method, run.seed) for run in ordered),
         published=published_accuracies(runs),
         left_out=tuple(left_out),
+        tuned={run.method: run.description.tuned[run.method] for run in runs if run.method in run.description.tuned},
     )
 
 

@@ -79,8 +79,14 @@ def has_bands(curves: Sequence[Curve]) -> bool:
     return len(curves) <= MOST_BANDS and any(curve.low != curve.high for curve in curves)
 
 
-def line_chart(curves: Sequence[Curve], label: str) -> str:
-    """Draw curves over the epochs, each with a band from the lowest to the highest seed where there are few."""
+def line_chart(curves: Sequence[Curve], label: str, axis: str = "epoch") -> str:
+    """Draw curves over the epochs, each with a band from the lowest to the highest seed where there are few.
+
+    Args:
+        curves: one a method.
+        label: of the vertical axis.
+        axis: label of the horizontal one.
+    """
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
     with new_figure(6.4, 3.7 + _legend_height(curves)) as (figure, axes, out):
@@ -94,7 +100,7 @@ def line_chart(curves: Sequence[Curve], label: str) -> str:
             if bands and curve.low != curve.high:
                 axes.fill_between(curve.epochs, curve.low, curve.high, color=style["color"], alpha=0.16, linewidth=0)
         axes.xaxis.set_major_locator(FixedLocator([*epochs]) if alone else MaxNLocator(integer=True))
-        axes.set(xlabel="epoch", ylabel=label)
+        axes.set(xlabel=axis, ylabel=label)
         _legend(figure, lines)
     return svg_text(out)
 

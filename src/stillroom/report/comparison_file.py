@@ -1,8 +1,8 @@
-"""The file ``comparison.yaml`` in a comparison's folder: title, order and names."""
+"""The file ``comparison.yaml`` in a comparison's folder: title, order, names, and which methods were tuned."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -56,6 +56,47 @@ def named_method(content: object) -> NamedMethod:
 
 
 @dataclass(frozen=True)
+class TunedMethod:
+    """How the settings of a method were tuned, as ``comparison.yaml`` records it.
+
+    Attributes:
+        folder: of the tuning; "." for the comparison's own.
+        trials: number of trials.
+        epochs: of all its trials together.
+        hold_out: fraction of the training images of each class that the trials were judged by.
+        other: settings that the trials had otherwise: name -> their value and that of the comparison.
+    """
+
+    folder: str
+    trials: int
+    epochs: int
+    hold_out: float
+    other: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The entry in ``comparison.yaml`` that :func:`tuned_method` reads."""
+        entry = {name: getattr(self, name) for name in ("folder", "trials", "epochs", "hold_out")}
+        return entry | ({"other": {name: list(both) for name, both in self.other.items()}} if self.other else {})
+
+
+def tuned_method(content: object) -> TunedMethod:
+    """Read how a method was tuned.
+
+    Raises:
+        InputError: an entry is missing or of the wrong kind.
+    """
+    entry = content if isinstance(content, Mapping) else {}
+    kinds: dict[str, type | tuple[type, ...]] = {"folder": str, "trials": int, "epochs": int, "hold_out": (int, float)}
+    wrong = next((name for name, kind in kinds.items() if not isinstance(entry.get(name), kind)), "")
+    other = entry.get("other", {})
+    if wrong or not (isinstance(other, Mapping) and all(isinstance(v, list) and len(v) == 2 for v in other.values())):
+        raise InputError(f"{content!r}: {wrong or 'other'} is missing or of the wrong kind")
+    pairs = {str(name): (there, here) for name, (there, here) in other.items()}
+    return TunedMethod(entry["folder"], entry["trials"], entry["epochs"], entry["hold_out"], pairs)
+
+
+@dataclass(frozen=True)
 class Description:
     """Title, names and order for the runs in a folder; each may be missing.
 
@@ -65,6 +106,7 @@ class Description:
         methods: each method by its label, in order.
         teachers: the run folder or model of each teacher by its name, in order.
         students: the model of each student by its name, in order.
+        tuned: how the settings of each tuned method were tuned, by its label.
     """
 
     title: str = ""
@@ -72,6 +114,7 @@ class Description:
     methods: Mapping[str, NamedMethod] = field(default_factory=dict)
     teachers: Mapping[str, str] = field(default_factory=dict)
     students: Mapping[str, str] = field(default_factory=dict)
+    tuned: Mapping[str, TunedMethod] = field(default_factory=dict)
 
     def method_label(self, config: Mapping[str, Any]) -> str | None:
         """The label of a run's method, if it has one; of several, the one with most settings."""
@@ -134,13 +177,15 @@ def _read(path: Path, changed: int) -> Description:  # noqa: ARG001  the time of
         if not isinstance(content.get(name, ""), str):
             raise InputError(f"{path}: {name}={content[name]!r} is not text")
     axes: dict[str, Any] = {}
-    for name in ("methods", "teachers", "students"):
+    readers: dict[str, Callable[[object], Any]] = {
+        "methods": named_method, "teachers": str, "students": str, "tuned": tuned_method,
+    }  # fmt: skip
+    for name, read in readers.items():
         named = content.get(name, {})
         if isinstance(named, list) and name == "students":
             named = {str(student).rpartition(":")[2]: student for student in named}
         if not isinstance(named, dict):
             raise InputError(f"{path}: {name}={named!r}: write {name} as label: value, one a line")
-        read = named_method if name == "methods" else str
         try:
             axes[name] = {str(label): read(value) for label, value in named.items()}
         except InputError as error:

@@ -38,7 +38,8 @@ def comparison_rows(summary: PairSummary, reference: str) -> list[list[str]]:
     for method in summary.methods:
         numbers = _of_predictions(method) if score.per_image else _further(method, further)
         seconds = statistics.fmean(one.seconds for one in method.measures)
-        rows.append([*_row(method, reference), *numbers, duration(seconds)])
+        name = f"{method.method} (untuned)" if summary.pair.is_untuned(method.method) else method.method
+        rows.append([name, *_row(method, reference), *numbers, duration(seconds)])
     if summary.pair.published:
         published = ["–" if m.published is None else f"{m.published:.2f}" for m in summary.methods]
         for row, cell in zip(rows, ["published %", *published], strict=True):
@@ -59,7 +60,6 @@ def _row(method: MethodSummary, reference: str) -> list[str]:
     elif method.method == reference:
         word = "reference"
     return [
-        method.method,
         str(len(method.seeds)),
         with_spread(method.last_mean, method.last_sd),
         with_spread(method.best_mean, method.best_sd),

@@ -1,8 +1,8 @@
-"""Finding run folders, and the place of each in a comparison."""
+"""Finding run folders and tunings, and the place of each run in a comparison."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import Description, read_description
+from stillroom.report.tuning_record import Tuning, read_tuning
 from stillroom.resolve_model import is_run
 from stillroom.restore import teacher_run_of
 from stillroom.suggestions import suggest_path
@@ -22,15 +23,16 @@ LABELS_ONLY = "labels only"  # the label of the method "ce"
 NO_TEACHER = "no teacher"
 
 
-def run_folders(paths: Sequence[Path], trust: Trust) -> list[RunFolder]:
+def run_folders(paths: Sequence[Path], trust: Trust, *, empty: bool = False) -> list[RunFolder]:
     """Every run folder among the paths and directly inside them, once each.
 
     Args:
         paths: folders.
         trust: what is permitted for the names in their files.
+        empty: whether a path may hold no run folder.
 
     Raises:
-        InputError: a path is no folder, or there is no run folder in it.
+        InputError: a path is no folder, or there is no run folder in it though there must be.
     """
     folders: dict[Path, RunFolder] = {}
     for path in map(Path, paths):
@@ -39,11 +41,40 @@ def run_folders(paths: Sequence[Path], trust: Trust) -> list[RunFolder]:
         if not path.is_dir():
             raise InputError(f"{path}: there is no such folder{suggest_path(path, _holds_runs)}")
         inside = [path] if is_run(path) else sorted(child for child in path.iterdir() if is_run(child))
-        if not inside:
+        if not inside and not empty:
             raise InputError(f"{path} holds no run folders; give the folder of a run or of a comparison")
         for folder in inside:
             folders.setdefault(folder.resolve(), RunFolder(folder, trust))
     return list(folders.values())
+
+
+def tunings_of(paths: Sequence[Path]) -> tuple[Tuning, ...]:
+    """The tunings in folders, and those that tuned methods there according to ``comparison.yaml``, once each.
+
+    Args:
+        paths: folders; those of single runs hold none.
+
+    Raises:
+        InputError: as for :func:`read_tuning`, and where a ``comparison.yaml`` cannot be read.
+    """
+    found: dict[Path, Tuning] = {}
+    for path in filter(Path.is_dir, map(Path, paths)):
+        named = (one.folder for one in read_description(path).tuned.values())
+        for folder in dict.fromkeys([path, *(place for name in named for place in (Path(name), path / name))]):
+            if folder.resolve() not in found and (tuning := read_tuning(folder)) is not None:
+                found[folder.resolve()] = tuning
+    return tuple(found.values())
+
+
+def teachers_of(runs: Sequence[FoundRun], tunings: Sequence[Tuning]) -> set[Path]:
+    """The folders of the runs that taught other runs, or are named as teachers of a comparison or a tuning."""
+    found = {run.teacher_run.path.resolve() for run in runs if run.teacher_run is not None}
+    found |= {run.run.path.resolve() for run in runs if run.is_named_teacher}
+    for tuning in tunings:
+        found |= {Path(tuning.teacher).resolve(), (tuning.folder / tuning.teacher).resolve()}
+        beside = [run for run in runs if run.run.path.parent.resolve() == tuning.folder.resolve()]
+        found |= {run.run.path.resolve() for run in beside if run.config.get("model") == tuning.teacher}
+    return found
 
 
 def _holds_runs(path: Path) -> bool:
@@ -144,6 +175,13 @@ class FoundRun:
         """Where the student's initial weights came from: a checkpoint, and whether they are published ones."""
         prefix = "" if "model" in self.config else "student_"
         return self.config.get(f"{prefix}checkpoint"), bool(self.config.get(f"{prefix}pretrained"))
+
+
+def distinct_names(names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """For every key the shortest of its names, all of the same kind, with which no two keys are called the same."""
+    kinds = list(zip(*names.values(), strict=True))
+    kind = next((i for i, called in enumerate(kinds) if len(set(called)) == len(called)), len(kinds) - 1)
+    return {key: called[kind] for key, called in names.items()}
 
 
 def short_name(model: str) -> str:

@@ -19,6 +19,7 @@ from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.page_charts import Chart, cost_charts, gain_charts, score_curves
 from stillroom.report.page_tables import PageTable, tables_of
+from stillroom.report.page_tuning import tuning_section
 from stillroom.report.probe_views import ProbeSection, probe_section
 from stillroom.report.provenance import Provenance, provenance_of
 from stillroom.report.runs_table import signed
@@ -113,6 +114,7 @@ def write_report(
     require("a page", "report", ("jinja2", "matplotlib", *packages))
     refuse_foreign(path, PAGE, "--out")
     labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
+    labels |= dict.fromkeys(method for tuning in comparison.tunings for method in tuning.methods)
     places = {label: place for place, label in enumerate(labels, start=1)} | {"teacher": 0}
     sections = [_section(summary, comparison.reference, places, views, say) for summary in summaries]
     text = _template().render(
@@ -120,6 +122,7 @@ def write_report(
         title=comparison.title,
         reference=comparison.reference,
         sections=sections,
+        tunings=[tuning_section(one, places, several=len(comparison.tunings) > 1) for one in comparison.tunings],
         overview=_overview(summaries),
         unfinished=comparison.unfinished,
         left_out=left_out(comparison, summaries),

@@ -42,11 +42,13 @@ class Line:
         name: of the method, or "teacher".
         measures: of each seed's run; for the teacher one, on the same validation images.
         method: None for the teacher.
+        remark: a word behind the name, or nothing.
     """
 
     name: str
     measures: tuple[Measures, ...] | tuple[TeacherMeasures]
     method: MethodSummary | None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Column(Heading):
-    """One column.
-
-    Attributes:
-        cell: makes an entry.
-    """
+    """A column; ``cell`` makes an entry."""
 
     cell: Callable[[Line], Entry]
 
@@ -81,11 +79,13 @@ class TableRow:
         name: of the method, "teacher", or of a class.
         role: "teacher", "reference", "class" or nothing.
         entries: one for each column after the first, which holds the name.
+        remark: a word behind the name, or nothing.
     """
 
     name: str
     role: str
     entries: tuple[Entry, ...]
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def tables_of(summary: PairSummary, reference: str) -> list[PageTable]:
 def lines_of(summary: PairSummary) -> list[Line]:
     """A line for the teacher, if there is one, and for each method."""
     lines = [] if summary.teacher is None else [Line("teacher", (summary.teacher,), None)]
-    return lines + [Line(method.method, method.measures, method) for method in summary.methods]
+    untuned = summary.pair.is_untuned
+    return lines + [Line(m.method, m.measures, m, "untuned" * untuned(m.method)) for m in summary.methods]
 
 
 def table_of(caption: str, columns: Sequence[Column], lines: Sequence[Line], reference: str) -> PageTable:
@@ -129,7 +130,7 @@ def table_of(caption: str, columns: Sequence[Column], lines: Sequence[Line], ref
     rows = []
     for place, line in enumerate(lines):
         role = "teacher" if line.method is None else "reference" * (line.name == reference)
-        rows.append(TableRow(line.name, role, tuple(entries[column.head][place] for column in known)))
+        rows.append(TableRow(line.name, role, tuple(entries[column.head][place] for column in known), line.remark))
     return PageTable(caption, known, tuple(rows))
 
 

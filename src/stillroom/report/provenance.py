@@ -26,6 +26,7 @@ class Provenance:
         data: in a sentence.
         models: teacher and student as the runs name them.
         schedule: in a sentence.
+        tuning: whether the methods were tuned, in a sentence; empty where the verdict says it.
         methods: the text of each method by its label.
         common: settings that are the same in all runs.
         differing: the other settings, with each value and the methods or runs that have it.
@@ -37,6 +38,7 @@ class Provenance:
     data: str
     models: dict[str, str]
     schedule: str
+    tuning: str
     methods: dict[str, str]
     common: dict[str, str]
     differing: dict[str, str]
@@ -64,6 +66,7 @@ def provenance_of(pair: Pair) -> Provenance:
             f"weight decay {_all(configs, 'weight_decay')}, seeds "
             + ", ".join(map(str, sorted({cell.seed for cell in pair.cells})))
         ),
+        tuning="" if pair.tuned else "none: each method has the settings that it was given",
         methods={method: str(pair.runs(method)[0].run.config().get("method", "ce")) for method in pair.methods},
         common=common,
         differing=differing,
@@ -74,8 +77,14 @@ def provenance_of(pair: Pair) -> Provenance:
 
 
 def differing_settings(pair: Pair) -> list[str]:
-    """Settings of optimizer and augmentation in which methods differ, as in "lr is 0.05, but 0.01 for “slow”"."""
-    configs = {method: [cell.run.config() for cell in pair.runs(method)] for method in pair.methods}
+    """Settings of optimizer and augmentation in which methods differ, as in "lr is 0.05, but 0.01 for “slow”".
+
+    Tuned methods are left out: each has its own.
+    """
+    methods = [method for method in pair.methods if method not in pair.tuned]
+    configs = {method: [cell.run.config() for cell in pair.runs(method)] for method in methods}
+    if not configs:
+        return []
     found = []
     for name in PER_METHOD:
         having: dict[str, list[str]] = {}

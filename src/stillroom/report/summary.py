@@ -69,16 +69,16 @@ def summarize(comparison: Comparison, say: Callable[[str], None] | None = None) 
         say: told which run is being measured.
 
     Returns:
-        Of each pair that has a run with predictions.
+        Of each pair that has a run with predictions; nothing for a tuning without final runs.
 
     Raises:
-        InputError: there is no such run, or a package is missing.
+        InputError: there are pairs and no such run, or a package is missing.
     """
     require("a report", "report", ("scipy", "torchmetrics"))
     say = say or (lambda _: None)
     found = [_summarize(pair, comparison.reference, say) for pair in comparison.pairs]
     summaries = tuple(summary for summary in found if isinstance(summary, PairSummary))
-    if not summaries:
+    if not summaries and found:
         raise next(error for error in found if isinstance(error, InputError))
     return summaries
 

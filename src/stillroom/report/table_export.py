@@ -36,7 +36,8 @@ def write_table(path: Path, summaries: Sequence[PairSummary], reference: str) ->
     """Write the pairs' tables to a file.
 
     ``.md`` and ``.tex`` hold, for each pair, the table of :mod:`stillroom.report.comparison_table` and the verdict.
-    ``.csv`` holds one row a run, with unrounded numbers and without those of single classes.
+    ``.csv`` holds one row a run, with unrounded numbers and without those of single classes; where a method was tuned,
+    the column ``tuned`` says which were.
 
     Args:
         path: what stood there stays whole until the new file is.
@@ -89,6 +90,7 @@ def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG0
     absent = {"per_class", "further", *(() if score.per_image else NO_PREDICTIONS)}
     names = [field.name for field in fields(Measures) if field.name not in absent]
     names += [one.key for one in score.further]
+    names += ["tuned"] if any(summary.pair.tuned for summary in summaries) else []
     file = io.StringIO(newline="")
     writer = csv.DictWriter(
         file, ["teacher", "student", "method", "seed", *names], extrasaction="ignore", lineterminator="\n"
@@ -97,8 +99,9 @@ def _csv(summaries: Sequence[PairSummary], reference: str) -> str:  # noqa: ARG0
     for summary in summaries:
         place = {"teacher": inert_text(summary.pair.teacher), "student": inert_text(summary.pair.student)}
         for method in summary.methods:
+            own = place | {"method": inert_text(method.method), "tuned": method.method in summary.pair.tuned}
             for seed, measures in zip(method.seeds, method.measures, strict=True):
-                row: dict[str, Any] = place | {"method": inert_text(method.method), "seed": seed} | asdict(measures)
+                row: dict[str, Any] = own | {"seed": seed} | asdict(measures)
                 writer.writerow(row | dict(measures.further))
     return file.getvalue()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,9 +20,7 @@ from stillroom.report.usable_runs import is_finite, last_score, unusable_reason
 from stillroom.run_names import slug
 from stillroom.settings import as_kind
 
-NAME = "tuning.yaml"
-TRIALS = "trials.jsonl"
-TRIAL_RUNS = "trials"  # the folder with one run folder per trial and rung
+NAME, TRIALS = "tuning.yaml", "trials.jsonl"
 
 Value = float | int | str | bool
 
@@ -125,15 +122,8 @@ class Tuning:
 
 
 def trial_folder(folder: Path, label: str, number: int, epochs: int) -> Path:
-    """The run folder of a trial at a rung.
-
-    Args:
-        folder: of the tuning.
-        label: of the method.
-        number: of the trial.
-        epochs: of the rung.
-    """
-    return folder / TRIAL_RUNS / f"{slug(label)}-t{number:03d}-e{epochs}"
+    """The run folder of a trial at the rung of some epochs, in the folder of its tuning."""
+    return folder / "trials" / f"{slug(label)}-t{number:03d}-e{epochs}"
 
 
 def write_tuning(tuning: Tuning) -> None:
@@ -166,12 +156,12 @@ def write_trials(folder: Path, trials: Iterable[Trial]) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    rows = [{"method": t.method, "number": t.number, "values": dict(t.values), **_problems(t)} for t in trials]
+    rows = [
+        {"method": t.method, "number": t.number, "values": dict(t.values)}
+        | ({"problems": {str(epochs): text for epochs, text in t.problems.items()}} if t.problems else {})
+        for t in trials
+    ]
     write_text(folder / TRIALS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def _problems(trial: Trial) -> dict[str, Any]:
-    return {"problems": {str(epochs): text for epochs, text in trial.problems.items()}} if trial.problems else {}
 
 
 def read_tuning(folder: Path) -> Tuning | None:
@@ -188,7 +178,8 @@ def read_tuning(folder: Path) -> Tuning | None:
     rows = _read(folder / TRIALS, read_json_lines) or []
     with _naming(folder / TRIALS):
         trials = [_trial(tuning, row) for row in rows]
-        _refuse_doubles(trials)
+        if len({(one.method, one.number) for one in trials}) < len(trials):
+            raise InputError("it has a trial twice")
     return replace(tuning, trials=tuple(_scored(tuning, trial) for trial in trials))
 
 
@@ -215,12 +206,9 @@ def _naming(path: Path) -> Iterator[None]:
 
 def _tuning(folder: Path, content: object) -> Tuning:
     given = _mapping("its content", content)
-    methods = {str(label): named_method(entry) for label, entry in _mapping("methods", given.get("methods")).items()}
+    methods = {label: named_method(entry) for label, entry in _mapping("methods", given.get("methods")).items()}
     spaces = {
-        str(label): {
-            str(name): _mapping(f"space of {label}: {name}", one)
-            for name, one in _mapping(f"space of {label}", space).items()
-        }
+        label: {name: _mapping(f"{label}: {name}", one) for name, one in _mapping(label, space).items()}
         for label, space in _mapping("spaces", given.get("spaces")).items()
     }
     tuning = Tuning(
@@ -234,7 +222,9 @@ def _tuning(folder: Path, content: object) -> Tuning:
         hold_out=_value(given, "hold_out", float),
         settings=_mapping("settings", given.get("settings")),
     )
-    winners = {str(label): _winner(label, one) for label, one in _mapping("winners", given.get("winners", {})).items()}
+    winners = {
+        label: _winner(_mapping(label, one)) for label, one in _mapping("winners", given.get("winners", {})).items()
+    }
     if unknown := [label for label in (*winners, *spaces) if label not in methods]:
         raise InputError(f"{unknown[0]!r} is none of the methods {', '.join(methods)}")
     return replace(tuning, winners=winners)
@@ -251,13 +241,12 @@ def _budget(given: Mapping[str, Any]) -> Budget:
             raise InputError(f"{name}={list(getattr(budget, name))} is no list of counts in order")
     if len(budget.rungs) != len(budget.quotas) or budget.quotas[0] != budget.trials:
         raise InputError(
-            f"quotas={list(budget.quotas)} do not fit rungs={list(budget.rungs)} and trials={budget.trials}"
+            f"quotas={list(budget.quotas)} do not fit the {len(budget.rungs)} rungs and {budget.trials} trials"
         )
     return budget
 
 
-def _winner(label: object, content: object) -> Winner:
-    given = _mapping(f"winner of {label}", content)
+def _winner(given: Mapping[str, Any]) -> Winner:
     method = named_method(given.get("method", ""))
     return Winner(method.text, method.settings, _value(given, "trial", int), _value(given, "score", float))
 
@@ -268,19 +257,12 @@ def _trial(tuning: Tuning, content: object) -> Trial:
     if method not in tuning.methods or not 0 <= number < tuning.budget.trials:
         raise InputError(f"it has a trial {number} of {method!r}, which {NAME} does not know")
     values = _mapping("values", given.get("values"))
-    for name, value in values.items():
-        if not isinstance(value, Value):
-            raise InputError(f"{name}={value!r} is no value of a parameter")
+    if wrong := [name for name, value in values.items() if not isinstance(value, Value)]:
+        raise InputError(f"{wrong[0]}={values[wrong[0]]!r} is no value of a parameter")
     problems = {}
     for epochs, text in _mapping("problems", given.get("problems", {})).items():
         problems[as_kind("problems", epochs, int, text=True)] = as_kind("problems", text, str)
     return Trial(method, number, values, problems=problems)
-
-
-def _refuse_doubles(trials: Iterable[Trial]) -> None:
-    for (label, number), count in Counter((one.method, one.number) for one in trials).items():
-        if count > 1:
-            raise InputError(f"it has trial {number} of {label!r} twice")
 
 
 def _scored(tuning: Tuning, trial: Trial) -> Trial:

@@ -10,6 +10,7 @@ from stillroom.report.provenance import differing_settings
 from stillroom.report.runs_table import signed
 from stillroom.report.statistics import LEVEL, Difference
 from stillroom.report.summary import MethodSummary, PairSummary
+from stillroom.report.tuning_verdict import tuning_sentences
 from stillroom.scores import Score
 
 
@@ -34,6 +35,7 @@ def verdict(summary: PairSummary, reference: str) -> list[str]:
     lines += [f"{one.sentence}." for one in summary.pair.left_out]
     if reference not in summary.pair.methods:
         lines.append(f"No run of {reference} is finished for this pair, so nothing is compared.")
+    lines += tuning_sentences(summary.pair)
     if differing := differing_settings(summary.pair):
         lines.append(f"Not all methods ran with the same settings: {'; '.join(differing)}.")
     score = summary.pair.score
