@@ -135,7 +135,9 @@ def _evaluate(arguments: Arguments) -> int:
 def _compare(arguments: Arguments) -> int:
     own, typed = settings_in(CompareOptions), arguments.values
     if "tuned" in typed:
-        arguments = _with_tuning(arguments)
+        from stillroom.compare.tuned import arguments_with_tuning
+
+        arguments = arguments_with_tuning(arguments)
     chosen = make_group(CompareOptions, arguments.values)
     settings = {k: v for k, v in {**defaults_of("compare"), **arguments.values}.items() if k not in own}
     axes = ("teachers", "students", "methods")
@@ -168,19 +170,6 @@ def _compare(arguments: Arguments) -> int:
     for name, problem in result.failed.items():
         print(f"stillroom: {name} failed: {problem}", file=sys.stderr)
     return FAILED if result.failed else 0
-
-
-def _with_tuning(arguments: Arguments) -> Arguments:
-    """The settings with those of the tuning, whose names come from a file."""
-    from pathlib import Path
-
-    from stillroom.compare.tuned import with_tuning
-    from stillroom.report.tuning_record import NAME
-
-    values = with_tuning(arguments.values)
-    source = str(Path(arguments.values["tuned"]) / NAME)
-    files = dict.fromkeys((name for name in values if name not in arguments.values), source) | arguments.files
-    return dataclasses.replace(arguments, values=values, files=files)
 
 
 def _report(arguments: Arguments) -> int:

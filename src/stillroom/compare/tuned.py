@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stillroom.compare.labels import is_same_model, own_name, short_label
 from stillroom.compare.options import CompareOptions, labelled_methods
 from stillroom.config import COMMON, DEFAULTS, MAY_CHANGE, RemoteOptions, TeacherOptions
+from stillroom.config_file import Arguments
 from stillroom.engine.resume_check import same_setting
 from stillroom.errors import InputError
 from stillroom.recipes import with_recipe
@@ -58,6 +60,14 @@ def with_tuning(given: Mapping[str, Any]) -> dict[str, Any]:
         own = place / own_name(short_label(tuning.teacher))  # the run of a teacher that the tuning has trained
         values["teachers"] = str(own) if is_run(own) and not is_run(tuning.teacher) else tuning.teacher
     return values
+
+
+def arguments_with_tuning(arguments: Arguments) -> Arguments:
+    """As :func:`with_tuning` for a command line; what the tuning adds counts as given by its file."""
+    values = with_tuning(arguments.values)
+    source = str(Path(arguments.values["tuned"]) / NAME)
+    files = dict.fromkeys((name for name in values if name not in arguments.values), source) | arguments.files
+    return replace(arguments, values=values, files=files)
 
 
 def finished_tuning(folder: Path) -> Tuning:
