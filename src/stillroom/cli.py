@@ -176,6 +176,7 @@ def _report(arguments: Arguments) -> int:
     require("stillroom report", "report")
     from pathlib import Path
 
+    from stillroom.data.class_groups import read_groups
     from stillroom.report.aggregate import read_comparison
     from stillroom.report.own_files import PAGE, refuse_foreign
     from stillroom.report.page import write_report
@@ -189,12 +190,13 @@ def _report(arguments: Arguments) -> int:
     refuse_foreign(page, PAGE, "--out")
     if table is not None:
         check_table(table)
+    groups = read_groups(Path(options["groups"])) if "groups" in options else None
     comparison = read_comparison(folders, options.get("reference"), trust=Trust(files=arguments.trust))
     with status_line() as say:
         summaries = summarize(comparison, say)
         if table is not None:
             write_table(table, summaries, comparison.reference)
-        write_report(page, comparison, summaries, views=options["views"] == "true", say=say)
+        write_report(page, comparison, summaries, views=options["views"] == "true", groups=groups, say=say)
     for one in left_out(comparison, summaries):
         print(f"stillroom: {one.sentence}", file=sys.stderr)
     print(page.resolve().as_uri())

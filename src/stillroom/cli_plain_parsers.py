@@ -32,6 +32,9 @@ def report_parser() -> Parser:
     parser.add_argument("--table", help="also write the tables to this file: .md, .tex, or .csv with one row per run")
     parser.add_argument("--views", choices=["true", "false"], default="true",
                         help="false leaves out what needs models and images (default: true)")  # fmt: skip
+    parser.add_argument("--groups", metavar="FILE",
+                        help="YAML file with groups of close classes, NAME: [class, class] (default: groups by "
+                        "WordNet, where class names have WordNet ids)")  # fmt: skip
     add_trust(parser)
     return parser
 

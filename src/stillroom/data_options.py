@@ -39,6 +39,9 @@ class DataOptions:
     class_depth: int = setting(
         "folder levels from the data set, or its splits, down to the class folders: 2 for alphabet/character/image",
         1, at_least=1)  # fmt: skip
+    only_classes: list[str] | None = setting(
+        "use only these classes, in the order of the set: names of classes, their WordNet ids, or groups of close "
+        "classes of ImageNet and Tiny-ImageNet, such as [dog] or [feline, insect]", None)  # fmt: skip
     first_classes: int | None = setting("use only the first k classes, for quick work", None, at_least=2)
     per_class: int | None = setting("use only the first n training images of a class, for quick work", None, at_least=1)
     val_fraction: float = setting(

@@ -32,9 +32,11 @@ def dataset_of(run: RunFolder) -> DataSet:
         InputError: they cannot be loaded, or are not those of the run any more.
     """
     config = run.config()
-    known = {field.name: config[field.name] for field in dataclasses.fields(DataOptions) if field.name in config}
+    known = _settings(config, DataOptions)
     asked = DataOptions(**known)
-    loaded_as = DataOptions(**{name: value for name, value in known.items() if name not in VIEW})
+    # Lists become tuples: the options are the key of a cache.
+    kept = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+    loaded_as = DataOptions(**{name: value for name, value in kept.items() if name not in VIEW})
     loaded, fingerprints = _loaded(loaded_as, tuple(config["classes"]) if asked.labels == "none" else None)
     data = with_options(loaded, asked, "")
     found = {

@@ -17,6 +17,20 @@ def test_select_first_classes_and_first_images_in_id_order(small_set):
     assert mixed.select() is mixed
 
 
+def test_images_of_some_classes_come_in_id_order_with_new_labels(small_set):
+    shuffled = torch.randperm(103, generator=torch.Generator().manual_seed(0))
+    labels = small_set.labels[shuffled].where(shuffled > 20, torch.tensor(-1))
+    mixed = ImageSet(small_set.images[shuffled], labels, small_set.ids[shuffled], small_set.classes)
+    chosen = mixed.of_classes((1, 4))
+    places = [place for place in range(21, 103) if place % 5 in (1, 4)]  # images without a label are in no class
+    assert chosen.classes == ("b", "e")
+    assert chosen.ids.tolist() == [7 + 3 * place for place in places]
+    assert chosen.labels.tolist() == [int(place % 5 == 4) for place in places]
+    assert torch.equal(chosen.images, small_set.images[places])
+    with pytest.raises(InputError, match="only_classes selects by label, and no image has one"):
+        small_set.without_labels().of_classes((0, 1))
+
+
 @pytest.mark.parametrize(
     ("bad", "words"),
     [

@@ -113,6 +113,24 @@ def test_selection_shortens_training_only_and_keeps_statistics(image_folder):
         load_data(root, per_class=5)
 
 
+@pytest.mark.parametrize("source", ["memory", "files"])
+def test_chosen_classes_keep_their_order_ids_and_statistics(image_folder, source):
+    names = ("ant", "bee", "cat", "dog")
+    image_folder("train", classes=names, count=3)
+    root = image_folder("val", classes=names, count=2)
+    whole = load_data(root, source=source)
+    part = load_data(root, source=source, only_classes=["dog", "bee"])
+    assert part.train.classes == part.val.classes == ("bee", "dog")
+    assert part.train.ids.tolist() == [3, 4, 5, 9, 10, 11]
+    assert part.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert torch.equal(part.val.pixels(torch.arange(4)), whole.val.pixels(torch.tensor([2, 3, 6, 7])))
+    assert (part.mean, part.std) == (whole.mean, whole.std)
+    few = load_data(root, source=source, only_classes=["bee", "cat", "dog"], first_classes=2, per_class=1)
+    assert (few.train.classes, few.train.ids.tolist()) == (("bee", "cat"), [3, 6])
+    with pytest.raises(InputError, match=r"no class or group named bees; did you mean bee\?; its classes are ant"):
+        load_data(root, source=source, only_classes=["bees", "cat"])
+
+
 def test_unknown_name_lists_the_known_ones(tmp_path):
     with pytest.raises(
         InputError, match=r"'cifar1000'.*neither a folder nor one of glyphs100, cifar10, cifar100, tiny"

@@ -6,6 +6,7 @@ import torch
 from torchvision import datasets
 
 from stillroom.data import Augment, describe_sets, load_data, named_sets
+from stillroom.data.fine_grained_sets import FINE_GRAINED
 from stillroom.data.glyphs import glyphs100
 from stillroom.errors import InputError
 
@@ -122,7 +123,8 @@ def test_imagenet_that_is_missing_says_where_to_get_it_and_how_to_lay_it_out(tmp
 
 def test_descriptions_match_the_sets(few_glyphs):
     described = {one.name: one for one in describe_sets()}
-    assert list(described) == ["glyphs100", "cifar10", "cifar100", "stl10", "tiny-imagenet", "imagenet", "scenes"]
+    before = ["glyphs100", "cifar10", "cifar100", "stl10", "tiny-imagenet", "imagenet"]
+    assert list(described) == [*before, *FINE_GRAINED, "scenes"]
     glyphs = load_data("glyphs100")
     assert described["glyphs100"].classes == len(glyphs.train.classes)
     assert described["glyphs100"].size == glyphs.train.images.shape[-1]

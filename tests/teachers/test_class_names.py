@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from stillroom.data.class_groups import synset_of
 from stillroom.errors import InputError
-from stillroom.teachers.class_names import imagenet_synsets, read_class_names, synset_of, with_imagenet_words
+from stillroom.teachers.class_names import imagenet_synsets, read_class_names, with_imagenet_words
 
 
 @pytest.mark.parametrize(
@@ -48,13 +49,6 @@ def test_a_file_without_usable_names_is_refused(tmp_path, name, text, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"teacher_classes=.*gone.txt cannot be read \(No such file.*give one name"):
         read_class_names(tmp_path / "gone.txt")
-
-
-def test_a_wordnet_id_is_read_from_the_beginning_of_a_name():
-    for name in ("n01443537", "n01443537 goldfish", "n01443537_goldfish", "n01443537-goldfish"):
-        assert synset_of(name) == "n01443537"
-    for name in ("goldfish", "n0144353", "n014435371", "xn01443537", "n01443537x"):
-        assert synset_of(name) is None
 
 
 def test_ids_of_imagenet_get_their_word_and_other_names_stay():

@@ -16,16 +16,18 @@ from typing import Any, NamedTuple
 from stillroom.data.folder_scan import FolderScan
 from stillroom.data.image_folder import from_files, list_classes
 from stillroom.data.listing import Listing
+from stillroom.data.matlab_file import read_matlab
 from stillroom.data.source import UNKNOWN
 from stillroom.errors import InputError
 from stillroom.files import first_few, shown
 from stillroom.formatting import counted
-from stillroom.reading import UnreadableError, open_file, read_text
+from stillroom.reading import UnreadableError, read_text
 
 KAGGLE = "LOC_val_solution.csv"
 SYNSET_LINES = "imagenet_2012_validation_synset_labels.txt"
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
+_KIT_AGAIN = "unpack the kit again"
 
 _MAPPINGS = ("LOC_synset_mapping.txt", "words.txt")
 _DEEPER = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
@@ -166,20 +168,13 @@ def _numbered(lines: Sequence[str]) -> Iterator[tuple[str, tuple[int, str]]]:
 
 def _read_meta(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Return the synset of each number, and the words of each synset, of ImageNet's Matlab table."""
+    found = read_matlab(path, f"put {KAGGLE} or {SYNSET_LINES} beside it", _KIT_AGAIN)
     try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise InputError(
-            f"{shown(path)} is a Matlab file, which needs scipy: pip install scipy; or put {KAGGLE} or {SYNSET_LINES} "
-            "beside it"
-        ) from None
-    try:
-        with open_file(path) as file:
-            rows: Any = loadmat(file, squeeze_me=True)["synsets"]
+        rows: Any = found["synsets"]
         numbers, synsets, words = (rows[name].tolist() for name in ("ILSVRC2012_ID", "WNID", "words"))
         numbers = [str(int(number)) for number in numbers]
-    except Exception as error:  # noqa: BLE001  a damaged file can make scipy raise anything
-        raise InputError(f"{shown(path)} cannot be read ({type(error).__name__}); unpack the kit again") from None
+    except Exception as error:  # noqa: BLE001  another table than ImageNet's
+        raise InputError(f"{shown(path)} cannot be read ({type(error).__name__}); {_KIT_AGAIN}") from None
     names = {str(synset): _first_word(str(word)) for synset, word in zip(synsets, words, strict=True)}
     return dict(zip(numbers, map(str, synsets), strict=True)), names
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from stillroom.data.augment import Augment
 from stillroom.data.channel_statistics import PUBLISHED, measured_statistics
+from stillroom.data.class_groups import chosen_classes
 from stillroom.data.dataset import DataSet
 from stillroom.data.fixed_size_source import FixedSizeSource
 from stillroom.data.list_folder import list_folder
@@ -34,6 +35,7 @@ def load_data(
     image_size: int | None = None,
     view_size: int | None = None,
     class_depth: int = 1,
+    only_classes: Sequence[str] | None = None,
     first_classes: int | None = None,
     per_class: int | None = None,
     val_fraction: float = 0.1,
@@ -60,7 +62,9 @@ def load_data(
         view_size: side in pixels at which images are stored and augmented, where a teacher takes them larger than
             ``image_size``; at most their own size. None: ``image_size``.
         class_depth: >= 1; how many levels below the folder, or below its splits, the class folders are.
-        first_classes: keep only this many classes of both splits, the first ones; >= 2.
+        only_classes: keep only these classes of both splits, in the order of the set: names of classes, their WordNet
+            ids, or groups, see :func:`stillroom.data.class_groups.chosen_classes`; two classes or more.
+        first_classes: keep only this many classes of both splits, the first ones of those; >= 2.
         per_class: keep only this many training images of each class, the first ones; >= 1.
         val_fraction: in (0, 1); about this fraction is held out where the set has no validation split of its own, see
             :func:`stillroom.data.validation_split.held_out`.
@@ -97,8 +101,9 @@ def load_data(
     if max_size is not None and image_size is not None and max_size < image_size:
         raise InputError(f"max_size is {max_size}; give at least image_size, which is {image_size}")
     options = LoadOptions(
-        Path(root), image_size, view_size, class_depth, first_classes, per_class, val_fraction, seed, skip_broken,
-        download, copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
+        Path(root), image_size, view_size, class_depth, None if only_classes is None else tuple(only_classes),
+        first_classes, per_class, val_fraction, seed, skip_broken, download,
+        copies_here() if copies is None else copies, labels, None if classes is None else tuple(classes),
         default_size, source, crop_fraction, scaled_decoding, max_size, say,
     )  # fmt: skip
     if what_is_learned(name_or_path, task) == "detection":
@@ -129,6 +134,9 @@ def _load_labelled(name_or_path: str | os.PathLike[str], options: LoadOptions) -
         )
     mean, std = PUBLISHED.get(name if known else "") or measured_statistics(train)
     augment = known.augment if known else Augment(pad=max(1, min(train.shape[1:]) // 8))
+    if options.only_classes is not None:
+        chosen = chosen_classes(options.only_classes, train.classes)
+        train, val = train.of_classes(chosen), val.of_classes(chosen)
     selected, side = train.select(options.first_classes, options.per_class), options.image_size
     return DataSet(
         name=name,
@@ -161,8 +169,8 @@ def what_is_learned(
 def _refuse_without_boxes(options: LoadOptions) -> None:
     """Refuse arguments that images with boxes do not have."""
     usual: dict[str, object] = {
-        "view_size": None, "class_depth": 1, "first_classes": None, "per_class": None, "labels": "auto",
-        "crop_fraction": None, "scaled_decoding": False,
+        "view_size": None, "class_depth": 1, "only_classes": None, "first_classes": None, "per_class": None,
+        "labels": "auto", "crop_fraction": None, "scaled_decoding": False,
     }  # fmt: skip
     for name, value in usual.items():
         found = getattr(options, name)

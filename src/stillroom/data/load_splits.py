@@ -30,6 +30,7 @@ class LoadOptions:
     image_size: int | None
     view_size: int | None
     class_depth: int
+    only_classes: tuple[str, ...] | None
     first_classes: int | None
     per_class: int | None
     val_fraction: float
@@ -153,7 +154,9 @@ def bytes_needed(labels: Sequence[NDArray[np.int64]], shape: tuple[int, ...], op
     count = sum(len(own) for own in labels)
     if len(labels) == 1:
         count += math.ceil(options.val_fraction * len(labels[0]))
-    if options.first_classes is not None or options.per_class is not None:
+    if options.only_classes is not None:
+        count *= 2  # the classes are not known yet: at most all images are copied
+    elif options.first_classes is not None or options.per_class is not None:
         limits = (options.per_class, *[None] * (len(labels) - 1))
         count += sum(
             int(np.minimum(np.bincount(own[own >= 0])[: options.first_classes], limit or len(own)).sum())

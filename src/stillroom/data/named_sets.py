@@ -1,13 +1,15 @@
-"""Data sets that have a name: Glyphs-100, CIFAR, STL-10, Tiny-ImageNet, ImageNet, and the scenes with boxes."""
+"""Data sets that have a name: Glyphs-100, CIFAR, STL-10, Tiny-ImageNet, ImageNet, fine-grained sets, scenes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 from stillroom.data.augment import Augment
 from stillroom.data.cifar import load_cifar
+from stillroom.data.fine_grained_sets import list_fine_grained
 from stillroom.data.glyphs import glyphs100
 from stillroom.data.image_set import ImageSet
 from stillroom.data.imagenet_layout import has_synsets
@@ -28,7 +30,7 @@ class SetDescription(NamedTuple):
     Attributes:
         name: as :func:`stillroom.data.load_data` takes it.
         classes: number of classes.
-        size: side of the images in pixels; for ImageNet, whose images differ in size, that of the batches.
+        size: side of the images in pixels; of sets whose images differ in size, that of the batches.
         source: where the images come from, and what is needed for it.
     """
 
@@ -105,6 +107,14 @@ def _load_imagenet(options: LoadOptions) -> LoadedSplits:
     return load_listings(folder, *listings, options=options)
 
 
+def _load_fine_grained(name: str, options: LoadOptions) -> LoadedSplits:
+    folder, train, val = list_fine_grained(name, options.root, options.download)
+    # Random crops are taken from the whole image, so the images are decoded on demand unless memory is asked for.
+    source = "files" if options.source == "auto" else options.source
+    size = options.image_size or options.default_size or IMAGENET_SIZE
+    return load_listings(folder, train, val, options=replace(options, image_size=size, source=source))
+
+
 @dataclass(frozen=True, slots=True)
 class NamedSet:
     """A named set.
@@ -159,6 +169,27 @@ NAMED_SETS = {
             Augment(pad=0, min_scale=0.08),
             _load_imagenet,
             has_files=True,
+        ),
+        *(
+            NamedSet(
+                SetDescription(name, classes, IMAGENET_SIZE, source),
+                Augment(pad=0, min_scale=0.08),
+                partial(_load_fine_grained, name),
+                has_files=True,
+            )
+            for name, classes, source in (
+                ("cub200", 200, "unpack CUB_200_2011.tgz from data.caltech.edu in root"),
+                (
+                    "stanford-dogs",
+                    120,
+                    "unpack images.tar and lists.tar from vision.stanford.edu in root/stanford-dogs",
+                ),
+                ("stanford-cars", 196, "put a copy in root/stanford_cars, its site is gone"),
+                ("fgvc-aircraft", 100, "downloaded, 2.8 GB"),
+                ("flowers102", 102, "downloaded, 350 MB"),
+                ("food101", 101, "downloaded, 5 GB"),
+                ("oxford-pets", 37, "downloaded, 800 MB"),
+            )
         ),
     )
 }

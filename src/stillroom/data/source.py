@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, Unpack
 
@@ -100,6 +101,26 @@ class Source(ABC):
     def hashed(self) -> Self:
         """Return the same images with :meth:`content` computed and stored."""
         return replace(self, digests=self.content())  # type: ignore[type-var]
+
+    def of_classes(self, places: Sequence[int]) -> Self:
+        """Return the images of some classes in id order; every image keeps its id. Images without a label are left out.
+
+        Args:
+            places: of the classes among :attr:`classes`, ascending. They become the classes.
+
+        Raises:
+            InputError: no image has a label.
+        """
+        if self.unlabelled == len(self):
+            raise InputError("only_classes selects by label, and no image has one; leave it out")
+        places_of = torch.full((len(self.classes),), UNKNOWN)
+        places_of[list(places)] = torch.arange(len(places))
+        order = torch.argsort(self.ids)
+        order = order[self.labels[order] >= 0]
+        kept = order[places_of[self.labels[order]] >= 0]
+        found = self.at(kept)
+        classes = tuple(self.classes[place] for place in places)
+        return replace(found, labels=places_of[found.labels], classes=classes)  # type: ignore[type-var]
 
     def select(self, first_classes: int | None = None, per_class: int | None = None) -> Self:
         """Return a subset in id order; every image keeps its id. Images without a label are in no subset.

@@ -58,6 +58,7 @@ def training_record(source: SourceRun) -> dict[str, Any]:
         "train_images": config["train_images"],
         "val_images": config["val_images"],
         "augmentation": {known.name: config.get(known.name) for known in fields(Augment)},
+        "only_classes": config.get("only_classes"),
         "first_classes": config.get("first_classes"),
         "per_class": config.get("per_class"),
     }

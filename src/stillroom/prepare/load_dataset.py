@@ -191,6 +191,7 @@ def load_dataset(
         image_size=options.image_size,
         view_size=options.view_size,
         class_depth=options.class_depth,
+        only_classes=options.only_classes,
         first_classes=options.first_classes,
         per_class=options.per_class,
         val_fraction=options.val_fraction,

@@ -17,8 +17,8 @@ from stillroom.methods import Method
 from stillroom.trust import NOTHING, Trust
 
 LOADING = (
-    "image_size", "view_size", "class_depth", "first_classes", "per_class", "val_fraction", "hold_out",
-    "skip_broken", "labels",
+    "image_size", "view_size", "class_depth", "only_classes", "first_classes", "per_class", "val_fraction",
+    "hold_out", "skip_broken", "labels",
 )  # fmt: skip
 
 

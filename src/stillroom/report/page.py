@@ -15,6 +15,7 @@ from stillroom.files import write_text
 from stillroom.report.aggregate import Comparison, Pair
 from stillroom.report.box_tables import class_table, error_tables
 from stillroom.report.charts import plane_chart, shortened
+from stillroom.report.close_classes_tables import CloseSection, close_section
 from stillroom.report.confusions import Changes, confusion_changes
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.page_charts import Chart, cost_charts, gain_charts, score_curves
@@ -66,6 +67,7 @@ class Section:
         costs: main score against cost.
         gains: of each class, by method.
         confusions: how they changed, by method.
+        close: gains on close classes; None where it cannot be measured.
         by_class: the main score of each class; None where it is not shown.
         errors: tables of error kinds.
         probes: what the students are worth beyond their accuracy.
@@ -82,6 +84,7 @@ class Section:
     costs: list[Chart]
     gains: dict[str, Chart]
     confusions: dict[str, Changes]
+    close: CloseSection | None
     by_class: PageTable | None
     errors: list[PageTable]
     probes: ProbeSection
@@ -95,6 +98,7 @@ def write_report(
     summaries: Sequence[PairSummary],
     *,
     views: bool = True,
+    groups: Mapping[str, frozenset[str]] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Write the page of a comparison.
@@ -104,6 +108,7 @@ def write_report(
         comparison: from :func:`stillroom.report.aggregate.read_comparison`.
         summaries: of its pairs, from :func:`stillroom.report.summary.summarize`.
         views: whether to show alignment, relations, example images and feature planes, which runs every student again.
+        groups: class names of each group of close classes; None takes those of WordNet.
         say: told the progress, a line at a time.
 
     Raises:
@@ -116,7 +121,7 @@ def write_report(
     labels = dict.fromkeys(method for summary in summaries for method in summary.pair.methods)
     labels |= dict.fromkeys(method for tuning in comparison.tunings for method in tuning.methods)
     places = {label: place for place, label in enumerate(labels, start=1)} | {"teacher": 0}
-    sections = [_section(summary, comparison.reference, places, views, say) for summary in summaries]
+    sections = [_section(summary, comparison.reference, places, views, groups, say) for summary in summaries]
     text = _template().render(
         mark=PAGE,
         title=comparison.title,
@@ -152,20 +157,27 @@ def _percent(fraction: float) -> str:
 
 
 def _section(
-    summary: PairSummary, reference: str, places: Mapping[str, int], views: bool, say: Callable[[str], None]
+    summary: PairSummary,
+    reference: str,
+    places: Mapping[str, int],
+    views: bool,
+    groups: Mapping[str, frozenset[str]] | None,
+    say: Callable[[str], None],
 ) -> Section:
     pair = summary.pair
     say(f"drawing {pair.name}")
+    close = close_section(pair, reference, groups) if pair.score.per_image else None
     return Section(
         name=pair.name,
         score=pair.score,
         places=places,
-        verdict=verdict(summary, reference),
+        verdict=[*verdict(summary, reference), *(close.verdict if close else ())],
         tables=tables_of(summary, reference),
         curves=score_curves(summary, places),
         costs=cost_charts(summary, places),
         gains=gain_charts(summary, reference),
         confusions=confusion_changes(pair, reference) if pair.score.per_image else {},
+        close=close,
         by_class=None if pair.score.per_image else class_table(summary, reference),
         errors=[] if pair.score.per_image else error_tables(summary, reference),
         probes=probe_section(pair, reference, places) if pair.score.per_image else ProbeSection(),

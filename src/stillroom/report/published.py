@@ -91,7 +91,7 @@ def _is_whole(config: Mapping[str, Any]) -> bool:
         counts == WHOLE[known.name]
         and shape == [3, known.size, known.size]
         and len(config["classes"]) == known.classes
-        and not any(config.get(part) for part in ("first_classes", "per_class", "skip_broken"))
+        and not any(config.get(part) for part in ("only_classes", "first_classes", "per_class", "skip_broken"))
     )
 
 

@@ -9,10 +9,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from stillroom.data.class_groups import synset_of
 from stillroom.errors import InputError, did_you_mean
 from stillroom.files import first_few, shown
 from stillroom.reading import UnreadableError, parse_json, read_text, read_yaml
-from stillroom.teachers.class_names import synset_of
 
 SEVERAL = -1  # the place of a name that several classes have
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
+from stillroom.data.class_groups import synset_of
 from stillroom.errors import InputError
 from stillroom.files import shown
-from stillroom.teachers.class_names import imagenet_synsets, synset_of
+from stillroom.teachers.class_names import imagenet_synsets
 
 # Fraction of names that stand at ImageNet's place, from which a list counts as ImageNet in its published order.
 # Torchvision renames two of 1,000 classes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from stillroom.errors import InputError
 from stillroom.files import shown
 from stillroom.reading import UnreadableError, parse_json, parse_yaml, read_text
 
-_SYNSET = re.compile(r"(n\d{8})(?![0-9A-Za-z])")
 _FORMS = "give one name a line, a JSON or YAML list, or a JSON or YAML mapping from index to name"
 
 
@@ -66,12 +64,6 @@ def _in_order(source: str, found: Any) -> list[Any]:
     if found is not None and not isinstance(found, list):
         raise InputError(f"{source} holds neither a list nor a mapping: {_FORMS}")
     return found or []
-
-
-def synset_of(name: str) -> str | None:
-    """The WordNet id at the beginning of a class name: "n01443537 goldfish", "n01443537_goldfish"; None without one."""
-    match = _SYNSET.match(name)
-    return None if match is None else match[1]
 
 
 def imagenet_synsets(class_count: int) -> tuple[str, ...] | None:
