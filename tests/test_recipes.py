@@ -65,6 +65,10 @@ BEYOND_CIFAR = {
     "cifar100/resnet32x4-resnet8x4/kd-dot": 75.12,
     "tiny-imagenet/ResNet18-MobileNetV2/kd-dot": 64.01,
     "imagenet/resnet50-mobilenetv1_100/kd-dot": 73.09,
+    "cub200/vgg13-vgg8/kd": 64.18,
+    "cub200/vgg13-vgg8/dkd": 67.20,
+    "cub200/vgg13-vgg8/sdd-kd": 67.32,
+    "cub200/vgg13-vgg8/sdd-dkd": 68.67,
 }
 
 

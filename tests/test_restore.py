@@ -144,3 +144,16 @@ def test_a_teacher_given_by_a_models_name_is_not_mistaken_for_a_run_of_that_name
     text = (run.path / "config.yaml").read_text()
     (run.path / "config.yaml").write_text(text.replace(run.config()["teacher"], "resnet56"))
     assert teacher_run_of(run) is None
+
+
+def test_a_slice_of_the_classes_is_recorded_comes_back_and_decides_the_run(made, tmp_path):
+    settings = {"model": SMALL, "epochs": 1, "data": _images(made)}
+    chosen = ["class 3", "class 1"]
+    run = trained("train", tmp_path, "slice", only_classes=chosen, **settings)
+    assert (run.config()["only_classes"], run.config()["classes"]) == (chosen, ["class 1", "class 3"])
+    data = dataset_of(run)
+    assert data.train.classes == ("class 1", "class 3")
+    assert torch.equal(predictions_of(run).labels, data.val.labels)
+    trained("train", tmp_path, "slice", only_classes=chosen, **settings)  # the same run
+    with pytest.raises(InputError, match=r"holds a run with other settings.*only_classes"):
+        trained("train", tmp_path, "slice", only_classes=["class 0", "class 1"], **settings)

@@ -35,7 +35,7 @@ def dataset_of(run: RunFolder) -> DataSet:
     known = _settings(config, DataOptions)
     asked = DataOptions(**known)
     # Lists become tuples: the options are the key of a cache.
-    kept = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+    kept: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
     loaded_as = DataOptions(**{name: value for name, value in kept.items() if name not in VIEW})
     loaded, fingerprints = _loaded(loaded_as, tuple(config["classes"]) if asked.labels == "none" else None)
     data = with_options(loaded, asked, "")

@@ -162,7 +162,11 @@ def analyse(
         for method, runs in students.items()
     }
     theirs = per_class[reference]
-    gains = {method: _paired(runs, theirs) for method, runs in per_class.items() if method != reference}
+    gains = {
+        method: paired
+        for method, runs in per_class.items()
+        if method != reference and (paired := _paired(runs, theirs))
+    }
     errors = {
         method: [group_errors(given, groups) for given in runs.values()] for method, runs in students.items()
     } if groups else {}  # fmt: skip
@@ -171,7 +175,7 @@ def analyse(
         closest=closest_pairs(confusion, names),
         bounds=tuple((float(closeness[part].min()), float(closeness[part].max())) for part in quarters),
         accuracy=tuple(_spread([own[part].mean() for own in theirs.values()]) for part in quarters),
-        relations=related({method: found for method, found in gains.items() if found}, closeness, quarters),
+        relations=related(gains, closeness, quarters),
         groups={name: _group(teacher, students, reference, names, places) for name, places in groups.items()},
         within={method: _spread([one for one, _ in found]) for method, found in errors.items()},
         outside={method: _spread([one for _, one in found]) for method, found in errors.items()},
@@ -182,7 +186,7 @@ def class_confusion(teacher: Predictions) -> Tensor:
     """The confusion of every pair of classes, (C, C) float64, symmetric, diagonal 0; 0 for a class without images."""
     classes = teacher.logits.shape[1]
     mass = confusion_mass(teacher.labels, teacher.logits, {}, classes) * 2  # there the teacher is half of the mean
-    has = (torch.bincount(teacher.labels, minlength=classes) > 0).double()
+    has = torch.bincount(teacher.labels, minlength=classes).clamp_max(1)
     return ((mass + mass.T) / 2 * has[:, None] * has).fill_diagonal_(0)
 
 
@@ -261,7 +265,8 @@ def _rank_correlation(one: NDArray[Any], other: NDArray[Any], axis: int = -1) ->
     left, right = (side - side.mean(axis=axis, keepdims=True) for side in sides)
     scale = np.sqrt((left**2).sum(axis=axis) * (right**2).sum(axis=axis))
     product: NDArray[Any] = (left * right).sum(axis=axis)
-    return np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+    np.divide(product, scale, out=product, where=scale > 0)  # without spread the product is 0
+    return product
 
 
 def _paired(ours: Mapping[int, NDArray[Any]], theirs: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
