@@ -21,12 +21,12 @@ from torch import Tensor
 
 from stillroom.engine.predictions import Predictions, predictions_of, teacher_predictions_of
 from stillroom.report.aggregate import Pair
+from stillroom.report.statistics import LEVEL
 from stillroom.report.views.class_relations import confusion_mass
 
 FEWEST = 8  # classes with images, for an analysis by closeness
 BINS = 4
 RESAMPLES = 2000  # of the bootstrap
-LEVEL = 0.05
 SHOWN_PAIRS = 6
 
 
@@ -149,8 +149,7 @@ def analyse(
         names: of the C classes.
         groups: by name the places of the classes of each group.
     """
-    images = torch.bincount(teacher.labels, minlength=len(names))
-    known = (images > 0).nonzero().flatten()
+    known = torch.bincount(teacher.labels, minlength=len(names)).nonzero().flatten()
     if len(known) < FEWEST:
         return None
     confusion = class_confusion(teacher)
@@ -162,11 +161,8 @@ def analyse(
         for method, runs in students.items()
     }
     theirs = per_class[reference]
-    gains = {
-        method: paired
-        for method, runs in per_class.items()
-        if method != reference and (paired := _paired(runs, theirs))
-    }
+    gains = {method: _paired(runs, theirs) for method, runs in per_class.items() if method != reference}
+    gains = {method: each for method, each in gains.items() if each}
     errors = {
         method: [group_errors(given, groups) for given in runs.values()] for method, runs in students.items()
     } if groups else {}  # fmt: skip
@@ -264,12 +260,13 @@ def _rank_correlation(one: NDArray[Any], other: NDArray[Any], axis: int = -1) ->
     sides = [stats.rankdata(side, axis=axis) for side in (one, other)]
     left, right = (side - side.mean(axis=axis, keepdims=True) for side in sides)
     scale = np.sqrt((left**2).sum(axis=axis) * (right**2).sum(axis=axis))
-    product: NDArray[Any] = (left * right).sum(axis=axis)
+    product = np.asarray((left * right).sum(axis=axis))
     np.divide(product, scale, out=product, where=scale > 0)  # without spread the product is 0
     return product
 
 
-def _paired(ours: Mapping[int, NDArray[Any]], theirs: Mapping[int, NDArray[Any]]) -> list[NDArray[Any]]:
+def _paired(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> list[Any]:
+    """The differences at the common seeds."""
     return [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
 
 
@@ -291,11 +288,7 @@ def _group(
         return 100 * float(given.correct[rows].double().mean()) if bool(rows.any()) else 0.0
 
     scores = {method: {seed: accuracy(given) for seed, given in runs.items()} for method, runs in students.items()}
-    gains = {
-        method: [own[seed] - scores[reference][seed] for seed in sorted(own.keys() & scores[reference].keys())]
-        for method, own in scores.items()
-        if method != reference
-    }
+    gains = {method: _paired(own, scores[reference]) for method, own in scores.items() if method != reference}
     return CloseGroup(
         classes=tuple(names[place] for place in places),
         images=int(rows.sum()),
