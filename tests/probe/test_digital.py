@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stillroom.probe.corruptions import generator
-from stillroom.probe.digital import brightness, contrast, elastic_transform, jpeg_compression, pixelate
+from stillroom.probe.digital import brightness, elastic_transform, jpeg_compression, lower_contrast, pixelate
 
 DRAWS = [generator(0, 0, "digital", 1)]
 
@@ -25,7 +25,7 @@ def test_brightness_makes_black_grey():
 
 
 def test_contrast_keeps_the_mean_and_shrinks_the_differences():
-    before, after = colours(), contrast(colours(), DRAWS, 5)
+    before, after = colours(), lower_contrast(colours(), DRAWS, 5)
     assert after.mean() == pytest.approx(before.mean(), abs=2e-3)
     assert after.std() == pytest.approx(0.1 * before.std(), rel=1e-3)
 

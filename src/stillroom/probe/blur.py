@@ -16,8 +16,8 @@ from stillroom.probe.image_fields import (
     convolved,
     gaussian,
     mirrored,
-    pick,
-    side_of,
+    pixels_at,
+    shorter_side,
     strength,
     stroke,
 )
@@ -25,24 +25,24 @@ from stillroom.probe.image_fields import (
 
 def defocus_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:  # noqa: ARG001
     """Spread each point over a disc, as a lens out of focus does; its radius is 2 to 5 percent of the side."""
-    return convolved(images, [_sum_one(stroke(0, strength(0.02, 0.05, severity) * side_of(images), 0))])
+    return convolved(images, [_sum_one(stroke(0, strength(0.02, 0.05, severity) * shorter_side(images), 0))])
 
 
 def glass_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:
     """Blur a little and read each pixel at a random place, 1.8 to 5 percent of the side away at most."""
-    reach = strength(0.018, 0.05, severity) * side_of(images)
+    reach = strength(0.018, 0.05, severity) * shorter_side(images)
     soft = gaussian(max(0.3, reach / 4))
     height, width = images.shape[2:]
     shifts = np.stack([draw.uniform(-reach, reach, (2, height, width)) for draw in draws])
     rows, columns = (np.rint(shifts[:, axis]).astype(np.int64) for axis in (0, 1))
     rows = mirrored(rows + np.arange(height)[:, None], height)
     columns = mirrored(columns + np.arange(width), width)
-    return pick(convolved(images, [soft]), rows, columns)
+    return pixels_at(convolved(images, [soft]), rows, columns)
 
 
 def motion_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:
     """Spread each point along a line in a random direction; its length is 5 to 22 percent of the side."""
-    length = strength(0.05, 0.22, severity) * side_of(images)
+    length = strength(0.05, 0.22, severity) * shorter_side(images)
     return convolved(images, [_sum_one(stroke(length, 0.5, draw.uniform(0, math.pi))) for draw in draws])
 
 

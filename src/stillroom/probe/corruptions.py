@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stillroom.errors import InputError
 from stillroom.probe.blur import defocus_blur, glass_blur, motion_blur, zoom_blur
-from stillroom.probe.digital import brightness, contrast, elastic_transform, jpeg_compression, pixelate
+from stillroom.probe.digital import brightness, elastic_transform, jpeg_compression, lower_contrast, pixelate
 from stillroom.probe.image_fields import SEVERITIES, Draws, Pixels
 from stillroom.probe.noise import gaussian_noise, impulse_noise, shot_noise
 from stillroom.probe.weather import fog, frost, snow
@@ -28,12 +28,15 @@ Corruption = Callable[[Pixels, Draws, int], Pixels]
 
 LEAST_SIDE = 8
 _VALUES = 2**20  # of images that are corrupted together
-_CORRUPTIONS: dict[str, Corruption] = {
-    function.__name__: function
-    for function in (
-        gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, fog,
-        brightness, contrast, elastic_transform, pixelate, jpeg_compression,
-    )
+_CHANGES: dict[str, Corruption] = {
+    "contrast": lower_contrast,
+    **{
+        function.__name__: function
+        for function in (
+            gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, fog,
+            brightness, elastic_transform, pixelate, jpeg_compression,
+        )
+    },
 }  # fmt: skip
 
 # Kind -> group; the names are those of the official files.
@@ -64,7 +67,7 @@ def corrupted(images: Tensor, ids: Tensor, corruption: str, severity: int, seed:
         InputError: an argument is outside its range.
     """
     _check(images, corruption, severity, seed)
-    change = partial(frost, seed=seed) if corruption == "frost" else _CORRUPTIONS[corruption]
+    change = partial(frost, seed=seed) if corruption == "frost" else _CHANGES[corruption]
     at_once = max(1, _VALUES // max(1, images[:1].numel()))
     made = torch.empty_like(images)
     for start in range(0, len(images), at_once):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stillroom.probe.image_fields import Draws, Floats, Pixels, detail_scale, enlarged, read_at, side_of, strength
+from stillroom.probe.image_fields import Draws, Floats, Pixels, detail_scale, enlarged, read_at, shorter_side, strength
 
 _CELLS = 5  # of the grid of random shifts, along each side
 
@@ -25,7 +25,7 @@ def brightness(images: Pixels, draws: Draws, severity: int) -> Pixels:  # noqa: 
     return brighter
 
 
-def contrast(images: Pixels, draws: Draws, severity: int) -> Pixels:  # noqa: ARG001
+def lower_contrast(images: Pixels, draws: Draws, severity: int) -> Pixels:  # noqa: ARG001
     """Move all values towards the image's mean; 60 to 10 percent of the distance is left."""
     left = np.float32(strength(0.6, 0.1, severity))
     # Summed as whole numbers, which is exact for any layout of the batch.
@@ -39,7 +39,7 @@ def elastic_transform(images: Pixels, draws: Draws, severity: int) -> Pixels:
     """Stretch and press small regions: smooth random shifts with a deviation of 1.5 to 5 percent of the side."""
     height, width = images.shape[2:]
     grids = np.stack([draw.standard_normal((2, _CELLS + 1, _CELLS + 1), np.float32) for draw in draws])
-    shifts = enlarged(grids, height, width) * np.float32(strength(0.015, 0.05, severity) * side_of(images))
+    shifts = enlarged(grids, height, width) * np.float32(strength(0.015, 0.05, severity) * shorter_side(images))
     rows = shifts[:, 0] + _count(height)[:, None]
     columns = shifts[:, 1] + _count(width)
     return read_at(images, rows, columns)

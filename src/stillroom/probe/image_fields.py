@@ -26,7 +26,7 @@ def strength(mild: float, severe: float, severity: int) -> float:
     return float(mild * (severe / mild) ** ((severity - 1) / (SEVERITIES[-1] - 1)))
 
 
-def side_of(images: Pixels) -> int:
+def shorter_side(images: Pixels) -> int:
     """The shorter side in pixels. Lengths such as the radius of a blur are fractions of it."""
     return min(int(images.shape[2]), int(images.shape[3]))
 
@@ -37,7 +37,7 @@ def detail_scale(images: Pixels) -> float:
     The same noise in each pixel hurts a large image less, as a network averages over more pixels. Noise that grows with
     the side would hurt it more, as most of what a network sees is coarser than a pixel. The square root is between.
     """
-    return min(math.sqrt(side_of(images) / _USUAL_SIDE), _LARGEST_SCALE)
+    return min(math.sqrt(shorter_side(images) / _USUAL_SIDE), _LARGEST_SCALE)
 
 
 def stroke(length: float, radius: float, angle: float) -> Floats:
@@ -132,13 +132,13 @@ def read_at(images: Pixels, rows: Floats, columns: Floats) -> Pixels:
     down, right = (rows - low_row)[:, None], (columns - low_column)[:, None]
     upper, lower = (mirrored(low_row.astype(np.int64) + step, height) for step in (0, 1))
     left, next_column = (mirrored(low_column.astype(np.int64) + step, width) for step in (0, 1))
-    top = (1 - right) * pick(images, upper, left) + right * pick(images, upper, next_column)
-    bottom = (1 - right) * pick(images, lower, left) + right * pick(images, lower, next_column)
+    top = (1 - right) * pixels_at(images, upper, left) + right * pixels_at(images, upper, next_column)
+    bottom = (1 - right) * pixels_at(images, lower, left) + right * pixels_at(images, lower, next_column)
     read: Pixels = (1 - down) * top + down * bottom
     return read
 
 
-def pick(images: Pixels, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Pixels:
+def pixels_at(images: Pixels, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Pixels:
     """The pixels of images at whole positions, each int64 (n, H, W) inside the image."""
     count, channels, height, width = images.shape
     places = (rows * width + columns).reshape(count, 1, -1)

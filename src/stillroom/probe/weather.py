@@ -13,7 +13,7 @@ from stillroom.probe.image_fields import (
     Pixels,
     clouds,
     convolved,
-    side_of,
+    shorter_side,
     strength,
     stroke,
 )
@@ -26,7 +26,7 @@ _FALL = 0.7  # radians that flakes fall from the vertical at most
 
 def snow(images: Pixels, draws: Draws, severity: int) -> Pixels:
     """Falling flakes, near and far, and a paler scene; flakes cover about 5 to 35 percent of the image."""
-    side = side_of(images)
+    side = shorter_side(images)
     radius, length = strength(0.007, 0.011, severity) * side, strength(0.03, 0.08, severity) * side
     angles = [math.pi / 2 + draw.uniform(-_FALL, _FALL) for draw in draws]
     cover = np.zeros_like(images[:, :1])
@@ -53,7 +53,7 @@ def frost(images: Pixels, draws: Draws, severity: int, seed: int) -> Pixels:
         severity: as for every corruption.
         seed: of the pattern of ice, of which each image shows a random part.
     """
-    ice = windows(frost_pattern(seed, side_of(images)), images, draws)[:, None]
+    ice = windows(frost_pattern(seed, shorter_side(images)), images, draws)[:, None]
     opacity = np.clip(np.float32(strength(0.4, 1.2, severity)) * ice, 0, np.float32(0.93))
     colour = np.array(_ICE if images.shape[1] == 3 else [sum(_ICE) / 3], np.float32)[:, None, None]
     frosted: Pixels = images + opacity * (colour - images)
