@@ -22,7 +22,7 @@ from stillroom.run_removal import check_removal, folder_bytes, remove_run
 from stillroom.scores import SCORES, score_of
 
 FILES = ("student.safetensors", *(score.file for score in SCORES.values()), "metrics.jsonl", "summary.json",
-         "config.yaml", "checkpoint", "tensorboard", "wandb", "export", "index.html")  # fmt: skip
+         "config.yaml", "checkpoint", "tensorboard", "wandb", "export", "probes.json", "index.html")  # fmt: skip
 
 
 def runs_command(arguments: Arguments) -> int:
