@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of logistic regression, from the simplest classifier on
 HELD_OUT = 0.2  # fraction of the training images on which C is chosen
+ITERATIONS = 200  # of L-BFGS; more change hardly a decision
 MOST_CHOOSING = 10_000  # images with which C is chosen; more take long and choose no better
 EPOCHS, MILESTONES = 100, (30, 60, 90)
 BATCH, RATE, MOMENTUM = 64, 0.1, 0.9
@@ -58,14 +59,14 @@ def logistic_probe(train: FrozenFeatures, test: FrozenFeatures, seed: int) -> tu
         order, test_size=HELD_OUT, random_state=seed, stratify=targets[order] if whole else None
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the last of many iterations change no decision
-        model = LogisticRegression(max_iter=500, warm_start=True)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LogisticRegression(max_iter=ITERATIONS, warm_start=True)
         scores = [
             model.set_params(C=strength).fit(inputs[fitted], targets[fitted]).score(inputs[held], targets[held])
             for strength in STRENGTHS
         ]
         best = STRENGTHS[int(np.argmax(scores))]  # the simplest of equals
-        model = LogisticRegression(max_iter=1000, C=best).fit(inputs, targets)
+        model = LogisticRegression(max_iter=ITERATIONS, C=best).fit(inputs, targets)
     return 100 * float(model.score(scaler.transform(test.features.numpy()), test.labels.numpy())), best
 
 

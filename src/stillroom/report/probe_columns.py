@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stillroom.formatting import short_count, size_in_words
+from stillroom.formatting import duration, short_count, size_in_words
 from stillroom.report.probe_record import Results
 
 
@@ -65,15 +65,15 @@ def columns(*rows: Sequence[Any] | ProbeColumn) -> tuple[ProbeColumn, ...]:
     return tuple(row if isinstance(row, ProbeColumn) else ProbeColumn(*row) for row in rows)
 
 
-def _hours(part: str) -> ProbeColumn:
+def _time(part: str) -> ProbeColumn:
     notes = {
         "training": "of the network itself, training steps only",
         "teacher": "of the teacher, which all students share",
         "bank": "of computing teacher logits for the bank, which all students share",
         "tuning": "of all trials of the method, which all seeds share",
     }
-    note = f"core-hours on a CPU, GPU-hours on a GPU, {notes[part]}; where they were recorded"
-    return ProbeColumn(f"{part} h", note, number("hours", part), "{:.3g}".format)
+    note = f"time {notes[part]}: times threads on a CPU, times GPUs on a GPU; where it was recorded"
+    return ProbeColumn(f"{part} time", note, number("hours", part, scale=3600), duration)
 
 
 def _shots(name: str) -> ProbeColumn:
@@ -127,7 +127,7 @@ PROBE_TABLES: dict[str, ProbeTable] = {
             ("MACs", "multiply-accumulate operations for one image", number("macs"), short_count),
             ("peak memory", "largest memory use of its training, where it was recorded", number("peak_memory"),
              lambda size: size_in_words(int(size))),
-            *map(_hours, ("training", "teacher", "bank", "tuning")),
+            *map(_time, ("training", "teacher", "bank", "tuning")),
         ),
     ),
 }  # fmt: skip
