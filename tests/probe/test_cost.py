@@ -67,7 +67,9 @@ def test_tuning_costs_what_all_trials_of_the_method_cost(runs, trained_runs):
         for name in ("config.yaml", "inputs.json", "summary.json", "environment.json"):
             (folder / name).write_text((trained_runs / "kd-s0" / name).read_text())
         changed(folder, seconds=1800.0)
-    (runs / "comparison.yaml").write_text("methods: {kd: kd}\n")
+    (runs / "comparison.yaml").write_text(
+        "methods: {kd: kd, labels: ce}\ntuned: {kd: {folder: ., trials: 2, epochs: 4, hold_out: 0.1}}\n"
+    )
     write_tuning(tuning)
     write_trials(runs, trials)
     threads = RunFolder(runs / "kd-s0").environment()["threads"]

@@ -17,8 +17,8 @@ from stillroom.models.output import logits_of
 from stillroom.probe.probe_kind import Measurement
 from stillroom.probe.probe_options import ProbeOptions
 from stillroom.probe.subject import Subject
-from stillroom.report.discovery import FoundRun
-from stillroom.report.tuning_record import read_tuning, trial_folder
+from stillroom.report.discovery import FoundRun, tunings_of
+from stillroom.report.tuning_record import trial_folder
 from stillroom.report.usable_runs import is_finite
 from stillroom.resolve_model import is_run
 from stillroom.restore import teacher_run_of
@@ -127,9 +127,12 @@ def _bank_hours(run: RunFolder) -> float | None:
 
 
 def _tuning_hours(run: RunFolder) -> float | None:
-    """Of all trials of the run's method; None for a run that was not tuned."""
-    tuning, method = read_tuning(run.path.parent), FoundRun(run).method
-    if tuning is None or method not in tuning.winners:
+    """Of all trials of the run's method; None for a run that was not tuned, or whose tuning is not there any more."""
+    found = FoundRun(run)
+    method = found.method
+    tunings = tunings_of([run.path.parent]) if method in found.description.tuned else ()
+    tuning = next((tuning for tuning in tunings if method in tuning.winners), None)
+    if tuning is None:
         return None
     folders = [
         trial_folder(tuning.folder, method, trial.number, epochs)
