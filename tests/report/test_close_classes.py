@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from stillroom.report.close_classes import (
     close_classes_of,
     closest_pairs,
     group_errors,
+    related,
 )
 from tests.report.pages import made_comparison
 
@@ -103,6 +105,15 @@ def test_a_method_that_loses_on_close_classes_is_seen_with_its_sign(teacher):
     assert found.relations["far"].seen
     assert found.relations["far"].high < 0
     assert (found.groups, found.within) == ({}, {})
+
+
+def test_gains_that_differ_by_rounding_have_equal_ranks():
+    closeness, quarters = np.arange(8.0), np.array_split(np.arange(8), 4)
+    exact = [np.array([0.3, 0.3, 0.3, 0.3, 0.6, 0.6, 0.9, 0.9])]
+    rounded = [exact[0] + np.array([0, 4, -4, 2, 0, -3, 1, -1]) * 1e-16]
+    found = related({"exact": exact, "rounded": rounded}, closeness, quarters)
+    one, other = found["exact"], found["rounded"]
+    assert (one.correlation, one.low, one.high, one.p) == (other.correlation, other.low, other.high, other.p)
 
 
 def test_few_classes_or_no_teacher_give_no_analysis(teacher, tmp_path, monkeypatch):

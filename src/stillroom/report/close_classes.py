@@ -241,7 +241,7 @@ def _relation(gains: Sequence[NDArray[Any]], closeness: NDArray[Any], quarters: 
     from scipy import stats
 
     bins = tuple(_spread([float(own[part].mean()) for own in gains]) for part in quarters)
-    mean = np.mean(gains, axis=0)
+    mean = np.mean(gains, axis=0).round(9)  # equal gains have equal ranks
     if np.ptp(mean) == 0 or np.ptp(closeness) == 0:
         return Relation(bins, None, None, None, None, len(gains))
     test = stats.spearmanr(closeness, mean)
