@@ -38,7 +38,7 @@ def test_the_section_says_what_is_seen_and_what_is_not(comparison):
     assert "16 classes: close (+0.9" in sentence
     assert "alike" not in sentence
     assert any(
-        line.startswith("No relation between the gain over kd and closeness is seen for alike")
+        line.startswith("No relation between the gain over kd and closeness is seen for: alike.")
         for line in section.lines
     )
     assert any("class 14 and class 15" in line for line in section.lines)

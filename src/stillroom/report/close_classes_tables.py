@@ -79,9 +79,9 @@ def _seen(found: CloseClasses, reference: str) -> Iterator[str]:
 
 
 def _lines(found: CloseClasses, reference: str) -> Iterator[str]:
-    unseen = [f"{method} ({_correlation(one)})" for method, one in found.relations.items() if not one.seen]
+    unseen = [method for method, one in found.relations.items() if not one.seen]
     if unseen:
-        yield f"No relation between the gain over {reference} and closeness is seen for {'; '.join(unseen)}."
+        yield f"No relation between the gain over {reference} and closeness is seen for: {'; '.join(unseen)}."
     pairs = "; ".join(f"{shortened(one)} and {shortened(two)} ({value:.3f})" for one, two, value in found.closest)
     yield f"Closest for the teacher: {pairs}."
     if min(one.seeds for one in found.relations.values()) == 1:
