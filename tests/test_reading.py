@@ -22,6 +22,7 @@ from stillroom.reading import (
 )
 from stillroom.recipes import load_published
 from stillroom.report.comparison_file import read_description
+from stillroom.report.tuning_record import read_tuning
 from tests.test_trust import calls
 
 
@@ -135,11 +136,12 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path):
 
 def test_every_yaml_of_ours_comes_through_this_door(tmp_path):
     bomb = laughs(30, 10)
-    for name in ("config.yaml", "comparison.yaml"):
+    for name in ("config.yaml", "comparison.yaml", "tuning.yaml"):
         (tmp_path / name).write_text(bomb)
     for read in (
         RunFolder(tmp_path).config,
         lambda: read_description(tmp_path),
+        lambda: read_tuning(tmp_path),
         lambda: load_published(tmp_path / "config.yaml"),
     ):
         with pytest.raises(UnreadableError, match="aliases"):

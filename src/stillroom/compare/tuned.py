@@ -27,7 +27,7 @@ def with_tuning(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a comparison, with those of the tuning that it names for what is not given.
 
     The methods are the tuning's winners by label, and those given beside them. The comparison lies in the tuning's
-    folder, unless ``name`` or ``runs`` say otherwise. Each run has the length of the longest rung.
+    folder, unless ``name`` or ``runs`` say otherwise.
 
     Args:
         given: settings of ``stillroom compare`` by name; without ``tuned`` they are returned as they are.
@@ -49,11 +49,12 @@ def with_tuning(given: Mapping[str, Any]) -> dict[str, Any]:
         "students": tuning.student,
         "name": place.name,
         "runs": str(place.parent),
+        "epochs": tuning.budget.rungs[-1],
     }
     values |= {name: value for name, value in tuning.settings.items() if name not in OF_TRIALS and value is not None}
-    values["epochs"] = longest = tuning.budget.rungs[-1]
-    if "milestones" in values and given.get("epochs", longest) != longest:
-        values["milestones"] = sorted({round(m * given["epochs"] / longest) for m in values["milestones"]})
+    factor = given.get("epochs", values["epochs"]) / values["epochs"]
+    if "milestones" in values and factor != 1:
+        values["milestones"] = sorted({round(milestone * factor) for milestone in values["milestones"]})
     values |= given
     values["methods"] = _with_winners(tuning, given)
     if "teachers" not in given and (values["name"], values["runs"]) != (place.name, str(place.parent)):
