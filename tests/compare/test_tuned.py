@@ -6,7 +6,8 @@ import yaml
 from stillroom.compare.grid import make_grid
 from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.options import CompareOptions
-from stillroom.compare.tuned import with_tuning
+from stillroom.compare.tuned import arguments_with_tuning, with_tuning
+from stillroom.config_file import Arguments
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import NamedMethod, TunedMethod, read_description
 from stillroom.settings import make_group, settings_in
@@ -121,3 +122,9 @@ def test_a_label_whose_text_is_not_the_winners_is_not_called_tuned(folder, tmp_p
     values["methods"] = {"KD": "kd", "LDRLD": values["methods"]["LDRLD"]}
     assert set(recorded(values)) == {"LDRLD"}
     assert NamedMethod("ldrld(depth=6)", {"lr": 0.2}).content == values["methods"]["LDRLD"]
+
+
+def test_names_that_a_tuning_brings_count_as_given_by_its_file(folder):
+    found = arguments_with_tuning(Arguments({"tuned": str(folder), "students": "mine:net", "seeds": 2}))
+    assert {found.files[name] for name in ("teachers", "methods", "data")} == {str(folder / "tuning.yaml")}
+    assert not {"tuned", "students", "seeds"} & found.files.keys()

@@ -25,7 +25,7 @@ class Entry:
         text: as shown.
         order: the sort key of the column; None comes last.
         note: tooltip.
-        kind: "good", "bad", "words" (may take two lines) or nothing.
+        kind: "good", "bad", "words" (may take two lines), "values" (names with values) or nothing.
     """
 
     text: str = NONE

@@ -213,13 +213,13 @@ def _trial_table(tuning: Tuning) -> PageTable:
     )
     rows = []
     for trial in (t for method in tuning.methods for t in tuning.of_method(method)):
-        own = ", ".join(f"{name} {value_text(value)}" for name, value in trial.values.items() if name not in shared)
+        own = ", ".join(f"{name} {_value(trial, name).text}" for name in trial.values if name not in shared)
         entries = (
             Entry(str(trial.number), trial.number),
             *(_score(trial, epochs) for epochs in rungs),
             _state(tuning, trial),
             *(_value(trial, name) for name in shared),
-            Entry(own or "–", own or None, kind="words values"),
+            Entry(own or "–", own or None, kind="values"),
         )
         rows.append(TableRow(trial.method, "", entries))
     return PageTable("Trials", columns, tuple(rows))
@@ -235,7 +235,7 @@ def _value(trial: Trial, name: str) -> Entry:
     if name not in trial.values:
         return Entry()
     value = trial.values[name]
-    return Entry(f"{value:.4g}" if isinstance(value, float) else value_text(value), value)
+    return Entry(f"{value:.3g}" if isinstance(value, float) else value_text(value), value)
 
 
 def _state(tuning: Tuning, trial: Trial) -> Entry:
