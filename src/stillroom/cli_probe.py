@@ -16,7 +16,7 @@ from stillroom.probe.run_probes import probe_runs
 from stillroom.report.page_tables import PageTable
 from stillroom.report.probe_tables import probe_tables, probes_of
 from stillroom.settings import as_kind, make_group
-from stillroom.trust import given
+from stillroom.trust import Trust
 
 
 def probe_command(arguments: Arguments) -> int:
@@ -31,7 +31,7 @@ def probe_command(arguments: Arguments) -> int:
     missing: list[str] = []
     with status_line() as say:
         comparison = probe_runs(
-            [Path(run) for run in values["runs"]], options, trust=given([], files=arguments.trust), say=say,
+            [Path(run) for run in values["runs"]], options, trust=Trust(files=arguments.trust), say=say,
             note=missing.append,
         )  # fmt: skip
     for pair in comparison.pairs:

@@ -10,6 +10,11 @@ from stillroom.formatting import duration, short_count, size_in_words
 from stillroom.report.probe_record import Results
 
 
+def two_digits(value: float) -> str:
+    """A number with two digits behind the point."""
+    return f"{value:.2f}"
+
+
 @dataclass(frozen=True)
 class ProbeColumn:
     """One column.
@@ -26,7 +31,7 @@ class ProbeColumn:
     head: str
     note: str
     value: Callable[[Results, Results | None], float | None]
-    text: Callable[[float], str] = "{:.2f}".format
+    text: Callable[[float], str] = two_digits
     interval: Callable[[Results, Results | None], float | None] | None = None
 
 
