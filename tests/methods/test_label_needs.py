@@ -16,8 +16,10 @@ def test_what_trains_the_classifier(method, with_labels, without):
 
 
 @pytest.mark.parametrize("method", ["kd", "ldrld(depth=2)", "dist", "rkd", "0*ce + fitnet"])
-def test_losses_without_labels_take_any_images(method):
+def test_losses_without_labels_take_any_images_until_one_that_reads_labels_is_added(method):
     refuse_unlabelled(parse_method(method), 5, 5)
+    with pytest.raises(InputError, match=r"^method='.*': nkd reads the labels"):
+        refuse_unlabelled(parse_method(f"{method} + nkd"), 1, 5)
 
 
 @pytest.mark.parametrize("method", ["dkd", "nkd", "crd", "wsld", "ce + sdd(dkd)"])
@@ -52,8 +54,10 @@ def test_the_cross_entropy_alone_needs_a_label():
         "embed_queue",
     ],
 )
-def test_losses_without_labels_or_with_rows_take_mixed_images(method):
+def test_losses_without_labels_or_with_rows_take_mixed_images_until_one_that_needs_one_label_is_added(method):
     refuse_mixing(parse_method(method), "mixup=0.2")
+    with pytest.raises(InputError, match=r"^method='.*': uskd reads one label"):
+        refuse_mixing(parse_method(f"{method} + uskd"), "mixup=0.2")
 
 
 @pytest.mark.parametrize(

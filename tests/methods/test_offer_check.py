@@ -56,8 +56,10 @@ def test_the_term_that_needs_more_is_named(text, offer, message):
 
 
 @pytest.mark.parametrize("text", ["ce", "0.5*ce + 0.5*hard", "uskd", "fitnet", "standardized(hard)", "0*ldrld + hard"])
-def test_terms_that_read_no_probabilities_pass_with_labels(text):
+def test_terms_that_read_no_probabilities_pass_with_labels_until_one_that_does_is_added(text):
     refuse_offer(parse_method(text), "labels")
+    with pytest.raises(InputError, match="dist needs the teacher's probabilities, but the teacher gives labels"):
+        refuse_offer(parse_method(f"{text} + dist"), "labels")
 
 
 class Own(nn.Module):
