@@ -57,7 +57,21 @@ def reviewkd(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> 
     return check_result(torch.stack(levels).sum(), student_maps=student_maps, teacher_maps=teacher_maps)
 
 
-class ReviewKD(nn.Module):
+class _Fusing(nn.Module):
+    """A loss with a fusion block for each level, which :meth:`connect` builds."""
+
+    per_sample = True
+
+    def __init__(self, mid_channels: int = 512) -> None:
+        super().__init__()
+        check_whole(1, mid_channels=mid_channels)
+        self.mid_channels = mid_channels
+        self.fusions = nn.ModuleList()  # deep to shallow, in the order of the computation
+
+    extra_repr = settings_repr
+
+
+class ReviewKD(_Fusing):
     """:func:`reviewkd` after fusing the student's levels from deep to shallow with attention.
 
     The deepest level is the embedding, as a 1x1 map. A fusion block narrows its level by a 1x1 convolution, adds the
@@ -80,14 +94,6 @@ class ReviewKD(nn.Module):
         >>> ReviewKD(mid_channels=4).connect(*maps, *embeddings)(*maps, *embeddings).shape
         torch.Size([])
     """
-
-    per_sample = True
-
-    def __init__(self, mid_channels: int = 512) -> None:
-        super().__init__()
-        check_whole(1, mid_channels=mid_channels)
-        self.mid_channels = mid_channels
-        self.fusions = nn.ModuleList()  # deep to shallow, in the order of the computation
 
     def without_embedding(self) -> PyramidReviewKD:
         """The loss with the same settings on the levels of a feature pyramid alone."""
@@ -137,10 +143,8 @@ class ReviewKD(nn.Module):
         check_connected(self, self.fusions, student, ARGUMENTS)
         return reviewkd(_fused(self.fusions, student, teacher), teacher)
 
-    extra_repr = settings_repr
 
-
-class PyramidReviewKD(nn.Module):
+class PyramidReviewKD(_Fusing):
     """:class:`ReviewKD` without the embedding: the deepest map is the deepest level.
 
     This is the form for feature pyramids, whose levels all have the same channels, and whose embedding, if there is
@@ -158,14 +162,6 @@ class PyramidReviewKD(nn.Module):
         >>> PyramidReviewKD(mid_channels=4).connect(levels, levels)(levels, levels).shape
         torch.Size([])
     """
-
-    per_sample = True
-
-    def __init__(self, mid_channels: int = 512) -> None:
-        super().__init__()
-        check_whole(1, mid_channels=mid_channels)
-        self.mid_channels = mid_channels
-        self.fusions = nn.ModuleList()  # deep to shallow, in the order of the computation
 
     def connect(self, student_maps: Sequence[Tensor], teacher_preact_maps: Sequence[Tensor]) -> Self:
         """Build a fusion block per level.
@@ -191,8 +187,6 @@ class PyramidReviewKD(nn.Module):
         check_connected(self, self.fusions, student_maps, "student_maps, teacher_preact_maps")
         student, teacher = student_maps[::-1], teacher_preact_maps[::-1]
         return reviewkd(_fused(self.fusions, student, teacher), teacher)
-
-    extra_repr = settings_repr
 
 
 def _fusions(student: Sequence[Tensor], teacher: Sequence[Tensor], mid_channels: int) -> nn.ModuleList:
