@@ -108,3 +108,13 @@ def test_published_average_precision_stands_beside_a_detector_that_is_made_as_th
     del settings["name"], settings["task"]
     run = FoundRun(RunFolder(made_run(tmp_path, "run", inputs=OF_COCO | inputs, **settings)))
     assert [*published_accuracies([run]).values()] == expected
+
+
+def test_published_average_precision_stands_beside_a_baseline_that_has_no_teacher(tmp_path):
+    recipe = load_published(recipes_folder() / "coco" / DETECTORS / "baseline.yaml")
+    shared = {
+        key: value for key, value in recipe.settings.items() if key not in ("teacher", "student", "method", "task")
+    }
+    settings = make_recipe("train", {"model": recipe.settings["student"], "pretrained": True} | shared).flat()
+    folder = made_run(tmp_path, inputs=OF_COCO, **{**settings, "name": "run"})
+    assert published_accuracies([FoundRun(RunFolder(folder))]) == {"labels only": 33.26}

@@ -56,26 +56,28 @@ def published_accuracies(runs: Sequence[FoundRun]) -> dict[str, float]:
 
 def _average_precisions(runs: Sequence[FoundRun]) -> dict[str, float]:
     """The same for detectors on COCO, whose images lie in a folder of any name and are recognised by their numbers."""
-    folder = recipes_folder() / "coco" / f"{runs[0].teacher_model.split(':')[-1]}-{short_name(runs[0].student)}"
+    teacher = runs[0].teacher_model.split(":")[-1] if runs[0].config.get("teacher") else "*"  # a baseline has none
+    files = recipes_folder().glob(f"coco/{teacher}-{short_name(runs[0].student)}/*.yaml")
     return {
         run.method: recipe.ap
-        for recipe in map(load_published, sorted(folder.glob("*.yaml")))
+        for recipe in map(load_published, sorted(files))
         for run in runs
-        if recipe.ap is not None and _is_detector_made_by(run.config, recipe)
+        if recipe.ap is not None and _is_detector_made_by(run, recipe)
     }
 
 
-def _is_detector_made_by(config: Mapping[str, Any], recipe: PublishedRecipe) -> bool:
+def _is_detector_made_by(run: FoundRun, recipe: PublishedRecipe) -> bool:
     """Whether a detector was trained on COCO with a recipe's method and schedule, its backbone begun from ImageNet."""
-    wanted = make_recipe("distill", recipe.settings).flat()
+    config, wanted = run.config, make_recipe("distill", recipe.settings).flat()
+    checkpoint, pretrained = run.start
     numbers = (config.get("train_images"), config.get("val_images"), len(config["classes"]))
     same = (name for name in (*SCHEDULE, *SHOWN) if name != "bn_momentum")  # norms are frozen
     return (
         numbers == COCO
-        and bool(config.get("student_pretrained"))
-        and not config.get("student_checkpoint")
+        and bool(pretrained)
+        and not checkpoint
         and all(config.get(name) == wanted[name] for name in same)
-        and _is_method(str(config.get("method", "ce")).strip(), recipe)
+        and _is_method(str(config.get("method", "supervised")).strip(), recipe)
     )
 
 
