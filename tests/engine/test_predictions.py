@@ -121,7 +121,7 @@ def test_a_run_of_an_earlier_version_is_completed_from_its_checkpoint_by_the_sam
     whole, rows = predictions_of(run), run.epochs()
     run.predictions.unlink()
     next(tmp_path.glob("teacher-*.safetensors")).unlink()
-    with pytest.raises(InputError, match="is missing, which earlier versions did not write; run the run's command ag"):
+    with pytest.raises(InputError, match="is missing; run the run's command again"):
         predictions_of(run)
     assert torch.equal(predictions_of(distilled(tmp_path, tiny_data)).logits, whole.logits)
     assert run.epochs() == rows

@@ -11,7 +11,7 @@ import torch
 from stillroom.boxes import Detections, ImageBoxes
 from stillroom.engine.predictions import teacher_path
 from stillroom.engine.run_folder import RunFolder
-from stillroom.tasks.detections_file import StoredDetections, write_detections
+from stillroom.tasks.detections_file import StoredDetections, detections_content
 from tests.report.pages import EPOCHS, made_run
 
 CLASSES = ("ring", "disc", "letter O")
@@ -49,7 +49,9 @@ def found_in(objects: Sequence[ImageBoxes], quality: float, seed: int, classes: 
 def keep_detections(run: RunFolder, objects: Sequence[ImageBoxes], quality: float, seed: int, path=None) -> None:
     """Write what a run's student finds, or at ``path`` what its teacher does."""
     found = found_in(objects, quality, seed, len(run.config()["classes"]))
-    write_detections(path or run.predictions, StoredDetections(found, tuple(objects), torch.arange(len(objects))))
+    (path or run.predictions).write_bytes(
+        detections_content(StoredDetections(found, tuple(objects), torch.arange(len(objects))))
+    )
 
 
 def scores(ap: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ from stillroom.batch import Batch, Mixture, Output
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import Group
 from stillroom.tasks.classification import Classification
+from tests.conftest import tiny_set
 
 ALONE = Group(Machine(torch.device("cpu"), "32"))
 
@@ -32,7 +33,7 @@ def test_a_row_names_what_was_not_measured():
 def test_scores_and_agreement():
     labels = torch.tensor([0, 1, 1, 0])
     found, teacher = (torch.eye(2)[[0, 1, 0, 0]], labels), (torch.eye(2)[[0, 1, 1, 1]], labels)
-    scores = Classification().evaluate(found, ALONE)
+    scores = Classification().evaluate(found, tiny_set(1), ALONE)
     assert (scores["top1"], scores["count"]) == (75.0, 4)
     assert Classification().agreement(found, teacher, ALONE) == 50.0
     assert Classification().row(80.0, scores, 50.0)["val_top1"] == 75.0

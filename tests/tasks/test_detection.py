@@ -8,7 +8,7 @@ import torch
 from stillroom.boxes import Detections
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import Group
-from stillroom.tasks.detection import Detection, FoundBoxes, in_original
+from stillroom.tasks.detection import Detection, in_original
 from stillroom.tasks.detections_file import read_detections
 from tests.boxed_data import boxed_data
 from tests.data.boxed_images import image_boxes
@@ -27,8 +27,8 @@ def data():
 
 
 def test_the_annotated_boxes_themselves_have_full_average_precision(data, tmp_path):
-    task, found = Detection(2), FoundBoxes(perfect(data.val), data.val.objects, 2)
-    scores = task.evaluate(found, ALONE)
+    task, found = Detection(2), perfect(data.val)
+    scores = task.evaluate(found, data.val, ALONE)
     assert (scores["ap"], scores["count"]) == (100.0, 6)
     assert task.row(None, scores, None)["val_ap50"] == 100.0
     path = tmp_path / "detections.safetensors"

@@ -54,7 +54,7 @@ class EarlyStopping:
         task = self._job.task
         found = task.predict(model, batches(loader, NO_BANK), self._job.machine.autocast())
         if not images.unlabelled:
-            result = task.evaluate(found, self._group)
+            result = task.evaluate(found, images, self._group)
             return {f"stop_{task.score.key}": round(result[task.score.key], DIGITS)}
         if self._teacher_found is None:
             assert self._teacher is not None

@@ -26,7 +26,7 @@ def epoch_row(
         train: loader of the training images.
     """
     group, task = Group(job.machine), job.task
-    scores = task.evaluate(found, group) if job.has_accuracy else None
+    scores = task.evaluate(found, job.data.val, group) if job.has_accuracy else None
     same = task.agreement(found, teacher, group) if teacher is not None and job.has_agreement else None
     means = now.losses[: now.step].mean(0).tolist()
     labelled = labelled_among_first(train, now.epoch, now.seen) if job.data.train.unlabelled else now.seen

@@ -202,7 +202,8 @@ class Loop:
         row = epoch_row(job, now, lr, self.found, self.teacher_found, train)
         if self.update.compared is not None and job.has_accuracy:
             found = self.task.predict(self.update.compared, batches(self.val_loader), job.machine.autocast())
-            row[f"average_{self.task.score.key}"] = self.task.evaluate(found, self.group)[self.task.score.key]
+            scores = self.task.evaluate(found, job.data.val, self.group)
+            row[f"average_{self.task.score.key}"] = scores[self.task.score.key]
         loss = row.get("val_loss")
         if loss is not None and not math.isfinite(loss):
             raise self.divergence.error(f"the validation loss became {loss}", now, now.step)
@@ -236,7 +237,7 @@ class Loop:
         keep_teacher_predictions(self.job, self.teacher_found)
         if self.job.data.val.unlabelled:
             return None
-        result = self.task.evaluate(self.teacher_found, self.group)
+        result = self.task.evaluate(self.teacher_found, self.job.data.val, self.group)
         for line in self.task.teacher_notes(result, self.teacher.class_count):
             self.reporter.say(line)
         return result

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stillroom.engine.resume_check import contents_of
@@ -66,15 +67,28 @@ def predictions_of(run: RunFolder) -> Predictions:
         InputError: the run is not finished, or its predictions are missing, damaged or of other images.
     """
     run.summary()
-    try:
+    with readable(run.predictions):
         return read_logits(run.predictions, run.config())
+
+
+@contextmanager
+def readable(predictions: Path) -> Iterator[None]:
+    """Turn the errors of a block that reads a run's file of predictions into one that says what to do.
+
+    Args:
+        predictions: the file.
+
+    Raises:
+        InputError: the file is missing, damaged, of other images or may not be read.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise InputError(
-            f"{run.predictions} is missing, which earlier versions did not write; run the run's command again, which "
-            "adds it from the run's last checkpoint"
+            f"{predictions} is missing; run the run's command again, which adds it from the run's last checkpoint"
         ) from error
     except OSError as error:
-        raise InputError(f"{run.predictions} cannot be read ({error.strerror}); make it readable") from error
+        raise InputError(f"{predictions} cannot be read ({error.strerror}); make it readable") from error
     except UnreadableError as error:
         raise InputError(f"{error}; remove it and run the run's command again, which writes it anew") from error
 

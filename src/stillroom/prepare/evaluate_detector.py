@@ -11,7 +11,7 @@ from stillroom.models.borrowed import borrowed
 from stillroom.prepare.measured_model import MeasuredModel
 from stillroom.runtime.device import Machine
 from stillroom.tasks.average_precision import AveragePrecision, average_precision
-from stillroom.tasks.detection import Detection
+from stillroom.tasks.detection import Detection, objects_of
 from stillroom.tasks.region_step import input_statistics
 
 
@@ -43,4 +43,4 @@ def evaluate_detector(
     task = Detection(len(data.train.classes))
     with borrowed(model.module):
         found = task.predict(network.to(machine.device), loader.epoch(0), machine.autocast())
-    return average_precision(found.objects, found.found, found.classes)
+    return average_precision(objects_of(data.val), found, task.classes)

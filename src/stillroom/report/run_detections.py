@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from stillroom.engine.predictions import teacher_path
+from stillroom.engine.predictions import readable, teacher_path
 from stillroom.engine.run_folder import RunFolder
-from stillroom.errors import InputError
 from stillroom.reading import UnreadableError
 from stillroom.tasks.average_precision import average_precision
 from stillroom.tasks.detections_file import StoredDetections, read_detections
@@ -19,16 +18,8 @@ def detections_of(run: RunFolder) -> StoredDetections:
     Raises:
         InputError: they are missing, damaged or of other images.
     """
-    try:
+    with readable(run.predictions):
         return _read(run, run.predictions)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{run.predictions} is missing; run the run's command again, which adds it from the run's last checkpoint"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{run.predictions} cannot be read ({error.strerror}); make it readable") from error
-    except UnreadableError as error:
-        raise InputError(f"{error}; remove it and run the run's command again, which writes it anew") from error
 
 
 def teacher_detections_of(run: RunFolder) -> StoredDetections | None:

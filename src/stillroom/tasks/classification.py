@@ -71,7 +71,7 @@ class Classification:
         """Logits and labels."""
         return predict_all(teacher, batches)
 
-    def evaluate(self, found: Classified, group: Group) -> Row:
+    def evaluate(self, found: Classified, images: Source, group: Group) -> Row:  # noqa: ARG002
         """The fields of :class:`stillroom.tasks.classification_score.Evaluation`."""
         return asdict(over_all_processes(score(*found), group))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from stillroom.batch import Batch, Output
 from stillroom.boxes import Detections, ImageBoxes
+from stillroom.data.boxed_source import BoxedSource
 from stillroom.data.boxed_view import rescaled_boxes
 from stillroom.data.source import Source
 from stillroom.models.model_parts import PartsReader
@@ -40,19 +40,7 @@ LOW_AP50 = 1.0  # percent; a detector below it has learned hardly anything
 MAPS = ("features", "maps", "preact_maps")  # the names under which losses take the levels of the pyramid
 
 
-@dataclass(frozen=True)
-class FoundBoxes:
-    """The detections in the images of one process, in pixels of the original images.
-
-    Attributes:
-        found: of each image.
-        objects: the annotated objects of each image.
-        classes: number of classes without background.
-    """
-
-    found: tuple[Detections, ...]
-    objects: tuple[ImageBoxes, ...]
-    classes: int
+FoundBoxes = tuple[Detections, ...]  # in the images of one process, in pixels of the original images
 
 
 class Detection:
@@ -103,15 +91,13 @@ class Detection:
     def predict(self, model: nn.Module, batches: Batches, autocast: AbstractContextManager[None]) -> FoundBoxes:
         """Detections in pixels of the original images."""
         found: list[Detections] = []
-        objects: list[ImageBoxes] = []
         with evaluating(model), torch.no_grad(), autocast:
             for batch in batches:
                 made = detect(model, batch.images, [target.size for target in batch.targets])
                 if batch.stand_in:  # computed all the same: a sharded pass needs all processes
                     continue
                 found += [in_original(one, target) for one, target in zip(made, batch.targets, strict=True)]
-                objects += [target.original or target for target in batch.targets]
-        return FoundBoxes(tuple(found), tuple(objects), self.classes)
+        return tuple(found)
 
     def predict_teacher(self, teacher: Predicts, batches: Batches) -> FoundBoxes:
         """Detections of the teacher's network."""
@@ -119,12 +105,11 @@ class Detection:
         found: FoundBoxes = network.detections(self, batches)
         return found
 
-    def evaluate(self, found: FoundBoxes, group: Group) -> Row:
+    def evaluate(self, found: FoundBoxes, images: Source, group: Group) -> Row:
         """Average precision in percent, and the number of images."""
-        count = sum(group.from_all(len(found.found)))
-        whole = self.gathered(found, count, group)
-        scores = average_precision(whole.objects, whole.found, self.classes)
-        return {**scores.numbers(), "count": count}
+        whole = self.gathered(found, len(images), group)
+        scores = average_precision(objects_of(images), whole, self.classes)
+        return {**scores.numbers(), "count": len(images)}
 
     def agreement(self, found: FoundBoxes, teacher: FoundBoxes, group: Group) -> float | None:  # noqa: ARG002
         """None: detections of two models have no common rows."""
@@ -152,13 +137,11 @@ class Detection:
 
     def gathered(self, found: FoundBoxes, count: int, group: Group) -> FoundBoxes:
         """The detections in all images."""
-        parts = group.from_all(found.objects) if group.many else [found.objects]
-        objects = tuple(parts[place % len(parts)][place // len(parts)] for place in range(count))
-        return FoundBoxes(gather_detections(group, found.found, count), objects, self.classes)
+        return gather_detections(group, found, count)
 
     def file_content(self, images: Source, found: FoundBoxes) -> bytes:
         """See :mod:`stillroom.tasks.detections_file`."""
-        return detections_content(StoredDetections(found.found, found.objects, images.ids))
+        return detections_content(StoredDetections(found, objects_of(images), images.ids))
 
     def is_readable(self, path: Path, config: Mapping[str, Any]) -> bool:
         """Whether the file holds detections in the run's images."""
@@ -166,6 +149,12 @@ class Detection:
             read_detections(path, config["val_images"], len(config["classes"]))
             return True
         return False
+
+
+def objects_of(images: Source) -> tuple[ImageBoxes, ...]:
+    """The annotated objects of each image, in pixels of the original image."""
+    assert isinstance(images, BoxedSource)
+    return images.objects
 
 
 def maps_of(levels: Mapping[str, Tensor]) -> dict[str, Any]:

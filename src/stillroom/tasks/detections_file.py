@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from stillroom.boxes import Detections, ImageBoxes
-from stillroom.files import write_atomically
 from stillroom.models.weight_files import read_safetensors
 from stillroom.reading import UnreadableError
 from stillroom.runtime.distributed import Group
@@ -45,11 +44,6 @@ class StoredDetections:
     objects: tuple[ImageBoxes, ...]
     ids: Tensor
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors in the file."""
-        return sum(tensor.nbytes for tensor in self.tensors().values())
-
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of the file, see :data:`LAYOUT`."""
         tensors = {
@@ -76,25 +70,15 @@ def gather_detections(group: Group, own: Sequence[Detections], count: int) -> tu
     return tuple(parts[place % len(parts)][place // len(parts)] for place in range(count))
 
 
-def write_detections(path: Path, stored: StoredDetections) -> None:
-    """Write detections and objects atomically as a safetensors file.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    content = detections_content(stored)
-    write_atomically(path, lambda aside: aside.write_bytes(content))
-
-
 def detections_content(stored: StoredDetections) -> bytes:
-    """The content of the file."""
+    """The content of a safetensors file with the detections and objects."""
     from safetensors.torch import save
 
     return save(stored.tensors(), {"format": FORMAT})
 
 
 def read_detections(path: Path, images: int, classes: int) -> StoredDetections:
-    """Read what :func:`write_detections` wrote.
+    """Read what :func:`detections_content` gave.
 
     Args:
         path: the file.

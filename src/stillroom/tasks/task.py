@@ -79,8 +79,14 @@ class Task(Protocol):
         """A teacher's predictions in the same form."""
         ...
 
-    def evaluate(self, found: Found, group: Group) -> Row:
-        """The scores over all processes, each of which must call this; the main one under ``score.key``."""
+    def evaluate(self, found: Found, images: Source, group: Group) -> Row:
+        """The scores over all processes, each of which must call this; the main one under ``score.key``.
+
+        Args:
+            found: of this process's images.
+            images: the whole set.
+            group: the processes of the run.
+        """
         ...
 
     def agreement(self, found: Found, teacher: Found, group: Group) -> float | None:

@@ -13,7 +13,7 @@ from stillroom.boxes import Detections
 from stillroom.report.aggregate import read_comparison
 from stillroom.report.views import box_images as module
 from stillroom.report.views.box_images import box_images_of
-from stillroom.tasks.detections_file import StoredDetections, write_detections
+from stillroom.tasks.detections_file import StoredDetections, detections_content
 from tests.report.box_runs import IMAGES, made_box_run, made_box_runs, made_objects
 
 
@@ -24,7 +24,9 @@ def pixels(monkeypatch):
 
 
 def keep(run, found):
-    write_detections(run.predictions, StoredDetections(tuple(found), made_objects(), torch.arange(IMAGES)))
+    run.predictions.write_bytes(
+        detections_content(StoredDetections(tuple(found), made_objects(), torch.arange(IMAGES)))
+    )
 
 
 def perfect(image, score=0.9):
