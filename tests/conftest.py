@@ -26,6 +26,23 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+# The files that take longest, longest first. A worker takes a file at a time: begun last, these would leave the other
+# workers idle at the end.
+LONGEST = (
+    "test_two_ray_nodes.py", "compare/test_compare.py", "methods/test_connect.py", "engine/test_data_parallel.py",
+    "compare/test_ray.py", "durability/test_kill.py", "losses/test_contract.py", "test_tutorial.py",
+    "losses/feature/test_contract.py", "runtime/test_distributed.py", "test_demo.py", "engine/test_loop.py",
+    "losses/test_fuzz.py", "export/test_card_snippets.py", "test_slurm.py", "test_detection_processes.py",
+    "test_image_prediction.py", "losses/logit/test_ldrld.py", "losses/kernels/test_ldrld_numba.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 def tiny_set(per_class: int, classes: int = 4, seed: int = 0) -> ImageSet:
     """Noisy images, each class with a colour of its own: learnable in seconds."""
     generator = torch.Generator().manual_seed(seed)

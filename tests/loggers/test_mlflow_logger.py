@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
 from tests.loggers.runs import EPOCHS, STEPS, kill_and_resume
 
-pytest.importorskip("mlflow")
-pytest.importorskip("sqlalchemy")
+# Not imported for every worker that collects this file: it takes seconds.
+pytestmark = pytest.mark.skipif(
+    not (find_spec("mlflow") and find_spec("sqlalchemy")), reason="the extra mlflow is missing"
+)
 
 
 def test_a_resumed_run_continues_and_logs_nothing_twice(monkeypatch, tmp_path, tiny_data):
