@@ -110,13 +110,11 @@ def test_the_gradient_of_a_direction() -> None:
     assert torch.autograd.gradcheck(unit_rows, (x,))
 
 
-def test_autocast_and_compile_change_nothing() -> None:
+def test_autocast_changes_nothing() -> None:
     student, teacher = maps(2, 3, 7, 7).float().requires_grad_(), maps(2, 5, 3, 3, seed=1).float()
     plain = at(student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
         assert at(student, teacher) == plain
-    compiled = torch.compile(AT(), fullgraph=True, backend="aot_eager")((student,), (teacher,))
-    torch.testing.assert_close(torch.autograd.grad(compiled, student)[0], gradient_of(plain, student))
 
 
 @pytest.mark.usefixtures("unseen_values")

@@ -74,14 +74,12 @@ def test_zero_maps_have_no_gradient() -> None:
     assert gradient_of(loss, student[0]).abs().max() == 0
 
 
-def test_autocast_and_compile_change_nothing() -> None:
+def test_autocast_changes_nothing() -> None:
     student = [maps(2, 3, 7, 7).float().requires_grad_(), maps(2, 4, 3, 3).float()]
     teacher = [maps(2, 3, 7, 7, seed=1).float(), maps(2, 4, 3, 3, seed=1).float()]
     plain = fsp(student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
         assert fsp(student, teacher) == plain
-    compiled = torch.compile(FSP(), fullgraph=True, backend="aot_eager")(tuple(student), tuple(teacher))
-    torch.testing.assert_close(torch.autograd.grad(compiled, student[0])[0], gradient_of(plain, student[0]))
 
 
 @pytest.mark.usefixtures("unseen_values")

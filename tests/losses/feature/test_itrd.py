@@ -172,14 +172,11 @@ def test_connect_replaces_and_the_state_loads() -> None:
     assert twin(*pair) == loss(*pair)
 
 
-def test_autocast_and_compile() -> None:
+def test_autocast_changes_nothing() -> None:
     student, teacher = embeddings(5, 4).float().requires_grad_(), embeddings(5, 4, seed=1).float()
     plain = itrd(student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
         assert itrd(student, teacher) == plain
-    loss = ITRD().connect(student, teacher)
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")(student, teacher)
-    torch.testing.assert_close(torch.autograd.grad(compiled, student)[0], gradient_of(loss(student, teacher), student))
 
 
 def test_refused() -> None:

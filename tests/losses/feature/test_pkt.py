@@ -101,13 +101,11 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert gradient_of(loss, student).dtype == torch.float16
 
 
-def test_autocast_and_compile_change_nothing() -> None:
+def test_autocast_changes_nothing() -> None:
     student, teacher = embeddings(5, 4).float().requires_grad_(), embeddings(5, 7, seed=1).float()
     plain = pkt(student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
         assert PKT()(student, teacher) == plain
-    compiled = torch.compile(PKT(), fullgraph=True, backend="aot_eager")(student, teacher)
-    torch.testing.assert_close(torch.autograd.grad(compiled, student)[0], gradient_of(plain, student))
 
 
 @pytest.mark.usefixtures("unseen_values")

@@ -91,13 +91,11 @@ def test_half_precision_is_computed_in_float32() -> None:
     assert gradient_of(loss, student).dtype == torch.float16
 
 
-def test_autocast_and_compile_change_nothing() -> None:
+def test_autocast_changes_nothing() -> None:
     student, teacher = features(5, 3, 2, 2).float().requires_grad_(), features(5, 7, seed=1).float()
     plain = sp(student, teacher)
     with torch.autocast("cpu", torch.bfloat16):
         assert sp(student, teacher) == plain
-    compiled = torch.compile(SP(), fullgraph=True, backend="aot_eager")((student,), (teacher,))
-    torch.testing.assert_close(torch.autograd.grad(compiled, student)[0], gradient_of(plain, student))
 
 
 @pytest.mark.usefixtures("unseen_values")
