@@ -9,12 +9,21 @@ from contextlib import contextmanager
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 
 
+class Nodes:
+    """A cluster of two nodes, each with one core."""
+
+    def __init__(self, cluster):
+        self._cluster, self.address, self._second = cluster, cluster.address, cluster.add_node(**NODE)
+
+    def lose_one(self):
+        """Kill every process of the second node at once, and add another node."""
+        self._cluster.remove_node(self._second, allow_graceful=False)
+        self._second = self._cluster.add_node(**NODE)
+
+
 @contextmanager
 def two_nodes():
-    """The cluster and its second node, each node with one core.
-
-    Its files are apart, so that ``ray=auto`` of another test does not find it.
-    """
+    """The two nodes. Their files are apart, so that ``ray=auto`` of another test does not find them."""
     from ray.cluster_utils import Cluster
 
     before = os.environ.get("RAY_TMPDIR")
@@ -22,15 +31,9 @@ def two_nodes():
         os.environ["RAY_TMPDIR"] = folder
         cluster = Cluster(initialize_head=True, head_node_args=NODE)
         try:
-            yield cluster, cluster.add_node(**NODE)
+            yield Nodes(cluster)
         finally:
             cluster.shutdown()
             os.environ.pop("RAY_TMPDIR")
             if before is not None:
                 os.environ["RAY_TMPDIR"] = before
-
-
-def lose(cluster, node):
-    """Kill every process of a node at once, and add another node."""
-    cluster.remove_node(node, allow_graceful=False)
-    return cluster.add_node(**NODE)
