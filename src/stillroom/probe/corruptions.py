@@ -23,6 +23,7 @@ from stillroom.probe.digital import brightness, elastic_transform, jpeg_compress
 from stillroom.probe.image_fields import SEVERITIES, Draws, Pixels
 from stillroom.probe.noise import gaussian_noise, impulse_noise, shot_noise
 from stillroom.probe.weather import fog, frost, snow
+from stillroom.report.corruption_errors import CORRUPTION_GROUPS
 
 Corruption = Callable[[Pixels, Draws, int], Pixels]
 
@@ -39,12 +40,9 @@ _CHANGES: dict[str, Corruption] = {
     },
 }  # fmt: skip
 
-# Kind -> group; the names are those of the official files.
+# Kind -> group.
 CORRUPTIONS: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(("gaussian_noise", "shot_noise", "impulse_noise"), "noise")
-    | dict.fromkeys(("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"), "blur")
-    | dict.fromkeys(("snow", "frost", "fog", "brightness"), "weather")
-    | dict.fromkeys(("contrast", "elastic_transform", "pixelate", "jpeg_compression"), "digital")
+    {kind: group for group, kinds in CORRUPTION_GROUPS.items() for kind in kinds}
 )
 
 

@@ -14,6 +14,7 @@ PROBES = {
     "calibration": "expected calibration error, reliability diagram, temperature scaling; from stored predictions",
     "cost": "images per second, latency, parameters, memory; hours of teacher, bank, tuning and training apart",
     "transfer": "accuracy of a linear classifier on frozen features, and of few shots, on the sets of --on",
+    "robustness": "accuracy, and agreement with the teacher, under 15 corruptions at five severities",
     "ood": "detection of the images of --ood: AUROC and FPR95",
 }
 NEEDS_SET = {"transfer": "on", "ood": "ood"}  # probe -> the setting that names its sets
@@ -31,8 +32,15 @@ class ProbeOptions:
         "sets for transfer, separated by commas: names from `stillroom list data`, or folders", None
     )
     ood: list[str] | None = setting("sets whose images are to be told from the validation images, as for --on", None)
+    corrupted: list[str] | None = setting(
+        "folders of official corrupted images for robustness, separated by commas: CIFAR-10-C, CIFAR-100-C, "
+        "ImageNet-C, Tiny-ImageNet-C",
+        None,
+    )
+    images: int = setting("validation images for robustness, about as many of each class; 0 for all", 1000, at_least=0)
+    severities: list[str] | None = setting("severities for robustness, separated by commas; default 1 to 5", None)
     root: str = setting("the folder where named sets are, or are downloaded to", "data", path=True)
-    seed: int = setting("fixes all that is drawn: held-out slices, episodes, order", 0, at_least=0)
+    seed: int = setting("fixes all that is drawn: held-out slices, episodes, order, corruptions", 0, at_least=0)
     batch_size: int = setting("images in a step", 256, at_least=1)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = setting("device to compute on", "auto")
     teacher: bool = setting("measure the teacher too, where it can be built again", True)

@@ -14,6 +14,7 @@ from stillroom.probe.cost import Cost
 from stillroom.probe.out_of_distribution import OutOfDistribution
 from stillroom.probe.probe_kind import Probe
 from stillroom.probe.probe_options import ProbeOptions
+from stillroom.probe.robustness import Robustness
 from stillroom.probe.subject import Subject
 from stillroom.probe.transfer import Transfer
 from stillroom.report.aggregate import Comparison, Pair, read_comparison
@@ -26,6 +27,7 @@ KINDS: dict[str, Probe] = {
     "calibration": Calibration(),
     "cost": Cost(),
     "transfer": Transfer(),
+    "robustness": Robustness(),
     "ood": OutOfDistribution(),
 }
 

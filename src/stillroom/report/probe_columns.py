@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stillroom.formatting import duration, short_count, size_in_words
+from stillroom.report.corruption_errors import (
+    CORRUPTION_GROUPS,
+    accuracy_of_kinds,
+    mean_corruption_error,
+    relative_corruption_error,
+)
 from stillroom.report.probe_record import Results
 
 
@@ -87,6 +93,12 @@ def _shots(name: str) -> ProbeColumn:
     return ProbeColumn(f"{name} %", note, value, interval=interval)
 
 
+def _group(name: str) -> ProbeColumn:
+    kinds = CORRUPTION_GROUPS[name]
+    note = f"mean accuracy over {', '.join(kinds)}".replace("_", " ")
+    return ProbeColumn(f"{name} %", note, lambda results, _: accuracy_of_kinds(results, kinds))
+
+
 SHOTS = ("5-way 1-shot", "5-way 5-shot", "all-way 1-shot", "all-way 5-shot")
 OOD = {"probability": "maximum softmax probability", "energy": "energy", "logit": "maximum logit"}
 
@@ -111,6 +123,20 @@ PROBE_TABLES: dict[str, ProbeTable] = {
             ("ECE % of the half", "on the other half, without temperature", number("ece_before")),
             ("scaled ECE %", "on the same half, with the temperature", number("ece_after")),
             ("scaled NLL", "on the same half, with the temperature, in nats", number("nll_after"), "{:.3f}".format),
+        ),
+    ),
+    "robustness": ProbeTable(
+        "Robustness: {on} corruptions of images",
+        columns(
+            ("clean %", "accuracy on the images before corruption", number("clean")),
+            ("corrupted %", "mean accuracy over all corruptions and severities", number("mean")),
+            *map(_group, CORRUPTION_GROUPS),
+            ("mCE %", "mean corruption error relative to the reference method, not to AlexNet; lower is better",
+             mean_corruption_error),
+            ("relative mCE %", "the same of the rise of the error over the clean error", relative_corruption_error),
+            ("agreement %", "fraction of corrupted images with the teacher's prediction", number("mean_agreement")),
+            ("KL", "mean divergence of the probabilities from the teacher's on corrupted images, in nats",
+             number("mean_kl"), "{:.3f}".format),
         ),
     ),
     "ood": ProbeTable(
