@@ -22,8 +22,10 @@ from stillroom.probe.official_c import is_official, open_official
 from stillroom.probe.probe_kind import Measurement
 from stillroom.probe.probe_options import ProbeOptions
 from stillroom.probe.subject import Subject
+from stillroom.report.views.data_uris import image_uri
 
 C_STYLE = "C-style"
+EXAMPLE_SIDE = 64  # pixels at most
 
 Logits = dict[tuple[str, int], tuple[Tensor, Tensor]]  # (corruption, severity) -> logits (N, C), labels (N,)
 
@@ -88,7 +90,8 @@ def robustness_of(
     Returns:
         ``clean`` accuracy; ``accuracy``: corruption -> accuracy at each severity; their ``mean``; all in percent;
         ``agreement`` in percent and ``kl`` in nats, as for accuracy, and ``mean_agreement`` and ``mean_kl``, None
-        without a teacher; ``severities``; and the number of ``images`` of each corruption and severity.
+        without a teacher; ``severities``; the number of ``images`` of each corruption and severity; and for our own
+        corruptions ``examples`` of one image as data URIs: as it is, and with each corruption at a middle severity.
 
     Raises:
         InputError: images cannot be read, or logits are not finite.
@@ -101,6 +104,8 @@ def robustness_of(
         "accuracy": accuracy, "mean": _mean(accuracy),
         "agreement": None, "kl": None, "mean_agreement": None, "mean_kl": None,
     }  # fmt: skip
+    if isinstance(images, CStyleSet):
+        found["examples"] = _examples(images, severities)
     taught = None if teacher is None else _teacher_logits(teacher, images, severities)
     if taught is not None:
         pairs = {key: (own[key][0], taught[key][0]) for key in own}
@@ -159,6 +164,13 @@ def _clean_accuracy(subject: Subject, images: CorruptedSet) -> float:
     """On the same images before corruption where they are known, else on all validation images."""
     clean = images.clean if isinstance(images, CStyleSet) else subject.data.val
     return _fraction(subject.logits(clean).argmax(1) == clean.labels)
+
+
+def _examples(images: CStyleSet, severities: Sequence[int]) -> dict[str, str]:
+    middle = severities[len(severities) // 2]
+    shown = {"as it is": images.clean.images[0]}
+    shown |= {kind: next(iter(images.images(kind, middle))).images[0] for kind in images.corruptions}
+    return {kind: image_uri(image, EXAMPLE_SIDE) for kind, image in shown.items()}
 
 
 def _same(student: Tensor, teacher: Tensor) -> float:

@@ -12,6 +12,7 @@ from stillroom.report.page_charts import Chart
 from stillroom.report.page_tables import PageTable
 from stillroom.report.probe_record import Results
 from stillroom.report.probe_tables import probe_tables, probes_of
+from stillroom.report.robustness_views import RobustnessView, robustness_views
 
 FEWEST = 5  # images of a bin that is drawn; fewer say little about its accuracy
 
@@ -23,11 +24,13 @@ class ProbeSection:
     Attributes:
         tables: one for each probe and set.
         reliability: the reliability diagram of the teacher and of each method.
+        robustness: accuracy by corruption and by severity, for each set.
         notes: why something is missing.
     """
 
     tables: tuple[PageTable, ...] = ()
     reliability: Mapping[str, Chart] | None = None
+    robustness: tuple[RobustnessView, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -46,7 +49,8 @@ def probe_section(pair: Pair, reference: str, places: Mapping[str, int]) -> Prob
         shown |= {} if teacher is None else {"teacher": [teacher.results]}
         shown |= {method: list(found.values()) for method, found in probes.results("calibration", on).items()}
     diagrams = {name: _reliability(name, results, places[name]) for name, results in shown.items() if name in places}
-    return ProbeSection(tuple(probe_tables(pair, probes, reference)), diagrams, probes.notes)
+    robustness = tuple(robustness_views(pair.methods, probes, places))
+    return ProbeSection(tuple(probe_tables(pair, probes, reference)), diagrams, robustness, probes.notes)
 
 
 def _reliability(name: str, results: Sequence[Results], place: int) -> Chart:
