@@ -180,7 +180,7 @@ def read_tuning(folder: Path) -> Tuning | None:
         trials = [_trial(tuning, row) for row in rows]
         if len({(one.method, one.number) for one in trials}) < len(trials):
             raise InputError("it has a trial twice")
-    return replace(tuning, trials=tuple(_scored(tuning, trial) for trial in trials))
+    return replace(tuning, trials=tuple(with_scores(tuning, trial) for trial in trials))
 
 
 def _read(path: Path, read: Callable[[Path], Any]) -> Any:
@@ -265,7 +265,7 @@ def _trial(tuning: Tuning, content: object) -> Trial:
     return Trial(method, number, values, problems=problems)
 
 
-def _scored(tuning: Tuning, trial: Trial) -> Trial:
+def with_scores(tuning: Tuning, trial: Trial) -> Trial:
     """A trial with the scores of its finished runs, and why a finished run has none."""
     scores, problems = {}, dict(trial.problems)
     for epochs in tuning.budget.rungs:
