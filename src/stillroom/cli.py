@@ -17,6 +17,7 @@ from stillroom.cli_parsers import (
     evaluate_parser,
     parse_arguments,
     train_parser,
+    tune_parser,
 )
 from stillroom.cli_plain_parsers import (
     completion_parser,
@@ -143,6 +144,7 @@ def _compare(arguments: Arguments) -> int:
     axes = ("teachers", "students", "methods")
     named = make_group(CompareOptions, arguments.values | typed)  # without the methods of a tuning
     names = names_of(named, [axis for axis in axes if axis not in arguments.files])
+    from stillroom.cli_compare import show_comparison
     from stillroom.cli_train import command_trust
 
     trust = command_trust("compare", arguments, *axes, "log_to")
@@ -150,26 +152,7 @@ def _compare(arguments: Arguments) -> int:
     trust = dataclasses.replace(trust, own=frozenset([*names, *own_loggers]))
     from stillroom.compare.run import compare
 
-    result = compare(chosen, settings, trust=trust)
-    from stillroom.report.comparison_table import comparison_table
-    from stillroom.report.page import write_report
-    from stillroom.report.summary import summarize
-    from stillroom.report.verdict import verdict
-
-    with status_line() as say:
-        pairs = summarize(result.comparison, say)
-    for pair in pairs:
-        print_rich(comparison_table(pair, result.comparison.reference))
-        for line in verdict(pair, result.comparison.reference):
-            print_rich(line)
-    if chosen.page:
-        page = result.folder / "index.html"
-        with status_line() as say:
-            write_report(page, result.comparison, pairs, say=say)
-        print(page.resolve().as_uri())
-    for name, problem in result.failed.items():
-        print(f"stillroom: {name} failed: {problem}", file=sys.stderr)
-    return FAILED if result.failed else 0
+    return show_comparison(compare(chosen, settings, trust=trust), page=chosen.page)
 
 
 def _report(arguments: Arguments) -> int:
@@ -282,6 +265,9 @@ COMMANDS = {
     "train": Command(train_parser, _train, "train a classifier on labels"),
     "distill": Command(distill_parser, _distill, "distil a teacher into a student"),
     "compare": Command(compare_parser, _compare, "compare methods over models and seeds, with statistics and a page"),
+    "tune": Command(
+        tune_parser, _lazy("tune"), "give every method the same budget of trials, and compare what they find"
+    ),
     "report": Command(report_parser, _report, "write a page about finished runs"),
     "probe": Command(probe_parser, _lazy("probe"), "measure transfer, calibration and more of finished runs"),
     "export": Command(export_parser, _export, "turn a finished run into files to deploy, ONNX among them"),

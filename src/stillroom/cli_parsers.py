@@ -25,6 +25,7 @@ from stillroom.config_file import Arguments, with_files
 from stillroom.errors import InputError, did_you_mean
 from stillroom.recipes import with_recipe
 from stillroom.settings import Setting, as_kind, described, in_words, members, setting, settings_in
+from stillroom.tune.tune_options import TuneOptions
 
 
 @described
@@ -55,10 +56,17 @@ GROUPS: dict[str, tuple[type, ...]] = {
     ),
     "evaluate": (TrainModel, DataOptions, EvaluateOptions),
     "compare": (CompareOptions, TeacherOptions, RemoteOptions, DataOptions, OptimOptions, RunOptions),
+    "tune": (TuneOptions, TeacherOptions, RemoteOptions, DataOptions, OptimOptions, RunOptions),
 }
 LEFT_OUT = {
     "compare": AXES | {"shard_teacher"},  # a run of a comparison has one process
+    "tune": {"seed", "shard_teacher"},  # the trials have seed 0, the final runs those of seeds
     "evaluate": {"new_head"},  # it would predict at random
+}
+
+DRY_RUNS = {
+    **dict.fromkeys(("train", "distill"), "check everything, time a few steps, print what would happen, and stop"),
+    "tune": "print the numbers of trials, runs and epochs, and stop",
 }
 
 
@@ -140,6 +148,12 @@ def compare_parser() -> Parser:
                             "differences, and show them as tables and a page.")  # fmt: skip
 
 
+def tune_parser() -> Parser:
+    """The arguments of ``tune``."""
+    return _settings_parser("tune", "Give every method the same budget of trials on held-out training images, and "
+                            "compare the winners, trained with other seeds on all training images.")  # fmt: skip
+
+
 def _settings_parser(command: str, description: str, *, config: bool = True) -> Parser:
     known, defaults, kinds = settings_of_command(command), defaults_of(command), kinds_of(command)
     required = " ".join(f"--{name} {name.upper()}" for name in known if name not in defaults)
@@ -149,9 +163,8 @@ def _settings_parser(command: str, description: str, *, config: bool = True) -> 
         parser.add_argument("--config", action="append", metavar="FILE",
                             help="YAML file with any of these settings; settings on the command line win")  # fmt: skip
         parser.add_argument("--print_config", action="store_true", help="print all settings and stop")
-    if command in ("train", "distill"):
-        parser.add_argument("--dry_run", action="store_true",
-                            help="check everything, time a few steps, print what would happen, and stop")  # fmt: skip
+    if command in DRY_RUNS:
+        parser.add_argument("--dry_run", action="store_true", help=DRY_RUNS[command])
     add_trust(parser)
     for group in GROUPS[command]:
         section = parser.add_argument_group(str(group.__doc__).splitlines()[0].rstrip("."))

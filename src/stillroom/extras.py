@@ -19,6 +19,7 @@ PACKAGES = {
     "remote": ("tenacity", "urllib3"),
     "numba": ("numba",),
     "tensorboard": ("tensorboard",),
+    "tune": ("optuna",),
     "wandb": ("wandb",),
     "mlflow": ("alembic", "mlflow", "sqlalchemy"),
 }  # fmt: skip

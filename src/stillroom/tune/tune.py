@@ -1,0 +1,267 @@
+"""Tune methods: search the best values of each with equal budgets, then compare the winners with fresh seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stillroom.compare.carry_out import alone_in, carry_out
+from stillroom.compare.cell_checks import check_cells
+from stillroom.compare.grid import Cell, Grid, make_grid
+from stillroom.compare.labels import is_same_model, short_label
+from stillroom.compare.live_board import Board, make_board
+from stillroom.compare.options import methods_of, names_of
+from stillroom.compare.plan import Plan, is_done
+from stillroom.compare.run import Compared, compare
+from stillroom.compare.workers import jobs_here, make_staff
+from stillroom.engine.resume_check import differing
+from stillroom.errors import InputError
+from stillroom.extras import require
+from stillroom.formatting import counted
+from stillroom.prepare.load_dataset import known_classes, load_dataset
+from stillroom.report.comparison_file import named_method
+from stillroom.report.own_files import PAGE, refuse_foreign
+from stillroom.report.tuning_record import Budget, Trial, Tuning, read_tuning, trial_folder, write_tuning
+from stillroom.run_names import slug
+from stillroom.runtime.signals import stop_requests
+from stillroom.settings import make_group
+from stillroom.trust import Trust, given
+from stillroom.tune.rungs import make_budget
+from stillroom.tune.search import Search, Searched, trial_cell, trusting
+from stillroom.tune.search_space import check_space, make_space, read_spaces
+from stillroom.tune.tune_options import TuneOptions, compare_options, final_seeds
+
+HOLD_OUT = 0.1  # where none is given
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The result of a tuning.
+
+    Attributes:
+        tuning: its record, with the winners.
+        failed: failed runs of the search by name, each with its problem in one line; then there is no comparison.
+        compared: the final runs; None where the search failed.
+    """
+
+    tuning: Tuning
+    failed: dict[str, str]
+    compared: Compared | None
+
+
+def tune(
+    options: TuneOptions,
+    settings: Mapping[str, Any],
+    make: Callable[[Plan], Board] = make_board,
+    trust: Trust | None = None,
+) -> Tuned:
+    """Search the best values of every method, write the winners, and train these with fresh seeds on all images.
+
+    What is finished in the folder is not repeated.
+
+    Args:
+        options: the pair, the methods, the budget, and how the runs are carried out.
+        settings: common to all runs: data, optimizer and run settings; ``hold_out`` is for the trials.
+        make: makes the board that shows the progress.
+        trust: which models and methods may be imported or fetched; None permits those in ``options``.
+
+    Raises:
+        InputError: a setting cannot work, a package is missing, or the folder holds something else.
+        Stopped: after Ctrl-C, SIGTERM or SIGHUP; the message says what is saved.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError("a tuning starts its own processes: call it without torchrun, with jobs= or ray=")
+    require("stillroom tune", "tune")
+    require("stillroom tune", "report")
+    options = make_group(TuneOptions, vars(options))
+    settings = {**settings, "name": settings.get("name") or _usual_name(options, settings)}
+    hold_out = settings.pop("hold_out", None) or HOLD_OUT
+    trust = given([*names_of(compare_options(options)), settings.get("log_to")]) if trust is None else trust
+    search = _prepare(options, settings, hold_out, trust)
+    failed = _search(search, options, make)
+    found = read_tuning(search.tuning.folder)
+    assert found is not None
+    if failed:
+        return Tuned(found, failed, None)
+    winners = {label: winner.method.content for label, winner in found.winners.items()}
+    for label, winner in found.winners.items():
+        trust = trusting(trust, found.methods[label].text, winner.text)
+    final = compare_options(options, methods=winners, tuned=str(found.folder))
+    return Tuned(found, {}, compare(final, settings, make, trust))
+
+
+def budget_in_words(options: TuneOptions, epochs: int) -> list[str]:
+    """What a tuning costs, a line each.
+
+    Args:
+        options: of the tuning.
+        epochs: of the final runs.
+
+    Raises:
+        InputError: as for :func:`stillroom.tune.rungs.make_budget`.
+    """
+    budget = make_budget(options.trials, epochs, options.eta, options.rungs)
+    methods, seeds = len(methods_of(compare_options(options))), len(final_seeds(options))
+    rungs = ", ".join(f"{quota} x {length}" for quota, length in zip(budget.quotas, budget.rungs, strict=True))
+    total = methods * (budget.epochs + seeds * epochs)
+    return [
+        f"each method: {counted(budget.trials, 'trial')}, trained for {rungs} epochs ({budget.epochs:,} in all)",
+        f"{counted(methods, 'method')}: {counted(methods * sum(budget.quotas), 'run')} of the search, then "
+        f"{counted(methods * seeds, 'final run')} of {counted(epochs, 'epoch')}",
+        f"{total:,} epochs of the student, beside the teacher's",
+    ]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A search that is checked; nothing of it is written yet."""
+
+    tuning: Tuning
+    methods: list[Searched]
+    teacher: Cell | None
+    notes: list[str]
+    count: int
+
+
+def _usual_name(options: TuneOptions, settings: Mapping[str, Any]) -> str:
+    parts = ("tune", short_label(options.student), "from", short_label(options.teacher))
+    return "-".join(slug(part) for part in (*parts, Path(str(settings.get("data", ""))).name))
+
+
+def _prepare(options: TuneOptions, settings: dict[str, Any], hold_out: float, trust: Trust) -> _Prepared:
+    """Make the record of a search, and check every run of it before anything is trained or written."""
+    grid = make_grid(compare_options(options), settings, trust)
+    there = read_tuning(grid.folder)
+    methods = {**(there.methods if there else {}), **{k: named_method(v) for k, v in grid.record["methods"].items()}}
+    if there is not None and there.methods.keys() - grid.record["methods"].keys():  # of an earlier call
+        kept = compare_options(options, methods={label: one.content for label, one in methods.items()})
+        grid = make_grid(kept, settings, trust)
+    elif there is None and grid.folder.exists() and any(not one.name.startswith(".") for one in grid.folder.iterdir()):
+        raise InputError(f"{grid.folder} holds other files and no tuning; nothing is overwritten, give another name=")
+    if options.page:
+        refuse_foreign(grid.folder / "index.html", PAGE, "name=")
+    teacher = next((cell for cell in grid.cells if cell.command == "train"), None)
+    bases = {cell.method: cell for cell in reversed(grid.cells) if cell.command == "distill"}  # of the first seed
+    epochs = next(iter(bases.values())).epochs
+    budget = make_budget(options.trials, epochs, options.eta, options.rungs)
+    classes, columns = _classes(bases, hold_out, trust)
+    entries = read_spaces(None if options.space is None else Path(options.space))
+    searched = []
+    for label, method in methods.items():
+        base = bases[label]
+        space = make_space(method, base.recipe, base.settings, entries, classes)
+        check_space(space, label, (*budget.rungs, epochs), columns, trust)
+        searched.append(Searched(label, space, base))
+    tuning = Tuning(
+        folder=grid.folder,
+        teacher=options.teacher,
+        student=options.student,
+        methods=methods,
+        budget=budget,
+        spaces={one.label: {name: r.content for name, r in one.space.ranges.items()} for one in searched},
+        seed=options.search_seed,
+        hold_out=hold_out,
+        settings=grid.record["settings"],
+        trials=there.trials if there else (),
+        winners=there.winners if there else {},
+    )
+    if there is not None:
+        _refuse_other(there, tuning)
+    count = min(len(methods) * budget.trials, options.jobs or jobs_here())
+    todo = teacher if teacher is not None and not is_done(grid, teacher) else None
+    notes = [] if _is_complete(tuning) else _check(grid, tuning, searched, todo, count, options)
+    return _Prepared(tuning, searched, todo, notes, count)
+
+
+def _classes(bases: Mapping[str, Cell], hold_out: float, trust: Trust) -> tuple[int, int]:
+    """The number of classes, and of columns of the logits: a detector has one more, for the background."""
+    recipe = next(iter(bases.values())).recipe
+    options = dataclasses.replace(recipe.data, hold_out=hold_out)
+    data = load_dataset(options, classes=known_classes(recipe, trust))
+    classes = len(data.train.classes)
+    return classes, classes + (data.task == "detection")
+
+
+def _refuse_other(there: Tuning, now: Tuning) -> None:
+    """Refuse to continue a tuning with other settings.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    pairs: dict[str, tuple[Any, Any]] = {
+        "trials": (there.budget.trials, now.budget.trials),
+        "rungs": (_in_words(there.budget), _in_words(now.budget)),
+        "search_seed": (there.seed, now.seed),
+        "hold_out": (there.hold_out, now.hold_out),
+    }
+    pairs |= {f"method {label}": (one.content, now.methods[label].content) for label, one in there.methods.items()}
+    pairs |= {f"space of {label}": (one, now.spaces[label]) for label, one in there.spaces.items()}
+    changed = [f"{name} {one!r} there, {other!r} now" for name, (one, other) in pairs.items() if one != other]
+    for name in ("teacher", "student"):
+        one, other = getattr(there, name), getattr(now, name)
+        if not is_same_model(other, one):
+            changed.append(f"{name} {one!r} there, {other!r} now")
+    changed += differing(there.settings, now.settings)
+    if changed:
+        raise InputError(
+            f"{now.folder} contains a tuning with other settings ({'; '.join(changed[:3])}); nothing is overwritten: "
+            "give another name=, or the same settings to continue it"
+        )
+
+
+def _in_words(budget: Budget) -> str:
+    return ", ".join(f"{quota} x {length}" for quota, length in zip(budget.quotas, budget.rungs, strict=True))
+
+
+def _is_complete(tuning: Tuning) -> bool:
+    return tuning.winners.keys() == tuning.methods.keys()
+
+
+def _check(
+    grid: Grid, tuning: Tuning, methods: list[Searched], teacher: Cell | None, count: int, options: TuneOptions
+) -> list[str]:
+    """Build every method once on the images of the trials, and the teacher on all training images."""
+    copies = count if options.ray in (None, "local") else 1
+    notes = [] if teacher is None else check_cells(dataclasses.replace(grid, cells=(teacher,)), [teacher], copies)
+    firsts = [
+        trial_cell(one, Trial(one.label, 0, one.space.defaults), epochs, tuning)
+        for one in methods
+        for epochs in tuning.budget.rungs
+    ]
+    folder = trial_folder(tuning.folder, "", 0, 0).parent
+    waiting = () if teacher is None else (teacher,)
+    notes += check_cells(Grid(folder, (*waiting, *firsts), grid.record), firsts, copies)
+    return list(dict.fromkeys(notes))
+
+
+def _search(prepared: _Prepared, options: TuneOptions, make: Callable[[Plan], Board]) -> dict[str, str]:
+    """Carry out the runs of a search and write its winners.
+
+    Returns:
+        Failed runs by name, each with its problem in one line.
+    """
+    tuning = prepared.tuning
+    with alone_in(tuning.folder), stop_requests() as stop:
+        there = read_tuning(tuning.folder)  # another process may have written it since
+        if there is not None:
+            _refuse_other(there, tuning)
+            tuning = dataclasses.replace(tuning, trials=there.trials, winners=there.winners)
+        if _is_complete(tuning):
+            return {}
+        staff = make_staff(options.ray, prepared.count)  # before anything is written, for this may fail
+        write_tuning(tuning)
+        plan = Search(tuning, prepared.methods, prepared.teacher)
+        board = make(plan)
+        board.say(f"{tuning.folder.name}: {counted(plan.run_count, 'run')} of the search; {staff.words}")
+        for note in prepared.notes:
+            board.say(note)
+        failed = carry_out(plan, staff, stop, board, options.retries)
+        winners = plan.winners()
+        if not failed:
+            assert winners.keys() == tuning.methods.keys()
+            write_tuning(dataclasses.replace(tuning, winners=winners))
+    return failed
