@@ -18,6 +18,7 @@ from stillroom.compare.options import methods_of, names_of
 from stillroom.compare.plan import Plan, is_done
 from stillroom.compare.run import Compared, compare
 from stillroom.compare.workers import jobs_here, make_staff
+from stillroom.data.load_data import what_is_learned
 from stillroom.engine.resume_check import differing
 from stillroom.errors import InputError
 from stillroom.extras import require
@@ -79,6 +80,8 @@ def tune(
     require("stillroom tune", "report")
     options = make_group(TuneOptions, vars(options))
     settings = {**settings, "name": settings.get("name") or _usual_name(options, settings)}
+    if settings.get("data"):  # the record says what its scores are
+        settings["task"] = what_is_learned(str(settings["data"]), settings.get("task") or "auto")
     hold_out = settings.pop("hold_out", None) or HOLD_OUT
     trust = given([*names_of(compare_options(options)), settings.get("log_to")]) if trust is None else trust
     search = _prepare(options, settings, hold_out, trust)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pytest
+
+from stillroom.errors import InputError
+from stillroom.tune.rungs import best_of, compressed, make_budget
+
+
+@pytest.mark.parametrize(
+    ("epochs", "rungs", "quotas"),
+    [(12, (4, 12), (12, 4)), (40, (4, 13, 40), (12, 4, 1)), (240, (26, 80, 240), (12, 4, 1)), (3, (3,), (12,))],
+)
+def test_rungs_are_thirds_of_the_run_of_at_least_four_epochs(epochs, rungs, quotas):
+    budget = make_budget(12, epochs, 3)
+    assert (budget.rungs, budget.quotas) == (rungs, quotas)
+    assert budget.epochs == sum(length * count for length, count in zip(rungs, quotas, strict=True))
+
+
+def test_few_trials_leave_one_at_every_later_rung():
+    assert make_budget(2, 9, 3, [1, 3, 9]).quotas == (2, 1, 1)
+
+
+@pytest.mark.parametrize("rungs", [[4, 4], [8, 4], [4, 13]])
+def test_rungs_that_do_not_increase_or_exceed_the_run_are_refused(rungs):
+    with pytest.raises(InputError, match="increasing numbers of epochs, at most epochs=12"):
+        make_budget(12, 12, 3, rungs)
+
+
+def test_of_equal_scores_the_lower_number_is_better():
+    assert best_of({0: 50.0, 1: 70.0, 2: 70.0, 3: 10.0}, 3) == [1, 2, 0]
+
+
+def test_a_shorter_run_has_the_whole_schedule():
+    whole = {"epochs": 240, "milestones": [150, 180, 210], "warmup_epochs": 20, "lr": 0.1}
+    assert compressed(whole, 80, 240) == {"epochs": 80, "milestones": [50, 60, 70], "warmup_epochs": 7, "lr": 0.1}
+    assert compressed(whole, 4, 240) == {"epochs": 4, "milestones": [2, 3], "warmup_epochs": 0, "lr": 0.1}
+    assert compressed({"milestones": None}, 4, 240) == {"epochs": 4, "milestones": None}
