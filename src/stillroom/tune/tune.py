@@ -24,7 +24,7 @@ from stillroom.errors import InputError
 from stillroom.extras import require
 from stillroom.formatting import counted
 from stillroom.prepare.load_dataset import known_classes, load_dataset
-from stillroom.report.comparison_file import named_method
+from stillroom.report.comparison_file import NamedMethod, named_method
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.tuning_record import Budget, Trial, Tuning, read_tuning, trial_folder, write_tuning
 from stillroom.run_names import slug
@@ -137,14 +137,7 @@ def _usual_name(options: TuneOptions, settings: Mapping[str, Any]) -> str:
 
 def _prepare(options: TuneOptions, settings: dict[str, Any], hold_out: float, trust: Trust) -> _Prepared:
     """Make the record of a search, and check every run of it before anything is trained or written."""
-    grid = make_grid(compare_options(options), settings, trust)
-    there = read_tuning(grid.folder)
-    methods = {**(there.methods if there else {}), **{k: named_method(v) for k, v in grid.record["methods"].items()}}
-    if there is not None and there.methods.keys() - grid.record["methods"].keys():  # of an earlier call
-        kept = compare_options(options, methods={label: one.content for label, one in methods.items()})
-        grid = make_grid(kept, settings, trust)
-    elif there is None and grid.folder.exists() and any(not one.name.startswith(".") for one in grid.folder.iterdir()):
-        raise InputError(f"{grid.folder} holds other files and no tuning; nothing is overwritten, give another name=")
+    there, methods, grid = _joined(options, settings, trust)
     if options.page:
         refuse_foreign(grid.folder / "index.html", PAGE, "name=")
     teacher = next((cell for cell in grid.cells if cell.command == "train"), None)
@@ -178,6 +171,30 @@ def _prepare(options: TuneOptions, settings: dict[str, Any], hold_out: float, tr
     todo = teacher if teacher is not None and not is_done(grid, teacher) else None
     notes = [] if _is_complete(tuning) else _check(grid, tuning, searched, todo, count, options)
     return _Prepared(tuning, searched, todo, notes, count)
+
+
+def _joined(
+    options: TuneOptions, settings: dict[str, Any], trust: Trust
+) -> tuple[Tuning | None, dict[str, NamedMethod], Grid]:
+    """The record of an earlier call on the same folder, the methods of both calls, and the grid of their final runs.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    grid = make_grid(compare_options(options), settings, trust)
+    there = read_tuning(grid.folder)
+    methods = {label: named_method(content) for label, content in grid.record["methods"].items()}
+    if there is None:
+        if grid.folder.exists() and any(not one.name.startswith(".") for one in grid.folder.iterdir()):
+            raise InputError(
+                f"{grid.folder} holds other files and no tuning; nothing is overwritten, give another name="
+            )
+        return None, methods, grid
+    if there.methods.keys() - methods.keys():
+        methods = {**there.methods, **methods}
+        kept = compare_options(options, methods={label: method.content for label, method in methods.items()})
+        grid = make_grid(kept, settings, trust)
+    return there, methods, grid
 
 
 def _classes(bases: Mapping[str, Cell], hold_out: float, trust: Trust) -> tuple[int, int]:
