@@ -55,3 +55,10 @@ def test_values_are_rounded_and_stay_inside():
 def test_what_is_no_range_is_refused_with_the_parameter(content, default, words):
     with pytest.raises(InputError, match=f"kd: temperature.*{words}"):
         read(content, default)
+
+
+def test_a_default_above_the_number_of_classes_is_lowered_and_a_written_one_refused():
+    content = {"low": 2, "high": 16, "whole": True, "at_most": "classes"}
+    assert read(content, 7, classes=5).default == 5
+    with pytest.raises(InputError, match="its default 7 lies outside 2 to 5"):
+        read_range("ldrld: depth", content, 7, 5, written=True)

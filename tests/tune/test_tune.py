@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -11,10 +13,9 @@ import yaml
 from stillroom.cli import main
 from stillroom.compare.workers import Staff
 from stillroom.engine.run_folder import RunFolder
-from stillroom.report.tuning_record import read_tuning
+from stillroom.report.tuning_record import read_tuning, write_tuning
 from stillroom.restore import dataset_of
 from stillroom.trust import Trust
-from stillroom.tune import tune as tune_module
 from tests.conftest import colour_folder
 from tests.durability.whole import differences
 
@@ -168,22 +169,19 @@ def test_mistakes_are_said_before_anything_is_written(photos, space, tmp_path, c
 
 
 def test_a_trial_that_fails_for_another_reason_is_repeated_by_the_same_command(whole, photos, space, tmp_path, capsys):
-    """As one whose folder cannot be written."""
-    blocked = tmp_path / "c" / "trials" / "wild-t001-e1"
-    with pytest.MonkeyPatch.context() as patch:
-        check = tune_module._check
-
-        def block(*rest):
-            blocked.mkdir(parents=True)
-            (blocked / "mine.txt").write_text("mine")
-            return check(*rest)
-
-        patch.setattr(tune_module, "_check", block)
-        assert tuned(photos, space, tmp_path)[0] == 1
+    """As one whose folder holds other files."""
+    shutil.copytree(whole, tmp_path / "c")
+    write_tuning(replace(read_tuning(tmp_path / "c"), winners={}))
+    run = tmp_path / "c" / "trials" / "wild-t000-e1"
+    shutil.rmtree(run)
+    run.mkdir()
+    (run / "mine.txt").write_text("mine")
+    assert tuned(photos, space, tmp_path) == (1, 1)
     said = capsys.readouterr().err
-    assert "wild-t001-e1 failed" in said
+    assert "wild-t000-e1 failed" in said
     assert "the same command repeats the failed runs" in said
     assert not read_tuning(tmp_path / "c").winners
-    (blocked / "mine.txt").unlink()
-    assert tuned(photos, space, tmp_path)[0] == 0
+    (run / "mine.txt").unlink()
+    assert tuned(photos, space, tmp_path) == (0, 1)
     assert read_tuning(tmp_path / "c").trials == read_tuning(whole).trials
+    assert read_tuning(tmp_path / "c").winners == read_tuning(whole).winners

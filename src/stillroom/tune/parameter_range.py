@@ -69,7 +69,7 @@ class Range:
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
-def read_range(where: str, content: object, default: Any, classes: int) -> Range | None:
+def read_range(where: str, content: object, default: Any, classes: int, *, written: bool = False) -> Range | None:
     """Read a range from a file of spaces.
 
     Args:
@@ -77,6 +77,7 @@ def read_range(where: str, content: object, default: Any, classes: int) -> Range
         content: as in the file.
         default: the parameter's value where nothing is tuned; for ``fraction`` already a fraction; None if it has none.
         classes: the number of classes.
+        written: whether the user has written the default; any other is lowered to ``at_most``.
 
     Returns:
         The range; None where it is ``times`` of a default of 0, which has no range.
@@ -96,7 +97,7 @@ def read_range(where: str, content: object, default: Any, classes: int) -> Range
             raise InputError(f"{where}: its default {default!r} is no number; write {{choices: [...]}}")
         if "times" in content and default == 0:
             return None
-        found = _numbers(where, content, default, classes)
+        found = _numbers(where, content, default, classes, written=written)
     if found.default not in found:
         ends = ", ".join(map(str, found.choices)) or f"{found.low:g} to {found.high:g}"
         raise InputError(
@@ -113,7 +114,7 @@ def _choices(where: str, content: Mapping[str, Any], default: Value) -> Range:
     return Range(default=default, choices=tuple(choices))
 
 
-def _numbers(where: str, content: Mapping[str, Any], default: float, classes: int) -> Range:
+def _numbers(where: str, content: Mapping[str, Any], default: float, classes: int, *, written: bool) -> Range:
     """A range between two numbers; ends and default have four significant digits."""
     form = next((name for name in ("times", "fraction") if name in content), None)
     given = content[form] if form else [content.get("low"), content.get("high")]
@@ -125,7 +126,7 @@ def _numbers(where: str, content: Mapping[str, Any], default: float, classes: in
     limit = content.get("at_most", math.inf)
     high = min(high, classes if limit == CLASSES else float(limit))
     if whole:
-        low, high, default = math.ceil(low), math.floor(high), int(min(default, high))
+        low, high, default = math.ceil(low), math.floor(high), int(default if written else min(default, high))
     else:
         low, high, default = four_digits(low), four_digits(high), four_digits(default)
     if form == "fraction" and not 0 <= low <= high <= 1:

@@ -128,7 +128,8 @@ def make_space(
             if name == "weight" and call.name not in WRAPPERS and summand is drop_weight:
                 continue
             default = _in_unit(content, *_default(summand, call, name, epochs))
-            ranges[f"{prefix}.{name}"] = read_range(f"{call.name}: {name}", content, default, classes)
+            where, written = f"{call.name}: {name}", name in call.arguments
+            ranges[f"{prefix}.{name}"] = read_range(where, content, default, classes, written=written)
     found = {name: one for name, one in ranges.items() if one is not None}
     if not found:
         raise InputError(f"method={method.text!r} has no parameter to tune; give space= with ranges for it")
