@@ -182,6 +182,6 @@ def test_a_trial_that_fails_for_another_reason_is_repeated_by_the_same_command(w
     assert "the same command repeats the failed runs" in said
     assert not read_tuning(tmp_path / "c").winners
     (run / "mine.txt").unlink()
-    assert tuned(photos, space, tmp_path) == (0, 1)
+    assert tuned(photos, space, tmp_path)[0] == 0
     assert read_tuning(tmp_path / "c").trials == read_tuning(whole).trials
     assert read_tuning(tmp_path / "c").winners == read_tuning(whole).winners
