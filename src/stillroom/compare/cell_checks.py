@@ -16,7 +16,8 @@ from stillroom.data import DataSet
 from stillroom.engine.resume_check import contents_of, differing
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
-from stillroom.prepare.load_dataset import known_classes, load_dataset
+from stillroom.prepare.known_classes import known_classes
+from stillroom.prepare.load_dataset import load_dataset
 from stillroom.prepare.models_and_method import set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs

@@ -20,7 +20,8 @@ from stillroom.compare.grid import Cell
 from stillroom.config import DataOptions
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
-from stillroom.prepare.load_dataset import known_classes, load_dataset
+from stillroom.prepare.known_classes import known_classes
+from stillroom.prepare.load_dataset import load_dataset
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.runtime.reporters import Lines

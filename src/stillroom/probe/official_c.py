@@ -23,6 +23,7 @@ from stillroom.errors import InputError
 from stillroom.files import shown
 from stillroom.probe.corrupted_sets import CorruptedSet, even_choice
 from stillroom.probe.image_fields import SEVERITIES
+from stillroom.reading import open_file
 
 ARCHIVES = ("noise", "blur", "weather", "digital", "extra")
 _ENDINGS = (".jpeg", ".jpg", ".png")
@@ -161,6 +162,7 @@ def _corruption_folders(folder: Path) -> dict[str, Path]:
 
 def _array(path: Path) -> NDArray[np.uint8]:
     try:
+        open_file(path).close()  # refuses what would block
         read: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{shown(path)} cannot be read as a NumPy file ({error}); download it again") from error

@@ -23,7 +23,8 @@ from stillroom.engine.resume_check import differing
 from stillroom.errors import InputError
 from stillroom.extras import require
 from stillroom.formatting import counted
-from stillroom.prepare.load_dataset import known_classes, load_dataset
+from stillroom.prepare.known_classes import known_classes
+from stillroom.prepare.load_dataset import load_dataset
 from stillroom.report.comparison_file import NamedMethod, named_method
 from stillroom.report.own_files import PAGE, refuse_foreign
 from stillroom.report.tuning_record import Budget, Trial, Tuning, read_tuning, trial_folder, write_tuning
