@@ -1,7 +1,7 @@
-"""Linear probe: a linear classifier on frozen features of other data, by logistic regression or SGD.
+"""Linear probe: a linear classifier on frozen features of other data, by logistic regression or the published schedule.
 
-The published schedule is that in which the transfer test of "Contrastive Representation Distillation" (Tian et al., ICLR
-2020) is repeated: SGD with a learning rate of 0.1, divided by 10 at epochs 30, 60 and 90. Public codes differ.
+The published schedule is that in which the transfer test of "Contrastive Representation Distillation" (Tian et al.,
+ICLR 2020) is repeated: SGD with a learning rate of 0.1, divided by 10 at epochs 30, 60 and 90. Public codes differ.
 """
 
 from __future__ import annotations
