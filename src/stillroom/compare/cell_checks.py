@@ -17,11 +17,12 @@ from stillroom.engine.resume_check import contents_of, differing
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.prepare.known_classes import known_classes
-from stillroom.prepare.load_dataset import load_dataset
+from stillroom.prepare.load_dataset import load_dataset, with_task
 from stillroom.prepare.models_and_method import set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
+from stillroom.prepare.set_up_detection import set_up_detection
 from stillroom.prepare.start_notes import image_notes, training_notes
 from stillroom.resolve_model import Fit, build, is_run
 from stillroom.teachers.prepared_teacher import PreparedTeacher
@@ -76,7 +77,8 @@ def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]
                             "teacher", model, Fit.of(data), None, pretrained=False, trust=cell.trust
                         )
                     teacher = stand_ins[model]
-                setup = set_up(recipe, Inputs(teacher, trust=cell.trust), data)
+                prepared = set_up_detection if data.task == "detection" else set_up
+                setup = prepared(with_task(recipe, data), Inputs(teacher, trust=cell.trust), data)
                 if teacher is None and setup.teacher is not None:
                     _refuse_other_teacher(cell, setup.teacher, begun)
             found += image_notes(setup.data, setup.earlier)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 
+from stillroom.data.dataset import DataSet
 from stillroom.data.memory_limit import check_memory, copies_here
 from stillroom.data.source import Source
 from stillroom.data.validation_split import stratified_part
 from stillroom.errors import InputError
+
+HOLD_OUT_SEED = 2  # another choice than those of a validation split (0) and of early stopping (1)
 
 
 def split_off(
@@ -45,3 +49,13 @@ def split_off(
         check_memory(len(train) * math.prod(train.shape), what, copies_here() if copies is None else copies)
     kept, off = (train.at(torch.from_numpy(np.flatnonzero(side))) for side in (~chosen, chosen))
     return kept, off
+
+
+def judged_by_held_out(data: DataSet, fraction: float, copies: int | None) -> DataSet:
+    """The data set with a part of its training images in the place of its validation images.
+
+    The arguments and errors are those of :func:`split_off`; the setting is ``hold_out``.
+    """
+    kept, held_out = split_off(data.train.hashed(), fraction, HOLD_OUT_SEED, f"hold_out={fraction:g}", copies)
+    both = np.intersect1d(kept.content().numpy(), held_out.content().numpy())
+    return replace(data, train=kept, val=held_out, repeated=frozenset(both.tolist()))

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +15,7 @@ from stillroom.data import DataSet, load_data
 from stillroom.data.augment import Augment
 from stillroom.data.load_data import what_is_learned
 from stillroom.data.named_sets import NAMED_SETS
-from stillroom.data.split_off import split_off
+from stillroom.data.split_off import judged_by_held_out
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.models import (
@@ -32,8 +31,6 @@ from stillroom.resolve_model import is_run
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import from_all
 from stillroom.trust import NOTHING, Trust
-
-HOLD_OUT_SEED = 2  # another choice than those of a validation split (0) and of early stopping (1)
 
 
 def with_task(recipe: Recipe, data: DataSet | None) -> Recipe:
@@ -203,14 +200,7 @@ def load_dataset(
         max_size=options.max_size,
         say=say,
     )
-    return data if options.hold_out is None else _judged_by_held_out(data, options.hold_out, copies)
-
-
-def _judged_by_held_out(data: DataSet, fraction: float, copies: int | None) -> DataSet:
-    """The data set with a part of its training images in the place of its validation images."""
-    kept, held_out = split_off(data.train.hashed(), fraction, HOLD_OUT_SEED, f"hold_out={fraction:g}", copies)
-    both = np.intersect1d(kept.content().numpy(), held_out.content().numpy())
-    return replace(data, train=kept, val=held_out, repeated=frozenset(both.tolist()))
+    return data if options.hold_out is None else judged_by_held_out(data, options.hold_out, copies)
 
 
 def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
