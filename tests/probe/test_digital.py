@@ -27,11 +27,11 @@ def test_brightness_makes_black_grey():
 def test_contrast_keeps_the_mean_and_shrinks_the_differences():
     before, after = colours(), lower_contrast(colours(), DRAWS, 5)
     assert after.mean() == pytest.approx(before.mean(), abs=2e-3)
-    assert after.std() == pytest.approx(0.1 * before.std(), rel=1e-3)
+    assert after.std() == pytest.approx(0.2 * before.std(), rel=1e-3)
 
 
 def test_pixelate_leaves_few_pixels():
-    assert len(np.unique(pixelate(colours()[:, :1].repeat(2, 2).repeat(2, 3), DRAWS, 5))) <= 11**2
+    assert len(np.unique(pixelate(colours()[:, :1].repeat(2, 2).repeat(2, 3), DRAWS, 5))) <= 10**2
 
 
 def test_jpeg_compression_keeps_an_even_image():
@@ -42,5 +42,5 @@ def test_jpeg_compression_keeps_an_even_image():
 def test_elastic_transform_moves_pixels_a_little():
     ramp = np.linspace(0, 1, 64, dtype=np.float32)[None, None, None].repeat(64, axis=2)
     moved = (elastic_transform(ramp, [generator(0, 0, "elastic", 1)], 1) - ramp)[0, 0, :, 8:-8] * 63
-    assert 0.3 < moved.std() < 3 * 0.015 * 64
+    assert 0.3 < moved.std() < 3 * 0.02 * 64
     assert np.abs(np.diff(moved, axis=0)).max() < 1  # neighbours move together

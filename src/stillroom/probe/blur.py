@@ -24,13 +24,13 @@ from stillroom.probe.image_fields import (
 
 
 def defocus_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:  # noqa: ARG001
-    """Spread each point over a disc, as a lens out of focus does; its radius is 2 to 5 percent of the side."""
-    return convolved(images, [_sum_one(stroke(0, strength(0.02, 0.05, severity) * shorter_side(images), 0))])
+    """Spread each point over a disc, as a lens out of focus does; its radius is 2.2 to 7 percent of the side."""
+    return convolved(images, [_sum_one(stroke(0, strength(0.022, 0.07, severity) * shorter_side(images), 0))])
 
 
 def glass_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:
-    """Blur a little and read each pixel at a random place, 1.8 to 5 percent of the side away at most."""
-    reach = strength(0.018, 0.05, severity) * shorter_side(images)
+    """Blur a little and read each pixel at a random place, 1.8 to 6 percent of the side away at most."""
+    reach = strength(0.018, 0.06, severity) * shorter_side(images)
     soft = gaussian(max(0.3, reach / 4))
     height, width = images.shape[2:]
     shifts = np.stack([draw.uniform(-reach, reach, (2, height, width)) for draw in draws])
@@ -41,14 +41,14 @@ def glass_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:
 
 
 def motion_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:
-    """Spread each point along a line in a random direction; its length is 5 to 22 percent of the side."""
-    length = strength(0.05, 0.22, severity) * shorter_side(images)
+    """Spread each point along a line in a random direction; its length is 6 to 28 percent of the side."""
+    length = strength(0.06, 0.28, severity) * shorter_side(images)
     return convolved(images, [_sum_one(stroke(length, 0.5, draw.uniform(0, math.pi))) for draw in draws])
 
 
 def zoom_blur(images: Pixels, draws: Draws, severity: int) -> Pixels:  # noqa: ARG001
-    """Average the image over a zoom towards its middle; the last is 8 to 40 percent larger."""
-    growth = strength(0.08, 0.4, severity)
+    """Average the image over a zoom towards its middle; the last is 10 to 60 percent larger."""
+    growth = strength(0.1, 0.6, severity)
     steps = math.ceil(growth * max(images.shape[2:]) / 2) + 2  # the edge moves less than a pixel a step
     total = np.zeros_like(images)
     for zoom in np.linspace(1, 1 + growth, steps):

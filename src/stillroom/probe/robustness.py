@@ -33,7 +33,7 @@ Logits = dict[tuple[str, int], tuple[Tensor, Tensor]]  # (corruption, severity) 
 class Robustness:
     """The probe ``robustness``: our own corruptions of the validation images, and each folder of ``--corrupted``."""
 
-    version = 1
+    version = 2
     students_only = False
 
     def check(self, options: ProbeOptions) -> None:

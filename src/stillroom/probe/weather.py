@@ -61,8 +61,8 @@ def frost(images: Pixels, draws: Draws, severity: int, seed: int) -> Pixels:
 
 
 def fog(images: Pixels, draws: Draws, severity: int) -> Pixels:
-    """Haze of uneven density before the scene, through which exp(-0.3) to exp(-1.6) of it is seen."""
-    density = np.float32(strength(0.3, 1.6, severity)) * np.clip(
+    """Haze of uneven density before the scene, through which exp(-0.25) to exp(-1.3) of it is seen."""
+    density = np.float32(strength(0.25, 1.3, severity)) * np.clip(
         1 + np.float32(0.6) * clouds(draws, *images.shape[2:])[:, None], np.float32(0.1), 2
     )
     seen = np.exp(-density)
