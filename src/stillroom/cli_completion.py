@@ -92,9 +92,10 @@ def known_names() -> dict[str, list[str]]:
     models = _keys("models/zoo.py", "ZOO")
     methods = [*_keys("methods/presets.py", "PRESETS"), *_keys("methods/presets.py", "WRAPPERS")]
     own = sorted(path.stem for path in recipes_folder().glob("*.yaml"))
+    *sets, scenes = _first_arguments("data/named_sets.py", "SetDescription")
     return {
         "model": models, "student": models, "teacher": models, "method": methods, "recipe": own,
-        "data": _first_arguments("data/named_sets.py", "SetDescription"),
+        "data": [*sets, *_keys("data/fine_grained_sets.py", "FINE_GRAINED"), scenes],
         "log_to": _keys("loggers/logger_names.py", "KNOWN"),
     }  # fmt: skip
 

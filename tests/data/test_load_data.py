@@ -133,7 +133,7 @@ def test_chosen_classes_keep_their_order_ids_and_statistics(image_folder, source
 
 def test_unknown_name_lists_the_known_ones(tmp_path):
     with pytest.raises(
-        InputError, match=r"'cifar1000'.*neither a folder nor one of glyphs100, cifar10, cifar100, tiny"
+        InputError, match=r"'cifar1000'.*neither a folder nor one of glyphs100, cifar10, cifar100, stl10, tiny"
     ):
         load_data("cifar1000")
     file = tmp_path / "train.parquet"

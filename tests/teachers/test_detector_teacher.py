@@ -38,6 +38,6 @@ def test_the_fingerprint_changes_with_the_normalisation_and_detections_are_score
     assert teacher.fingerprint(data) != made(data, mean=0.3).fingerprint(data)
     loader = data.val.loader(batch_size=4, input_format=data.input_format, shuffle=False)
     found = Detection(2).predict_teacher(teacher, loader.epoch(0))
-    scores = Detection(2).evaluate(found, Group(Machine(torch.device("cpu"), "32")))
+    scores = Detection(2).evaluate(found, data.val, Group(Machine(torch.device("cpu"), "32")))
     assert scores["count"] == 6
     assert 0 <= scores["ap"] <= 100
