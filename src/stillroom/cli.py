@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -145,11 +144,9 @@ def _compare(arguments: Arguments) -> int:
     named = make_group(CompareOptions, arguments.values | typed)  # without the methods of a tuning
     names = names_of(named, [axis for axis in axes if axis not in arguments.files])
     from stillroom.cli_compare import show_comparison
-    from stillroom.cli_train import command_trust
+    from stillroom.cli_train import grid_trust
 
-    trust = command_trust("compare", arguments, *axes, "log_to")
-    own_loggers = [] if "log_to" in arguments.files else arguments.values.get("log_to") or []
-    trust = dataclasses.replace(trust, own=frozenset([*names, *own_loggers]))
+    trust = grid_trust("compare", arguments, axes, names)
     from stillroom.compare.run import compare
 
     return show_comparison(compare(chosen, settings, trust=trust), page=chosen.page)

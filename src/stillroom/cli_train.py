@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Literal
 
 from stillroom.cli_output import print_rich
@@ -60,3 +62,20 @@ def command_trust(command: str, arguments: Arguments, *settings: str) -> Trust:
         files=arguments.trust,
         source=next((arguments.files[name] for name in settings if name in arguments.files), ""),
     )
+
+
+def grid_trust(command: str, arguments: Arguments, axes: Iterable[str], names: Iterable[str]) -> Trust:
+    """As :func:`command_trust` for a comparison or a tuning, whose axes hold several names each.
+
+    Args:
+        command: such as "compare".
+        arguments: its settings.
+        axes: the settings that name models and methods.
+        names: the models and methods of the axes that were typed.
+
+    Raises:
+        UntrustedError: a file requests published weights.
+    """
+    trust = command_trust(command, arguments, *axes, "log_to")
+    loggers = [] if "log_to" in arguments.files else arguments.values.get("log_to") or []
+    return dataclasses.replace(trust, own=frozenset([*names, *loggers]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 
 from rich.table import Table
@@ -10,7 +9,7 @@ from rich.table import Table
 from stillroom.cli_compare import show_comparison
 from stillroom.cli_output import print_rich
 from stillroom.cli_parsers import defaults_of
-from stillroom.cli_train import command_trust
+from stillroom.cli_train import grid_trust
 from stillroom.compare.options import names_of
 from stillroom.config_file import Arguments
 from stillroom.report.tuning_record import Tuning
@@ -34,10 +33,8 @@ def tune_command(arguments: Arguments) -> int:
         for line in budget_in_words(options, settings["epochs"]):
             print(line)
         return 0
-    trust = command_trust("tune", arguments, *AXES, "log_to")
     names = names_of(compare_options(options), [axis for name, axis in AXES.items() if name not in arguments.files])
-    loggers = [] if "log_to" in arguments.files else arguments.values.get("log_to") or []
-    result = tune(options, settings, trust=dataclasses.replace(trust, own=frozenset([*names, *loggers])))
+    result = tune(options, settings, trust=grid_trust("tune", arguments, AXES, names))
     for name, problem in result.failed.items():
         print(f"stillroom: {name} failed: {problem}", file=sys.stderr)
     if result.compared is None:
@@ -48,7 +45,7 @@ def tune_command(arguments: Arguments) -> int:
 
 
 def winners_table(tuning: Tuning) -> Table:
-    """The winner of each method, with its score and that of the default values on the held-out images."""
+    """The winner of each method, with its score on the held-out images."""
     longest = tuning.budget.rungs[-1]
     table = Table(title=f"Winners of {tuning.budget.trials} trials, on held-out training images")
     for name in ("method", "found by the search", "trial", "score"):

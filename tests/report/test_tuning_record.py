@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from stillroom.report.tuning_record import (
     write_trials,
     write_tuning,
 )
+from tests.report.tunings import finish
 
 
 def made_tuning(folder: Path) -> Tuning:
@@ -40,16 +40,6 @@ def made_trials(tuning: Tuning) -> tuple[Trial, ...]:
     return tuple(
         Trial(label, n, {"lr": 0.1 * (n + 1), "kd.temperature": n + 1}) for label in tuning.methods for n in range(3)
     )
-
-
-def finish(tuning: Tuning, label: str, number: int, epochs: int, score: float | None) -> None:
-    """The files of a trial's finished run, as far as its score needs them."""
-    folder = trial_folder(tuning.folder, label, number, epochs)
-    folder.mkdir(parents=True)
-    row = {"epoch": epochs, "loss": 1.0, "val_loss": 1.0, "val_top1": score, "agreement": 50.0}
-    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    summary = {"last": row, "best": row, "parameters": 1, "seconds": 1.0}
-    (folder / "summary.json").write_text(json.dumps(summary))
 
 
 def test_what_is_written_is_read_with_the_scores_of_the_runs(tmp_path):

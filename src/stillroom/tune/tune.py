@@ -110,10 +110,10 @@ def budget_in_words(options: TuneOptions, epochs: int) -> list[str]:
     """
     budget = make_budget(options.trials, epochs, options.eta, options.rungs)
     methods, seeds = len(methods_of(compare_options(options))), len(final_seeds(options))
-    rungs = ", ".join(f"{quota} x {length}" for quota, length in zip(budget.quotas, budget.rungs, strict=True))
     total = methods * (budget.epochs + seeds * epochs)
     return [
-        f"each method: {counted(budget.trials, 'trial')}, trained for {rungs} epochs ({budget.epochs:,} in all)",
+        f"each method: {counted(budget.trials, 'trial')}, trained for {_in_words(budget)} epochs "
+        f"({budget.epochs:,} in all)",
         f"{counted(methods, 'method')}: {counted(methods * sum(budget.quotas), 'run')} of the search, then "
         f"{counted(methods * seeds, 'final run')} of {counted(epochs, 'epoch')}",
         f"{total:,} epochs of the student, beside the teacher's",
