@@ -24,9 +24,10 @@ from tests.durability.whole import differences
 from tests.ray_nodes import two_nodes
 
 SETTINGS = {
-    "model": "stillroom.models.demo_nets:small", "data": "photos", "epochs": 30, "batch_size": 8, "accelerator": "cpu",
+    "model": "stillroom.models.demo_nets:small", "data": "photos", "epochs": 12, "batch_size": 8, "accelerator": "cpu",
     "precision": "32",
 }  # fmt: skip
+PATIENCE = 600  # seconds; a loaded machine takes minutes for what takes 30 s on a quiet one
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
@@ -50,7 +51,7 @@ def test_a_comparison_on_two_nodes_that_loses_one_ends_complete_and_as_if_nothin
     runs = [folder / f"small-from-medium-{method}-s0" / "metrics.jsonl" for method in ("ce", "kd")]
     wait_until(lambda: all(run.exists() for run in runs))  # one on each node
     nodes.lose_one()
-    _, said = process.communicate(timeout=240)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert "its process died" in said
     assert_equal_to_cells_that_nothing_disturbed(
@@ -67,7 +68,7 @@ def begin(folder, *before, **settings):
 
 
 def wait_for_epochs(process, run, count):
-    end = time.monotonic() + 240
+    end = time.monotonic() + PATIENCE
     while not run.finished and not (run.path.is_dir() and run.last.exists() and len(run.epochs()) >= count):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end
@@ -100,7 +101,7 @@ def test_a_run_on_two_nodes_is_stopped_and_loses_a_node_and_ends_as_two_processe
     wait_for_epochs(process, run, 1)
     assert len(left()) == 2
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=240)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 128 + signal.SIGTERM
     assert "everything is saved in runs/launched" in said
     assert not run.finished
@@ -109,16 +110,16 @@ def test_a_run_on_two_nodes_is_stopped_and_loses_a_node_and_ends_as_two_processe
     process = begin(tmp_path, **there, processes=2)
     wait_for_epochs(process, run, len(run.epochs()) + 2)
     nodes.lose_one()
-    out, said = process.communicate(timeout=240)
+    out, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert "all processes were started again (1)" in said
-    assert "epoch 30/30" in said
+    assert "epoch 12/12" in said
     assert out.splitlines()[-1] == "runs/launched/student.safetensors"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "runs"]
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["launched"]
 
     undisturbed = begin(tmp_path, *TORCHRUN, name="whole")
-    assert undisturbed.wait(240) == 0
+    assert undisturbed.wait(PATIENCE) == 0
     whole = RunFolder(tmp_path / "runs" / "whole")
     weights, wanted = load_file(run.student), load_file(whole.student)
     assert all((weights[key] == wanted[key]).all() for key in wanted)
