@@ -1,8 +1,9 @@
+import io
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stillroom.data import Augment, DataSet
 from stillroom.data.boxed_source import default_max_size
@@ -47,9 +48,12 @@ def test_the_fingerprint_changes_with_every_object_and_size():
     assert source.fingerprint == random_boxed_source(4).fingerprint
 
 
-def test_a_preview_is_letterboxed():
-    image = np.full((3, 20, 40), 200, np.uint8)
-    (found,) = boxed_source([image], [image_boxes([], [], (20, 40))], image_size=32).pixels(torch.tensor([0]))
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])  # a JPEG is decoded late, when its file may be closed already
+def test_a_preview_is_letterboxed(kind):
+    stream = io.BytesIO()
+    Image.new("RGB", (40, 20), (200, 200, 200)).save(stream, kind)
+    source = boxed_source([stream.getvalue()], [image_boxes([], [], (20, 40))], image_size=32)
+    (found,) = source.pixels(torch.tensor([0]))
     assert found.shape == (3, 32, 32)
     assert found[:, :16].eq(200).all()
     assert not found[:, 16:].any()

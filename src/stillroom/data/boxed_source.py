@@ -161,13 +161,14 @@ class BoxedSource(Source):
         try:
             with open_image(self.store[place]) as (_, image):
                 rgb = upright_rgb(image)
+                scale = self.image_size / max(rgb.size)
+                width, height = (max(1, round(edge * scale)) for edge in rgb.size)
+                # A JPEG is decoded only here: its file has to be open.
+                small = rgb.resize((width, height), Image.Resampling.BILINEAR)
         except Exception as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{shown(self.names[place])} cannot be read ({error}); repair or remove it") from error
-        scale = self.image_size / max(rgb.size)
-        width, height = (max(1, round(edge * scale)) for edge in rgb.size)
-        small = rgb.resize((width, height), Image.Resampling.BILINEAR)
         out[:, :height, :width] = torch.from_numpy(np.array(small).transpose(2, 0, 1))
 
 
