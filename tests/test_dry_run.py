@@ -9,10 +9,13 @@ import pytest
 from stillroom import trial_steps
 from stillroom.cli import main
 from tests.conftest import colour_folder
+from tests.data.boxed_folders import write_coco
 from tests.engine.test_loop import At
 
 FAST = ["--batch_size", "8", "--accelerator", "cpu", "--precision", "32", "--image_size", "8", "--seed", "3"]
 TINY = "stillroom.models.demo_nets:small"
+DETECTOR = "tests.tasks.tiny_detector:two_classes"
+BOXED = ["--data", "coco", "--image_size", "32", "--batch_size", "2", "--accelerator", "cpu", "--precision", "32"]
 
 
 @pytest.fixture(scope="module")
@@ -107,10 +110,38 @@ def test_a_file_cannot_make_a_run_dry(place, temporary, tmp_path, capsys):
     assert "a file cannot set dry_run; give --dry_run on the command line" in capsys.readouterr().err
 
 
-def test_a_detector_is_refused_in_one_sentence(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("STILLROOM_CACHE", str(tmp_path / "cache"))
-    model = "stillroom.models.demo_detectors:small_detector"
-    words = ["train", "--data", "scenes:5", "--model", model, "--batch_size", "4", "--runs", str(tmp_path / "runs")]
-    assert main([*words, "--accelerator", "cpu", "--dry_run"]) == 2
-    assert "dry_run=true measures classifiers only, and scenes:5 has boxes" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
+def without_first_object(split, content):
+    return content | {"annotations": content["annotations"][1:]} if split == "val" else content
+
+
+@pytest.fixture(scope="module")
+def boxed(tmp_path_factory):
+    """Images with boxes, of which the first validation image has no object, and a trained detector."""
+    place = tmp_path_factory.mktemp("boxed")
+    write_coco(place / "coco", without_first_object)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        assert main(["train", "--model", DETECTOR, "--epochs", "1", "--name", "t", *BOXED]) == 0
+    return place
+
+
+def test_a_dry_run_of_a_detector_says_what_would_happen_and_writes_nothing(boxed, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(boxed)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(trial_steps, "VAL_BATCHES", 1)
+    monkeypatch.setattr(trial_steps, "val_batch", lambda *_: 1)  # the image without an object, of which there is no AP
+    before = files(boxed, tmp_path)
+    words = ["distill", "--teacher", "runs/t", "--student", DETECTOR, "--method", "kd + at", "--epochs", "4", "--trust"]
+    assert main([*words, *BOXED, "--dry_run"]) == 0
+    assert files(boxed, tmp_path) == before
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if "run folder" not in line)
+    assert lines["data"].startswith("coco: 3 classes, 3 training and 2 validation images")
+    assert "million multiply-accumulate operations an image" in lines["teacher"]
+    assert "million multiply-accumulate operations an image" in lines["student"]
+    assert lines["method"] == "kd + at"
+    assert "task" not in lines["settings"]
+    assert lines["training"].startswith("4 epochs of 1 step, batch size 2")
+    assert "4 epochs in about" in lines["time"]
+    assert "images/s" in lines["time"]
+    # Two images with 100 detections of 28 bytes each, and about 2 kB for the rest.
+    assert "and 7.7 kB for predictions" in lines["disk"]

@@ -57,11 +57,6 @@ def dry_run(recipe: Recipe, reporter: Reporter, trust: Trust) -> list[Line]:
     machine = make_machine(recipe.run.accelerator, recipe.run.precision)
     with torch.random.fork_rng():
         ready = build_run(recipe, Inputs(trust=trust), reporter, machine)
-        if ready.setup.task.name != "classification":
-            raise InputError(
-                f"dry_run=true measures classifiers only, and {recipe.data.data} has boxes; everything up to the first "
-                "step was checked and is fine. Leave dry_run out"
-            )
         place, done = _place(ready)
         costs = model_costs(ready.job(RunFolder(ready.path)))
         trial = None if served else take_trial_steps(ready)
@@ -153,11 +148,11 @@ def _memory(ready: ReadyRun, trial: TrialCosts | None) -> str:
 
 
 def _disk(ready: ReadyRun) -> Iterator[Line]:
-    data, run = ready.setup.data, ready.recipe.run
-    predictions = size_in_words(len(data.val) * (2 * len(data.train.classes) + 16))
+    run, setup = ready.recipe.run, ready.setup
+    predictions = size_in_words(setup.task.file_size(setup.data.val, setup.joint.student))
     free = size_in_words(shutil.disk_usage(_existing(ready.path)).free)
     most = size_in_words(ready.disk_bytes)
-    yield "disk", f"at most {most} for checkpoints and weights, {predictions} for predictions; {free} are free"
+    yield "disk", f"at most {most} for checkpoints and weights and {predictions} for predictions; {free} are free"
     if size := _bank_bytes(ready):
         limit = size_in_words(1e9 * run.bank_gb)
         yield "bank", f"{size_in_words(size)} in {run.bank}, less what is stored already; bank_gb allows {limit}"

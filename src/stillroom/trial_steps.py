@@ -17,7 +17,6 @@ from stillroom.engine.loop import Loop
 from stillroom.engine.run_folder import open_run
 from stillroom.engine.training_job import Job
 from stillroom.errors import Stopped
-from stillroom.models.predict import predict
 from stillroom.prepare.prepare import ReadyRun
 from stillroom.runtime.device import Machine
 from stillroom.runtime.peak_memory import PeakMemory
@@ -65,6 +64,7 @@ def take_trial_steps(ready: ReadyRun) -> TrialCosts:
     """
     machine, data, run = ready.machine, ready.setup.data, ready.recipe.run
     few = data.val.at(torch.arange(min(len(data.val), VAL_BATCHES * val_batch(data.val, run.batch_size, machine))))
+    few = few.without_labels()  # predictions are timed and not scored: so few images may have nothing to score
     recipe = replace(ready.recipe, run=replace(run, bank=None))
     trial = replace(ready, recipe=recipe, setup=replace(ready.setup, data=replace(data, val=few)))
     with tempfile.TemporaryDirectory(prefix="stillroom-dry-run-") as folder:
@@ -100,7 +100,7 @@ def _val_seconds(job: Job) -> float:
             begin = begin or job.machine.clock()
             yield batch
 
-    predict(job.student, batches(), job.machine.autocast())
+    job.task.predict(job.student, batches(), job.machine.autocast())
     return job.machine.clock() - begin
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stillroom.boxes import Detections
+from stillroom.models.macs import count_macs
 from stillroom.runtime.device import Machine
 from stillroom.runtime.distributed import Group
 from stillroom.tasks.detection import Detection, in_original
@@ -60,6 +61,13 @@ def test_boxes_are_moved_back_to_the_original_image():
         Detections(torch.tensor([[10.0, 5.0, 20.0, 25.0]]), torch.ones(1), torch.zeros(1).long()), target
     )
     assert found.boxes.tolist() == [[20.0, 10.0, 40.0, 50.0]]
+
+
+def test_operations_are_counted_at_the_size_of_the_images_and_not_at_the_models_own():
+    model = tiny_detector(classes=2)
+    model.rpn._pre_nms_top_n = model.rpn._post_nms_top_n = {"training": 1, "testing": 1}  # one proposal for any image
+    small, large = (count_macs(model, torch.zeros(1, 3, side, side), Detection(2).forward) for side in (32, 64))
+    assert large > 3 * small
 
 
 def test_a_detector_that_finds_nothing_is_warned_of():

@@ -15,6 +15,7 @@ from stillroom.tasks.average_precision import average_precision
 from stillroom.tasks.detections_file import (
     FORMAT,
     StoredDetections,
+    content_limit,
     detections_content,
     gather_detections,
     read_detections,
@@ -41,6 +42,15 @@ def test_a_file_gives_back_every_bit_and_the_same_average_precision(stored, tmp_
     assert [image.size for image in again.objects] == [image.size for image in stored.objects]
     mine, theirs = (average_precision(each.objects, each.found, CLASSES) for each in (again, stored))
     assert mine == theirs
+
+
+def test_a_file_is_never_larger_than_its_limit():
+    objects, found = draw_images(IMAGES, CLASSES, torch.Generator().manual_seed(3), detections=12)
+    size = len(detections_content(StoredDetections(tuple(found), tuple(objects), torch.arange(IMAGES))))
+    assert max(map(len, found)) <= 12
+    assert size <= content_limit(objects, 12)
+    exact = size + 28 * (12 * IMAGES - sum(map(len, found)))  # with 12 detections in every image
+    assert content_limit(objects, 12) < exact + 2000
 
 
 def test_images_without_objects_and_detections_are_kept(tmp_path):

@@ -107,6 +107,9 @@ def _cost(role: str, networks: Sequence[tuple[nn.Module, Shape]], job: Job) -> d
     if not (role and job.recipe.run.shard_teacher and job.machine.world_size > 1):  # only all processes can run it
         with suppress(Exception):  # a model of the user's own may take no single image, which is no reason to fail
             device = job.machine.device
-            macs = sum(count_macs(network, torch.zeros(1, *shape, device=device)) for network, shape in networks)
+            macs = sum(
+                count_macs(network, torch.zeros(1, *shape, device=device), job.task.forward)
+                for network, shape in networks
+            )
     parameters = sum(p.numel() for network, _ in networks for p in network.parameters())
     return {f"{role}parameters": parameters, f"{role}macs": macs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,19 +12,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from stillroom.models.output import evaluating
 
 
-def count_macs(model: nn.Module, images: Tensor) -> int:
+def count_macs(
+    model: nn.Module, images: Tensor, forward: Callable[[nn.Module, Tensor], object] = nn.Module.__call__
+) -> int:
     """Multiply-accumulate operations in convolutions, linear layers and attention, for one forward pass.
 
     Args:
         model: on the images' device; its mode is put back.
         images: (B, C, H, W), float32.
+        forward: how the model is called with them.
 
     Returns:
         The operations for all B images together.
     """
     counter = _FlopCounter()  # type: ignore[no-untyped-call]
     with evaluating(model), torch.no_grad(), counter:
-        model(images)
+        forward(model, images)
     return counter.total // 2  # torch counts a multiplication and an addition as two
 
 

@@ -16,7 +16,8 @@ from stillroom.files import shown
 PLACE = {"name", "runs"}  # where a run is, not what it is
 DECISIVE = ("optimizer", "schedule", "epochs")  # other defaults follow from these
 # A run finds these from its data, models and machine where they are not given. It does not record which were given.
-AUTOMATIC = {"image_size", "source", "mean", "std", "pad", "flip", "rotate", "min_scale", "bn_momentum", "precision"}
+AUTOMATIC = {"task", "image_size", "source", "mean", "std", "pad", "flip", "rotate", "min_scale", "bn_momentum",
+             "precision"}  # fmt: skip
 AUGMENT = {name: value for name, value in asdict(Augment()).items() if name not in AUTOMATIC}
 
 

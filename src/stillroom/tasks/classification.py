@@ -26,7 +26,7 @@ from stillroom.tasks.classification_score import (
     teacher_notes,
     what_to_try,
 )
-from stillroom.tasks.logits_file import file_content, read_logits
+from stillroom.tasks.logits_file import content_size, file_content, read_logits
 from stillroom.tasks.task import Batches, Predicts, Row
 
 Classified = tuple[Tensor, Tensor]  # logits (N, C) and labels (N,) of this process's images
@@ -62,6 +62,10 @@ class Classification:
         if batch.stand_in:
             return torch.zeros((), dtype=torch.long, device=batch.labels.device)
         return (student.logits.argmax(1) == batch.main_labels).sum()
+
+    def forward(self, model: nn.Module, images: Tensor) -> object:
+        """The model's output."""
+        return model(images)
 
     def predict(self, model: nn.Module, batches: Batches, autocast: AbstractContextManager[None]) -> Classified:
         """Logits and labels."""
@@ -105,6 +109,10 @@ class Classification:
     def file_content(self, images: Source, found: Classified) -> bytes:
         """See :mod:`stillroom.tasks.logits_file`."""
         return file_content(images, found[0])
+
+    def file_size(self, images: Source, model: nn.Module) -> int:  # noqa: ARG002
+        """Logits in half precision, a label and an id for each image."""
+        return content_size(len(images), len(images.classes))
 
     def is_readable(self, path: Path, config: Mapping[str, Any]) -> bool:
         """Whether the file holds logits for the run's images."""

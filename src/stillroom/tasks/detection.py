@@ -25,9 +25,10 @@ from stillroom.models.output import evaluating
 from stillroom.reading import UnreadableError
 from stillroom.runtime.distributed import Group
 from stillroom.scores import SCORES
-from stillroom.tasks.average_precision import average_precision
+from stillroom.tasks.average_precision import MOST, average_precision
 from stillroom.tasks.detections_file import (
     StoredDetections,
+    content_limit,
     detections_content,
     gather_detections,
     read_detections,
@@ -88,6 +89,10 @@ class Detection:
         """Zero: an image is not classified."""
         return torch.zeros((), dtype=torch.long, device=student.logits.device)
 
+    def forward(self, model: nn.Module, images: Tensor) -> object:
+        """The detections in images of one size."""
+        return detect(model, images, [(images.shape[-2], images.shape[-1])] * len(images))
+
     def predict(self, model: nn.Module, batches: Batches, autocast: AbstractContextManager[None]) -> FoundBoxes:
         """Detections in pixels of the original images."""
         found: list[Detections] = []
@@ -142,6 +147,12 @@ class Detection:
     def file_content(self, images: Source, found: FoundBoxes) -> bytes:
         """See :mod:`stillroom.tasks.detections_file`."""
         return detections_content(StoredDetections(found, objects_of(images), images.ids))
+
+    def file_size(self, images: Source, model: nn.Module) -> int:
+        """As many detections in each image as the model keeps at most, and the annotated objects."""
+        heads: Any = model.roi_heads
+        most = getattr(heads, "detections_per_img", MOST)  # torchvision's name
+        return content_limit(objects_of(images), most)
 
     def is_readable(self, path: Path, config: Mapping[str, Any]) -> bool:
         """Whether the file holds detections in the run's images."""

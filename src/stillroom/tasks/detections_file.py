@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from stillroom.reading import UnreadableError
 from stillroom.runtime.distributed import Group
 
 FORMAT = "detections-1"
+HEADER = 2000  # bytes of names, shapes and places at the beginning, at most
 # Tensor -> dtype, and its shape with N images, M detections and G objects.
 LAYOUT: dict[str, tuple[torch.dtype, tuple[str | int, ...]]] = {
     "boxes": (torch.float32, ("M", 4)),
@@ -75,6 +77,20 @@ def detections_content(stored: StoredDetections) -> bytes:
     from safetensors.torch import save
 
     return save(stored.tensors(), {"format": FORMAT})
+
+
+def content_limit(objects: Sequence[ImageBoxes], most: int) -> int:
+    """The bytes of such a file at most.
+
+    Args:
+        objects: the annotated objects of each image.
+        most: number of detections that a model keeps in an image.
+    """
+    lengths = {"N": len(objects), "M": most * len(objects), "G": sum(map(len, objects))}
+    return HEADER + sum(
+        dtype.itemsize * prod(lengths[letter] if isinstance(letter, str) else letter for letter in letters)
+        for dtype, letters in LAYOUT.values()
+    )
 
 
 def read_detections(path: Path, images: int, classes: int) -> StoredDetections:

@@ -65,6 +65,11 @@ def file_content(images: Source, logits: Tensor) -> bytes:
     return save({"logits": rounded(logits), "labels": images.labels, "ids": images.ids}, {"format": FORMAT})
 
 
+def content_size(images: int, classes: int) -> int:
+    """About the bytes of the file: logits in half precision, and a label and an id for each image."""
+    return images * (2 * classes + 16)
+
+
 def read_logits(path: Path, config: Mapping[str, Any]) -> Predictions:
     """The predictions in a file.
 

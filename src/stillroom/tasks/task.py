@@ -71,6 +71,10 @@ class Task(Protocol):
         """The number of images of a training step that the student classifies correctly, int64 ()."""
         ...
 
+    def forward(self, model: nn.Module, images: Tensor) -> object:
+        """One pass of a model in evaluation mode over images (B, C, H, W), normalised; for counting its operations."""
+        ...
+
     def predict(self, model: nn.Module, batches: Batches, autocast: AbstractContextManager[None]) -> Found:
         """A model's predictions in evaluation mode, without those of stand-ins."""
         ...
@@ -123,6 +127,10 @@ class Task(Protocol):
 
     def file_content(self, images: Source, found: Found) -> bytes:
         """The file with the predictions of :meth:`gathered`."""
+        ...
+
+    def file_size(self, images: Source, model: nn.Module) -> int:
+        """About the bytes of that file for a set of images; the most where it depends on what a model finds in them."""
         ...
 
     def is_readable(self, path: Path, config: Mapping[str, Any]) -> bool:
