@@ -28,7 +28,7 @@ NETWORKS = ("model", "student", "teacher", "checkpoint", "student_checkpoint", "
 WRITTEN = {  # what Stillroom writes into a run folder
     CONFIG, "inputs.json", "environment.json", "metrics.jsonl", "summary.json", "student.safetensors",
     *(score.file for score in SCORES.values()), SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb",
-    "export", "index.html", PROBES,
+    "export", "index.html", PROBES, f".{PROBES}.lock",
 }  # fmt: skip
 
 

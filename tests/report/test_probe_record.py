@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from stillroom.errors import InputError
+from stillroom.report import probe_record
 from stillroom.report.probe_record import NAME, ProbeResult, read_probes, write_probe
 
 
@@ -35,3 +39,16 @@ def test_a_file_that_is_no_record_is_named(content, tmp_path):
     with pytest.raises(InputError, match=r"probes\.json"):
         write_probe(path, "ood", "x", ProbeResult({}, {}))
     assert path.read_text() == content
+
+
+def test_results_that_are_written_at_the_same_time_are_all_kept(tmp_path, monkeypatch):
+    def slowly(path):
+        found = read_probes(path)
+        time.sleep(0.02)
+        return found
+
+    monkeypatch.setattr(probe_record, "read_probes", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: write_probe(tmp_path / NAME, "ood", f"set {n}", ProbeResult({}, {"n": n})), range(8)))
+    assert {one.results["n"] for one in read_probes(tmp_path / NAME)["ood"].values()} == set(range(8))
+    assert [file.name for file in tmp_path.iterdir()] == [NAME]

@@ -18,8 +18,10 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.files import write_failure, write_text
 from stillroom.reading import UnreadableError, read_json
+from stillroom.runtime.folder_lock import locked
 
 NAME = "probes.json"
+SECONDS_TO_WRITE = 30  # for other processes that add a result to the same record
 
 Results = Mapping[str, Any]
 
@@ -74,7 +76,7 @@ def read_probes(path: Path) -> ProbeRecord:
 
 
 def write_probe(path: Path, probe: str, on: str, result: ProbeResult) -> None:
-    """Add one result to a record, or replace it; the other results stay.
+    """Add one result to a record, or replace it; the other results stay, also those that another process adds.
 
     Args:
         path: of the record.
@@ -85,20 +87,22 @@ def write_probe(path: Path, probe: str, on: str, result: ProbeResult) -> None:
     Raises:
         ValueError: a number is not finite.
         InputError: the file cannot be read or written.
+        InUse: another process holds the record for longer than a write takes.
     """
     if bad := _not_finite(result.results):
         raise ValueError(f"{probe} on {on}: {bad} is not finite; record None for a number that does not exist")
-    record = read_probes(path)
-    record.setdefault(probe, {})[on] = result
-    content = {
-        name: {each: {"of": dict(one.of), "results": dict(one.results)} for each, one in sets.items()}
-        for name, sets in record.items()
-    }
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise write_failure(path, error, len(text.encode())) from error
+    with locked(path.with_name(f".{path.name}.lock"), SECONDS_TO_WRITE):
+        record = read_probes(path)
+        record.setdefault(probe, {})[on] = result
+        content = {
+            name: {each: {"of": dict(one.of), "results": dict(one.results)} for each, one in sets.items()}
+            for name, sets in record.items()
+        }
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        try:
+            write_text(path, text)
+        except OSError as error:
+            raise write_failure(path, error, len(text.encode())) from error
 
 
 def _not_finite(value: Any, name: str = "a number") -> str:

@@ -10,15 +10,16 @@ from pathlib import Path
 
 from stillroom.errors import InUse
 
-MOMENT = 0.1  # seconds
+MOMENT = 0.1  # seconds in which an ending holder finishes
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[bool]:
+def locked(path: Path, patience: float = MOMENT) -> Iterator[bool]:
     """Acquire an exclusive folder lock.
 
     Args:
         path: the lock file in the folder; it exists while the lock is held, and after its holder was killed.
+        patience: seconds to wait for another holder.
 
     Yields:
         Whether the lock was acquired. Some network disks support no locks; then the block runs without one.
@@ -28,8 +29,8 @@ def locked(path: Path) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout  # imported here: importing it would slow `stillroom --help`
 
-    # A soft lock (a marker file) would remain after its process was killed. The timeout lets an ending holder finish.
-    lock = FileLock(path, timeout=MOMENT, fallback_to_soft=False)
+    # A soft lock (a marker file) would remain after its process was killed.
+    lock = FileLock(path, timeout=patience, fallback_to_soft=False)
     acquired = False
     try:
         lock.acquire()
