@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -107,3 +110,8 @@ def test_an_image_alone_is_judged_as_in_a_set():
     assert {kind: kinds.count(kind) for kind in KINDS[:-1]} == {kind: counts[kind] for kind in KINDS[:-1]}
     for image, (each, there) in zip(objects, judged, strict=True):
         assert sum(there) == each.count("correct") + int(image.crowd.sum())
+
+
+def test_a_page_of_classifiers_does_not_wait_for_torchvision():
+    code = "import sys, stillroom.report.page; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
 from stillroom.boxes import Detections, ImageBoxes
 
@@ -141,6 +140,8 @@ def _rows(objects: Sequence[ImageBoxes], found: Sequence[Detections]) -> _Rows:
 
 def _sort_image(image: ImageBoxes, seen: Detections) -> tuple[Array, Array, Array]:
     """The kinds (m,) and targets (m,) of an image's detections, and whether its objects without crowds have a match."""
+    from torchvision.ops import box_iou  # slow, and the page of classifiers imports this module, too
+
     real = ~image.crowd
     kinds, targets = np.full(len(seen), KINDS.index("background")), np.full(len(seen), -1)
     overlap = box_iou(seen.boxes.double(), image.boxes[real].double()).numpy()
