@@ -6,12 +6,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from stillroom.compare import cell_checks, run_cell
 from stillroom.compare.cell_checks import check_cells
 from stillroom.compare.grid import make_grid
 from stillroom.compare.grid_record import joined_record, write_record
 from stillroom.compare.options import CompareOptions
 from stillroom.compare.run_cell import train_cell
 from stillroom.errors import InputError
+from stillroom.prepare.load_dataset import load_dataset
 from tests.conftest import colour_folder
 
 
@@ -91,3 +93,28 @@ def test_a_cell_that_was_begun_with_other_settings_is_refused_before_anything_is
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"lr": 7.0}))
     with pytest.raises(InputError, match=r"small-from-small-kd-s0 was begun with other settings \(lr 7.0 there"):
         asked(grid, todo="kd")
+
+
+def test_methods_that_differ_in_augmentation_share_the_images(worked, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(options, *arguments, **named):
+        loaded.append(options)
+        return load_dataset(options, *arguments, **named)
+
+    for module in (cell_checks, run_cell):
+        monkeypatch.setattr(module, "load_dataset", load)
+    run_cell._latest.clear()
+    methods = {"KD": "kd"} | {f"KD {name}": {"method": "kd", name: 0.2} for name in ("mixup", "erase")}
+    options = CompareOptions(
+        teachers=str(worked / "c" / "small-s0"), students="stillroom.models.demo_nets:small",
+        methods=methods, seeds=1,
+    )  # fmt: skip
+    settings = {"data": str(worked / "photos"), "runs": str(tmp_path), "name": "c", "batch_size": 8, "epochs": 1}
+    grid = make_grid(options, {**settings, "accelerator": "cpu", "precision": "32"})
+    check_cells(grid, grid.cells)
+    assert len(loaded) == 1
+    for cell in grid.cells:
+        assert not train_cell(cell, tmp_path / "log.txt", 1, 0).problem
+    assert len(loaded) == 2
+    assert {grid.run(cell).config()["erase"] for cell in grid.cells} == {0.0, 0.2}

@@ -17,7 +17,7 @@ from stillroom.engine.resume_check import contents_of, differing
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.prepare.known_classes import known_classes
-from stillroom.prepare.load_dataset import load_dataset, with_task
+from stillroom.prepare.load_dataset import load_dataset, loading_options, with_task
 from stillroom.prepare.models_and_method import set_up
 from stillroom.prepare.name_checks import check_names
 from stillroom.prepare.python_inputs import Inputs
@@ -64,7 +64,7 @@ def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]
     with torch.random.fork_rng():
         for cell in kinds.values():
             teacher, recipe = None, recipes[cell.name]
-            wanted = recipe.data, known_classes(recipe, cell.trust)
+            wanted = loading_options(recipe.data), known_classes(recipe, cell.trust)
             if data is None or loaded_as != wanted:  # teachers from runs may bring another image size
                 loaded_as = wanted
                 data = load_dataset(recipe.data, copies, wanted[1])

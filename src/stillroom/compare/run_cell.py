@@ -21,7 +21,7 @@ from stillroom.config import DataOptions
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import Diverged, InputError, InUse, Stopped, first_line
 from stillroom.prepare.known_classes import known_classes
-from stillroom.prepare.load_dataset import load_dataset
+from stillroom.prepare.load_dataset import load_dataset, loading_options
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.prepare.run_identity import data_fingerprints
 from stillroom.runtime.reporters import Lines
@@ -80,7 +80,7 @@ def train_cell(cell: Cell, log: Path, threads: int, slot: int) -> Outcome:
 def _run(cell: Cell, stop: StopRequest) -> RunFolder:
     """Train with the images that this process holds; wait for an orphan that still has the run."""
     recipe = cell.recipe
-    inputs = _inputs(recipe.data, known_classes(recipe, cell.trust))
+    inputs = _inputs(loading_options(recipe.data), known_classes(recipe, cell.trust))
     patience = time.monotonic() + SECONDS_TO_SAVE
     while True:
         try:

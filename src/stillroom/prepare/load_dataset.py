@@ -203,6 +203,15 @@ def load_dataset(
     return data if options.hold_out is None else judged_by_held_out(data, options.hold_out, copies)
 
 
+def loading_options(options: DataOptions) -> DataOptions:
+    """The options with defaults for those that are applied to loaded images, such as augmentation.
+
+    Options that are equal in this form load the same images.
+    """
+    later = {known.name for known in fields(Augment)} | {"mean", "std", "workers", "sampling"}
+    return replace(options, **{known.name: known.default for known in fields(DataOptions) if known.name in later})
+
+
 def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
     """Return the data set with the augmentation and normalisation of the options.
 
