@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stillroom.boxes import Detections
-from stillroom.errors import InputError, first_line
-from stillroom.export.onnx_graph import OPSET
-from stillroom.export.onnx_session import INPUT, quiet
+from stillroom.errors import InputError
+from stillroom.export.onnx_graph import OPSET, exporting, save_graph
+from stillroom.export.onnx_session import INPUT, run_session
 from stillroom.models.detectors import check_two_stage
 from stillroom.tasks.region_step import detect
 
@@ -117,26 +116,18 @@ def write_detector_graph(detector: WholeDetector, image: Tensor, path: Path, fac
     import onnx
 
     rows = {name: {0: "detections"} for name in OUTPUTS}
-    try:
-        with quiet():
-            torch.onnx.export(
-                detector,
-                (image[None],),
-                str(path),
-                dynamo=False,
-                input_names=[INPUT],
-                output_names=list(OUTPUTS),
-                dynamic_axes={INPUT: {2: "height", 3: "width"}, **rows},
-                opset_version=OPSET,
-            )
-        proto = onnx.load_model(str(path))
-        onnx.helper.set_model_props(proto, {"stillroom": json.dumps(facts, ensure_ascii=False)})
-        onnx.save_model(proto, str(path))
-    except Exception as error:
-        raise InputError(
-            f"{type(detector.model).__name__} cannot be written as ONNX ({first_line(error)}); give onnx=False "
-            "(--no_onnx) for the PyTorch files alone"
-        ) from error
+    with exporting(detector.model):
+        torch.onnx.export(
+            detector,
+            (image[None],),
+            str(path),
+            dynamo=False,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_axes={INPUT: {2: "height", 3: "width"}, **rows},
+            opset_version=OPSET,
+        )
+        save_graph(onnx.load_model(str(path)), path, facts)
 
 
 def torch_detections(detector: WholeDetector, images: Sequence[Tensor]) -> list[Detections]:
@@ -151,14 +142,7 @@ def session_detections(session: Any, images: Sequence[Tensor]) -> list[Detection
     Raises:
         InputError: onnxruntime cannot run the graph.
     """
-    try:
-        found = [session.run(list(OUTPUTS), {INPUT: image[None].contiguous().numpy()}) for image in images]
-    except Exception as error:  # its errors have no other common class
-        raise InputError(
-            f"onnxruntime cannot run the ONNX file ({first_line(error)}); give onnx=False (--no_onnx) for the PyTorch "
-            "files alone"
-        ) from error
-    return [Detections(*map(torch.from_numpy, parts)) for parts in found]
+    return [Detections(*run_session(session, OUTPUTS, image[None])) for image in images]
 
 
 def compare_detections(ours: Sequence[Detections], theirs: Sequence[Detections]) -> DetectionParity:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,28 +62,38 @@ def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, A
     Raises:
         InputError: PyTorch's exporter cannot trace the model.
     """
-    import onnx
-
-    try:
-        with quiet():
-            program = torch.onnx.export(
-                _Logits(model).eval(),
-                (images,),
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
-                opset_version=OPSET,
-                external_data=False,
-                verbose=False,
-            )
+    with exporting(model):
+        program = torch.onnx.export(
+            _Logits(model).eval(),
+            (images,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
         assert program is not None
         proto = program.model_proto
         if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
             raise ValueError("it depends on the number of images")
-        _forget_sources(proto.graph)
-        onnx.helper.set_model_props(proto, {"stillroom": json.dumps(facts, ensure_ascii=False)})
-        onnx.save_model(proto, str(path))
+        save_graph(proto, path, facts)
+
+
+@contextmanager
+def exporting(model: nn.Module) -> Iterator[None]:
+    """Let PyTorch's exporter work quietly, and turn any error of it into one that says what to do.
+
+    Args:
+        model: what is exported, for the message.
+
+    Raises:
+        InputError: the block raised.
+    """
+    try:
+        with quiet():
+            yield
     except Exception as error:
         raise InputError(
             f"{type(model).__name__} cannot be written as ONNX ({first_line(error)}); give onnx=False (--no_onnx) for "
@@ -89,10 +101,21 @@ def write_graph(model: nn.Module, images: Tensor, path: Path, facts: dict[str, A
         ) from error
 
 
-def _forget_sources(graph: Any) -> None:
-    """Drop the exporter's notes on each node: stack traces with paths of this machine."""
+def save_graph(proto: Any, path: Path, facts: dict[str, Any]) -> None:
+    """Write a graph with facts about it, and without the exporter's notes.
+
+    Args:
+        proto: an ``onnx.ModelProto``; changed.
+        path: the file.
+        facts: stored in the file as JSON under ``stillroom``.
+    """
+    import onnx
+
+    graph = proto.graph
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
+        del part.metadata_props[:]  # stack traces with paths of this machine
+    onnx.helper.set_model_props(proto, {"stillroom": json.dumps(facts, ensure_ascii=False)})
+    onnx.save_model(proto, str(path))
 
 
 def check_parity(ours: Tensor, theirs: Tensor) -> Parity:

@@ -1,10 +1,10 @@
-"""ONNX tools of the export: the packages that it needs, quiet exporters, and the logits of a session."""
+"""ONNX tools of the export: the packages that it needs, quiet exporters, and the outputs of a session."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -50,11 +50,28 @@ def session_logits(session: Any, batches: Iterable[Batch]) -> Tensor:
     Raises:
         InputError: onnxruntime cannot run the model.
     """
+    return torch.cat([run_session(session, [OUTPUT], batch.images)[0] for batch in batches])
+
+
+def run_session(session: Any, outputs: Sequence[str], images: Tensor) -> list[Tensor]:
+    """Run an onnxruntime session on images.
+
+    Args:
+        session: of a graph whose input is named :data:`INPUT`.
+        outputs: names of the outputs that are wanted.
+        images: (B, C, H, W), on the CPU.
+
+    Returns:
+        The outputs, in this order.
+
+    Raises:
+        InputError: onnxruntime cannot run the graph.
+    """
     try:
-        found = [session.run([OUTPUT], {INPUT: batch.images.contiguous().numpy()})[0] for batch in batches]
+        found = session.run(list(outputs), {INPUT: images.contiguous().numpy()})
     except Exception as error:  # its errors have no other common class
         raise InputError(
             f"onnxruntime cannot run the ONNX file ({first_line(error)}); give onnx=False (--no_onnx) for the PyTorch "
             "files alone"
         ) from error
-    return torch.cat([torch.from_numpy(logits) for logits in found])
+    return [torch.from_numpy(values) for values in found]
