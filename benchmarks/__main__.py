@@ -10,6 +10,7 @@ from pathlib import Path
 NAMES = (
     "losses",
     "step",
+    "precision",
     "distributed",
     "bank",
     "bank_views",

@@ -15,6 +15,8 @@ Schedule = Literal["milestones", "cosine", "onecycle", "constant"]
 # Parts of the names of depthwise networks. Published recipes train MobileNets and ShuffleNets with a fifth of the usual
 # learning rate; with the usual one LDRLD fails on those that were measured (benchmarks/results/mobilenet.md).
 DEPTHWISE = ("mobilenet", "shuffle", "efficientnet", "mnasnet")
+# Of these the ones that a processor trains faster in float32 than in bf16 (benchmarks/results/precision.md).
+SLOW_IN_BF16 = ("mobilenet", "shufflenet", "efficientnet", "mnasnet")
 DETECTORS = ("rcnn", "detector")  # published ones train at 0.02 with 16 images a batch
 
 
@@ -54,6 +56,16 @@ def usual_lr(optimizer: str, model: str, schedule: str) -> float:
     name = _architecture(model).lower()
     usual = 0.01 if any(kind in name for kind in (*DEPTHWISE, *DETECTORS)) else 0.05
     return 2 * usual if (optimizer, schedule) == ("sgd", "onecycle") else usual
+
+
+def is_slow_in_bf16(model: str) -> bool:
+    """Whether a processor with bf16 trains a model faster in float32, as most depthwise networks.
+
+    Args:
+        model: the setting ``model`` or ``student``.
+    """
+    name = _architecture(model).lower()
+    return any(kind in name for kind in SLOW_IN_BF16)
 
 
 def _architecture(model: str) -> str:

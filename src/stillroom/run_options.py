@@ -40,7 +40,9 @@ class RunOptions:
     runs: str = setting("folder in which run folders are created", "runs", may_change=True)
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = setting("device to train on", "auto", may_change=True)
     precision: Literal["auto", "32", "bf16"] = setting(
-        "32 (float32), bf16 (autocast), or auto: bf16 where the processor computes in it", "auto"
+        "32 (float32), bf16 (autocast), or auto: bf16 where the device computes in it, except for depthwise networks "
+        "on a processor",
+        "auto",
     )
     channels_last: bool = setting("keep images and weights in channels-last memory format", True)
     compile: bool = setting("run torch.compile on the student; pays off in long runs only", False)

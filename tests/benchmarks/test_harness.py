@@ -70,7 +70,7 @@ def test_python_m_benchmarks_lists_every_benchmark() -> None:
     unknown = subprocess.run([sys.executable, "-m", "benchmarks", "speed"], cwd=ROOT, capture_output=True, check=False)
     names = [line.split()[0] for line in listed.stdout.splitlines()[2:]]
     assert names == [
-        "losses", "step", "distributed", "bank", "bank_views", "data", "loader", "index", "recipe_cost",
+        "losses", "step", "precision", "distributed", "bank", "bank_views", "data", "loader", "index", "recipe_cost",
         "detection_step", "growth", "startup", "fusion", "teacher_forms", "photos", "imagenet_scale",
     ]  # fmt: skip
     assert unknown.returncode == 2

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import stillroom
 from stillroom.config import make_recipe
 from stillroom.errors import InputError
+from stillroom.prepare.auto_settings import with_run_precision
 from stillroom.prepare.python_inputs import Inputs
 from stillroom.runtime import device
 from stillroom.runtime.reporters import Silent
@@ -36,6 +38,22 @@ def test_an_open_precision_is_that_of_the_run_that_goes_on(tmp_path, tiny_data, 
     with pytest.raises(InputError, match="precision '32' there, 'bf16' now"):
         train(name="a", precision="bf16")
     assert train(name="b", precision="auto")[0] == "bf16"
+
+
+@pytest.mark.parametrize(("name", "kind", "wanted"), [
+    ("resnet20", "cpu", "bf16"), ("ShuffleV1", "cpu", "bf16"), ("MobileNetV2", "cpu", "32"),
+    ("timm:tf_efficientnet_lite0", "cpu", "32"), ("timm:tf_efficientnet_lite0", "cuda", "bf16"),
+])  # fmt: skip
+def test_depthwise_networks_are_trained_in_float32_on_a_processor(name, kind, wanted, tmp_path):
+    machine = device.Machine(torch.device(kind), "bf16")
+    common = {"data": "tiny", "runs": str(tmp_path)}
+    for recipe in (
+        make_recipe("train", {**common, "model": name}),
+        make_recipe("distill", {**common, "teacher": "timm:mobilenetv3_small_100", "student": name}),
+    ):
+        assert with_run_precision(recipe, machine, Silent()).precision == wanted
+    given = make_recipe("train", {**common, "model": name, "precision": "bf16"})
+    assert with_run_precision(given, machine, Silent()).precision == "bf16"
 
 
 def test_what_was_left_to_be_decided_is_recorded_as_it_was_decided(opening):

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from stillroom.config import Recipe
+from stillroom.config import DistillModels, Recipe
 from stillroom.data import DataSet
+from stillroom.defaults import is_slow_in_bf16
 from stillroom.engine.run_folder import RunFolder
 from stillroom.models.batch_norm import bn_momentum_of
 from stillroom.models.student_wrapper import unwrapped
@@ -19,7 +20,9 @@ from stillroom.runtime.reporters import Reporter
 
 
 def with_run_precision(recipe: Recipe, machine: Machine, reporter: Reporter) -> Machine:
-    """Return the machine with the precision of the run to continue, if the recipe has ``precision=auto``.
+    """Return the machine with the precision of the run, if the recipe has ``precision=auto``.
+
+    A run that is continued keeps its own. A new one has float32 on a processor that trains its model faster so.
 
     Args:
         recipe: the settings.
@@ -27,7 +30,12 @@ def with_run_precision(recipe: Recipe, machine: Machine, reporter: Reporter) -> 
         reporter: told if the two differ.
     """
     run = RunFolder(Path(recipe.run.runs) / recipe.run_name)
-    if recipe.run.precision != "auto" or not is_run(run.path):
+    if recipe.run.precision != "auto":
+        return machine
+    trained = recipe.models.student if isinstance(recipe.models, DistillModels) else recipe.models.model
+    if machine.device.type == "cpu" and is_slow_in_bf16(trained):
+        machine = replace(machine, precision="32")
+    if not is_run(run.path):
         return machine
     there = run.config().get("precision")
     if there not in ("32", "bf16") or there == machine.precision:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -209,7 +210,8 @@ def loading_options(options: DataOptions) -> DataOptions:
     Options that are equal in this form load the same images.
     """
     later = {known.name for known in fields(Augment)} | {"mean", "std", "workers", "sampling"}
-    return replace(options, **{known.name: known.default for known in fields(DataOptions) if known.name in later})
+    defaults: dict[str, Any] = {known.name: known.default for known in fields(options) if known.name in later}
+    return replace(options, **defaults)
 
 
 def with_options(data: DataSet, options: DataOptions, teacher: str) -> DataSet:
