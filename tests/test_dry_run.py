@@ -135,7 +135,7 @@ def test_a_dry_run_of_a_detector_says_what_would_happen_and_writes_nothing(boxed
     assert main([*words, *BOXED, "--dry_run"]) == 0
     assert files(boxed, tmp_path) == before
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if "run folder" not in line)
-    assert lines["data"].startswith("coco: 3 classes, 3 training and 2 validation images")
+    assert lines["data"].startswith("coco: 3 classes, 3 training and 2 validation images with 32 pixels on the shorter")
     assert "million multiply-accumulate operations an image" in lines["teacher"]
     assert "million multiply-accumulate operations an image" in lines["student"]
     assert lines["method"] == "kd + at"

@@ -59,7 +59,7 @@ class Result(NamedTuple):
 
 
 def train(*, model: ModelLike, data: DataLike, progress: bool = False, trust: bool = False, **settings: Any) -> Result:
-    """Train a classifier on labels.
+    """Train a classifier or a detector on labels.
 
     Args:
         model: a name (see ``stillroom list models``), a run folder, or a module. A module is trained in place; only

@@ -259,7 +259,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command(demo_parser, _demo, "start here: a teacher and four students on built-in data, with a page"),
-    "train": Command(train_parser, _train, "train a classifier on labels"),
+    "train": Command(train_parser, _train, "train a classifier or detector on labels"),
     "distill": Command(distill_parser, _distill, "distil a teacher into a student"),
     "compare": Command(compare_parser, _compare, "compare methods over models and seeds, with statistics and a page"),
     "tune": Command(
@@ -268,7 +268,7 @@ COMMANDS = {
     "report": Command(report_parser, _report, "write a page about finished runs"),
     "probe": Command(probe_parser, _lazy("probe"), "measure transfer, calibration and more of finished runs"),
     "export": Command(export_parser, _export, "turn a finished run into files to deploy, ONNX among them"),
-    "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier on validation images"),
+    "evaluate": Command(evaluate_parser, _evaluate, "measure a classifier or detector on validation images"),
     "predict": Command(predict_parser, _lazy("predict"), "show the classes that a model finds in image files"),
     "pack": Command(pack_parser, _lazy("pack"), "pack a large set of images into shards that are read faster"),
     "runs": Command(runs_parser, _lazy("runs"), "list, show, compare or remove run folders"),

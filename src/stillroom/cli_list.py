@@ -186,7 +186,13 @@ def _optimizers(filters: Filters) -> Table:
 def _data(filters: Filters) -> Table:
     from stillroom.data import describe_sets
 
-    table = _table("name", "classes", "image size", "source", caption="Also: any folder of images or Parquet files.")
+    table = _table(
+        "name",
+        "classes",
+        "image size",
+        "source",
+        caption="Also: any folder of images, with boxes too, or Parquet files.",
+    )
     for row in describe_sets():
         if filters.name.lower() in str(row[0]).lower():
             table.add_row(*(str(cell) for cell in row))

@@ -129,7 +129,7 @@ def defaults_of(command: str) -> dict[str, Any]:
 
 def train_parser() -> Parser:
     """The arguments of ``train``."""
-    return _settings_parser("train", "Train a classifier on labels, for example to obtain a teacher.")
+    return _settings_parser("train", "Train a classifier or a detector on labels, for example to obtain a teacher.")
 
 
 def distill_parser() -> Parser:
@@ -139,7 +139,7 @@ def distill_parser() -> Parser:
 
 def evaluate_parser() -> Parser:
     """The arguments of ``evaluate``."""
-    return _settings_parser("evaluate", "Measure a classifier on the validation images.", config=False)
+    return _settings_parser("evaluate", "Measure a classifier or a detector on the validation images.", config=False)
 
 
 def compare_parser() -> Parser:

@@ -107,6 +107,7 @@ def open_classifier(
     if (onnx or config is not None) and (checkpoint is not None or pretrained):
         raise InputError(f"model={shown(model)} has weights of its own: leave out checkpoint and pretrained")
     if config is not None:
+        _refuse_detector(model, config)
         network, config = load(model, trust=trust)
         channels, height, width = (config["input"][side] for side in ("channels", "height", "width"))
         found = _recorded(model, network, config, (channels, height, width), config["input"])
@@ -124,10 +125,20 @@ def open_classifier(
 def _from_run(model: str, checkpoint: str | None, *, trust: bool) -> _Network:
     """The student of a finished run."""
     config = RunFolder(Path(model)).config()
+    _refuse_detector(model, config)
     channels, height, width = config["image_shape"]
     fit = Fit(tuple(config["classes"]), channels, (height, width))
     network = build("model", model, fit, checkpoint, pretrained=False, trust=permit([model], files=trust))
     return _recorded(model, network, config, (channels, height, width), config)
+
+
+def _refuse_detector(model: str, config: Mapping[str, Any]) -> None:
+    """Refuse the run or the export of a detector."""
+    if config.get("task") == "detection":
+        raise InputError(
+            f"model={shown(model)} is a detector, and classes of whole images are predicted here; the README.md that "
+            "stillroom export writes shows how to find objects in an image"
+        )
 
 
 def _recorded(

@@ -14,7 +14,7 @@ from stillroom.settings import described, setting
 @described
 @dataclass(frozen=True, kw_only=True)
 class TrainModel:
-    """The classifier."""
+    """The model."""
 
     model: str = setting(
         "a name from `stillroom list models`, timm:NAME, torchvision:NAME, package.module:function, or the folder of a "

@@ -19,6 +19,7 @@ from stillroom.data.pack import pack
 from stillroom.data.pack_image import PackSettings
 from stillroom.data.process_pool import WorkerDiedError
 from stillroom.errors import InputError, InUse
+from tests.data.boxed_folders import write_coco
 
 SMALL = PackSettings(size=8, shard_mb=1)
 
@@ -227,6 +228,7 @@ def test_what_cannot_be_packed_is_refused(tmp_path, photos, monkeypatch):
         (photos, photos / "packed", "inside SRC"), (photos, tmp_path, "contains SRC"),
         (photos, other, r"holds thesis\.tex"), (photos, other / "thesis.tex", "a file"),
         (photos / "none", tmp_path / "packed", "not a folder"),
+        (write_coco(tmp_path / "coco"), tmp_path / "packed", "have boxes"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             pack(source, folder, SMALL)

@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 
 import stillroom
+from stillroom.errors import InputError
 from stillroom.export import export, latency, load
 from stillroom.export.detector_graph import WholeDetector, torch_detections
 from stillroom.export.detector_pipeline import OriginalImages
+from stillroom.image_prediction import predict_images
 from stillroom.restore import dataset_of, student_of
 
 MODEL = "stillroom.models.demo_detectors:small_detector"
@@ -78,3 +80,15 @@ def test_an_exported_detector_is_loaded_and_finds_what_the_run_s_student_finds(e
     assert len(found) > 0
     assert torch.equal(found.boxes, own.boxes)
     assert torch.equal(found.labels, own.labels)
+
+
+def test_predict_says_that_a_detector_has_no_class_for_an_image(exported, tmp_path):
+    run, result, _, _ = exported
+    Image.new("RGB", (64, 64)).save(tmp_path / "image.png")
+    for model, words in (
+        (run.path, "is a detector, and classes of whole images are predicted here; the README.md"),
+        (result.folder, "is a detector, and classes of whole images are predicted here; the README.md"),
+        (result.folder / "model.onnx", "model.onnx is a detector, which gives no logits"),
+    ):
+        with pytest.raises(InputError, match=words):
+            predict_images(model, tmp_path / "image.png", accelerator="cpu")

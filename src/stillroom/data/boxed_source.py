@@ -54,6 +54,7 @@ class BoxedSource(Source):
 
     task: ClassVar[Literal["classification", "detection"]] = "detection"
     kind: ClassVar[str] = "files"
+    one_size: ClassVar[bool] = False
     least_val_batch: ClassVar[int] = 1
 
     store: ImageStore

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from stillroom.data.boxed_folder import layout_of
 from stillroom.data.decoding import pillow_silent
 from stillroom.data.image_store import Encoded
 from stillroom.data.list_folder import list_folder
@@ -114,6 +115,10 @@ def _check_arguments(source: Path, folder: Path, settings: PackSettings, jobs: i
         raise InputError(f"skip_broken is {skip_broken}; give a fraction from 0 to 1, such as 0.01")
     if not source.is_dir():
         raise InputError(f"SRC is {shown(source)}, which is not a folder; give the folder of a set")
+    if layout_of(source) is not None:
+        raise InputError(
+            f"SRC is {shown(source)}, whose images have boxes, which shards do not keep; train on it as it is"
+        )
     one, other = source.resolve(), folder.resolve()
     if one == other or one in other.parents:
         raise InputError(f"DEST is {shown(folder)}, inside SRC; give a folder elsewhere")

@@ -29,6 +29,8 @@ class Source(ABC):
         classes: the names of the classes.
         task: what can be learned from them, a key of :data:`stillroom.scores.SCORES`.
         kind: where the images are: "memory" or "files".
+        one_size: whether the images in batches have the height and width of :attr:`shape`; else they have its height
+            on their shorter side.
         least_val_batch: number of images that a forward pass alone takes at once at least, whatever the training batch.
     """
 
@@ -36,6 +38,7 @@ class Source(ABC):
 
     task: ClassVar[Literal["classification", "detection"]] = "classification"
     kind: ClassVar[str]
+    one_size: ClassVar[bool] = True
     least_val_batch: ClassVar[int]
     labels: Tensor
     ids: Tensor

@@ -60,10 +60,8 @@ def images_in_words(data: DataSet, stop_images: Source | None, workers: int | No
     classes = "no classes" if train.classes == UNNAMED else counted(len(train.classes), "class")
     held_out = "" if stop_images is None else f" (and {len(stop_images):,} held out to judge the epochs)"
     where = "in memory" if train.kind == "memory" else f"from files with {counted(worker_count(workers), 'worker')}"
-    return (
-        f"{classes}, {len(train):,} training{held_out} and {len(data.val):,} validation images of {height}x{width}, "
-        f"{where}"
-    )
+    size = f"of {height}x{width}" if train.one_size else f"with {height} pixels on the shorter side"
+    return f"{classes}, {len(train):,} training{held_out} and {len(data.val):,} validation images {size}, {where}"
 
 
 def _named(name: str, *networks: nn.Module) -> str:

@@ -91,7 +91,7 @@ def make_detector_files(
         image_size=val.image_size,
         max_size=val.max_size,
         classes=val.classes,
-        facts={"model": config["model"]},
+        facts={"model": config["model"], "task": "detection"},
         objects=val.objects[: len(images)],
         calibration=OriginalImages(train, CALIBRATION),
         teacher=None if teacher is None else student_of(teacher, source.data),

@@ -161,7 +161,10 @@ def _known(known: bool, spec: str, source: str, names: Callable[[], Sequence[str
 def unknown_name(name: str) -> str:
     """Return the message for a bare name that is not in the zoo, with libraries that have it or similar names."""
     if name in BUILDERS:
-        return f"{name} is a detector; it requires data with boxes. For images with labels, give a classifier"
+        return (
+            f"{name} is a detector; it requires data with boxes: scenes, or a folder in the layout of COCO, VOC or "
+            "YOLO. For images with labels, give a classifier"
+        )
     zoo = {known.lower(): known for known in BARE_NAMES}
     options = [zoo[match] for match in get_close_matches(name.lower(), zoo, n=3, cutoff=0.7)]
     prefixed = []

@@ -161,7 +161,7 @@ def _check_name(spec: str) -> None:
         raise InputError(f"{spec} finds more than boxes, and only boxes are trained; give a Faster R-CNN: {ours[0]}")
     close = [name] if name in BUILDERS else get_close_matches(spec, ours, n=3)
     others = f"; known are {', '.join(ours)}, and package.module:function"
-    raise InputError(f"there is no detector {spec!r}{did_you_mean(close, others)}")
+    raise InputError(f"the data has boxes, and there is no detector {spec!r}{did_you_mean(close, others)}")
 
 
 def _torchvision_names() -> list[str]:

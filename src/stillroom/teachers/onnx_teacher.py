@@ -71,6 +71,8 @@ class OnnxTeacher:
         self._source = source = f"teacher={shown(path)}"
         self._session = self._open(torch.device(device), say)
         facts = _recorded(self._session, self.path)
+        if facts.get("task") == "detection":
+            raise InputError(f"{source} is a detector, which gives no logits; give its run folder, or a classifier")
         input_format = input_format or _recorded_format(facts)
         if input_format is None:
             raise InputError(
