@@ -1,4 +1,5 @@
 import logging
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -96,6 +97,17 @@ def test_settings_that_contradict_are_refused(tmp_path, three):
         build_detector(three, "abc", pretrained=True)
     with pytest.raises(InputError, match="give one of them"):
         build_detector("fasterrcnn_resnet18_fpn", "ab", pretrained=True, checkpoint=tmp_path / "x")
+
+
+def test_backbone_weights_that_cannot_be_fetched_name_the_way_out(monkeypatch):
+    def offline(*_):
+        raise URLError("Name or service not known")
+
+    monkeypatch.setitem(BUILDERS, "fasterrcnn_resnet18_fpn", ("", offline))
+    with pytest.raises(
+        InputError, match=r"backbone of fasterrcnn_resnet18_fpn .*not known.*copy their file to .*/check"
+    ):
+        build_detector("fasterrcnn_resnet18_fpn", "ab", pretrained=True)
 
 
 def test_published_weights_named_in_an_untrusted_file_are_not_downloaded():

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stillroom.errors import InputError, did_you_mean
+from stillroom.errors import InputError, did_you_mean, first_line
 from stillroom.formatting import counted
 from stillroom.models import external, factory
 from stillroom.models.classifier_head import head_classes
@@ -140,6 +140,11 @@ def _build_named(spec: str, classes: Sequence[str], pretrained: bool, origin: Or
     except InputError:
         raise
     except Exception as error:
+        if pretrained and not source:
+            raise InputError(
+                f"ImageNet's weights for the backbone of {spec} cannot be loaded: {first_line(error)}; offline, copy "
+                f"their file to {torch.hub.get_dir()}/checkpoints, or give pretrained=False"
+            ) from error
         raise external.cannot_build(source, name, pretrained, error) from error
     if pretrained:
         freeze(model, name)

@@ -103,7 +103,9 @@ def teacher_sizes(recipe: Recipe, trust: Trust = NOTHING) -> list[int]:
         if entry.image_size is not None:
             sides.append(entry.image_size)
         elif is_run(entry.teacher):
-            sides.append(max(RunFolder(Path(entry.teacher)).config()["image_shape"][1:]))
+            config = RunFolder(Path(entry.teacher)).config()
+            if config.get("task") != "detection":  # a detector takes images of any size
+                sides.append(max(config["image_shape"][1:]))
         elif entry.pretrained or entry.checkpoint is not None or entry.teacher in PRETRAINED_NAMES:
             side = _published_side(entry.teacher, trust)
             sides += [] if side is None else [side]
