@@ -134,7 +134,9 @@ def test_a_dry_run_of_a_detector_says_what_would_happen_and_writes_nothing(boxed
     words = ["distill", "--teacher", "runs/t", "--student", DETECTOR, "--method", "kd + at", "--epochs", "4", "--trust"]
     assert main([*words, *BOXED, "--image_size", "24", "--dry_run"]) == 0  # smaller than in the teacher's run
     assert files(boxed, tmp_path) == before
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if "run folder" not in line)
+    said = capsys.readouterr()
+    assert "runs/t was trained on images of 32 pixels (shorter side) and gets them at 24 pixels" in said.err
+    lines = dict(line.split(maxsplit=1) for line in said.out.splitlines() if "run folder" not in line)
     assert lines["data"].startswith("coco: 3 classes, 3 training and 2 validation images with 24 pixels on the shorter")
     assert "million multiply-accumulate operations an image" in lines["teacher"]
     assert "million multiply-accumulate operations an image" in lines["student"]

@@ -157,16 +157,17 @@ def evaluation_notes(model: ModelLike, data: DataSet) -> list[str]:
 def run_notes(earlier: Earlier, data: DataSet) -> list[str]:
     """Notes on earlier runs: another image size, and no record of their training images.
 
-    A teacher takes images at the size of its run.
+    A teacher takes images at the size of its run, but for a detector, whose images have the size of the student's.
     """
     found = []
-    here = list(data.input_shape)
+    here, one_size = list(data.input_shape), data.train.one_size
     for role, run in earlier.items():
         there = run.config().get("image_shape", here)
-        if there != here and role != "teacher":
+        if there != here and (role != "teacher" or not one_size):
+            before, now = (_size(shape, one_size=one_size) for shape in (there, here))
             found.append(
-                f"note: {role}={run.path} was trained on images of {_size(there)} and gets them at {_size(here)}; "
-                "where that is not meant, set image_size"
+                f"note: {role}={run.path} was trained on images of {before} and gets them at {now}; where that is not "
+                "meant, set image_size"
             )
         if seen_by(run) is None:
             found.append(
@@ -190,6 +191,8 @@ def data_notes(data: DataSet) -> list[str]:
     return found
 
 
-def _size(shape: list[int]) -> str:
-    """A shape (C, H, W) in words."""
+def _size(shape: list[int], *, one_size: bool) -> str:
+    """A shape (C, H, W) in words; that of a set without a common size names the shorter side."""
+    if not one_size:
+        return f"{shape[1]} pixels (shorter side)"
     return f"{shape[2]}x{shape[1]} pixels" + (f" in {shape[0]} channels" if shape[0] != 3 else "")
