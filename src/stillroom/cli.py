@@ -86,7 +86,8 @@ def _introduce(word: str) -> int:
     if word == "--version":
         print(f"stillroom {version('stillroom')}")
         return 0
-    print("usage: stillroom COMMAND [...]\n\nDistil a big image classifier or detector into a small one that keeps its accuracy.\n")
+    print("usage: stillroom COMMAND [...]\n")
+    print("Distil a big image classifier or detector into a small one that keeps its accuracy.\n")
     for name, command in COMMANDS.items():
         print(f"  {name:12}{command.summary}")
     print("\n`stillroom COMMAND --help` shows the settings of a command; `stillroom --version` the version.")
