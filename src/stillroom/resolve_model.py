@@ -102,7 +102,7 @@ def build(
         checkpoint: file of weights, or None.
         pretrained: whether to load the library's pretrained weights.
         trust: the permissions for ``model``.
-        new_head: whether the head keeps random weights where those of the checkpoint or run are for other classes;
+        new_head: whether the head starts with zeros where those of the checkpoint or run are for other classes;
             None where the role has no such setting.
 
     Raises:

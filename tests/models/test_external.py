@@ -95,11 +95,15 @@ def test_pretrained_timm_gets_classes_and_channels(monkeypatch):
 
     def create(name, **arguments):
         asked.update(arguments, name=name)
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 5))
+        model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 5))
+        model.pretrained_cfg = {"num_classes": known}
+        return model
 
     monkeypatch.setattr(timm, "create_model", create)
-    build_model("timm:resnet18", num_classes=5, in_channels=1, pretrained=True)
-    assert asked == {"name": "resnet18", "num_classes": 5, "in_chans": 1, "pretrained": True}
+    for known in (5, 1000):
+        model = build_model("timm:resnet18", num_classes=5, in_channels=1, pretrained=True)
+        assert asked == {"name": "resnet18", "num_classes": 5, "in_chans": 1, "pretrained": True}
+        assert bool(model[2].weight.any()) == (known == 5)  # a new head starts with zeros
 
 
 @pytest.mark.parametrize("source", ["timm", "torchvision"])

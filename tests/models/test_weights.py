@@ -297,7 +297,7 @@ def test_a_new_head_is_put_on_the_body_of_a_checkpoint(name, head, tmp_path):
     trained = build_model(name, num_classes=12)
     save_weights(trained, path)
     model = build_model(name, num_classes=5)
-    own = {k: v.clone() for k, v in model.state_dict().items() if k.startswith(head)}
+    own = [k for k in model.state_dict() if k.startswith(head)]
     assert classes_of_checkpoint(path, model) == 12
     with pytest.raises(InputError, match=r"12 classes, the model 5 .*new_head=true"):
         load_weights(model, path)
@@ -309,7 +309,7 @@ def test_a_new_head_is_put_on_the_body_of_a_checkpoint(name, head, tmp_path):
     body = _body(trained, head)
     assert all(torch.equal(value, body[k]) for k, value in _body(model, head).items())
     assert own
-    assert all(torch.equal(value, model.state_dict()[k]) for k, value in own.items())
+    assert not any(model.state_dict()[k].any() for k in own)
 
 
 def test_auxiliary_heads_are_new_as_well(tmp_path):
@@ -317,12 +317,11 @@ def test_auxiliary_heads_are_new_as_well(tmp_path):
     with torch.device("meta"):
         shapes = build_model("torchvision:googlenet", num_classes=3).state_dict()
         model = build_model("torchvision:googlenet", num_classes=2)
-    torch.save({k: torch.zeros(v.shape, dtype=v.dtype) for k, v in shapes.items()}, path)
+    torch.save({k: torch.ones(v.shape, dtype=v.dtype) for k, v in shapes.items()}, path)
     model.to_empty(device="cpu")
-    torch.nn.init.ones_(model.aux1.fc2.weight)
     assert load_weights(model, path, new_head=True).new_head
-    assert model.aux1.fc2.weight.eq(1).all()
-    assert model.aux1.fc1.weight.eq(0).all()
+    assert model.aux1.fc2.weight.eq(0).all()
+    assert model.aux1.fc1.weight.eq(1).all()
 
 
 def test_a_head_of_the_right_size_is_loaded_although_a_new_one_would_be_accepted(trained, tmp_path):

@@ -63,7 +63,7 @@ def build_model(
         pretrained: download the published weights of a timm or torchvision model. A head with another number of classes
             is replaced by a new one.
         checkpoint: weights to load strictly afterwards; see ``load_weights``.
-        new_head: whether a checkpoint for another number of classes is accepted: the head starts with random weights.
+        new_head: whether a checkpoint for another number of classes is accepted: the head starts with zeros.
             None as for ``load_weights``.
         origin: where ``spec`` comes from; by default from the user. A name in a file that is not trusted is neither
             imported nor looked up on a hub.

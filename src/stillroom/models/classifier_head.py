@@ -64,6 +64,20 @@ def head_classes(model: nn.Module, state: Mapping[str, Any] | None = None) -> in
     return next((int(weight.shape[0]) for weight in weights if isinstance(weight, Tensor) and weight.ndim), None)
 
 
+def zero_head(model: nn.Module) -> None:
+    """Set the weights of the last layers to zero, in place.
+
+    Below a new head lie trained layers. The gradients of random predictions would destroy them before the head has
+    learned anything; those of uniform predictions are small (Kolesnikov et al., "Big Transfer", ECCV 2020).
+
+    Args:
+        model: as for :func:`last_layers`.
+    """
+    for name in last_layers(model):
+        for parameter in model.get_submodule(name).parameters():
+            nn.init.zeros_(parameter)
+
+
 def _named_head(model: nn.Module) -> tuple[str, ...]:
     """Names of the layers with weights that ``get_classifier`` of a timm model returns."""
     own = getattr(inside(model), "get_classifier", None)

@@ -57,7 +57,7 @@ def build_detector(
             other names. The last layers of a whole detector keep the rows of the classes where it knows all of their
             names; otherwise they are new.
         checkpoint: file of weights to load strictly; norms are frozen if they were when it was written.
-        new_head: whether a checkpoint for other classes is accepted: the last layers start with random weights. None
+        new_head: whether a checkpoint for other classes is accepted: the last layers start with zeros. None
             for a detector that is not trained, such as a teacher: it must have trained last layers.
         origin: where ``spec`` comes from; by default from the user.
 

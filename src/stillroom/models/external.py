@@ -11,6 +11,7 @@ from torch import nn
 
 from stillroom.errors import InputError, first_line
 from stillroom.files import shown
+from stillroom.models.classifier_head import zero_head
 from stillroom.models.output import ImageSize
 from stillroom.trust import ADVICE, Origin, UntrustedError
 
@@ -46,7 +47,7 @@ def from_timm(
 
     Args:
         name: as ``timm.create_model`` takes it.
-        num_classes: length of the logits; timm replaces the head of pretrained weights with another count. None
+        num_classes: length of the logits; a head of zeros replaces that of pretrained weights with another count. None
             builds as many as the published weights have.
         in_channels: channels of the images; timm adapts the stem of pretrained weights.
         image_size: given as ``img_size`` to the architectures that are built for one size (ViT, Swin …).
@@ -67,18 +68,20 @@ def from_timm(
     if num_classes is not None:
         arguments["num_classes"] = num_classes
     try:
-        if image_size is not None:
-            try:
-                model: nn.Module = timm.create_model(name, img_size=image_size, **arguments)
-                return model
-            except TypeError as error:
-                # Try instead of keeping a list: which models of timm accept a size changes by release.
-                if "img_size" not in str(error):
-                    raise
-        plain: nn.Module = timm.create_model(name, **arguments)
-        return plain
+        try:
+            size: dict[str, Any] = {} if image_size is None else {"img_size": image_size}
+            model: nn.Module = timm.create_model(name, **size, **arguments)
+        except TypeError as error:
+            # Try instead of keeping a list: which models of timm accept a size changes by release.
+            if "img_size" not in str(error):
+                raise
+            model = timm.create_model(name, **arguments)
     except Exception as error:
         raise cannot_build("timm", name, pretrained, error) from error
+    published: Any = getattr(model, "pretrained_cfg", {})
+    if pretrained and num_classes not in (None, 0, published.get("num_classes")):
+        zero_head(model)
+    return model
 
 
 def from_torchvision(
@@ -136,7 +139,7 @@ def from_torchvision(
 
 
 def replace_heads(model: nn.Module, known: int, num_classes: int) -> None:
-    """Replace every linear layer or 1x1 convolution that outputs ``known`` classes by a new one, in place.
+    """Replace every linear layer or 1x1 convolution that outputs ``known`` classes by one of zeros, in place.
 
     Nothing happens if both numbers are equal.
 
@@ -155,6 +158,8 @@ def replace_heads(model: nn.Module, known: int, num_classes: int) -> None:
             fresh = nn.Conv2d(layer.in_channels, num_classes, 1, bias=layer.bias is not None)
         else:
             continue
+        for parameter in fresh.parameters():
+            nn.init.zeros_(parameter)
         model.set_submodule(path, fresh)
 
 

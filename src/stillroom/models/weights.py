@@ -32,7 +32,7 @@ class LoadedWeights:
         averaged: whether it is an exponential moving average (EMA) of the weights.
         prefix: what was dropped before the names of its tensors.
         beside: how many entries of the file are not under that prefix; they were left out.
-        new_head: whether the model's head kept its random weights.
+        new_head: whether the model's head is new.
         classes: how many classes the file's head has; None if it has no head.
     """
 
@@ -68,8 +68,8 @@ def load_weights(
     Args:
         model: the model.
         path: the file.
-        new_head: whether a head with another number of classes, or none, is accepted: the model's own keeps its random
-            weights. None refuses it without a hint at this argument, for callers whose users cannot set it.
+        new_head: whether a head with another number of classes, or none, is accepted: the model's own becomes zero.
+            None refuses it without a hint at this argument, for callers whose users cannot set it.
         ema: whether the averaged weights are taken where the file has both, as timm's ``load_checkpoint`` does.
 
     Returns:
@@ -150,7 +150,7 @@ def _fits_below_head(model: nn.Module, state: Mapping[str, Any], expected: Mappi
 def _with_own_head(
     state: Mapping[str, Any], model: nn.Module, expected: Mapping[str, Any], classes: int | None
 ) -> dict[str, Any]:
-    """Replace the head in a state dict by the model's own, auxiliary heads of as many classes included."""
+    """Replace the head in a state dict by one of zeros, auxiliary heads of as many classes included."""
     heads = tuple(f"{name}." for name in last_layers(model))
     ours = head_classes(model)
     kept = {name: value for name, value in state.items() if not name.startswith(heads)}
@@ -163,7 +163,7 @@ def _with_own_head(
             and other.shape[1:] == value.shape[1:]
         )
         if name.startswith(heads) or auxiliary:
-            kept[name] = value
+            kept[name] = torch.zeros_like(value)
     return kept
 
 
