@@ -75,7 +75,7 @@ class DetectionScale:
 
 FULL = Scale("stillroom.models.demo_nets:large", 100, 200, teacher_epochs=5, student_epochs=4)
 QUICK = Scale("stillroom.models.demo_nets:medium", 30, 100, teacher_epochs=8, student_epochs=6)
-FULL_DETECTION = DetectionScale(2000, epochs=5, batch_size=16)
+FULL_DETECTION = DetectionScale(2000, epochs=4, batch_size=16)
 QUICK_DETECTION = DetectionScale(500, epochs=4, batch_size=8)
 
 
