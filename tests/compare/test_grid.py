@@ -239,4 +239,5 @@ def test_the_measured_comparisons_are_grids(file, tmp_path, monkeypatch):
         Path(options.teachers).mkdir(parents=True)
         (Path(options.teachers) / "config.yaml").write_text("{}")
     grid = make_grid(options, settings)
-    assert len(grid.cells) == trained + len(options.methods) * int(options.seeds) * len(grid.record["students"])
+    seeds = options.seeds if isinstance(options.seeds, list) else range(int(options.seeds))
+    assert len(grid.cells) == trained + len(options.methods) * len(seeds) * len(grid.record["students"])
