@@ -15,6 +15,7 @@ from stillroom.files import first_few, is_temporary
 from stillroom.loggers.logger import IDS
 from stillroom.prepare.name_checks import check_run
 from stillroom.report.comparison_file import NAME as COMPARISON
+from stillroom.report.probe_record import LOCK
 from stillroom.report.probe_record import NAME as PROBES
 from stillroom.report.run_overview import find_runs
 from stillroom.restore import teacher_run_of
@@ -28,7 +29,7 @@ NETWORKS = ("model", "student", "teacher", "checkpoint", "student_checkpoint", "
 WRITTEN = {  # what Stillroom writes into a run folder
     CONFIG, "inputs.json", "environment.json", "metrics.jsonl", "summary.json", "student.safetensors",
     *(score.file for score in SCORES.values()), SAMPLES, "checkpoint", ".lock", IDS, "tensorboard", "wandb",
-    "export", "index.html", PROBES, f".{PROBES}.lock",
+    "export", "index.html", PROBES, LOCK,
 }  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def load_weights(
     expected = model.state_dict()
     state, loaded = _stored_for(model, expected, path, ema)
     if new_head and loaded.classes != head_classes(model):
-        state = _with_own_head(state, model, expected, loaded.classes)
+        state = _with_new_head(state, model, expected, loaded.classes)
         loaded = replace(loaded, new_head=True)
     fill_in(state, expected)
     _check_names(model, state, expected, path, hint=new_head is not None)
@@ -147,7 +147,7 @@ def _fits_below_head(model: nn.Module, state: Mapping[str, Any], expected: Mappi
     return theirs == ours
 
 
-def _with_own_head(
+def _with_new_head(
     state: Mapping[str, Any], model: nn.Module, expected: Mapping[str, Any], classes: int | None
 ) -> dict[str, Any]:
     """Replace the head in a state dict by one of zeros, auxiliary heads of as many classes included."""

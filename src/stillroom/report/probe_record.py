@@ -21,6 +21,7 @@ from stillroom.reading import UnreadableError, read_json
 from stillroom.runtime.folder_lock import locked
 
 NAME = "probes.json"
+LOCK = f".{NAME}.lock"  # beside a student's record while it is written
 SECONDS_TO_WRITE = 30  # for other processes that add a result to the same record
 
 Results = Mapping[str, Any]
