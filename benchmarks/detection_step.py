@@ -34,9 +34,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     print_header(f"Detection: large to small demo detector, {SIDE} pixels, batch {options.batch_size}, float32")
-    batch = _batch(options.batch_size)
-    calls: dict[str, Callable[[], object]] = {name: _ours(text, batch) for name, text in METHODS.items()}
-    calls[PLAIN] = _plain(batch)
+    calls = steps(options.batch_size)
     found = compare(calls, rounds=options.rounds)
     rows = []
     for name in calls:
@@ -45,7 +43,13 @@ def main(arguments: list[str]) -> None:
     print_table(["step", "milliseconds, median", "times labels only (quartiles)", f"times {PLAIN} (quartiles)"], rows)
 
 
-def _batch(size: int) -> Batch:
+def steps(batch_size: int, device: torch.device | str = "cpu") -> dict[str, Callable[[], None]]:
+    """A step of each kind on the same batch."""
+    batch = _batch(batch_size, torch.device(device))
+    return {**{name: _ours(text, batch) for name, text in METHODS.items()}, PLAIN: _plain(batch)}
+
+
+def _batch(size: int, device: torch.device) -> Batch:
     """Random images with random boxes."""
     generator = torch.Generator().manual_seed(0)
     targets = []
@@ -53,20 +57,21 @@ def _batch(size: int) -> Batch:
         corner = torch.randint(0, SIDE - 40, (OBJECTS, 2), generator=generator).float()
         boxes = torch.cat((corner, corner + torch.randint(10, 40, (OBJECTS, 2), generator=generator)), 1)
         labels = torch.randint(0, CLASSES, (OBJECTS,), generator=generator)
-        targets.append(ImageBoxes(boxes, labels, torch.zeros(OBJECTS, dtype=torch.bool), (SIDE, SIDE)))
-    images = torch.randn(size, 3, SIDE, SIDE, generator=generator)
-    return Batch(images, torch.zeros(size).long(), torch.arange(size), targets=tuple(targets))
+        crowd = torch.zeros(OBJECTS, dtype=torch.bool)
+        targets.append(ImageBoxes(boxes.to(device), labels.to(device), crowd.to(device), (SIDE, SIDE)))
+    images = torch.randn(size, 3, SIDE, SIDE, generator=generator).to(device)
+    return Batch(images, torch.zeros(size).long().to(device), torch.arange(size), targets=tuple(targets))
 
 
-def _networks() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+def _networks(device: torch.device) -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    student, teacher = small_detector(CLASSES + 1).train(), large_detector(CLASSES + 1).eval()
+    student, teacher = small_detector(CLASSES + 1).train().to(device), large_detector(CLASSES + 1).eval().to(device)
     return student, teacher.requires_grad_(requires_grad=False), torch.optim.SGD(student.parameters(), lr=1e-4)
 
 
 def _ours(text: str, batch: Batch) -> Callable[[], None]:
     """A step as the training loop takes it."""
-    student, teacher, optimizer = _networks()
+    student, teacher, optimizer = _networks(batch.images.device)
     task, method = Detection(CLASSES), parse_method(text, supervised=1.0)
     if method.needs_teacher:
         _connect(method, task, student, teacher, batch)
@@ -91,7 +96,7 @@ def _connect(method: Method, task: Detection, student: nn.Module, teacher: nn.Mo
 
 def _plain(batch: Batch) -> Callable[[], None]:
     """A step of the plain loop, with Hinton's loss at temperature 4."""
-    networks: Any = _networks()
+    networks: Any = _networks(batch.images.device)
     student, teacher, optimizer = networks
     student.transform = teacher.transform = _Identity()
     images = list(batch.images)

@@ -5,8 +5,10 @@ import pytest
 from stillroom.config import make_recipe
 from stillroom.prepare.models_and_method import set_up
 from stillroom.prepare.python_inputs import Inputs
+from stillroom.prepare.set_up_detection import set_up_detection
 from stillroom.prepare.start_notes import data_notes, training_notes
 from tests.conftest import tiny_model, tiny_set
+from tests.prepare import test_set_up_detection as detection
 from tests.prepare.test_run_identity import FAST
 
 
@@ -57,3 +59,14 @@ def test_copies_and_images_left_out_are_noted(tiny_data):
     assert names == [f"left out: {i}.png: empty" for i in range(10)]
     assert more == "left out: 2 more that cannot be read"
     assert "3 of the 3 validation images are training images as well" in copies
+
+
+def test_weights_of_classification_are_noted_for_detectors():
+    def notes(method):
+        recipe = detection.recipe("distill", teacher="t", student="s", method=method)
+        setup = set_up_detection(recipe, detection.inputs(), detection.boxed_data())
+        return [note for note in training_notes(setup, recipe) if "classification" in note]
+
+    (found,) = notes("ldrld")
+    assert "method=ldrld has the weight and temperature of classification" in found
+    assert notes("0.1*ldrld(temperature=1)") == []

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from stillroom.config import Recipe, TrainModel
+from stillroom.config import DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.sample_hashes import seen_by
-from stillroom.methods import Method
+from stillroom.methods import PRESETS, Method
 from stillroom.methods.gradient_streams import streams_used
 from stillroom.models import ZOO, published_input
 from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
@@ -43,7 +43,7 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             f"batch_size={batch} takes all {len(setup.data.train):,} training images at once, so that an epoch is 1 "
             "step; a smaller batch size learns faster"
         )
-    found += _optimizer_notes(setup, recipe) + _student_input_notes(setup, recipe)
+    found += _method_notes(setup, recipe) + _optimizer_notes(setup, recipe) + _student_input_notes(setup, recipe)
     if recipe.optim.freeze_epochs and _starts_at_random(recipe):
         found.append(
             f"freeze_epochs={recipe.optim.freeze_epochs}: the trained model starts from random weights, so that its "
@@ -56,6 +56,17 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             f"validation accuracy lags behind, by points in a short run; bn_momentum={USUAL_BN_MOMENTUM} helps"
         )
     return found
+
+
+def _method_notes(setup: Setup, recipe: Recipe) -> list[str]:
+    """A note on a method with the weights of classification that teaches a detector."""
+    models = recipe.models
+    if setup.data.task != "detection" or not isinstance(models, DistillModels) or models.method not in PRESETS:
+        return []
+    return [
+        f"method={models.method} has the weight and temperature of classification, which are too large for the "
+        'detectors that we trained; write others, such as "0.1*ldrld(temperature=1)"'
+    ]
 
 
 def _optimizer_notes(setup: Setup, recipe: Recipe) -> list[str]:
