@@ -54,3 +54,15 @@ def test_teacher_and_student_must_be_two_modules():
     recipe = make_recipe("distill", {"teacher": "t", "student": "s", "data": "tiny", "epochs": 1})
     with pytest.raises(InputError, match="teacher and student are the same module"):
         check_names(recipe, Inputs(teacher=module, student=module))
+
+
+def test_the_weights_of_a_run_replace_those_that_a_package_brings(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("model: efficientnet-lite0\n")
+    for name in ("summary.json", "inputs.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "student.safetensors").touch()
+    monkeypatch.setattr("stillroom.extras.find_spec", lambda _: None)
+    given = {"student": "resnet8", "data": "tiny", "epochs": 1}
+    check_names(make_recipe("distill", given | {"teacher": str(tmp_path)}), Inputs())
+    with pytest.raises(InputError, match=r"pip install 'stillroom\[efficientnet-lite0\]'"):
+        check_names(make_recipe("distill", given | {"teacher": "efficientnet-lite0"}), Inputs())

@@ -14,7 +14,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.loggers.logger_names import check_loggers
 from stillroom.methods import parse_method
-from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model, is_published
+from stillroom.models import BARE_NAMES, PRETRAINED_NAMES, build_model, is_published, without_weights
 from stillroom.models.backbone import build_backbone
 from stillroom.models.build import unknown_name
 from stillroom.models.detectors import build_detector
@@ -59,6 +59,8 @@ def check_names(recipe: Recipe, inputs: Inputs) -> None:
         if not isinstance(model, str):
             continue
         name, trust = followed(model, inputs.trust)
+        if checkpoint is not None or is_run(model):
+            name = without_weights(name)
         if not is_run(model) or not was_handed_in(name):
             backbone = role == "teacher" and is_function(model) and gives_embeddings(recipe)
             try:
