@@ -51,7 +51,8 @@ def refuse_other(path: Path, there: Mapping[str, Any], now: Mapping[str, Any], *
         hint = f" ({MADE_ANEW})" if any(line.startswith(CHANGED_IN_USE) for line in changed) else ""
         raise InputError(
             f"run folder {path} holds a run with other settings ({'; '.join(changed[:SHOWN])}){hint}; "
-            "nothing is overwritten: give another name=, or the same settings to go on with it"
+            "nothing is overwritten: give another name=, or the same settings to go on with it, or remove it with "
+            "`stillroom runs remove`"
         )
     if not known or not wanted or not first:
         return
