@@ -38,7 +38,7 @@ def distillation(device: torch.device) -> Rows:
 
 
 def detectors(device: torch.device) -> Rows:
-    """A detector's boxes on the device against those on the CPU, its step, and two equal runs on drawn scenes."""
+    """Steps of the demo's detectors, and short runs in float32 and bf16, with their AP on the device and on the CPU."""
     from benchmarks.detection_step import PLAIN, steps
 
     calls = steps(sized(device, 16, 2), device)
@@ -56,18 +56,15 @@ def detectors(device: torch.device) -> Rows:
             shared = {"data": data, "batch_size": 16, "epochs": sized(device, 3, 1), "optimizer": "adamw", "lr": 2e-3,
                       "precision": precision, "runs": runs, "accelerator": device.type}  # fmt: skip
             stillroom.train(model="stillroom.models.demo_detectors:large_detector", name="teacher", **shared)
-            trained, record = stillroom.distill(
+            _, record = stillroom.distill(
                 teacher=f"{runs}/teacher", student="stillroom.models.demo_detectors:small_detector", name="student",
                 method="0.1*ldrld(temperature=1) + 0.1*reviewkd(mid_channels=48, warmup=0)", **shared,
             )  # fmt: skip
             last = record.epochs()[-1]
-            yield (
-                f"detector, LDRLD + ReviewKD, {precision}: images/s, AP",
-                (f"{last['images_per_second']:,.0f}, {record.summary()['last']['val_ap']:.2f}"),
-            )
+            told = f"{last['images_per_second']:,.0f}, {record.summary()['last']['val_ap']:.2f}"
+            yield f"detector, LDRLD + ReviewKD, {precision}: images/s, AP", told
             on_cpu = stillroom.evaluate(model=str(record.path), data=data, accelerator="cpu")
             yield f"detector, {precision}: AP on the CPU", f"{on_cpu.ap:.2f}"
-        del trained
 
 
 def every_method(device: torch.device) -> Rows:
@@ -92,10 +89,11 @@ def every_method(device: torch.device) -> Rows:
             rows = record.epochs()
             speed = statistics.median(row["images_per_second"] for row in rows) / methods.BATCH
             peak = record.summary()["peak_memory_bytes"] / 2**20
-            told = (
-                f"{speed:.1f}, {peak:.0f}, {rows[1]['loss']:.3g} -> {rows[-1]['loss']:.3g}, {rows[-1]['val_top1']:.1f}"
+            losses, top1 = f"{rows[1]['loss']:.3g} -> {rows[-1]['loss']:.3g}", f"{rows[-1]['val_top1']:.1f}"
+            yield (
+                f"{method}: steps/s, peak MB, loss of epochs 2 -> 4, top-1 %",
+                f"{speed:.1f}, {peak:.0f}, {losses}, {top1}",
             )
-            yield f"{method}: steps/s, peak MB, loss of epochs 2 -> 4, top-1 %", told
 
 
 def comparison(device: torch.device) -> Rows:
@@ -103,15 +101,14 @@ def comparison(device: torch.device) -> Rows:
 
     Not among the parts of a plain call. The data have to be in carried/tiny-imagenet-200-32px.
     """
-    root = ROOT
-    config = root / "benchmarks" / "comparisons" / "tiny-imagenet-200.yaml"
+    config = ROOT / "benchmarks" / "comparisons" / "tiny-imagenet-200.yaml"
     command = [sys.executable, "-m", "stillroom.cli", "compare", "--config", str(config), "--accelerator", device.type]
     name = sized(device, "tiny-imagenet-200", "trial")
     small = {"first_classes": 5, "per_class": 8, "epochs": 2, "teacher_epochs": 2, "seeds": 1, "teachers": "resnet8",
              "students": "resnet8", "methods": "ce,ldrld(depth=2)", "reference": "ce"}  # fmt: skip
     settings = {"name": name, **sized(device, {}, small)}
     command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-    process = subprocess.Popen(command, cwd=root)
+    process = subprocess.Popen(command, cwd=ROOT)
     try:
         status = process.wait(timeout=540)
     except subprocess.TimeoutExpired:
@@ -121,9 +118,7 @@ def comparison(device: torch.device) -> Rows:
     if status:
         yield "comparison", f"FAILED with status {status}, see above"
     accuracies: dict[str, list[float]] = {}
-    for path in sorted(
-        (root / "runs" / ("trial" if device.type != "cuda" else "tiny-imagenet-200")).glob("*/summary.json")
-    ):
+    for path in sorted((ROOT / "runs" / name).glob("*/summary.json")):
         run = RunFolder(path.parent)
         accuracies.setdefault(run.config().get("method", "teacher"), []).append(run.summary()["last"]["val_top1"])
     for method, values in accuracies.items():
