@@ -89,11 +89,9 @@ def every_method(device: torch.device) -> Rows:
             rows = record.epochs()
             speed = statistics.median(row["images_per_second"] for row in rows) / methods.BATCH
             peak = record.summary()["peak_memory_bytes"] / 2**20
-            losses, top1 = f"{rows[1]['loss']:.3g} -> {rows[-1]['loss']:.3g}", f"{rows[-1]['val_top1']:.1f}"
-            yield (
-                f"{method}: steps/s, peak MB, loss of epochs 2 -> 4, top-1 %",
-                f"{speed:.1f}, {peak:.0f}, {losses}, {top1}",
-            )
+            losses = f"{rows[1]['loss']:.3g} -> {rows[-1]['loss']:.3g}"
+            told = f"{speed:.1f}, {peak:.0f}, {losses}, {rows[-1]['val_top1']:.1f}"
+            yield f"{method}: steps/s, peak MB, loss of epochs 2 -> 4, top-1 %", told
 
 
 def comparison(device: torch.device) -> Rows:
