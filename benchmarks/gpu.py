@@ -5,6 +5,10 @@ python benchmarks/gpu.py --device cpu    to try the script itself, with little o
 
 A part is a function that takes the device and yields (what, value) rows; PARTS has them in order of value. After
 --minutes no further row is begun, so that the table still comes where the time on a machine is short.
+
+On a machine that reaches no package index, bring wheels for its Python of what it lacks. One image with PyTorch, timm
+and torchmetrics lacked docstring-parser, platformdirs, shtab, simplejpeg, faster-coco-eval, and for tunings optuna,
+colorlog, pebble and captum. Stillroom itself has to be a wheel, too (`uv build --wheel`): runs record its version.
 """
 
 from __future__ import annotations
