@@ -15,6 +15,7 @@ def test_every_form_has_its_ends_and_is_read_again_as_it_is_recorded():
     assert read({"times": [0.25, 4]}, 100).ends == (25, 400)
     assert read({"low": 1, "high": 12}).ends == (1.0, 12.0)
     assert read({"low": 2, "high": 16, "whole": True, "at_most": "classes"}, 7, classes=5).ends == (2, 5)
+    assert read({"low": 4, "high": 16, "whole": True, "at_most": "classes"}, 7, classes=3).ends == (3, 3)
     assert read({"fraction": [0, 0.3]}, 20 / 240).default == 0.08333
     for content, default in (
         ({"times": [0.25, 4]}, 4.0),

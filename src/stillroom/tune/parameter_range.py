@@ -124,7 +124,8 @@ def _numbers(where: str, content: Mapping[str, Any], default: float, classes: in
         raise InputError(f"{where}: {dict(content)!r} is no range; {FORMS}")
     low, high = (float(end) * default if form == "times" else float(end) for end in given)
     limit = content.get("at_most", math.inf)
-    high = min(high, classes if limit == CLASSES else float(limit))
+    limit = classes if limit == CLASSES else float(limit)
+    low, high = min(low, limit), min(high, limit)
     if whole:
         low, high, default = math.ceil(low), math.floor(high), int(default if written else min(default, high))
     else:
