@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -10,6 +12,7 @@ from stillroom.compare.tuned import arguments_with_tuning, with_tuning
 from stillroom.config_file import Arguments
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import NamedMethod, TunedMethod, read_description
+from stillroom.report.tuning_record import Winner, write_tuning
 from stillroom.settings import make_group, settings_in
 from tests.report.tunings import made_tuning
 
@@ -71,6 +74,15 @@ def test_methods_given_beside_are_untuned_and_what_differs_from_the_tuning_is_re
     assert tuned["KD"].folder == str(folder)
     assert tuned["KD"].other == {"epochs": (6, 12), "lr": (None, 0.3)}
     assert {cell.settings["seed"] for cell in grid_of(values).cells if cell.command == "distill"} == {1, 2}
+
+
+def test_in_a_run_of_another_length_a_winner_keeps_the_share_of_its_warm_up_and_counts_as_tuned(tmp_path):
+    tuning = made_tuning(tmp_path / "search")
+    winner = Winner("ldrld(depth=6, warmup=2)", {"lr": 0.2}, 2, 56.5)
+    write_tuning(replace(tuning, winners={**tuning.winners, "LDRLD": winner}))
+    values = with_tuning({"tuned": str(tuning.folder), "runs": str(tmp_path), "name": "longer", "epochs": 12})
+    assert values["methods"]["LDRLD"] == {"method": "ldrld(depth=6, warmup=4)", "lr": 0.2}
+    assert set(recorded(values)) == {"KD", "LDRLD"}
 
 
 def test_other_models_than_the_tunings_are_recorded(folder, tmp_path):

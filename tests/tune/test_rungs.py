@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillroom.errors import InputError
-from stillroom.tune.rungs import best_of, compressed, make_budget
+from stillroom.tune.rungs import best_of, make_budget
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,3 @@ def test_rungs_that_do_not_increase_or_exceed_the_run_are_refused(rungs):
 
 def test_of_equal_scores_the_lower_number_is_better():
     assert best_of({0: 50.0, 1: 70.0, 2: 70.0, 3: 10.0}, 3) == [1, 2, 0]
-
-
-def test_a_shorter_run_has_the_whole_schedule():
-    whole = {"epochs": 240, "milestones": [150, 180, 210], "warmup_epochs": 20, "lr": 0.1}
-    assert compressed(whole, 80, 240) == {"epochs": 80, "milestones": [50, 60, 70], "warmup_epochs": 7, "lr": 0.1}
-    assert compressed(whole, 4, 240) == {"epochs": 4, "milestones": [2, 3], "warmup_epochs": 0, "lr": 0.1}
-    assert compressed({"milestones": None}, 4, 240) == {"epochs": 4, "milestones": None}

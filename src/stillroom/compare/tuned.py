@@ -9,6 +9,7 @@ from typing import Any
 
 from stillroom.compare.labels import is_same_model, own_name, short_label
 from stillroom.compare.options import CompareOptions, labelled_methods
+from stillroom.compare.run_length import at_length, method_at_length
 from stillroom.config import COMMON, DEFAULTS, MAY_CHANGE, RemoteOptions, TeacherOptions
 from stillroom.config_file import Arguments
 from stillroom.engine.resume_check import same_setting
@@ -52,11 +53,10 @@ def with_tuning(given: Mapping[str, Any]) -> dict[str, Any]:
         "epochs": tuning.budget.rungs[-1],
     }
     values |= {name: value for name, value in tuning.settings.items() if name not in OF_TRIALS and value is not None}
-    factor = given.get("epochs", values["epochs"]) / values["epochs"]
-    if "milestones" in values and factor != 1:
-        values["milestones"] = sorted({round(milestone * factor) for milestone in values["milestones"]})
+    if given.get("epochs", values["epochs"]) != values["epochs"]:
+        values = at_length(values, given["epochs"], values["epochs"])
     values |= given
-    values["methods"] = _with_winners(tuning, given)
+    values["methods"] = _with_winners(tuning, given, values["epochs"])
     if "teachers" not in given and (values["name"], values["runs"]) != (place.name, str(place.parent)):
         own = place / own_name(short_label(tuning.teacher))  # the run of a teacher that the tuning has trained
         values["teachers"] = str(own) if is_run(own) and not is_run(tuning.teacher) else tuning.teacher
@@ -85,9 +85,18 @@ def finished_tuning(folder: Path) -> Tuning:
     return tuning
 
 
-def _with_winners(tuning: Tuning, given: Mapping[str, Any]) -> dict[str, Any]:
+def _winner_at(tuning: Tuning, label: str, epochs: int) -> NamedMethod:
+    """The winner of a method in a run of so many epochs: a warm-up keeps its share of the schedule."""
+    winner, whole = tuning.winners[label], tuning.settings.get("epochs") or tuning.budget.rungs[-1]
+    if epochs == whole:
+        return winner.method
+    settings = at_length(winner.settings, epochs, whole)
+    return NamedMethod(method_at_length(winner.text, epochs, whole), {name: settings[name] for name in winner.settings})
+
+
+def _with_winners(tuning: Tuning, given: Mapping[str, Any], epochs: int) -> dict[str, Any]:
     """The winners by label, then the methods that are given beside them."""
-    methods = {label: winner.method.content for label, winner in tuning.winners.items()}
+    methods = {label: _winner_at(tuning, label, epochs).content for label in tuning.winners}
     for label, content in labelled_methods(given["methods"]).items() if "methods" in given else ():
         if label in methods and content != methods[label] and named_method(content) != tuning.methods[label]:
             raise InputError(f"methods: {label}: the tuning has a method of this label; give this one another label")
@@ -127,8 +136,8 @@ def tuned_entries(
             hold_out=tuning.hold_out,
             other=other,
         )
-        for label, winner in tuning.winners.items()
-        if methods.get(label) == winner.method
+        for label in tuning.winners
+        if methods.get(label) == _winner_at(tuning, label, settings["epochs"])
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from stillroom.errors import InputError
 from stillroom.report.tuning_record import Budget
@@ -40,28 +39,3 @@ def best_of(scores: Mapping[int, float], count: int) -> list[int]:
         count: how many.
     """
     return sorted(scores, key=lambda number: (-scores[number], number))[:count]
-
-
-def compressed(settings: Mapping[str, Any], epochs: int, whole: int) -> dict[str, Any]:
-    """Settings of a run whose whole schedule takes fewer epochs.
-
-    Args:
-        settings: by name, of a run of ``whole`` epochs.
-        epochs: of the shorter run.
-        whole: of the run that the settings are for.
-    """
-    found = {**settings, "epochs": epochs}
-    if settings.get("milestones") is not None:
-        scaled = {max(1, in_epochs(milestone / whole, epochs)) for milestone in settings["milestones"]}
-        found["milestones"] = sorted(milestone for milestone in scaled if milestone < epochs)
-    for name in ("warmup_epochs", "freeze_epochs"):
-        if settings.get(name):
-            found[name] = in_epochs(settings[name] / whole, epochs)
-    if found.get("warmup_epochs") == 1 and epochs > 1:
-        found["warmup_epochs"] = 2  # with milestones, 1 changes nothing and is refused
-    return found
-
-
-def in_epochs(fraction: float, epochs: int) -> int:
-    """A fraction of a run in whole epochs."""
-    return round(fraction * epochs)

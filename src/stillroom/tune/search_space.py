@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stillroom.compare.run_length import IN_EPOCHS, at_length, in_epochs
 from stillroom.config import PER_METHOD, Recipe, make_recipe
 from stillroom.errors import InputError, first_line
 from stillroom.formatting import counted
@@ -23,12 +24,10 @@ from stillroom.report.comparison_file import NamedMethod
 from stillroom.report.tuning_record import Value
 from stillroom.trust import Trust
 from stillroom.tune.parameter_range import Range, read_range
-from stillroom.tune.rungs import compressed, in_epochs
 
 DEFAULT_SPACES = Path(__file__).with_name("spaces.yaml")
 SETTINGS = "settings"  # the entry of the parameters that every method has
 PUBLISHED_EPOCHS = 240  # of the schedules that default warm-ups are from
-IN_EPOCHS = ("warmup", "initial_epochs", "loops", "top_k_epochs")  # parameters that count epochs
 FACTORS = ("weight", "warmup")  # parameters of a summand
 OWN = {"weight": {"times": [0.25, 4]}}  # the space of a loss of the user's own
 MOST_CORNERS = 1024
@@ -57,9 +56,9 @@ class Space:
 
         Args:
             values: of the parameters, by name.
-            epochs: of the run, whose schedule is compressed into them.
+            epochs: of the run, into which the whole schedule is compressed.
         """
-        settings = compressed(self.settings, epochs, self.epochs)
+        settings = at_length(self.settings, epochs, self.epochs)
         return self.text(values, epochs), settings | self.own_settings(values, epochs)
 
     def own_settings(self, values: Mapping[str, Value], epochs: int) -> dict[str, Any]:
@@ -267,7 +266,7 @@ def check_space(space: Space, label: str, lengths: tuple[int, ...], columns: int
         for values in space.corners(of_losses=False):
             with _naming(label, values, epochs):
                 make_recipe(
-                    "distill", compressed(space.settings, epochs, space.epochs) | space.own_settings(values, epochs)
+                    "distill", at_length(space.settings, epochs, space.epochs) | space.own_settings(values, epochs)
                 )
 
 
