@@ -13,6 +13,7 @@ import torch
 
 import stillroom
 from benchmarks.gpu_parts.common import Rows, networks, seconds_of, sized
+from benchmarks.harness import compare
 from stillroom.data import load_data
 from stillroom.engine.run_folder import RunFolder
 
@@ -42,13 +43,10 @@ def detectors(device: torch.device) -> Rows:
     from benchmarks.detection_step import PLAIN, steps
 
     calls = steps(sized(device, 16, 2), device)
-    times = {name: [] for name in calls}
-    for _ in range(sized(device, 25, 2)):
-        for name, step in calls.items():
-            times[name].append(seconds_of(step, device))
-    median = {name: statistics.median(values[len(values) // 5 :]) for name, values in times.items()}
+    timed = {name: lambda step=step: seconds_of(step, device) for name, step in calls.items()}
+    found = compare(timed, rounds=sized(device, 20, 1), warmup=sized(device, 5, 1))
     for name in calls:
-        told = f"{1e3 * median[name]:.1f}, {median[name] / median[PLAIN]:.2f}"
+        told = f"{1e3 * found.median(name):.1f}, {found.ratio(name, PLAIN).text()}"
         yield f"detector, {name}: ms a step of 16 images of 128 px, times the plain loop", told
     data = f"scenes:{sized(device, 400, 12)}"
     for precision in ("32", "bf16"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import statistics
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 import stillroom
 from benchmarks.gpu_parts.common import Rows, networks, seconds_of, sized, value_and_gradient
+from benchmarks.harness import compare
 from stillroom.data import Loader, load_data
 from stillroom.losses import KD, LDRLD
 from stillroom.losses.logit.ldrld_settings import adaptive_decay_weights
@@ -66,14 +66,14 @@ def ldrld_against_kl(device: torch.device) -> Rows:
             except Exception:
                 traceback.print_exc()
                 yield f"{name}, {batch}x{classes}", "FAILED, see above"
-        times = {name: [] for name in calls}
-        for _ in range(30):
-            for name, call in calls.items():
-                times[name].append(seconds_of(lambda c=call, s=student, t=teacher: c(s, t).backward(), device))
-        median = {name: statistics.median(values[5:]) for name, values in times.items()}
+        passes = {
+            name: lambda c=call, s=student, t=teacher: seconds_of(lambda: c(s, t).backward(), device)
+            for name, call in calls.items()
+        }
+        found = compare(passes, rounds=25, warmup=5)
         for name in list(calls)[1:]:
             what = f"{name} / KL, forward + backward, {batch}x{classes}"
-            yield what, f"{median[name] / median['KL']:.2f} ({1e6 * median[name]:.0f} us)"
+            yield what, f"{found.ratio(name, 'KL').text()} ({1e6 * found.median(name):.0f} us)"
 
 
 def _candidates(device: torch.device) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:

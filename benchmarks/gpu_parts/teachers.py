@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import tempfile
 from pathlib import Path
 
 import torch
 
 from benchmarks.gpu_parts.common import Rows, networks, seconds_of, sized
+from benchmarks.harness import compare
 from stillroom.data import Loader
 
 
@@ -27,13 +27,9 @@ def teacher_bank(device: torch.device) -> Rows:
         live = {key: value for key, value in bank.items() if key != "bank"}
         kinds = {"labels only": {}, "teacher computed": live, "from the bank": bank}
         contenders = {name: epoch(folder, student, data, **place, **chosen) for name, chosen in kinds.items()}
-        times = {name: [] for name in contenders}
-        for _ in range(sized(device, 4, 2)):
-            for name, run in contenders.items():
-                times[name].append(run())
-    base = statistics.median(times["labels only"][1:])
-    for name, values in times.items():
-        yield f"bank: {name}, time of labels only", f"{statistics.median(values[1:]) / base:.2f}"
+        found = compare(contenders, rounds=sized(device, 3, 1))
+    for name in contenders:
+        yield f"bank: {name}, time of labels only", found.ratio(name, "labels only").text()
 
 
 def teacher_formats(device: torch.device) -> Rows:

@@ -109,10 +109,17 @@ def test_two_equal_runs_end_with_equal_weights_and_another_seed_does_not(tmp_pat
     assert not same_weights(one.state_dict(), other.state_dict())
 
 
+@pytest.fixture
+def heeded_hangup():
+    """A hangup is heeded, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize(("number", "step"), [(signal.SIGINT, 3), (signal.SIGTERM, 5), (signal.SIGHUP, 8)])
+@pytest.mark.usefixtures("heeded_hangup")
 def test_a_stop_request_saves_and_the_run_goes_on_bit_for_bit(tmp_path, tiny_data, teacher, number, step):
-    if number is signal.SIGHUP:
-        signal.signal(number, signal.SIG_DFL)  # tests under nohup ignore it
     whole, record = run(tmp_path, tiny_data, teacher, name="whole")
     twice = At(step, lambda: [os.kill(os.getpid(), number) for _ in range(2)])  # as a scheduler and a launcher do
     with pytest.raises(Stopped, match="same command goes on") as stopped:

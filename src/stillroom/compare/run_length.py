@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stillroom.methods.method_text import Call, read_summands, write_summands
+from stillroom.methods.method_text import read_summands, write_summands
 
 IN_EPOCHS = ("warmup", "initial_epochs", "loops", "top_k_epochs")  # parameters of losses that count epochs
 
@@ -39,13 +39,10 @@ def method_at_length(text: str, epochs: int, whole: int) -> str:
         whole: of the run that the text is for.
     """
     summands = read_summands(text)
-    for summand in summands:
-        call: Call | None = summand.call
-        while call is not None:
-            for name in IN_EPOCHS:
-                if count := call.arguments.get(name):
-                    call.arguments[name] = max(1, in_epochs(count / whole, epochs))
-            call = call.inner
+    for call in (call for summand in summands for call in summand.call.chain):
+        for name in IN_EPOCHS:
+            if count := call.arguments.get(name):
+                call.arguments[name] = max(1, in_epochs(count / whole, epochs))
     return write_summands(summands)
 
 

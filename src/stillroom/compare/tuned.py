@@ -50,7 +50,7 @@ def with_tuning(given: Mapping[str, Any]) -> dict[str, Any]:
         "students": tuning.student,
         "name": place.name,
         "runs": str(place.parent),
-        "epochs": tuning.budget.rungs[-1],
+        "epochs": _final_epochs(tuning),
     }
     values |= {name: value for name, value in tuning.settings.items() if name not in OF_TRIALS and value is not None}
     if given.get("epochs", values["epochs"]) != values["epochs"]:
@@ -85,9 +85,15 @@ def finished_tuning(folder: Path) -> Tuning:
     return tuning
 
 
+def _final_epochs(tuning: Tuning) -> int:
+    """Epochs of a tuning's final runs, for which the winners' methods are written."""
+    epochs: int = tuning.settings.get("epochs") or tuning.budget.rungs[-1]
+    return epochs
+
+
 def _winner_at(tuning: Tuning, label: str, epochs: int) -> NamedMethod:
     """The winner of a method in a run of so many epochs: a warm-up keeps its share of the schedule."""
-    winner, whole = tuning.winners[label], tuning.settings.get("epochs") or tuning.budget.rungs[-1]
+    winner, whole = tuning.winners[label], _final_epochs(tuning)
     if epochs == whole:
         return winner.method
     settings = at_length(winner.settings, epochs, whole)

@@ -27,6 +27,11 @@ class Call:
     inner: Call | None = None
 
     @property
+    def chain(self) -> list[Call]:
+        """The call itself, then those inside it; the innermost is last."""
+        return [self] if self.inner is None else [self, *self.inner.chain]
+
+    @property
     def text(self) -> str:
         """As in "standardized(kd(temperature=2))"."""
         inside = [] if self.inner is None else [self.inner.text]

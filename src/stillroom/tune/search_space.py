@@ -139,27 +139,21 @@ def calls_in(summands: list[Summand]) -> Iterator[tuple[str, Summand, Call]]:
     """Every loss and wrapper with the first part of its parameters' names: "kd", and "kd_2" for a second one."""
     used: set[str] = set()
     for summand in summands:
-        call: Call | None = None if summand.call.name in SUPERVISED else summand.call
-        while call is not None:
+        for call in () if summand.call.name in SUPERVISED else summand.call.chain:
             name = call.name.rpartition(".")[2].lower()
             numbered = (f"{name}_{number}" for number in itertools.count(2))
             prefix = next(one for one in itertools.chain([name], numbered) if one not in used)
             used.add(prefix)
             yield prefix, summand, call
-            call = call.inner
 
 
 def _without_labels(summands: list[Summand]) -> Summand | None:
     """The first loss of a method without cross-entropy, whose weight would only scale the learning rate."""
     losses = [summand for summand in summands if summand.call.name not in SUPERVISED]
     written = [one.weight for one in summands if one.call.name in SUPERVISED]
-    preset = PRESETS.get(_innermost(losses[0].call).name) if losses else None
+    preset = PRESETS.get(losses[0].call.chain[-1].name) if losses else None
     ce = (1.0 if written[0] is None else written[0]) if written else (preset.ce if preset else 1.0)
     return losses[0] if losses and not ce else None
-
-
-def _innermost(call: Call) -> Call:
-    return call if call.inner is None else _innermost(call.inner)
 
 
 def _default(summand: Summand, call: Call, name: str, epochs: int) -> tuple[Any, int]:
