@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from stillroom.cli import main
@@ -15,6 +16,11 @@ def test_a_dry_run_prints_the_budget_and_trains_nothing(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "each method: 12 trials, trained for 12 x 4, 4 x 12 epochs (96 in all)" in said
     assert "2 methods: 32 runs of the search, then 4 final runs of 12 epochs" in said
+    assert "the teacher, which is trained twice: without the held-out images for the trials, and on all" in said
+    assert main(["tune", *pair, "--search_teacher", "same", "--dry_run"]) == 0
+    assert "beside those of the teacher" in capsys.readouterr().out
+    assert main(["tune", *pair, "--teacher_pretrained", "true", "--dry_run"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("epochs of the student")
     assert not any(tmp_path.iterdir())
 
 
@@ -25,4 +31,6 @@ def test_the_table_of_winners_says_what_was_found_and_after_how_many_epochs():
     assert [[*column.cells] for column in table.columns] == [
         ["KD"], ["0.9*kd(temperature=2.1)  lr=0.02"], ["3"], ["61.25 %"],
     ]  # fmt: skip
-    assert table.caption == "after 12 epochs"
+    assert table.caption == "After 12 epochs."
+    cautioned = winners_table(replace(tuning, held_out_images=500, seen_by_teacher=500)).caption
+    assert "The teacher of the trials was trained on 500 of the 500 held-out images. So held-out scores" in cautioned

@@ -22,7 +22,7 @@ from stillroom.reading import (
 )
 from stillroom.recipes import load_published
 from stillroom.report.comparison_file import read_description
-from stillroom.report.tuning_record import read_tuning
+from stillroom.report.tuning_file import read_tuning
 from tests.test_trust import calls
 
 

@@ -12,9 +12,11 @@ from stillroom.cli_parsers import defaults_of
 from stillroom.cli_train import grid_trust
 from stillroom.compare.options import names_of
 from stillroom.config_file import Arguments
+from stillroom.formatting import counted
 from stillroom.report.tuning_record import Tuning
 from stillroom.settings import make_group, settings_in
-from stillroom.tune.tune import budget_in_words, tune
+from stillroom.tune.rungs import budget_in_words
+from stillroom.tune.tune import tune
 from stillroom.tune.tune_options import TuneOptions, compare_options
 
 AXES = {"teacher": "teachers", "student": "students", "methods": "methods"}  # and what a comparison calls them
@@ -47,11 +49,11 @@ def tune_command(arguments: Arguments) -> int:
 def winners_table(tuning: Tuning) -> Table:
     """The winner of each method, with its score on the held-out images."""
     longest = tuning.budget.rungs[-1]
-    table = Table(title=f"Winners of {tuning.budget.trials} trials, on held-out training images")
+    table = Table(title=f"Winners of {counted(tuning.budget.trials, 'trial')}, on held-out training images")
     for name in ("method", "found by the search", "trial", "score"):
         table.add_column(name, justify="right" if name in ("trial", "score") else "left")
     for label, winner in tuning.winners.items():
         own = ", ".join(f"{name}={value}" for name, value in winner.settings.items())
         table.add_row(label, f"{winner.text}  {own}", f"{winner.trial}", f"{winner.score:.2f} %")
-    table.caption = f"after {longest} epochs"
+    table.caption = " ".join([f"After {counted(longest, 'epoch')}.", tuning.caution]).rstrip()
     return table

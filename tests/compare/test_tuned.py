@@ -12,7 +12,8 @@ from stillroom.compare.tuned import arguments_with_tuning, with_tuning
 from stillroom.config_file import Arguments
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import NamedMethod, TunedMethod, read_description
-from stillroom.report.tuning_record import Winner, write_tuning
+from stillroom.report.tuning_file import write_tuning
+from stillroom.report.tuning_record import Winner
 from stillroom.settings import make_group, settings_in
 from tests.report.tunings import made_tuning
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +12,8 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.export import latency
 from stillroom.probe.cost import cost_of, hours_of, spent_hours
 from stillroom.report.comparison_file import NamedMethod
-from stillroom.report.tuning_record import Budget, Trial, Tuning, Winner, trial_folder, write_trials, write_tuning
+from stillroom.report.tuning_file import write_trials, write_tuning
+from stillroom.report.tuning_record import Budget, Trial, Tuning, Winner, trial_folder
 from tests.probe.conftest import subject_of
 
 
@@ -75,3 +78,8 @@ def test_tuning_costs_what_all_trials_of_the_method_cost(runs, trained_runs):
     threads = RunFolder(runs / "kd-s0").environment()["threads"]
     assert hours_of(subject_of(runs))["tuning"] == pytest.approx(1.5 * threads)
     assert hours_of(subject_of(runs, "ce-s0"))["tuning"] is None
+    alone = hours_of(subject_of(runs))["teacher"]
+    place = runs / "trials" / "teacher"  # the teacher of the trials, which is paid for, too
+    shutil.copytree(trial_folder(runs, "kd", 0, 1), place)
+    write_tuning(replace(tuning, search_teacher="trials/teacher"))
+    assert hours_of(subject_of(runs))["teacher"] == pytest.approx(alone + 0.5 * threads)

@@ -6,7 +6,7 @@ from stillroom.report.aggregate import read_comparison
 from stillroom.report.page import write_report
 from stillroom.report.page_tuning import tuning_section
 from stillroom.report.summary import summarize
-from stillroom.report.tuning_record import read_tuning, write_trials
+from stillroom.report.tuning_file import read_tuning, write_trials
 from tests.report.test_page import checked
 from tests.report.tunings import made_tuning
 
@@ -40,6 +40,11 @@ def test_the_section_tells_the_budget_the_winners_and_every_trial(tmp_path):
         ["44 %", "67 %", "100 %"],
     ]
     assert [entry.text for entry in expected.rows[0].entries] == ["41.75", "42.83", "44.00"]
+
+
+def test_a_page_says_that_the_teacher_knew_the_held_out_images(tmp_path):
+    tuning = replace(read_tuning(made_tuning(tmp_path).folder), held_out_images=500, seen_by_teacher=500)
+    assert tuning_section(tuning, PLACES).sentences[1] == tuning.caution != ""
 
 
 def test_before_its_end_a_search_says_who_leads_and_its_page_needs_no_final_runs(tmp_path):

@@ -7,7 +7,8 @@ from fractions import Fraction
 import pytest
 
 from stillroom.errors import InputError
-from stillroom.report.tuning_record import Trial, read_tuning
+from stillroom.report.tuning_file import read_tuning
+from stillroom.report.tuning_record import Trial
 from stillroom.report.tuning_statistics import (
     Step,
     best_so_far,

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from stillroom.report.comparison_file import NamedMethod
-from stillroom.report.tuning_record import Budget, Trial, Tuning, Winner, trial_folder, write_trials, write_tuning
+from stillroom.report.tuning_file import write_trials, write_tuning
+from stillroom.report.tuning_record import Budget, Trial, Tuning, Winner, trial_folder
 
 FIRST = {"KD": (40.0, 44.0, 42.0, 41.0), "LDRLD": (39.0, 43.0, 46.0, 38.0)}  # scores at the first rung by trial
 

@@ -7,7 +7,8 @@ import pytest
 
 from stillroom.compare.grid import Cell
 from stillroom.report.comparison_file import NamedMethod
-from stillroom.report.tuning_record import Tuning, read_tuning, write_tuning
+from stillroom.report.tuning_file import read_tuning, write_tuning
+from stillroom.report.tuning_record import Tuning
 from stillroom.trust import given
 from stillroom.tune import search
 from stillroom.tune.parameter_range import Range

@@ -13,7 +13,7 @@ import yaml
 from stillroom.cli import main
 from stillroom.compare.workers import Staff
 from stillroom.engine.run_folder import RunFolder
-from stillroom.report.tuning_record import read_tuning, write_tuning
+from stillroom.report.tuning_file import read_tuning, write_tuning
 from stillroom.restore import dataset_of
 from stillroom.trust import Trust
 from tests.conftest import colour_folder
@@ -83,7 +83,10 @@ def whole(photos, space, tmp_path_factory):
     """A tuning that nothing disturbed."""
     pytest.importorskip("optuna")
     runs = tmp_path_factory.mktemp("whole")
-    assert tuned(photos, space, runs) == (0, 1 + 2 * (4 + 1) + 2)
+    assert tuned(photos, space, runs) == (
+        0,
+        1 + 2 * (4 + 1) + 1 + 2,
+    )  # a teacher for the trials, and one for the final runs
     return runs / "c"
 
 
@@ -129,7 +132,7 @@ def test_no_trial_sees_a_validation_image_and_all_share_one_bank(whole):
     seen, judged, kept = ({*images.content().tolist()} for images in (data.train, data.val, final.val))
     assert not (seen | judged) & kept
     assert seen | judged == {*final.train.content().tolist()}
-    banks = {json.loads(path.read_text())["teacher_bank"] for path in whole.glob("trials/*/inputs.json")}
+    banks = {json.loads(path.read_text())["teacher_bank"] for path in whole.glob("trials/*-t0*/inputs.json")}
     assert len(banks) == 1
 
 

@@ -9,7 +9,7 @@ import yaml
 from stillroom.compare.grid import make_grid
 from stillroom.compare.options import methods_of, models_of
 from stillroom.errors import InputError
-from stillroom.tune.tune import budget_in_words
+from stillroom.tune.rungs import budget_in_words
 from stillroom.tune.tune_options import TuneOptions, compare_options, final_seeds
 
 

@@ -241,10 +241,20 @@ def _check_recipes(cells: Sequence[Cell]) -> None:
             raise InputError(f"{other.name} and {cell.name} are the same run; give one of them, or other settings")
 
 
+def is_trained(options: CompareOptions, text: str) -> bool:
+    """Whether a comparison trains a teacher; otherwise it takes the teacher as it is.
+
+    Args:
+        options: of the comparison.
+        text: the teacher.
+    """
+    as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
+    return not (as_it_is or is_run(text) or teacher_kind(text) != "network")
+
+
 def _teacher_cell(options: CompareOptions, text: str, label: str, settings: dict[str, Any]) -> Cell | None:
     """The cell that trains a teacher; None where the teacher exists already."""
-    as_it_is = options.teacher_checkpoint is not None or options.teacher_pretrained or options.teacher_epochs == 0
-    if as_it_is or is_run(text) or teacher_kind(text) != "network":
+    if not is_trained(options, text):
         return None
     check_source("teachers", text, None, pretrained=False)
     unused = {"bank", "bank_gb", "bank_bits", "repeat_views", *settings_in(TeacherOptions, RemoteOptions)}

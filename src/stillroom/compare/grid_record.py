@@ -12,7 +12,7 @@ from stillroom.engine.resume_check import differing, same_setting
 from stillroom.errors import InputError, first_line
 from stillroom.reading import UnreadableError, read_yaml
 from stillroom.report.comparison_file import NAME, write_description
-from stillroom.report.tuning_record import NAME as TUNING
+from stillroom.report.tuning_file import NAME as TUNING
 from stillroom.resolve_model import is_run
 
 

@@ -16,7 +16,8 @@ from stillroom.engine.resume_check import same_setting
 from stillroom.errors import InputError
 from stillroom.recipes import with_recipe
 from stillroom.report.comparison_file import NamedMethod, TunedMethod, named_method
-from stillroom.report.tuning_record import NAME, Tuning, read_tuning
+from stillroom.report.tuning_file import NAME, read_tuning
+from stillroom.report.tuning_record import Tuning
 from stillroom.resolve_model import is_run
 from stillroom.settings import settings_in
 

@@ -18,7 +18,7 @@ from stillroom.probe.probe_kind import Measurement
 from stillroom.probe.probe_options import ProbeOptions
 from stillroom.probe.subject import Subject
 from stillroom.report.discovery import FoundRun, tunings_of
-from stillroom.report.tuning_record import trial_folder
+from stillroom.report.tuning_record import Tuning, trial_folder
 from stillroom.report.usable_runs import is_finite
 from stillroom.resolve_model import is_run
 from stillroom.restore import teacher_run_of
@@ -85,18 +85,20 @@ def hours_of(subject: Subject) -> dict[str, float | str | None]:
     """The hours of each part of the work that led to a network, times cores on a CPU, times devices elsewhere.
 
     Returns:
-        ``unit``: "core" or "GPU"; ``training`` of the network itself; and for a student ``teacher``, ``bank`` and
-        ``tuning`` (all trials of its method), each None where there was none, or no record of it is left. Teacher and
-        bank are used by all students beside each other, and tuning by all seeds of a method: they are paid once.
+        ``unit``: "core" or "GPU"; ``training`` of the network itself; and for a student ``teacher`` (with that of the
+        trials, where the tuning trained one), ``bank`` and ``tuning`` (all trials of its method), each None where there
+        was none, or no record of it is left. Teacher and bank are used by all students beside each other, and tuning by
+        all seeds of a method: they are paid once.
     """
     teacher = teacher_run_of(subject.run)
     trained = subject.run if subject.role == "student" else teacher
     unit = "core" if subject.run.summary().get("device", "cpu") == "cpu" else "GPU"
     found: dict[str, float | str | None] = {"unit": unit, "training": None if trained is None else spent_hours(trained)}
     if subject.role == "student":
-        found["teacher"] = None if teacher is None else spent_hours(teacher)
+        tuning = _tuning_of(subject.run)
+        found["teacher"] = None if teacher is None else _teacher_hours(teacher, tuning)
         found["bank"] = _bank_hours(subject.run)
-        found["tuning"] = _tuning_hours(subject.run)
+        found["tuning"] = None if tuning is None else _trial_hours(tuning, FoundRun(subject.run).method)
     return found
 
 
@@ -126,14 +128,21 @@ def _bank_hours(run: RunFolder) -> float | None:
     return total
 
 
-def _tuning_hours(run: RunFolder) -> float | None:
-    """Of all trials of the run's method; None for a run that was not tuned, or whose tuning is not there any more."""
+def _tuning_of(run: RunFolder) -> Tuning | None:
+    """The tuning of a run's method; None for a run that was not tuned, or whose tuning is not there any more."""
     found = FoundRun(run)
-    method = found.method
-    tunings = tunings_of([run.path.parent]) if method in found.description.tuned else ()
-    tuning = next((tuning for tuning in tunings if method in tuning.winners), None)
-    if tuning is None:
-        return None
+    tunings = tunings_of([run.path.parent]) if found.method in found.description.tuned else ()
+    return next((tuning for tuning in tunings if found.method in tuning.winners), None)
+
+
+def _teacher_hours(teacher: RunFolder, tuning: Tuning | None) -> float | None:
+    """Of a teacher, and of the one that the tuning trained for its trials."""
+    hours, place = spent_hours(teacher), None if tuning is None else tuning.trained_teacher
+    return hours if hours is None or place is None else hours + (spent_hours(RunFolder(place)) or 0.0)
+
+
+def _trial_hours(tuning: Tuning, method: str) -> float:
+    """Of all trials of a method."""
     folders = [
         trial_folder(tuning.folder, method, trial.number, epochs)
         for trial in tuning.of_method(method)

@@ -13,7 +13,8 @@ from stillroom.engine.resume_check import contents_of
 from stillroom.engine.run_folder import RunFolder, trained_model
 from stillroom.errors import InputError
 from stillroom.report.comparison_file import Description, read_description
-from stillroom.report.tuning_record import Tuning, read_tuning
+from stillroom.report.tuning_file import read_tuning
+from stillroom.report.tuning_record import Tuning
 from stillroom.resolve_model import is_run
 from stillroom.restore import teacher_run_of
 from stillroom.suggestions import suggest_path

@@ -90,7 +90,8 @@ def _budget(tuning: Tuning) -> list[str]:
     return [
         f"{who} the same budget: {', '.join(rungs)}; {counted(budget.epochs, 'epoch')} in all. Each rung is a complete "
         f"run with the whole schedule. Trials are judged on {held}, which are held out. The validation images are not "
-        "used."
+        "used.",
+        *([tuning.caution] if tuning.caution else []),
     ]
 
 

@@ -1,26 +1,17 @@
-"""The record of a tuning in its folder: ``tuning.yaml`` and ``trials.jsonl``, with scores from the trials' runs."""
+"""The record of a tuning: its methods, its budget, its trials with their scores, and the winners."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from stillroom.engine.run_folder import RunFolder
-from stillroom.errors import InputError, first_line
-from stillroom.files import shown, write_text
-from stillroom.reading import UnreadableError, read_json_lines, read_yaml
-from stillroom.report.comparison_file import NamedMethod, named_method
-from stillroom.report.usable_runs import is_finite, last_score, unusable_reason
+from stillroom.formatting import counted
+from stillroom.report.comparison_file import NamedMethod
 from stillroom.run_names import slug
-from stillroom.settings import as_kind
 
-NAME, TRIALS = "tuning.yaml", "trials.jsonl"
+TRIALS_TEACHER = "trials/teacher"  # in its folder, the run of the teacher that a tuning trains for the trials
 
 Value = float | int | str | bool
 
@@ -43,6 +34,11 @@ class Budget:
     def epochs(self) -> int:
         """Epochs per method, over all its trials and rungs."""
         return sum(quota * epochs for quota, epochs in zip(self.quotas, self.rungs, strict=True))
+
+    @property
+    def words(self) -> str:
+        """The trials at each rung, such as "12 x 4, 4 x 12"."""
+        return ", ".join(f"{quota} x {epochs}" for quota, epochs in zip(self.quotas, self.rungs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -102,6 +98,10 @@ class Tuning:
         settings: common to all runs: data, optimizer and run settings.
         trials: in the order in which they were proposed.
         winners: by label; empty until the search has ended. A method all of whose trials failed has none.
+        search_teacher: run folder of the teacher of the trials; "trials/teacher" for one that the tuning trains itself;
+            empty where it is ``teacher``.
+        held_out_images: number of images that the trials are judged by.
+        seen_by_teacher: how many of them the teacher of the trials was trained on, as far as is known.
     """
 
     folder: Path
@@ -115,185 +115,31 @@ class Tuning:
     settings: Mapping[str, Any]
     trials: tuple[Trial, ...] = ()
     winners: Mapping[str, Winner] = field(default_factory=dict)
+    search_teacher: str = ""
+    held_out_images: int = 0
+    seen_by_teacher: int = 0
 
     def of_method(self, label: str) -> tuple[Trial, ...]:
         """The trials of a method, by number."""
         return tuple(sorted((t for t in self.trials if t.method == label), key=lambda trial: trial.number))
 
+    @property
+    def trained_teacher(self) -> Path | None:
+        """The run folder of the teacher that the tuning trained for the trials; None without one."""
+        return self.folder / TRIALS_TEACHER if self.search_teacher == TRIALS_TEACHER else None
+
+    @property
+    def caution(self) -> str:
+        """One sentence on a teacher that was trained on held-out images; empty for another one."""
+        if not self.seen_by_teacher:
+            return ""
+        return (
+            f"The teacher of the trials was trained on {self.seen_by_teacher:,} of the "
+            f"{counted(self.held_out_images, 'held-out image')}. So held-out scores are too high, most of all those of "
+            "methods that copy the teacher closely."
+        )
+
 
 def trial_folder(folder: Path, label: str, number: int, epochs: int) -> Path:
     """The run folder of a trial at the rung of some epochs, in the folder of its tuning."""
     return folder / "trials" / f"{slug(label)}-t{number:03d}-e{epochs}"
-
-
-def write_tuning(tuning: Tuning) -> None:
-    """Write ``tuning.yaml``; trials are written by :func:`write_trials`.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    budget = tuning.budget
-    content = {
-        "teacher": tuning.teacher,
-        "student": tuning.student,
-        "methods": {label: method.content for label, method in tuning.methods.items()},
-        "budget": {"trials": budget.trials, "rungs": list(budget.rungs), "quotas": list(budget.quotas)},
-        "spaces": {label: {name: dict(r) for name, r in space.items()} for label, space in tuning.spaces.items()},
-        "seed": tuning.seed,
-        "hold_out": tuning.hold_out,
-        "settings": dict(tuning.settings),
-        "winners": {
-            label: {"method": one.method.content, "trial": one.trial, "score": one.score}
-            for label, one in tuning.winners.items()
-        },
-    }
-    write_text(tuning.folder / NAME, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-
-
-def write_trials(folder: Path, trials: Iterable[Trial]) -> None:
-    """Write ``trials.jsonl``, one line a trial; scores are not written, they are in the trials' run folders.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    rows = [
-        {"method": t.method, "number": t.number, "values": dict(t.values)}
-        | ({"problems": {str(epochs): text for epochs, text in t.problems.items()}} if t.problems else {})
-        for t in trials
-    ]
-    write_text(folder / TRIALS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def read_tuning(folder: Path) -> Tuning | None:
-    """Read the tuning in a folder; None where there is none.
-
-    Raises:
-        InputError: a file is damaged or holds something else, or a trial's run cannot be read.
-    """
-    content = _read(folder / NAME, read_yaml)
-    if content is None:
-        return None
-    with _naming(folder / NAME):
-        tuning = _tuning(folder, content)
-    rows = _read(folder / TRIALS, read_json_lines) or []
-    with _naming(folder / TRIALS):
-        trials = [_trial(tuning, row) for row in rows]
-        if len({(one.method, one.number) for one in trials}) < len(trials):
-            raise InputError("it has a trial twice")
-    return replace(tuning, trials=tuple(with_scores(tuning, trial) for trial in trials))
-
-
-def _read(path: Path, read: Callable[[Path], Any]) -> Any:
-    """The content of a file; None where it does not exist."""
-    try:
-        content = read(path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}); allow it") from error
-    if content is None:
-        raise UnreadableError(path, "it is empty")
-    return content
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise UnreadableError(path, shown(str(error))) from error
-
-
-def _tuning(folder: Path, content: object) -> Tuning:
-    given = _mapping("its content", content)
-    methods = {label: named_method(entry) for label, entry in _mapping("methods", given.get("methods")).items()}
-    spaces = {
-        label: {name: _mapping(f"{label}: {name}", one) for name, one in _mapping(label, space).items()}
-        for label, space in _mapping("spaces", given.get("spaces")).items()
-    }
-    tuning = Tuning(
-        folder=folder,
-        teacher=_value(given, "teacher", str),
-        student=_value(given, "student", str),
-        methods=methods,
-        budget=_budget(_mapping("budget", given.get("budget"))),
-        spaces=spaces,
-        seed=_value(given, "seed", int),
-        hold_out=_value(given, "hold_out", float),
-        settings=_mapping("settings", given.get("settings")),
-    )
-    winners = {
-        label: _winner(_mapping(label, one)) for label, one in _mapping("winners", given.get("winners", {})).items()
-    }
-    if unknown := [label for label in (*winners, *spaces) if label not in methods]:
-        raise InputError(f"{unknown[0]!r} is none of the methods {', '.join(methods)}")
-    return replace(tuning, winners=winners)
-
-
-def _budget(given: Mapping[str, Any]) -> Budget:
-    budget = Budget(
-        trials=_value(given, "trials", int),
-        rungs=tuple(_value(given, "rungs", list[int])),
-        quotas=tuple(_value(given, "quotas", list[int])),
-    )
-    for name, values in (("rungs", budget.rungs), ("quotas", budget.quotas[::-1])):
-        if not values or min(values) < 1 or list(values) != sorted(values):
-            raise InputError(f"{name}={list(getattr(budget, name))} is no list of counts in order")
-    if len(budget.rungs) != len(budget.quotas) or budget.quotas[0] != budget.trials:
-        raise InputError(
-            f"quotas={list(budget.quotas)} do not fit the {len(budget.rungs)} rungs and {budget.trials} trials"
-        )
-    return budget
-
-
-def _winner(given: Mapping[str, Any]) -> Winner:
-    method = named_method(given.get("method", ""))
-    return Winner(method.text, method.settings, _value(given, "trial", int), _value(given, "score", float))
-
-
-def _trial(tuning: Tuning, content: object) -> Trial:
-    given = _mapping("a line", content)
-    method, number = _value(given, "method", str), _value(given, "number", int)
-    if method not in tuning.methods or not 0 <= number < tuning.budget.trials:
-        raise InputError(f"it has a trial {number} of {method!r}, which {NAME} does not know")
-    values = _mapping("values", given.get("values"))
-    if wrong := [name for name, value in values.items() if not isinstance(value, Value)]:
-        raise InputError(f"{wrong[0]}={values[wrong[0]]!r} is no value of a parameter")
-    problems = {}
-    for epochs, text in _mapping("problems", given.get("problems", {})).items():
-        problems[as_kind("problems", epochs, int, text=True)] = as_kind("problems", text, str)
-    return Trial(method, number, values, problems=problems)
-
-
-def with_scores(tuning: Tuning, trial: Trial) -> Trial:
-    """A trial with the scores of its finished runs, and why a finished run has none."""
-    scores, problems = {}, dict(trial.problems)
-    for epochs in tuning.budget.rungs:
-        run = RunFolder(trial_folder(tuning.folder, trial.method, trial.number, epochs))
-        if not run.finished:
-            continue
-        try:
-            run.summary()
-        except InputError as error:
-            raise InputError(f"{error}; remove {run.path}, and stillroom tune trains this trial again") from error
-        score = last_score(run)
-        if reason := unusable_reason(run):
-            problems[epochs] = reason
-        elif score is not None:
-            scores[epochs] = score
-    return replace(trial, scores=scores, problems=problems)
-
-
-def _mapping(name: str, content: object) -> dict[str, Any]:
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f"{name}={content!r}: names with values are expected")
-    return content
-
-
-def _value(given: Mapping[str, Any], name: str, kind: Any) -> Any:
-    if name not in given:
-        raise InputError(f"it has no {name}")
-    value = as_kind(name, given[name], kind)
-    if kind in (int, float) and not (is_finite(value) and value >= 0):
-        raise InputError(f"{name}={value}: a number of at least 0 is expected")
-    return value

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from stillroom.compare.grid import is_trained
+from stillroom.compare.options import methods_of
 from stillroom.errors import InputError
+from stillroom.formatting import counted
 from stillroom.report.tuning_record import Budget
+from stillroom.tune.tune_options import TuneOptions, compare_options, final_seeds
 
 SHORTEST, MOST_RUNGS = 4, 3  # epochs of the shortest rung, and number of rungs, where none are given
 
@@ -39,3 +43,33 @@ def best_of(scores: Mapping[int, float], count: int) -> list[int]:
         count: how many.
     """
     return sorted(scores, key=lambda number: (-scores[number], number))[:count]
+
+
+def budget_in_words(options: TuneOptions, epochs: int) -> list[str]:
+    """What a tuning costs, a line each.
+
+    Args:
+        options: of the tuning.
+        epochs: of the final runs.
+
+    Raises:
+        InputError: as for :func:`make_budget`.
+    """
+    budget = make_budget(options.trials, epochs, options.eta, options.rungs)
+    methods, seeds = len(methods_of(compare_options(options))), len(final_seeds(options))
+    total = methods * (budget.epochs + seeds * epochs)
+    return [
+        f"each method: {counted(budget.trials, 'trial')}, trained for {budget.words} epochs ({budget.epochs:,} in all)",
+        f"{counted(methods, 'method')}: {counted(methods * sum(budget.quotas), 'run')} of the search, then "
+        f"{counted(methods * seeds, 'final run')} of {counted(epochs, 'epoch')}",
+        f"{total:,} epochs of the student{_teacher_words(options)}",
+    ]
+
+
+def _teacher_words(options: TuneOptions) -> str:
+    """What is added for a teacher that has to be trained."""
+    if not is_trained(compare_options(options), options.teacher):
+        return ""
+    if options.search_teacher is None:
+        return ", beside the teacher, which is trained twice: without the held-out images for the trials, and on all"
+    return ", beside those of the teacher"

@@ -9,7 +9,8 @@ from typing import Any
 
 from stillroom.compare.grid import Cell
 from stillroom.engine.run_folder import RunFolder
-from stillroom.report.tuning_record import Trial, Tuning, Winner, trial_folder, with_scores, write_trials
+from stillroom.report.tuning_file import with_scores, write_trials
+from stillroom.report.tuning_record import Trial, Tuning, Winner, trial_folder
 from stillroom.trust import Trust
 from stillroom.tune.proposals import propose, results_needed
 from stillroom.tune.rungs import best_of
@@ -75,7 +76,7 @@ class Search:
 
     def run(self, cell: Cell) -> RunFolder:
         """A cell's run folder."""
-        return RunFolder(Path(cell.settings["runs"]) / cell.name, cell.trust)
+        return run_of(cell)
 
     def more(self) -> list[Cell]:
         """The cells that follow from the results so far; values that are new are recorded before their first run."""
@@ -167,6 +168,11 @@ class Search:
         if folder.name not in self._places:
             self._places[folder.name] = method.label, number, epochs
             self.cells.append(trial_cell(method, self._trials[method.label][number], epochs, self._tuning))
+
+
+def run_of(cell: Cell) -> RunFolder:
+    """The run folder of a trial, or of a teacher."""
+    return RunFolder(Path(cell.settings["runs"]) / cell.name, cell.trust)
 
 
 def trial_cell(method: Searched, trial: Trial, epochs: int, tuning: Tuning) -> Cell:

@@ -14,10 +14,11 @@ from stillroom.compare.cell_checks import check_cells
 from stillroom.compare.grid import Cell, Grid, make_grid
 from stillroom.compare.labels import is_same_model, short_label
 from stillroom.compare.live_board import Board, make_board
-from stillroom.compare.options import methods_of, names_of
-from stillroom.compare.plan import Plan, is_done
+from stillroom.compare.options import names_of
+from stillroom.compare.plan import Plan
 from stillroom.compare.run import Compared, compare
 from stillroom.compare.workers import jobs_here, make_staff
+from stillroom.data.dataset import DataSet
 from stillroom.data.load_data import what_is_learned
 from stillroom.engine.resume_check import differing
 from stillroom.errors import InputError
@@ -27,15 +28,17 @@ from stillroom.prepare.known_classes import known_classes
 from stillroom.prepare.load_dataset import load_dataset
 from stillroom.report.comparison_file import NamedMethod, named_method
 from stillroom.report.own_files import PAGE, refuse_foreign
-from stillroom.report.tuning_record import Budget, Trial, Tuning, read_tuning, trial_folder, write_tuning
+from stillroom.report.tuning_file import read_tuning, write_tuning
+from stillroom.report.tuning_record import Budget, Trial, Tuning, trial_folder
 from stillroom.run_names import slug
 from stillroom.runtime.signals import stop_requests
 from stillroom.settings import make_group
 from stillroom.trust import Trust, given
 from stillroom.tune.rungs import make_budget
-from stillroom.tune.search import Search, Searched, trial_cell, trusting
-from stillroom.tune.search_space import check_space, make_space, read_spaces
-from stillroom.tune.tune_options import TuneOptions, compare_options, final_seeds
+from stillroom.tune.search import Search, Searched, run_of, trial_cell, trusting
+from stillroom.tune.search_space import Space, check_space, make_space, read_spaces
+from stillroom.tune.search_teacher import find_search_teacher
+from stillroom.tune.tune_options import TuneOptions, compare_options
 
 HOLD_OUT = 0.1  # where none is given
 
@@ -98,28 +101,6 @@ def tune(
     return Tuned(found, {}, compare(final, settings, make, trust))
 
 
-def budget_in_words(options: TuneOptions, epochs: int) -> list[str]:
-    """What a tuning costs, a line each.
-
-    Args:
-        options: of the tuning.
-        epochs: of the final runs.
-
-    Raises:
-        InputError: as for :func:`stillroom.tune.rungs.make_budget`.
-    """
-    budget = make_budget(options.trials, epochs, options.eta, options.rungs)
-    methods, seeds = len(methods_of(compare_options(options))), len(final_seeds(options))
-    total = methods * (budget.epochs + seeds * epochs)
-    return [
-        f"each method: {counted(budget.trials, 'trial')}, trained for {_in_words(budget)} epochs "
-        f"({budget.epochs:,} in all)",
-        f"{counted(methods, 'method')}: {counted(methods * sum(budget.quotas), 'run')} of the search, then "
-        f"{counted(methods * seeds, 'final run')} of {counted(epochs, 'epoch')}",
-        f"{total:,} epochs of the student, beside the teacher's",
-    ]
-
-
 @dataclass(frozen=True)
 class _Prepared:
     """A search that is checked; nothing of it is written yet."""
@@ -141,35 +122,35 @@ def _prepare(options: TuneOptions, settings: dict[str, Any], hold_out: float, tr
     there, methods, grid = _joined(options, settings, trust)
     if options.page:
         refuse_foreign(grid.folder / "index.html", PAGE, "name=")
-    teacher = next((cell for cell in grid.cells if cell.command == "train"), None)
+    trained = next((cell for cell in grid.cells if cell.command == "train"), None)
     bases = {cell.method: cell for cell in reversed(grid.cells) if cell.command == "distill"}  # of the first seed
-    epochs = next(iter(bases.values())).epochs
-    budget = make_budget(options.trials, epochs, options.eta, options.rungs)
-    classes, columns = _classes(bases, hold_out, trust)
-    entries = read_spaces(None if options.space is None else Path(options.space))
-    searched = []
-    for label, method in methods.items():
-        base = bases[label]
-        space = make_space(method, base.recipe, base.settings, entries, classes)
-        check_space(space, label, (*budget.rungs, epochs), columns, trust)
-        searched.append(Searched(label, space, base))
+    first = next(iter(bases.values()))
+    budget = make_budget(options.trials, first.epochs, options.eta, options.rungs)
+    data = _images(first, hold_out, trust)
+    teacher = find_search_teacher(options.search_teacher, trained, first, hold_out, data)
+    bases = {label: teacher.of_trial(cell) for label, cell in bases.items()}
+    spaces = _spaces(options, methods, bases, budget, data, trust)
+    searched = [Searched(label, space, bases[label]) for label, space in spaces.items()]
     tuning = Tuning(
         folder=grid.folder,
         teacher=options.teacher,
         student=options.student,
         methods=methods,
         budget=budget,
-        spaces={one.label: {name: r.content for name, r in one.space.ranges.items()} for one in searched},
+        spaces={label: {name: r.content for name, r in space.ranges.items()} for label, space in spaces.items()},
         seed=options.search_seed,
         hold_out=hold_out,
         settings=grid.record["settings"],
         trials=there.trials if there else (),
         winners=there.winners if there else {},
+        search_teacher=teacher.name,
+        held_out_images=len(data.val),
+        seen_by_teacher=teacher.seen,
     )
     if there is not None:
         _refuse_other(there, tuning)
     count = min(len(methods) * budget.trials, options.jobs or jobs_here())
-    todo = teacher if teacher is not None and not is_done(grid, teacher) else None
+    todo = None if teacher.cell is None or run_of(teacher.cell).complete else teacher.cell
     notes = [] if _is_complete(tuning) else _check(grid, tuning, searched, todo, count, options)
     return _Prepared(tuning, searched, todo, notes, count)
 
@@ -198,13 +179,30 @@ def _joined(
     return there, methods, grid
 
 
-def _classes(bases: Mapping[str, Cell], hold_out: float, trust: Trust) -> tuple[int, int]:
-    """The number of classes, and of columns of the logits: a detector has one more, for the background."""
-    recipe = next(iter(bases.values())).recipe
-    options = dataclasses.replace(recipe.data, hold_out=hold_out)
-    data = load_dataset(options, classes=known_classes(recipe, trust))
+def _images(base: Cell, hold_out: float, trust: Trust) -> DataSet:
+    """The images of the trials, with the held-out ones in the place of the validation images."""
+    options = dataclasses.replace(base.recipe.data, hold_out=hold_out)
+    return load_dataset(options, classes=known_classes(base.recipe, trust))
+
+
+def _spaces(
+    options: TuneOptions,
+    methods: Mapping[str, NamedMethod],
+    bases: Mapping[str, Cell],
+    budget: Budget,
+    data: DataSet,
+    trust: Trust,
+) -> dict[str, Space]:
+    """The checked space of each method by label."""
+    entries = read_spaces(None if options.space is None else Path(options.space))
     classes = len(data.train.classes)
-    return classes, classes + (data.task == "detection")
+    columns = classes + (data.task == "detection")  # a detector has one more, for the background
+    spaces = {}
+    for label, method in methods.items():
+        base = bases[label]
+        spaces[label] = make_space(method, base.recipe, base.settings, entries, classes)
+        check_space(spaces[label], label, (*budget.rungs, base.epochs), columns, trust)
+    return spaces
 
 
 def _refuse_other(there: Tuning, now: Tuning) -> None:
@@ -215,14 +213,14 @@ def _refuse_other(there: Tuning, now: Tuning) -> None:
     """
     pairs: dict[str, tuple[Any, Any]] = {
         "trials": (there.budget.trials, now.budget.trials),
-        "rungs": (_in_words(there.budget), _in_words(now.budget)),
+        "rungs": (there.budget.words, now.budget.words),
         "search_seed": (there.seed, now.seed),
         "hold_out": (there.hold_out, now.hold_out),
     }
     pairs |= {f"method {label}": (one.content, now.methods[label].content) for label, one in there.methods.items()}
     pairs |= {f"space of {label}": (one, now.spaces[label]) for label, one in there.spaces.items()}
     changed = [f"{name} {one!r} there, {other!r} now" for name, (one, other) in pairs.items() if one != other]
-    for name in ("teacher", "student"):
+    for name in ("teacher", "student", "search_teacher"):
         one, other = getattr(there, name), getattr(now, name)
         if not is_same_model(other, one):
             changed.append(f"{name} {one!r} there, {other!r} now")
@@ -234,10 +232,6 @@ def _refuse_other(there: Tuning, now: Tuning) -> None:
         )
 
 
-def _in_words(budget: Budget) -> str:
-    return ", ".join(f"{quota} x {length}" for quota, length in zip(budget.quotas, budget.rungs, strict=True))
-
-
 def _is_complete(tuning: Tuning) -> bool:
     return tuning.winners.keys() == tuning.methods.keys()
 
@@ -245,7 +239,7 @@ def _is_complete(tuning: Tuning) -> bool:
 def _check(
     grid: Grid, tuning: Tuning, methods: list[Searched], teacher: Cell | None, count: int, options: TuneOptions
 ) -> list[str]:
-    """Build every method once on the images of the trials, and the teacher on all training images."""
+    """Build every method once on the images of the trials, and the teacher on its own."""
     copies = count if options.ray in (None, "local") else 1
     notes = [] if teacher is None else check_cells(dataclasses.replace(grid, cells=(teacher,)), [teacher], copies)
     firsts = [
@@ -256,6 +250,11 @@ def _check(
     folder = trial_folder(tuning.folder, "", 0, 0).parent
     waiting = () if teacher is None else (teacher,)
     notes += check_cells(Grid(folder, (*waiting, *firsts), grid.record), firsts, copies)
+    if tuning.caution:
+        notes.append(
+            f"note: {tuning.caution} Give search_teacher=, a run that was trained with hold_out={tuning.hold_out:g}, "
+            "or compare the methods by the final runs only"
+        )
     return list(dict.fromkeys(notes))
 
 

@@ -10,6 +10,7 @@ from stillroom.compare.options import CompareOptions, Methods, seeds_of
 from stillroom.errors import InputError
 from stillroom.settings import described, setting
 
+SAME = "same"  # as a teacher of the trials: that of the final runs
 COMPARE_FIELDS = {field.name: field for field in dataclasses.fields(CompareOptions)}
 
 
@@ -28,6 +29,11 @@ class TuneOptions:
         "the folder of a finished run, or a name from `stillroom list models`, which is trained first, on all training "
         "images",
         path=True)  # fmt: skip
+    search_teacher: str | None = setting(
+        "the teacher of the trials: the folder of a run that was trained without the held-out images, or same for the "
+        "teacher of the final runs. Default: a teacher given by name is trained once more without them, another one "
+        "is the same",
+        None, path=True)  # fmt: skip
     student: str = setting("named as for `stillroom distill`", path=True)
     methods: Methods = setting(
         'separated by commas, as for `stillroom distill`: "kd,dkd,ldrld". What a method sets is the centre of its '
