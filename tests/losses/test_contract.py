@@ -23,6 +23,7 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
     "ldrld": lambda classes: losses.LDRLD(depth=min(5, classes), temperature=2.0),
     "ldrld by teacher": lambda classes: losses.LDRLD(depth=min(5, classes), temperature=2.0, chosen_by="teacher"),
     "ldrld by union": lambda classes: losses.LDRLD(depth=min(5, classes), temperature=2.0, chosen_by="union"),
+    "ldrld with mass": lambda classes: losses.LDRLD(depth=min(5, classes), temperature=2.0, mass=3.0),
     "nkd": lambda classes: losses.NKD(temperature=2.0),
     # Warm: a nearly constant column amplifies rounding by up to 1e8 (the guard in the correlation).
     "dist": lambda classes: losses.DIST(temperature=20.0),

@@ -86,8 +86,34 @@ def ldrld(
     alpha: float = 10.5,
     beta: float = 7.0,
     rntk: bool = True,
+    mass: float = 0.0,
     **settings: float | bool | str,
 ) -> Tensor:
     """The weighted sum."""
     local, rest = ldrld_terms(student_logits, teacher_logits, **settings)  # type: ignore[arg-type]
-    return alpha * local + (beta * rest if rntk else 0.0)
+    loss = alpha * local + (beta * rest if rntk else 0.0)
+    if mass:
+        where = {name: settings[name] for name in ("depth", "temperature", "chosen_by") if name in settings}
+        loss = loss + mass * masses(student_logits, teacher_logits, **where)  # type: ignore[arg-type]
+    return loss
+
+
+def masses(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    depth: int = 7,
+    temperature: float = 4.0,
+    chosen_by: str = "student",
+) -> Tensor:
+    """The KL between the probabilities of the chosen classes together and of the others together."""
+    batch, classes = student_logits.shape
+    loss = torch.zeros((), dtype=torch.float64)
+    for b in range(batch if depth < classes else 0):
+        top = chosen(row(student_logits, b, 1.0), row(teacher_logits, b, 1.0), depth, chosen_by)
+        others = [c for c in range(classes) if c not in top]
+        networks = row(teacher_logits.detach(), b, temperature), row(student_logits, b, temperature)
+        loss = loss + kl(
+            *([torch.stack([one[c] for c in part]).logsumexp(0) for part in (top, others)] for one in networks)
+        )
+    return temperature**2 / batch * loss

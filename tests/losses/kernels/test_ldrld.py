@@ -19,14 +19,16 @@ from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 @given(
     data=logits(scales=(0.1, 5.0, 1e4)),
     depth=st.integers(2, 12),
-    weights=st.tuples(st.floats(0, 5), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 2.0])),
+    weights=st.tuples(
+        st.floats(0, 5), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 2.0]), st.sampled_from([0.0, 0.5])
+    ),
     reduction=st.sampled_from(["mean", "none"]),
     chosen_by=st.sampled_from(CHOOSERS),
 )
 def test_closed_form_equals_autograd(
     data: Logits,
     depth: int,
-    weights: tuple[float, float, float],
+    weights: tuple[float, float, float, float],
     reduction: Literal["mean", "none"],
     chosen_by: Chooser,
 ) -> None:
@@ -35,7 +37,9 @@ def test_closed_form_equals_autograd(
     student = data.student.requires_grad_()
     results = []
     for run in (kernel.ldrld_closed_form, kernel.ldrld_reference):
-        loss = run(student, data.teacher, table, weights[2], 3.0, reduction, chosen_by=chosen_by)
+        loss = run(
+            student, data.teacher, table, weights[2], 3.0, reduction, chosen_by=chosen_by, mass_weight=weights[3]
+        )
         pull = torch.linspace(-1.0, 2.0, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
         results.append((loss.detach(), gradient_of((pull * loss).sum(), student)))
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-10)

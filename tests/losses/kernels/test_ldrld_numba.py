@@ -77,6 +77,13 @@ def test_compiled_equals_closed_form_at_full_size(batch: int, classes: int, chos
     torch.testing.assert_close(*both(data.student, data.teacher, chosen_by=chosen_by), rtol=1e-5, atol=1e-6)
 
 
+def test_a_mass_term_is_left_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make(8, 30, seed=4)
+    wanted = ldrld(data.student.float(), data.teacher.float(), mass=2.0)
+    monkeypatch.setattr(ldrld_numba, "_rows", None)
+    assert torch.equal(ldrld(data.student.float(), data.teacher.float(), mass=2.0, backend="numba"), wanted)
+
+
 # The public code gives a pair another weight, and goes on where nothing remains, see docs/methods/ldrld.md.
 GOLDEN = [case for case in cases("ldrld") if 2 < case.hyper["k"] < case.arrays["student_logits"].shape[1] - 1]
 

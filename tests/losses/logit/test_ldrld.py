@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from stillroom.losses import LDRLD, kd, ldrld
-from stillroom.losses.kernels.class_choice import ARGMAX_ROUNDS, CHOOSERS
+from stillroom.losses.kernels.class_choice import ARGMAX_ROUNDS, CHOOSERS, Chooser, choose_classes
 from stillroom.losses.logit.ldrld import ldrld_terms
 from stillroom.losses.logit.ldrld_settings import LDRLDSettings, adaptive_decay_weights
+from stillroom.losses.numerics import kl_rows
 from tests.golden import Golden, cases, read
 from tests.losses.draw import QUICK, Logits, gradient_of, logits, make
 from tests.references.ldrld import ldrld as reference
@@ -148,6 +149,7 @@ def test_depths_that_overflow_the_public_codes_stack(depth: int) -> None:
             "delta": st.floats(0.5, 3),
             "epsilon": st.floats(-0.5, 3),
             "decay": st.floats(0, 0.5),
+            "mass": st.sampled_from([0.0, 1.5]),
         }
     ),
 )
@@ -248,6 +250,40 @@ def test_the_variants_per_sample_compiled_and_in_half_precision(chosen_by: str) 
     exact = module(data.student.bfloat16().double(), data.teacher.bfloat16().double())
     assert half.dtype == torch.float32
     torch.testing.assert_close(half.double(), exact, rtol=1e-5, atol=0)
+
+
+@QUICK
+@given(data=logits(), depth=st.integers(2, 9), chosen_by=st.sampled_from(CHOOSERS))
+def test_mass_and_the_parts_weighted_by_the_teachers_mass_are_the_kl_over_all_classes(
+    data: Logits, depth: int, chosen_by: Chooser
+) -> None:
+    depth = min(depth, data.student.shape[1])
+    how = {"depth": depth, "temperature": 2.0, "chosen_by": chosen_by, "average": False, "pairs": False}
+    weights = {"mass": (0.0, 0.0, 1.0), "llki": (1.0, 0.0, 0.0), "rntk": (0.0, 1.0, 0.0)}
+    mass, llki, rntk = (
+        ldrld(data.student, data.teacher, **how, alpha=alpha, beta=beta, mass=weight, reduction="none")
+        for alpha, beta, weight in weights.values()
+    )
+    top = choose_classes(data.student, data.teacher, depth, chosen_by)[0]
+    share = (data.teacher / 2.0).softmax(1).gather(1, top).sum(1)
+    whole = 4.0 * kl_rows((data.student / 2.0).log_softmax(1), (data.teacher / 2.0).log_softmax(1))
+    torch.testing.assert_close(mass + share * llki + (1 - share) * rntk, whole, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_mass_pulls_a_student_that_agrees_within_the_sets_but_not_between_them(dtype: torch.dtype) -> None:
+    teacher = torch.tensor([[3.0, 2.0, 0.0, -1.0, -2.0]], dtype=dtype)
+    shift = torch.tensor([[2.0, 2.0, 0.0, 0.0, 0.0]], dtype=dtype)
+    student = (teacher + shift).requires_grad_()
+    assert ldrld(student, teacher, depth=2) == 0
+    loss = ldrld(student, teacher, depth=2, mass=1.0)
+    assert loss > 0
+    assert (gradient_of(loss, student).sign() == torch.tensor([[1, 1, -1, -1, -1]])).all()
+
+
+def test_at_full_depth_nothing_is_left_for_the_mass() -> None:
+    data = make(4, 6, seed=0)
+    assert torch.equal(ldrld(data.student, data.teacher, depth=6, mass=2.0), ldrld(data.student, data.teacher, depth=6))
 
 
 def test_an_unknown_chooser_is_refused() -> None:
@@ -406,7 +442,7 @@ def test_function_module_and_settings_have_the_same_names_and_defaults() -> None
 def test_every_setting_reaches_its_place() -> None:
     settings = {"depth": 3, "temperature": 2.0, "alpha": 3.0, "beta": 5.0, "delta": 1.7, "epsilon": 1.2, "decay": 0.3,
                 "average": False, "pairs": True, "irw": False, "erd": True, "llki": False, "rntk": True,
-                "backend": "torch", "chosen_by": "teacher"}  # fmt: skip
+                "backend": "torch", "chosen_by": "teacher", "mass": 1.5}  # fmt: skip
     module = LDRLD(**settings)
     assert vars(module.settings) == settings
     data = make(4, 9, seed=4)

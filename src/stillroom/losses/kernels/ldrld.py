@@ -2,10 +2,11 @@
 
 Both functions take finished weights (see :mod:`stillroom.losses.logit.ldrld`) and return
 
-    T^2 ( sum_{i<j} W_ij K_ij + w_llki LLKI + w_rntk RNTK )
+    T^2 ( sum_{i<j} W_ij K_ij + w_llki LLKI + w_rntk RNTK + w_mass M )
 
 as its mean over samples or, with ``reduction="none"``, sample by sample. The first two weights are in one symmetric
-(d, d) table: W_ij off its diagonal, w_llki along it.
+(d, d) table: W_ij off its diagonal, w_llki along it. M is the KL between the two-way softmaxes over (the d classes, all
+others); the logit of a set is the logarithm of the sum over its classes of exp(logit / T).
 
 The gradient consists of softmax differences: d KL(p || q) / dz = (q - p) / T. The forward pass has p and q, so it
 computes the whole gradient, and backward multiplies it by the upstream gradient, one number or one per sample.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -60,6 +61,7 @@ def ldrld_closed_form(
     reduction: Literal["mean", "none"] = "mean",
     backend: Backend = "torch",
     chosen_by: Chooser = "student",
+    mass_weight: float = 0.0,
 ) -> Tensor:
     """Compute weighted LDRLD with its gradient in one pass.
 
@@ -73,9 +75,10 @@ def ldrld_closed_form(
         rntk_weight: weight of the KL over the C - d others.
         temperature: above 0.
         reduction: "none" keeps one loss per sample.
-        backend: "numba" uses one compiled function for float32 on the CPU, outside torch.compile; everything else uses
-            PyTorch's operations, as with "torch".
+        backend: "numba" uses one compiled function for float32 on the CPU, outside torch.compile and without a mass
+            term; everything else uses PyTorch's operations, as with "torch".
         chosen_by: as in :func:`~stillroom.losses.kernels.class_choice.choose_classes`.
+        mass_weight: weight of the KL between the masses of the d classes and of the others.
 
     Returns:
         The loss of the same dtype, a scalar or (B,).
@@ -88,11 +91,11 @@ def ldrld_closed_form(
         True
     """
     fits = student.is_cpu and student.dtype == torch.float32 and not torch.compiler.is_compiling()
-    numba = backend == "numba" and fits
+    numba = backend == "numba" and fits and mass_weight == 0
     wanted = wants_gradient(student)
     loss, gradient = _evaluate(
-        student.detach(), teacher, weights, rntk_weight, temperature, reduction == "mean", numba, chosen_by,
-        want_gradient=wanted,
+        student.detach(), teacher, weights, rntk_weight, mass_weight, temperature, reduction == "mean", numba,
+        chosen_by, want_gradient=wanted,
     )  # fmt: skip
     return with_gradient(student, loss, gradient) if wanted else loss
 
@@ -105,6 +108,7 @@ def ldrld_reference(
     temperature: float,
     reduction: Literal["mean", "none"] = "mean",
     chosen_by: Chooser = "student",
+    mass_weight: float = 0.0,
 ) -> Tensor:
     """Compute weighted LDRLD with ordinary autograd: same arguments, same value, more memory and time.
 
@@ -116,6 +120,7 @@ def ldrld_reference(
         temperature: above 0.
         reduction: "none" keeps one loss per sample.
         chosen_by: as in :func:`~stillroom.losses.kernels.class_choice.choose_classes`.
+        mass_weight: weight of the KL between the masses of the d classes and of the others.
 
     Returns:
         The loss of the same dtype, a scalar or (B,), differentiable as often as wanted.
@@ -137,7 +142,10 @@ def ldrld_reference(
     rows = (pairs * weights[first, second]).sum(1) + weights[0, 0] * llki
     if depth < student.shape[1]:
         rntk = kl_rows(log_softmax_outside(z_student, top), log_softmax_outside(z_teacher, top))
-        rows = rows + rntk_weight * rntk
+        gaps = [
+            z.gather(1, top).logsumexp(1) - z.scatter(1, top, -torch.inf).logsumexp(1) for z in (z_student, z_teacher)
+        ]
+        rows = rows + rntk_weight * rntk + mass_weight * kl_binary(*gaps)
     return (rows.mean() if reduction == "mean" else rows) * temperature**2
 
 
@@ -146,6 +154,7 @@ def _evaluate(
     teacher: Tensor,
     weights: Tensor,
     rntk_weight: float,
+    mass_weight: float,
     temperature: float,
     mean: bool,
     numba: bool,
@@ -165,25 +174,43 @@ def _evaluate(
     selected = torch.stack((student.gather(1, top), teacher.gather(1, top)))
     top_logits = selected.transpose(1, 2).contiguous().mul_(1.0 / temperature)
     loss, local_gradient = _local(top_logits, weights, mean)
-    # One remaining class has probability 1 under both networks: nothing to compare.
-    if rntk_weight != 0 and depth < classes - 1:
-        z_student, student_power, student_sum = _centred(rest_student, temperature)
-        z_teacher, teacher_power, teacher_sum = _centred(teacher.scatter(1, top, -torch.inf), temperature)
+    # One remaining class has probability 1 under both networks: RNTK has nothing to compare.
+    if (rntk_weight != 0 and depth < classes - 1) or (mass_weight != 0 and depth < classes):
+        rest = _softmax_parts(rest_student, temperature)
+        rest_teacher = _softmax_parts(teacher.scatter(1, top, -torch.inf), temperature)
+        rise: Tensor | float = rntk_weight * slope
+        falls = rise
+        if mass_weight != 0:
+            mass, push = _mass(top_logits, rest.log_sum(), rest_teacher.log_sum(), mass_weight, mean)
+            loss = loss + mass
+            local_gradient = local_gradient.addcmul(push, top_logits[0].softmax(0))
+            rise = rise - push.unsqueeze(1).mul(slope)
         # A selected class has -inf - -inf = NaN here, and its weight 0 would not remove the NaN.
-        gaps = z_teacher.sub_(z_student).scatter_(1, top, 0.0)
-        bits = gaps.mul_(teacher_power).sum(1, keepdim=True).div_(teacher_sum)
-        bits.add_((student_sum / teacher_sum).log2_())
+        gaps = rest_teacher.z.sub_(rest.z).scatter_(1, top, 0.0)
+        bits = gaps.mul_(rest_teacher.power).sum(1, keepdim=True).div_(rest_teacher.total)
+        bits.add_((rest.total / rest_teacher.total).log2_())
         loss = loss.add(bits.sum() if mean else bits.squeeze(1), alpha=rntk_weight * LN_2)
         if want_gradient:
-            rise = rntk_weight * slope
             # Two rounded products, not one fused product: where the networks agree the difference is exactly 0.
-            gradient = student_power.mul_(student_sum.reciprocal().mul_(rise))
-            gradient.sub_(teacher_power.mul_(teacher_sum.reciprocal().mul_(rise)))
+            gradient = rest.power.mul_(rest.total.reciprocal().mul_(rise))
+            gradient.sub_(rest_teacher.power.mul_(rest_teacher.total.reciprocal().mul_(falls)))
     elif want_gradient:
         gradient = torch.zeros_like(student)
     if want_gradient:
         gradient.scatter_(1, top, local_gradient.t().mul_(slope))
     return loss * (slope * temperature), gradient
+
+
+def _mass(
+    top_logits: Tensor, student_rest: Tensor, teacher_rest: Tensor, weight: float, total: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted KL of the masses, (B,) or their total, and its slope in the student's difference, (B,).
+
+    ``top_logits`` is (2, d, B); the rests are the logarithms of the sums over the other classes, (B,).
+    """
+    gap, teacher_gap = top_logits.logsumexp(1).sub_(torch.stack((student_rest, teacher_rest)))
+    mass = kl_binary(gap, teacher_gap)
+    return (mass.sum() if total else mass).mul(weight), gap.sigmoid().sub_(teacher_gap.sigmoid()).mul_(weight)
 
 
 def _local(top_logits: Tensor, weights: Tensor, total: bool) -> tuple[Tensor, Tensor]:
@@ -203,11 +230,25 @@ def _local(top_logits: Tensor, weights: Tensor, total: bool) -> tuple[Tensor, Te
     return loss, log_q.exp().sub_(p).mul_(weights.unsqueeze(2)).sum(1)
 
 
-def _centred(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return z = (logits - row maximum) / (T ln 2), 2^z and its row sums (B, 1); ``logits`` is overwritten by z.
+class _SoftmaxParts(NamedTuple):
+    """z = (logits - row maximum) / (T ln 2), 2^z, and (B, 1): the row sums of 2^z, and the row maximum / T."""
+
+    z: Tensor
+    power: Tensor
+    total: Tensor
+    largest: Tensor
+
+    def log_sum(self) -> Tensor:
+        """The logarithm of the row sums of exp(logits / T), (B,)."""
+        return self.total.log().add_(self.largest).squeeze(1)
+
+
+def _softmax_parts(logits: Tensor, temperature: float) -> _SoftmaxParts:
+    """Return the parts of a softmax; ``logits`` is overwritten by z.
 
     Powers of two because torch.exp2 takes half the time of torch.exp; a KL counted in bits needs one factor.
     """
-    z = logits.sub_(logits.amax(1, keepdim=True)).mul_(1.0 / (temperature * LN_2))
+    largest = logits.amax(1, keepdim=True)
+    z = logits.sub_(largest).mul_(1.0 / (temperature * LN_2))
     power = z.exp2()
-    return z, power, power.sum(1, keepdim=True)
+    return _SoftmaxParts(z, power, power.sum(1, keepdim=True), largest.div_(temperature))

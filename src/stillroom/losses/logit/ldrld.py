@@ -43,6 +43,7 @@ def ldrld(
     reduction: Literal["mean", "none"] = "mean",
     backend: Backend = "torch",
     chosen_by: Chooser = "student",
+    mass: float = 0.0,
 ) -> Tensor:
     """Compute Local Dense Relational Logit Distillation's loss.
 
@@ -66,6 +67,10 @@ def ldrld(
     their ranks in both orders; a class that one network has further down counts there as rank d + 1. pi are the d
     candidates with the smallest sums; of equal sums, the class that the student ranks higher goes first.
 
+    One variant adds a term. Nothing above compares how much probability the networks give to the d classes together:
+    with ``mass`` > 0, mass * M is added, M the KL between the two-way softmaxes over (the d classes, the others) at the
+    same temperature. The KL over all classes is M + P LLKI + (1 - P) RNTK, P being the teacher's probability of the d.
+
     Args:
         student_logits: (B, C) or (..., C), any floating dtype, finite; computed in float32 at least.
         teacher_logits: the same shape, finite; no gradient reaches it.
@@ -86,9 +91,10 @@ def ldrld(
         rntk: False drops RNTK, and its cost.
         reduction: "none" leaves the mean over the batch out, in one pass like the mean.
         backend: "numba" computes float32 on the CPU in one compiled function (extra ``stillroom[numba]``), in the
-            time of PyTorch's own KL or less; the first call compiles it, once per installation. Other dtypes, devices
-            and torch.compile are served as with "torch", and values are the same up to rounding.
+            time of PyTorch's own KL or less; the first call compiles it, once per installation. Other dtypes, devices,
+            torch.compile and a mass term are served as with "torch", and values are the same up to rounding.
         chosen_by: whose logits choose and rank the d classes: "student" (published), "teacher" or "union".
+        mass: weight of M; 0 is the published form.
 
     Returns:
         A scalar, or (B,) or (...,) with ``reduction="none"``; float32 (float64 if an input is).
@@ -109,8 +115,9 @@ def ldrld(
         (tensor(20.2540, grad_fn=<_GivenGradientBackward>), tensor([[ 8.5584, -8.5584,  3.4819, -3.4819]]))
     """
     settings = LDRLDSettings(
-        depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend, chosen_by
-    )
+        depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend,
+        chosen_by, mass,
+    )  # fmt: skip
     return _loss(student_logits, teacher_logits, settings, reduction)
 
 
@@ -120,7 +127,7 @@ def ldrld_terms(student_logits: Tensor, teacher_logits: Tensor, **settings: Any)
     Args:
         student_logits: as in :func:`ldrld`.
         teacher_logits: as in :func:`ldrld`.
-        **settings: those of :class:`LDRLDSettings`; alpha, beta and rntk are not used.
+        **settings: those of :class:`LDRLDSettings`; alpha, beta, rntk and mass are not used.
 
     Returns:
         The local term and RNTK, each a scalar with a gradient of its own.
@@ -133,7 +140,7 @@ def ldrld_terms(student_logits: Tensor, teacher_logits: Tensor, **settings: Any)
         >>> ldrld_terms(student, teacher, depth=2)
         LDRLDTerms(local=tensor(1.5973), rntk=tensor(0.4974))
     """
-    local = replace(LDRLDSettings(**settings), alpha=1.0, rntk=False)
+    local = replace(LDRLDSettings(**settings), alpha=1.0, rntk=False, mass=0.0)
     rest = replace(local, beta=1.0, rntk=True, pairs=False, llki=False)
     return LDRLDTerms(*(_loss(student_logits, teacher_logits, part, "mean") for part in (local, rest)))
 
@@ -157,6 +164,7 @@ class LDRLD(nn.Module):
         rntk: False drops RNTK, and its cost.
         backend: "torch", or "numba" for one compiled function on the CPU (extra ``stillroom[numba]``).
         chosen_by: whose logits choose and rank the classes: "student" (published), "teacher" or "union".
+        mass: weight of the KL between the masses of the d classes and of the others; 0 is the published form.
 
     Raises:
         ValueError: a setting is out of range (a depth above C shows only at the call).
@@ -173,12 +181,12 @@ class LDRLD(nn.Module):
         self, depth: int | None = None, temperature: float = 4.0, alpha: float = 10.5, beta: float = 7.0,
         delta: float = 2.0, epsilon: float = 1.5, decay: float = 0.05, average: bool = True, pairs: bool = True,
         irw: bool = True, erd: bool = True, llki: bool = True, rntk: bool = True, backend: Backend = "torch",
-        chosen_by: Chooser = "student",
+        chosen_by: Chooser = "student", mass: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
         self.settings = LDRLDSettings(
             depth, temperature, alpha, beta, delta, epsilon, decay, average, pairs, irw, erd, llki, rntk, backend,
-            chosen_by,
+            chosen_by, mass,
         )  # fmt: skip
 
     def forward(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
@@ -204,7 +212,7 @@ def _loss(
     table = _kernel_weights if torch.compiler.is_compiling() else _cached_kernel_weights
     weights = table(depth, settings, student.dtype, student.device)
     beta = settings.beta if settings.rntk else 0.0
-    how = (settings.temperature, reduction, settings.backend, settings.chosen_by)
+    how = (settings.temperature, reduction, settings.backend, settings.chosen_by, settings.mass)
     loss = ldrld_closed_form(student, teacher, weights, beta, *how)
     return loss if reduction == "mean" else loss.reshape(student_logits.shape[:-1])
 

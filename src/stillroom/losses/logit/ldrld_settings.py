@@ -37,10 +37,13 @@ class LDRLDSettings:
     rntk: bool = True
     backend: Backend = "torch"
     chosen_by: Chooser = "student"
+    mass: float = 0.0
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        check_finite(alpha=self.alpha, beta=self.beta, delta=self.delta, epsilon=self.epsilon, decay=self.decay)
+        check_finite(
+            alpha=self.alpha, beta=self.beta, delta=self.delta, epsilon=self.epsilon, decay=self.decay, mass=self.mass
+        )
         if self.epsilon <= -1.0:
             raise ValueError(
                 f"epsilon is {self.epsilon}: it must be above -1, so that 1 / (|i - j| + epsilon) is positive"
