@@ -10,6 +10,7 @@ import pytest
 
 from stillroom.engine.run_folder import RunFolder
 from stillroom.export import latency
+from stillroom.probe import cost
 from stillroom.probe.cost import cost_of, hours_of, spent_hours
 from stillroom.report.comparison_file import NamedMethod
 from stillroom.report.tuning_file import write_trials, write_tuning
@@ -36,6 +37,22 @@ def test_speed_and_size_of_both_networks(trained_runs, role, short):
     assert found["images_per_second"] > 1000 / found["latency_ms"] / 10
     assert found["parameters"] == summary[f"{'teacher_' * (role == 'teacher')}parameters"]
     assert found["machine"]["device"] == "cpu"
+
+
+def test_energy_is_that_of_a_thousand_images(trained_runs, short, monkeypatch):
+    calls = []
+
+    def joules_of(call, device):
+        calls.append(device.type)
+        call()
+        return 6.4
+
+    monkeypatch.setattr(cost, "joules_of", joules_of)
+    monkeypatch.setattr(cost, "ENERGY_SECONDS", 1e-6)  # one batch of 64
+    assert cost_of(subject_of(trained_runs))["joules_per_1000_images"] == pytest.approx(100.0)
+    assert calls == ["cpu"]
+    monkeypatch.setattr(cost, "joules_of", lambda *_: None)
+    assert cost_of(subject_of(trained_runs))["joules_per_1000_images"] is None
 
 
 def test_hours_are_those_of_all_cores_and_all_processes(runs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
 from stillroom.export.latency import machine_record, time_calls
 from stillroom.models.output import logits_of
+from stillroom.probe.energy import joules_of
 from stillroom.probe.probe_kind import Measurement
 from stillroom.probe.probe_options import ProbeOptions
 from stillroom.probe.subject import Subject
@@ -24,12 +26,13 @@ from stillroom.resolve_model import is_run
 from stillroom.restore import teacher_run_of
 
 BATCHES = (1, 64)  # for latency, and for images per second
+ENERGY_SECONDS = 3.0
 
 
 class Cost:
     """The probe ``cost``."""
 
-    version = 1
+    version = 2
     students_only = False
 
     def check(self, options: ProbeOptions) -> None:
@@ -44,8 +47,9 @@ def cost_of(subject: Subject) -> dict[str, Any]:
     """The cost of a network.
 
     Returns:
-        ``latency_ms`` of one image and ``images_per_second`` in batches of 64, medians; ``parameters``, ``macs`` of one
-        image and ``peak_memory`` of its training in bytes, where they were recorded; ``hours``: those of
+        ``latency_ms`` of one image and ``images_per_second`` in batches of 64, medians; ``joules_per_1000_images`` in
+        such batches, None where the machine does not tell (:mod:`stillroom.probe.energy`); ``parameters``, ``macs`` of
+        one image and ``peak_memory`` of its training in bytes, where they were recorded; ``hours``: those of
         :func:`hours_of`; and the ``machine`` of the measurement.
     """
     summary, role = subject.run.summary(), "teacher_" if subject.role == "teacher" else ""
@@ -63,14 +67,18 @@ def cost_of(subject: Subject) -> dict[str, Any]:
     }
 
 
-def measured_speed(subject: Subject) -> dict[str, float]:
-    """Latency of one image in milliseconds and images per second in large batches, on the subject's device."""
+def measured_speed(subject: Subject) -> dict[str, float | None]:
+    """Latency of one image in milliseconds, speed and energy in large batches, on the subject's device."""
     images = next(iter(subject.batches(subject.data.val))).images
-    one, many = (
-        time_calls({("", ""): _call(subject.model, images.repeat(-(-batch // len(images)), 1, 1, 1)[:batch])}, batch)[0]
-        for batch in BATCHES
-    )
-    return {"latency_ms": one.median_ms, "images_per_second": many.images_per_second}
+    calls = [_call(subject.model, images.repeat(-(-batch // len(images)), 1, 1, 1)[:batch]) for batch in BATCHES]
+    one, many = (time_calls({("", ""): call}, batch)[0] for call, batch in zip(calls, BATCHES, strict=True))
+    count = math.ceil(1000 * ENERGY_SECONDS / many.median_ms)
+    joules = joules_of(lambda: [calls[1]() for _ in range(count)], subject.machine.device)
+    return {
+        "latency_ms": one.median_ms,
+        "images_per_second": many.images_per_second,
+        "joules_per_1000_images": None if joules is None else 1000 * joules / (count * BATCHES[1]),
+    }
 
 
 def _call(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:
