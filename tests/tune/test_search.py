@@ -65,7 +65,7 @@ def resume(tuning):
         settings = {"epochs": 9, "milestones": [6], "seed": 1, "method": "kd", "bank": "b", "lr": None}
         base = Cell(f"s-from-t-{label}-s1", "distill", settings, "teacher-s0", ("t", 1), "s", label, given(["kd"]))
         searched.append(Searched(label, Space(METHODS[label], settings, 9, RANGES), base))
-    return tuning, Search(found, searched, TEACHER)
+    return tuning, Search(found, searched, [TEACHER])
 
 
 def work(runs, tuning, plan, order, *, restarts=()):

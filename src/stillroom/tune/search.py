@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,13 @@ class Search:
     Args:
         tuning: the record; its trials keep their values.
         methods: to be searched.
-        teacher: the cell that trains the teacher; None where it exists already.
+        teachers: the cells that train the teacher of the trials and that of the final runs beside each other; without
+            those that exist already.
     """
 
-    def __init__(self, tuning: Tuning, methods: list[Searched], teacher: Cell | None) -> None:
+    def __init__(self, tuning: Tuning, methods: list[Searched], teachers: Sequence[Cell]) -> None:
         self.folder, self._tuning, self._methods = tuning.folder, tuning, methods
-        self.cells: list[Cell] = [] if teacher is None else [teacher]
+        self.cells: list[Cell] = [*teachers]
         self._trials = {
             one.label: [replace(trial, scores={}) for trial in tuning.of_method(one.label)] for one in methods
         }
@@ -60,14 +62,14 @@ class Search:
     @property
     def run_count(self) -> int:
         """Number of runs in the end."""
-        teacher = len(self.cells) - len(self._places)
-        return teacher + len(self._methods) * sum(self._tuning.budget.quotas)
+        teachers = len(self.cells) - len(self._places)
+        return teachers + len(self._methods) * sum(self._tuning.budget.quotas)
 
     @property
     def epoch_count(self) -> int:
         """Number of epochs of all runs in the end."""
-        teacher = sum(cell.epochs for cell in self.cells if cell.name not in self._places)
-        return teacher + len(self._methods) * self._tuning.budget.epochs
+        teachers = sum(cell.epochs for cell in self.cells if cell.name not in self._places)
+        return teachers + len(self._methods) * self._tuning.budget.epochs
 
     @property
     def trials(self) -> tuple[Trial, ...]:

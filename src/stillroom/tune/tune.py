@@ -107,7 +107,7 @@ class _Prepared:
 
     tuning: Tuning
     methods: list[Searched]
-    teacher: Cell | None
+    teachers: list[Cell]
     notes: list[str]
     count: int
 
@@ -150,7 +150,8 @@ def _prepare(options: TuneOptions, settings: dict[str, Any], hold_out: float, tr
     if there is not None:
         _refuse_other(there, tuning)
     count = min(len(methods) * budget.trials, options.jobs or jobs_here())
-    todo = None if teacher.cell is None or run_of(teacher.cell).complete else teacher.cell
+    todo = [cell for cell in (teacher.cell, trained) if cell is not None and not run_of(cell).complete]
+    todo = list({cell.name: cell for cell in todo}.values())
     notes = [] if _is_complete(tuning) else _check(grid, tuning, searched, todo, count, options)
     return _Prepared(tuning, searched, todo, notes, count)
 
@@ -237,19 +238,20 @@ def _is_complete(tuning: Tuning) -> bool:
 
 
 def _check(
-    grid: Grid, tuning: Tuning, methods: list[Searched], teacher: Cell | None, count: int, options: TuneOptions
+    grid: Grid, tuning: Tuning, methods: list[Searched], teachers: list[Cell], count: int, options: TuneOptions
 ) -> list[str]:
-    """Build every method once on the images of the trials, and the teacher on its own."""
+    """Build every method once on the images of the trials, and each teacher on its own."""
     copies = count if options.ray in (None, "local") else 1
-    notes = [] if teacher is None else check_cells(dataclasses.replace(grid, cells=(teacher,)), [teacher], copies)
+    notes: list[str] = []
+    for teacher in teachers:
+        notes += check_cells(Grid(run_of(teacher).path.parent, (teacher,), grid.record), [teacher], copies)
     firsts = [
         trial_cell(one, Trial(one.label, 0, one.space.defaults), epochs, tuning)
         for one in methods
         for epochs in tuning.budget.rungs
     ]
     folder = trial_folder(tuning.folder, "", 0, 0).parent
-    waiting = () if teacher is None else (teacher,)
-    notes += check_cells(Grid(folder, (*waiting, *firsts), grid.record), firsts, copies)
+    notes += check_cells(Grid(folder, (*teachers, *firsts), grid.record), firsts, copies)
     if tuning.caution:
         notes.append(
             f"note: {tuning.caution} Give search_teacher=, a run that was trained with hold_out={tuning.hold_out:g}, "
@@ -274,7 +276,7 @@ def _search(prepared: _Prepared, options: TuneOptions, make: Callable[[Plan], Bo
             return {}
         staff = make_staff(options.ray, prepared.count)  # before anything is written, for this may fail
         write_tuning(tuning)
-        plan = Search(tuning, prepared.methods, prepared.teacher)
+        plan = Search(tuning, prepared.methods, prepared.teachers)
         board = make(plan)
         board.say(f"{tuning.folder.name}: {counted(plan.run_count, 'run')} of the search; {staff.words}")
         for note in prepared.notes:
