@@ -1,4 +1,4 @@
-"""LDRLD, forward and backward, against the public recursion and PyTorch's own KL distillation; GKL beside them.
+"""LDRLD, forward and backward, against the public recursion and PyTorch's own KL distillation; two losses beside them.
 
 With --all, every logit loss against that KL. Values are compared with the recursion's before anything is timed.
 """
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
 
 
 def flagship(rounds: int, least: float) -> None:
-    """LDRLD by each backend, beside its two baselines, and GKL."""
+    """LDRLD by each backend, beside its two baselines; GKL, and LDRLD with mass."""
     rows, others = [], []
     for (batch, classes), most in SHAPES.items():
         student, teacher, given = draw(batch, classes)
@@ -48,7 +48,8 @@ def flagship(rounds: int, least: float) -> None:
             name: partial(backward, student, partial(loss, student, teacher))
             for name, loss in [*contenders.items(), ("kl", kl)]
         }
-        calls["gkl"] = partial(backward, student, prepared(GKL(), given))
+        calls["GKL"] = partial(backward, student, prepared(GKL(), given))
+        calls["LDRLD with mass"] = partial(backward, student, partial(ldrld, student, teacher, mass=7.0))
         took = compare(calls, rounds=rounds, warmup=2, least=least)
         for name in BACKENDS:
             faster, of_kl = took.ratio("recursion", name), took.ratio(name, "kl")
@@ -57,14 +58,15 @@ def flagship(rounds: int, least: float) -> None:
                 faster.text(), verdict(f"≥ {FASTER:g}", faster.median >= FASTER),
                 of_kl.text(), verdict(f"≤ {most:g}", of_kl.median <= most),
             ])  # fmt: skip
-        beside = (took.ratio("gkl", name).text() for name in ("torch", "kl"))
-        others.append([f"{batch} x {classes}", f"{1e6 * took.median('gkl'):.0f}", *beside])
+        for other in ("GKL", "LDRLD with mass"):
+            beside = (took.ratio(other, name).text() for name in ("torch", "kl"))
+            others.append([f"{batch} x {classes}", other, f"{1e6 * took.median(other):.0f}", *beside])
     print_table([
         "B x C", "backend", "LDRLD, us", "recursion, us", "KL, us",
         "recursion / LDRLD", "target", "LDRLD / KL", "target",
     ], rows)  # fmt: skip
-    print("\nGKL with its table of class weights, LDRLD with PyTorch's operations:\n")
-    print_table(["B x C", "GKL, us", "GKL / LDRLD", "GKL / KL"], others)
+    print("\nBeside LDRLD with PyTorch's operations; GKL has its table of class weights:\n")
+    print_table(["B x C", "loss", "us", "times LDRLD", "times KL"], others)
 
 
 def every(rounds: int, least: float) -> None:
