@@ -61,15 +61,11 @@ def ldrld(
     where two of its top logits swap. Equal logits may be ranked either way; on a CPU the lower class goes first (up to
     depth 32, uncompiled, with NumPy), elsewhere torch.topk decides. Double backward is not available.
 
-    Two variants choose other classes; they are experiments beside the published choice. With ``chosen_by="teacher"`` pi
-    is the order of the teacher's d largest logits, and the loss never jumps as the student learns. With
-    ``chosen_by="union"`` the candidates are the classes among the d largest of either network, ranked by the sum of
-    their ranks in both orders; a class that one network has further down counts there as rank d + 1. pi are the d
-    candidates with the smallest sums; of equal sums, the class that the student ranks higher goes first.
-
-    One variant adds a term. Nothing above compares how much probability the networks give to the d classes together:
-    with ``mass`` > 0, mass * M is added, M the KL between the two-way softmaxes over (the d classes, the others) at the
-    same temperature. The KL over all classes is M + P LLKI + (1 - P) RNTK, P being the teacher's probability of the d.
+    Experiments beside the published form: ``chosen_by`` lets the teacher, or both networks, choose and rank the classes
+    (:func:`~stillroom.losses.kernels.class_choice.choose_classes`); chosen by the teacher, the loss never jumps as the
+    student learns. ``mass`` * M is added, M the KL between the two-way softmaxes over (the d classes, all others) at the
+    same temperature: how much probability the d classes have together is compared nowhere else. With P the teacher's
+    probability of them, the KL over all classes is M + P LLKI + (1 - P) RNTK.
 
     Args:
         student_logits: (B, C) or (..., C), any floating dtype, finite; computed in float32 at least.
