@@ -74,6 +74,11 @@ def test_without_cross_entropy_the_first_weight_is_not_searched():
     assert {"kd.weight", "ldrld.weight"} & space("0*ce + kd + ldrld").ranges.keys() == {"ldrld.weight"}
 
 
+def test_an_experiment_is_searched_where_it_is_written():
+    assert "ldrld.mass" not in space("ldrld").ranges
+    assert space("ldrld(mass=8)").ranges["ldrld.mass"].ends == (2, 32)
+
+
 def test_a_loss_of_the_users_own_has_a_weight():
     assert [*space("ce + 2*mine.Cosine(margin=0.1)").ranges] == ["lr", "weight_decay", "cosine.weight"]
 

@@ -63,9 +63,9 @@ def ldrld(
 
     Experiments beside the published form: ``chosen_by`` lets the teacher, or both networks, choose and rank the classes
     (:func:`~stillroom.losses.kernels.class_choice.choose_classes`); chosen by the teacher, the loss never jumps as the
-    student learns. ``mass`` * M is added, M the KL between the two-way softmaxes over (the d classes, all others) at the
-    same temperature: how much probability the d classes have together is compared nowhere else. With P the teacher's
-    probability of them, the KL over all classes is M + P LLKI + (1 - P) RNTK.
+    student learns. ``mass`` adds mass * M, M being the KL between the two-way softmaxes over (the d classes, all
+    others) at the same temperature. Nothing else compares how much probability the d classes have together. With P the
+    teacher's probability of them, the KL over all classes is M + P LLKI + (1 - P) RNTK.
 
     Args:
         student_logits: (B, C) or (..., C), any floating dtype, finite; computed in float32 at least.
