@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import types
 
 import pytest
@@ -42,7 +43,7 @@ class Counter:
 @pytest.fixture
 def counter(monkeypatch):
     made = Counter()
-    monkeypatch.setitem(__import__("sys").modules, "pynvml", made)
+    monkeypatch.setitem(sys.modules, "pynvml", made)
     monkeypatch.setattr(energy, "find_spec", lambda name: made)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid=UUID))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)

@@ -103,10 +103,11 @@ def hours_of(subject: Subject) -> dict[str, float | str | None]:
     unit = "core" if subject.run.summary().get("device", "cpu") == "cpu" else "GPU"
     found: dict[str, float | str | None] = {"unit": unit, "training": None if trained is None else spent_hours(trained)}
     if subject.role == "student":
-        tuning = _tuning_of(subject.run)
+        student = FoundRun(subject.run)
+        tuning = _tuning_of(student)
         found["teacher"] = None if teacher is None else _teacher_hours(teacher, tuning)
         found["bank"] = _bank_hours(subject.run)
-        found["tuning"] = None if tuning is None else _trial_hours(tuning, FoundRun(subject.run).method)
+        found["tuning"] = None if tuning is None else _trial_hours(tuning, student.method)
     return found
 
 
@@ -136,10 +137,9 @@ def _bank_hours(run: RunFolder) -> float | None:
     return total
 
 
-def _tuning_of(run: RunFolder) -> Tuning | None:
+def _tuning_of(found: FoundRun) -> Tuning | None:
     """The tuning of a run's method; None for a run that was not tuned, or whose tuning is not there any more."""
-    found = FoundRun(run)
-    tunings = tunings_of([run.path.parent]) if found.method in found.description.tuned else ()
+    tunings = tunings_of([found.run.path.parent]) if found.method in found.description.tuned else ()
     return next((tuning for tuning in tunings if found.method in tuning.winners), None)
 
 

@@ -154,7 +154,7 @@ PROBE_TABLES: dict[str, ProbeTable] = {
             ("images/s", "predicted images per second in batches of 64, median", number("images_per_second"),
              "{:,.0f}".format),
             ("latency ms", "of one image, median", number("latency_ms")),
-            ("J/1,000 images", "energy that the device used for 1,000 predicted images, where the machine tells",
+            ("J/1,000 images", "energy that an NVIDIA GPU used for 1,000 predicted images, by its own counter",
              number("joules_per_1000_images")),
             ("parameters", "of the network", number("parameters"), short_count),
             ("MACs", "multiply-accumulate operations for one image", number("macs"), short_count),

@@ -240,18 +240,18 @@ def _is_complete(tuning: Tuning) -> bool:
 def _check(
     grid: Grid, tuning: Tuning, methods: list[Searched], teachers: list[Cell], count: int, options: TuneOptions
 ) -> list[str]:
-    """Build every method once on the images of the trials, and each teacher on its own."""
+    """Build every method and the teacher of the trials on the images of the trials, another teacher on all images."""
     copies = count if options.ray in (None, "local") else 1
-    notes: list[str] = []
-    for teacher in teachers:
-        notes += check_cells(Grid(run_of(teacher).path.parent, (teacher,), grid.record), [teacher], copies)
+    folder = trial_folder(tuning.folder, "", 0, 0).parent
+    of_trials = [cell for cell in teachers if run_of(cell).path.parent == folder]
+    others = [cell for cell in teachers if cell not in of_trials]
+    notes = check_cells(dataclasses.replace(grid, cells=tuple(others)), others, copies) if others else []
     firsts = [
         trial_cell(one, Trial(one.label, 0, one.space.defaults), epochs, tuning)
         for one in methods
         for epochs in tuning.budget.rungs
     ]
-    folder = trial_folder(tuning.folder, "", 0, 0).parent
-    notes += check_cells(Grid(folder, (*teachers, *firsts), grid.record), firsts, copies)
+    notes += check_cells(Grid(folder, (*teachers, *firsts), grid.record), [*of_trials, *firsts], copies)
     if tuning.caution:
         notes.append(
             f"note: {tuning.caution} Give search_teacher=, a run that was trained with hold_out={tuning.hold_out:g}, "
