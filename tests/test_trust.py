@@ -235,8 +235,8 @@ def test_what_a_comparison_was_given_reaches_its_runs(here):
     grid = make_grid(options, settings, given(names_of(options)))
     for cell in pickle.loads(pickle.dumps(grid.cells)):
         assert _run(cell, StopRequest()).finished
-        assert grid.run(cell).complete
-    teacher = RunFolder(grid.run(grid.cells[1]).path)
+        assert cell.run.complete
+    teacher = RunFolder(grid.cells[1].run.path)
     with pytest.raises(UntrustedError):
         teacher_of(teacher, dataset_of(teacher))
 

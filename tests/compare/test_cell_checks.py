@@ -117,4 +117,4 @@ def test_methods_that_differ_in_augmentation_share_the_images(worked, tmp_path, 
     for cell in grid.cells:
         assert not train_cell(cell, tmp_path / "log.txt", 1, 0).problem
     assert len(loaded) == 2
-    assert {grid.run(cell).config()["erase"] for cell in grid.cells} == {0.0, 0.2}
+    assert {cell.run.config()["erase"] for cell in grid.cells} == {0.0, 0.2}

@@ -14,7 +14,7 @@ from stillroom.compare.live_board import Clock, LineBoard, ScreenBoard
 @pytest.fixture
 def grid(tmp_path):
     """Three cells of four epochs: one finished, one at its second epoch, one not begun."""
-    cells = [Cell(name, "distill", {"epochs": 4}) for name in ("done", "begun", "waiting")]
+    cells = [Cell(name, "distill", {"epochs": 4, "runs": str(tmp_path)}) for name in ("done", "begun", "waiting")]
     for name, epochs in (("done", 4), ("begun", 1)):
         (tmp_path / name).mkdir()
         rows = [json.dumps({"epoch": i + 1, "val_top1": 10.0 * (i + 1)}) for i in range(epochs)]

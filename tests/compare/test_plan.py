@@ -10,7 +10,7 @@ class Diverged(Grid):
 
 
 def test_a_run_that_diverged_is_done_where_the_plan_says_so(tmp_path):
-    cells = [Cell(name, "distill", {"epochs": 3}) for name in ("diverged", "new")]
+    cells = [Cell(name, "distill", {"epochs": 3, "runs": str(tmp_path)}) for name in ("diverged", "new")]
     assert [is_done(Diverged(tmp_path, tuple(cells), {}), cell) for cell in cells] == [True, False]
     grid = Grid(tmp_path, tuple(cells), {})
     assert not any(is_done(grid, cell) for cell in cells)

@@ -63,7 +63,7 @@ class Workers:
 
 
 def cell(name, waits_for="", fills=()):
-    return Cell(name, "distill", {"epochs": 1}, waits_for=waits_for, fills=fills)
+    return Cell(name, "distill", {"epochs": 1, "runs": "nowhere"}, waits_for=waits_for, fills=fills)
 
 
 @pytest.fixture

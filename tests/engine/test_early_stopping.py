@@ -9,7 +9,8 @@ from torch import nn
 
 import stillroom
 from stillroom.api import run_recipe
-from stillroom.compare.schedule import is_done
+from stillroom.compare.grid import Cell, Grid
+from stillroom.compare.plan import is_done
 from stillroom.config import make_recipe
 from stillroom.engine import early_stopping, loop
 from stillroom.engine.run_folder import RunFolder
@@ -232,11 +233,8 @@ def test_a_comparison_takes_a_stopped_run_as_done_and_a_foreign_record_is_refuse
     judged_by(monkeypatch, 50, 40)
     _, record = run(tmp_path, tiny_data, patience=1, epochs=5)
 
-    class Cells:
-        def run(self, cell):
-            return record
-
-    assert is_done(Cells(), None)
+    cell = Cell(record.path.name, "train", {"runs": str(record.path.parent)})
+    assert is_done(Grid(tmp_path, (cell,), {}), cell)
     path = record.path / "summary.json"
     summary = json.loads(path.read_text())
     path.write_text(json.dumps(summary | {"early_stop": {"stopped": "yes"}}))

@@ -31,6 +31,6 @@ def test_each_run_of_a_comparison_has_a_folder_of_its_own(tmp_path, monkeypatch)
     grid = grid_of(colour_folder(tmp_path / "photos", count=6, side=8), tmp_path, log_to=["tensorboard"])
     for cell in grid.cells:
         assert not train_cell(cell, tmp_path / "log.txt", 1, 0).problem
-        events = EventAccumulator(str(grid.run(cell).path / "tensorboard"))
+        events = EventAccumulator(str(cell.run.path / "tensorboard"))
         events.Reload()
         assert len(events.Scalars("val_top1")) == cell.epochs

@@ -44,7 +44,7 @@ def check_cells(grid: Grid, cells: Sequence[Cell], copies: int = 1) -> list[str]
     Raises:
         InputError: naming the run that cannot work and what to change.
     """
-    to_train = {cell.name: cell for cell in grid.cells if cell.command == "train" and not grid.run(cell).finished}
+    to_train = {cell.name: cell for cell in grid.cells if cell.command == "train" and not cell.run.finished}
     kinds = {(cell.settings.get("teacher"), cell.student, cell.method): cell for cell in cells}
     recipes = {cell.name: cell.recipe for cell in kinds.values()}
     for cell in kinds.values():

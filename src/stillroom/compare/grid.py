@@ -62,6 +62,11 @@ class Cell:
         """Passes over the training images."""
         return int(self.settings["epochs"])
 
+    @property
+    def run(self) -> RunFolder:
+        """The run folder."""
+        return RunFolder(Path(self.settings["runs"]) / self.name, self.trust)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -76,10 +81,6 @@ class Grid:
     folder: Path
     cells: tuple[Cell, ...]
     record: dict[str, Any] = field(repr=False)
-
-    def run(self, cell: Cell) -> RunFolder:
-        """A cell's run folder."""
-        return RunFolder(self.folder / cell.name, cell.trust)
 
     # As in stillroom.compare.plan.Plan: all runs are known from the start, and one that diverges has failed.
 

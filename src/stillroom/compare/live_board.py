@@ -52,7 +52,7 @@ class Clock:
     def epochs_done(self) -> int:
         """Number of finished epochs of all cells, from their run folders; a run that diverged counts as a whole one."""
         plan = self.plan
-        return sum(cell.epochs if has_ended(plan, cell) else len(epochs_of(plan, cell)) for cell in plan.cells)
+        return sum(cell.epochs if has_ended(plan, cell) else len(epochs_of(cell)) for cell in plan.cells)
 
     def seconds_left(self, done: int) -> float | None:
         """Estimated seconds left; None before the first epoch is finished."""
@@ -67,13 +67,13 @@ class Clock:
 
 def has_ended(plan: Plan, cell: Cell) -> bool:
     """Whether a cell's run is finished or has diverged."""
-    return plan.run(cell).finished or plan.has_diverged(cell)
+    return cell.run.finished or plan.has_diverged(cell)
 
 
-def epochs_of(plan: Plan, cell: Cell) -> list[dict[str, Any]]:
+def epochs_of(cell: Cell) -> list[dict[str, Any]]:
     """The records of a cell's finished epochs; empty for a run that has not begun or whose record is damaged."""
     try:
-        return plan.run(cell).epochs()
+        return cell.run.epochs()
     except InputError:
         return []
 
@@ -107,8 +107,7 @@ class LineBoard:
         count = sum(has_ended(self._plan, other) for other in self._plan.cells)
         left = self._clock.left(self._clock.epochs_done())
         self._write(
-            f"{count}/{self._plan.run_count} {cell.name}: {_score(epochs_of(self._plan, cell))}"
-            + (f", {left}" if left else "")
+            f"{count}/{self._plan.run_count} {cell.name}: {_score(epochs_of(cell))}" + (f", {left}" if left else "")
         )
 
     def say(self, text: str) -> None:
@@ -141,7 +140,7 @@ class ScreenBoard:
             head.append(f"  {len(failed)} failed", style="bold red")
         table = Table.grid(padding=(0, 2))
         for cell in running:
-            rows = epochs_of(plan, cell)
+            rows = epochs_of(cell)
             score = f"val {_score(rows, 1)}" if rows else ""
             table.add_row(cell.name, f"epoch {min(len(rows) + 1, cell.epochs)}/{cell.epochs}", score)
         bad = [

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from stillroom.compare.grid import Cell
-from stillroom.engine.run_folder import RunFolder
 
 
 class Plan(Protocol):
@@ -29,9 +28,6 @@ class Plan(Protocol):
     def epoch_count(self) -> int:
         """Number of epochs of all runs in the end."""
 
-    def run(self, cell: Cell) -> RunFolder:
-        """A cell's run folder."""
-
     def more(self) -> Sequence[Cell]:
         """The cells that follow from the results so far and were not returned before; called after each result."""
 
@@ -44,4 +40,4 @@ class Plan(Protocol):
 
 def is_done(plan: Plan, cell: Cell) -> bool:
     """Whether a cell has its result: its run is finished, with its predictions, or has diverged."""
-    return plan.run(cell).complete or plan.has_diverged(cell)
+    return cell.run.complete or plan.has_diverged(cell)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from stillroom.compare.grid import Cell
@@ -75,10 +74,6 @@ class Search:
     def trials(self) -> tuple[Trial, ...]:
         """All trials so far."""
         return tuple(trial for trials in self._trials.values() for trial in trials)
-
-    def run(self, cell: Cell) -> RunFolder:
-        """A cell's run folder."""
-        return run_of(cell)
 
     def more(self) -> list[Cell]:
         """The cells that follow from the results so far; values that are new are recorded before their first run."""
@@ -170,11 +165,6 @@ class Search:
         if folder.name not in self._places:
             self._places[folder.name] = method.label, number, epochs
             self.cells.append(trial_cell(method, self._trials[method.label][number], epochs, self._tuning))
-
-
-def run_of(cell: Cell) -> RunFolder:
-    """The run folder of a trial, or of a teacher."""
-    return RunFolder(Path(cell.settings["runs"]) / cell.name, cell.trust)
 
 
 def trial_cell(method: Searched, trial: Trial, epochs: int, tuning: Tuning) -> Cell:

@@ -35,7 +35,7 @@ from stillroom.runtime.signals import stop_requests
 from stillroom.settings import make_group
 from stillroom.trust import Trust, given
 from stillroom.tune.rungs import make_budget
-from stillroom.tune.search import Search, Searched, run_of, trial_cell, trusting
+from stillroom.tune.search import Search, Searched, trial_cell, trusting
 from stillroom.tune.search_space import Space, check_space, make_space, read_spaces
 from stillroom.tune.search_teacher import find_search_teacher
 from stillroom.tune.tune_options import TuneOptions, compare_options
@@ -150,7 +150,7 @@ def _prepare(options: TuneOptions, settings: dict[str, Any], hold_out: float, tr
     if there is not None:
         _refuse_other(there, tuning)
     count = min(len(methods) * budget.trials, options.jobs or jobs_here())
-    todo = [cell for cell in (teacher.cell, trained) if cell is not None and not run_of(cell).complete]
+    todo = [cell for cell in (teacher.cell, trained) if cell is not None and not cell.run.complete]
     todo = list({cell.name: cell for cell in todo}.values())
     notes = [] if _is_complete(tuning) else _check(grid, tuning, searched, todo, count, options)
     return _Prepared(tuning, searched, todo, notes, count)
@@ -243,7 +243,7 @@ def _check(
     """Build every method and the teacher of the trials on the images of the trials, another teacher on all images."""
     copies = count if options.ray in (None, "local") else 1
     folder = trial_folder(tuning.folder, "", 0, 0).parent
-    of_trials = [cell for cell in teachers if run_of(cell).path.parent == folder]
+    of_trials = [cell for cell in teachers if cell.run.path.parent == folder]
     others = [cell for cell in teachers if cell not in of_trials]
     notes = check_cells(dataclasses.replace(grid, cells=tuple(others)), others, copies) if others else []
     firsts = [
