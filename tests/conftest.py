@@ -15,6 +15,8 @@ from stillroom.data import Augment, DataSet, ImageSet
 from stillroom.runtime import device
 
 torch.set_num_threads(1)
+# Stillroom sets this before it imports Ray, but a test that asks whether Ray is installed imports it before that.
+os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
 # A test that names no precision computes in float32, whatever the processor could do, and so do the processes that
 # import this file. A test of bf16 says precision="bf16", which every processor can.
 native_bf16 = device.has_native_bf16
@@ -30,7 +32,7 @@ def pytest_xdist_auto_num_workers() -> int:
 # workers idle at the end.
 LONGEST = (
     "test_two_ray_nodes.py", "compare/test_compare.py", "methods/test_connect.py", "engine/test_data_parallel.py",
-    "compare/test_ray.py", "durability/test_kill.py", "losses/test_contract.py", "test_tutorial.py",
+    "compare/test_ray.py", "durability/test_kill.py", "tune/test_tune.py", "losses/test_contract.py", "test_tutorial.py",
     "losses/feature/test_contract.py", "runtime/test_distributed.py", "test_demo.py", "engine/test_loop.py",
     "losses/test_fuzz.py", "export/test_card_snippets.py", "test_slurm.py", "test_detection_processes.py",
     "test_image_prediction.py", "losses/logit/test_ldrld.py", "losses/kernels/test_ldrld_numba.py",

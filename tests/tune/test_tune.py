@@ -83,27 +83,34 @@ def whole(photos, space, tmp_path_factory):
     """A tuning that nothing disturbed."""
     pytest.importorskip("optuna")
     runs = tmp_path_factory.mktemp("whole")
-    assert tuned(photos, space, runs) == (
-        0,
-        1 + 2 * (4 + 1) + 1 + 2,
-    )  # a teacher for the trials, and one for the final runs
+    count = 1 + 2 * (4 + 1) + 1 + 2  # a teacher for the trials, and one for the final runs
+    assert tuned(photos, space, runs) == (0, count)
     return runs / "c"
+
+
+def assert_equal_records(folder, whole):
+    """All values, scores, winners and settings are equal, but for the folder."""
+    for name in ("tuning.yaml", "trials.jsonl"):
+        assert (folder / name).read_text() == (whole / name).read_text().replace(str(whole.parent), str(folder.parent))
+    assert read_tuning(folder).trials == read_tuning(whole).trials
 
 
 def test_an_interrupted_tuning_ends_with_the_same_trials_winners_and_final_runs(whole, photos, space, tmp_path):
     assert tuned(photos, space, tmp_path, [-4])[0] == 130  # before a trial
     assert tuned(photos, space, tmp_path, [5])[0] == 130  # after one whose result nobody has seen
     assert tuned(photos, space, tmp_path)[0] == 0
-    for name in ("tuning.yaml", "trials.jsonl"):
-        assert (tmp_path / "c" / name).read_text() == (whole / name).read_text().replace(
-            str(whole.parent), str(tmp_path)
-        )
-    assert read_tuning(tmp_path / "c").trials == read_tuning(whole).trials
+    assert_equal_records(tmp_path / "c", whole)
     final = [path.parent for path in whole.glob("*-s1/summary.json")]
     assert len(final) == 2
     for run in final:
         assert not differences(RunFolder(run).epochs(), RunFolder(tmp_path / "c" / run.name).epochs())
     assert tuned(photos, space, tmp_path) == (0, 0)  # everything is finished
+
+
+def test_a_local_ray_runtime_gives_the_same_trials_and_winners(whole, photos, space, tmp_path):
+    pytest.importorskip("ray")
+    assert main([*arguments(photos, space, tmp_path), "--ray", "local", "--jobs", "2"]) == 0
+    assert_equal_records(tmp_path / "c", whole)
 
 
 def test_a_diverged_trial_has_the_worst_score_and_the_winner_is_trained_on_all_images(whole):
