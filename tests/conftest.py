@@ -32,10 +32,11 @@ def pytest_xdist_auto_num_workers() -> int:
 # workers idle at the end.
 LONGEST = (
     "test_two_ray_nodes.py", "compare/test_compare.py", "methods/test_connect.py", "engine/test_data_parallel.py",
-    "compare/test_ray.py", "durability/test_kill.py", "tune/test_tune.py", "losses/test_contract.py", "test_tutorial.py",
-    "losses/feature/test_contract.py", "runtime/test_distributed.py", "test_demo.py", "engine/test_loop.py",
-    "losses/test_fuzz.py", "export/test_card_snippets.py", "test_slurm.py", "test_detection_processes.py",
-    "test_image_prediction.py", "losses/logit/test_ldrld.py", "losses/kernels/test_ldrld_numba.py",
+    "compare/test_ray.py", "durability/test_kill.py", "tune/test_tune.py", "losses/test_contract.py",
+    "test_tutorial.py", "losses/feature/test_contract.py", "runtime/test_distributed.py", "test_demo.py",
+    "engine/test_loop.py", "losses/test_fuzz.py", "export/test_card_snippets.py", "test_slurm.py",
+    "test_detection_processes.py", "test_image_prediction.py", "losses/logit/test_ldrld.py",
+    "losses/kernels/test_ldrld_numba.py",
 )  # fmt: skip
 
 
