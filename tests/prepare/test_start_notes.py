@@ -49,6 +49,25 @@ def test_a_frozen_backbone_of_random_weights_is_noted(tiny_data):
     assert "freeze_epochs=1: the trained model starts from random weights" in found
 
 
+@pytest.mark.parametrize(
+    ("settings", "noted"),
+    [
+        ({}, True),
+        ({"lr": 0.2}, True),
+        ({"lr": 0.01}, False),
+        ({"backbone_lr_factor": 0.1}, False),
+        ({"epochs": 2, "freeze_epochs": 2}, False),
+        ({"checkpoint": None}, False),
+    ],
+)
+def test_trained_weights_with_the_learning_rate_of_random_ones_are_noted(tiny_data, settings, noted):
+    given = {**FAST, "lr": None, "model": "resnet8", "data": "tiny"}
+    setup = set_up(make_recipe("train", given), Inputs(data=tiny_data), tiny_data)
+    trained = make_recipe("train", given | {"checkpoint": "weights.safetensors"} | settings)
+    found = [note for note in training_notes(setup, trained) if "can destroy those that the model starts from" in note]
+    assert len(found) == noted
+
+
 def test_copies_and_images_left_out_are_noted(tiny_data):
     assert data_notes(tiny_data) == []
     twice = type(tiny_data)(

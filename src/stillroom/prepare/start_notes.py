@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stillroom.config import DistillModels, Recipe, TrainModel
 from stillroom.data import DataSet
+from stillroom.defaults import usual_lr
 from stillroom.engine.run_folder import RunFolder
 from stillroom.engine.sample_hashes import seen_by
 from stillroom.methods import PRESETS, Method
@@ -17,6 +18,7 @@ from stillroom.models import ZOO, published_input
 from stillroom.models.batch_norm import USUAL_BN_MOMENTUM, bn_window
 from stillroom.models.student_wrapper import unwrapped
 from stillroom.optim import DOT, DeepKD
+from stillroom.optimizer_names import MOMENTUM_SGD
 from stillroom.prepare.leak_check import Earlier, count_among
 from stillroom.prepare.model_builders import student_source
 from stillroom.prepare.setup import Setup
@@ -44,11 +46,7 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             "step; a smaller batch size learns faster"
         )
     found += _method_notes(setup, recipe) + _optimizer_notes(setup, recipe) + _student_input_notes(setup, recipe)
-    if recipe.optim.freeze_epochs and _starts_at_random(recipe):
-        found.append(
-            f"freeze_epochs={recipe.optim.freeze_epochs}: the trained model starts from random weights, so that its "
-            "frozen layers have learned nothing; give pretrained=true, a checkpoint, or the folder of a finished run"
-        )
+    found += _fine_tuning_notes(setup, recipe)
     window = bn_window(setup.joint.student)
     if window > max(steps, 1 / USUAL_BN_MOMENTUM):
         found.append(
@@ -112,11 +110,26 @@ def _student_input_notes(setup: Setup, recipe: Recipe) -> list[str]:
     ]
 
 
-def _starts_at_random(recipe: Recipe) -> bool:
-    """Whether the trained model is known to have random weights; a function or a module may bring its own."""
-    name, checkpoint, pretrained = student_source(recipe)
-    known = name in ZOO or name.startswith(("timm:", "torchvision:"))
-    return known and checkpoint is None and not pretrained
+def _fine_tuning_notes(setup: Setup, recipe: Recipe) -> list[str]:
+    """Notes on frozen layers of random weights, and on trained layers whose learning rate is for random weights."""
+    optim, (name, checkpoint, pretrained) = recipe.optim, student_source(recipe)
+    trained = checkpoint is not None or pretrained or is_run(name)
+    known = name in ZOO or name.startswith(("timm:", "torchvision:"))  # a function or a module may bring its weights
+    if optim.freeze_epochs and known and not trained:
+        return [
+            f"freeze_epochs={optim.freeze_epochs}: the trained model starts from random weights, so that its "
+            "frozen layers have learned nothing; give pretrained=true, a checkpoint, or the folder of a finished run"
+        ]
+    slower = optim.backbone_lr_factor < 1 or optim.layer_decay < 1 or optim.freeze_epochs >= recipe.run.epochs
+    if not trained or slower or setup.data.task == "detection" or optim.optimizer not in MOMENTUM_SGD:
+        return []
+    usual, lr = usual_lr(optim.optimizer, name, optim.schedule or ""), optim.lr or 0.0
+    if lr < usual:
+        return []
+    return [
+        f"lr={lr:g}: the default learning rate ({usual:g}) is for random weights and can destroy those that the "
+        "model starts from; give backbone_lr_factor=0.1, or a smaller lr"
+    ]
 
 
 def label_notes(setup: Setup) -> list[str]:
