@@ -14,6 +14,16 @@ def test_held_out_scores_come_with_a_caution_where_the_teacher_was_trained_on_th
     )
 
 
+def test_few_held_out_images_come_with_the_standard_error_of_a_score(tmp_path):
+    tuning = replace(made_tuning(tmp_path), held_out_images=400)
+    assert tuning.cautions == (
+        "A score on 400 held-out images has a standard error of up to 2.5 points, so smaller differences between "
+        "trials can be chance.",
+    )
+    for other in ({"held_out_images": 1000}, {"held_out_images": 0}, {"settings": {"task": "detection"}}):
+        assert replace(tuning, **other).cautions == ()
+
+
 def test_a_teacher_that_the_tuning_trained_for_the_trials_moves_with_its_folder(tmp_path):
     tuning = made_tuning(tmp_path)
     assert tuning.trained_teacher is None

@@ -74,6 +74,7 @@ def test_a_teacher_that_knows_the_held_out_images_is_named_as_such(photos, teach
     assert tuning.seen_by_teacher == tuning.held_out_images == len(judged(tuning))
     output = capsys.readouterr()
     said = " ".join((output.out + output.err).split())
+    assert f"note: {tuning.imprecision} A larger hold_out= gives more" in said
     assert f"note: {tuning.caution} Give search_teacher=, a run that was trained with hold_out=0.2" in said
     assert f"After 1 epoch. {tuning.caution}" in said
 
@@ -85,7 +86,7 @@ def test_the_trials_learn_from_the_run_that_is_given_for_them(photos, teachers, 
     trial = next(tuning.folder.glob("trials/kd-*"))
     assert RunFolder(trial).config()["teacher"] == str(teachers / "part")
     assert RunFolder(next(tuning.folder.glob("*-kd-s1"))).config()["teacher"] == str(teachers / "all")
-    assert "held-out images" not in capsys.readouterr().err
+    assert "The teacher of the trials" not in capsys.readouterr().err
 
 
 def test_a_teacher_of_the_trials_that_is_no_run_or_has_other_images_is_refused(photos, teachers, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from stillroom.formatting import counted
 from stillroom.report.comparison_file import NamedMethod
 from stillroom.run_names import slug
 
+FEW_IMAGES = 1000  # fewer held-out images choose the best trials by chance in part
 TRIALS_TEACHER = "trials/teacher"  # in its folder, the run of the teacher that a tuning trains for the trials
 
 Value = float | int | str | bool
@@ -138,6 +140,22 @@ class Tuning:
             f"{counted(self.held_out_images, 'held-out image')}. So held-out scores are too high, most of all those of "
             "methods that copy the teacher closely."
         )
+
+    @property
+    def imprecision(self) -> str:
+        """One sentence on few held-out images; empty for many, and for detectors, whose score is no fraction."""
+        if not 0 < self.held_out_images < FEW_IMAGES or self.settings.get("task") == "detection":
+            return ""
+        error = 50 / math.sqrt(self.held_out_images)  # of a fraction, where it is largest
+        return (
+            f"A score on {counted(self.held_out_images, 'held-out image')} has a standard error of up to "
+            f"{error:.1f} points, so smaller differences between trials can be chance."
+        )
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know before the held-out scores are compared, a sentence or two each."""
+        return tuple(words for words in (self.caution, self.imprecision) if words)
 
 
 def trial_folder(folder: Path, label: str, number: int, epochs: int) -> Path:
