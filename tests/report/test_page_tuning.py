@@ -22,7 +22,7 @@ def entries(table, method, number):
 def test_the_section_tells_the_budget_the_winners_and_every_trial(tmp_path):
     section = tuning_section(read_tuning(made_tuning(tmp_path).folder), PLACES)
     assert section.sentences == [
-        "Each of 2 methods has the same budget: 4 trials of 2 epochs, the best 1 trial again with 6 epochs; 14 epochs "
+        "Each of 2 methods has the same budget: 4 trials of 2 epochs, 1 of them again with 6 epochs; 14 epochs "
         "in all. Each rung is a complete run with the whole schedule. Trials are judged on 10 % of the training images "
         "of each class, which are held out. The validation images are not used.",
         "Most probably ahead at the first rung: after 1 trial KD (56 %); after 2 to 4 trials LDRLD (67 % to 100 %).",

@@ -91,7 +91,9 @@ def test_every_method_gets_the_same_trials_and_epochs_and_the_best_go_on(runs, t
         own = [cell for cell in plan.cells if cell.method == label]
         assert [cell.epochs for cell in own].count(3) == 9
         best = sorted((t for t in plan.trials if t.method == label), key=lambda t: -runs.scored(tuning, t).scores[3])
-        assert sorted(c.name for c in own if c.epochs == 9) == sorted(f"{label}-t{t.number:03d}-e9" for t in best[:3])
+        going_on = [t.number for t in best[:3]]
+        going_on = going_on if 0 in going_on else [*going_on[:2], 0]
+        assert sorted(c.name for c in own if c.epochs == 9) == sorted(f"{label}-t{n:03d}-e9" for n in going_on)
         winner = plan.winners()[label]
         assert winner.trial == best[0].number
         assert winner.settings == {"nesterov": False, "lr": best[0].values["lr"]}

@@ -82,7 +82,7 @@ def _budget(tuning: Tuning) -> list[str]:
     budget = tuning.budget
     rungs = [f"{counted(budget.trials, 'trial')} of {counted(budget.rungs[0], 'epoch')}"]
     rungs += [
-        f"the best {counted(quota, 'trial')} again with {counted(epochs, 'epoch')}"
+        f"{quota} of them again with {counted(epochs, 'epoch')}"
         for quota, epochs in zip(budget.quotas[1:], budget.rungs[1:], strict=True)
     ]
     who = "The method has" if len(tuning.methods) == 1 else f"Each of {counted(len(tuning.methods), 'method')} has"

@@ -36,13 +36,19 @@ def make_budget(trials: int, epochs: int, eta: int, rungs: Sequence[int] | None 
 
 
 def best_of(scores: Mapping[int, float], count: int) -> list[int]:
-    """The trials with the highest scores, the best first; of equal ones those with the lower number.
+    """The trials that go on, the best first: those with the highest scores; of equal ones those with the lower number.
+
+    One of two places or more is kept for trial 0, which has the default values: the scores of short runs are noisy, and
+    a search should not end below the values that it began with. A trial 0 that diverged has no such place.
 
     Args:
-        scores: by number of the trial.
+        scores: by number of the trial; 0 for one that diverged.
         count: how many.
     """
-    return sorted(scores, key=lambda number: (-scores[number], number))[:count]
+    chosen = sorted(scores, key=lambda number: (-scores[number], number))[:count]
+    if count > 1 and 0 not in chosen and scores.get(0, 0) > 0:
+        chosen[-1] = 0
+    return chosen
 
 
 def budget_in_words(options: TuneOptions, epochs: int) -> list[str]:

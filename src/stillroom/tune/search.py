@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from stillroom.compare.grid import Cell
@@ -37,9 +38,10 @@ class Searched:
 class Search:
     """The runs of a tuning: a plan (:class:`stillroom.compare.plan.Plan`) that grows with the results.
 
-    Successive halving, for each method on its own: all trials are trained at the first rung, the best of them at the
-    next, and so on; a rung begins when the one before is complete. Values are proposed in generations, each from the
-    results of those before it. So neither the number of workers nor the order in which runs end changes anything.
+    Successive halving, for each method on its own: all trials are trained at the first rung, the best of them
+    (:func:`stillroom.tune.rungs.best_of`) at the next, and so on; a rung begins when the one before is complete.
+    Values are proposed in generations, each from the results of those before it. So neither the number of workers nor
+    the order in which runs end changes anything.
 
     Args:
         tuning: the record; its trials keep their values.
@@ -80,9 +82,8 @@ class Search:
         known, before = len(self.cells), self.trials
         for method in self._methods:
             self._propose(method)
-            for place, (epochs, count) in enumerate(self._rungs()):
-                chosen = self._chosen(method.label, place)
-                for number in [] if chosen is None else chosen[:count]:
+            for place, epochs in enumerate(self._tuning.budget.rungs):
+                for number in self._chosen(method.label, place) or ():
                     self._add(method, number, epochs)
         if self.trials != before:
             write_trials(self.folder, self.trials)
@@ -109,7 +110,7 @@ class Search:
         """The best trial of each method at the last rung; without those that are not complete."""
         found = {}
         for method in self._methods:
-            numbers = self._chosen(method.label, len(self._rungs()))
+            numbers = self._chosen(method.label, len(self._tuning.budget.rungs))
             if numbers is None:
                 continue
             trial, longest = self._trials[method.label][numbers[0]], self._tuning.budget.rungs[-1]
@@ -119,10 +120,6 @@ class Search:
             assert score is not None
             found[method.label] = Winner(text, {**method.space.method.settings, **own}, trial.number, score)
         return found
-
-    def _rungs(self) -> list[tuple[int, int]]:
-        """Epochs and number of trials of each rung."""
-        return list(zip(self._tuning.budget.rungs, self._tuning.budget.quotas, strict=True))
 
     def _propose(self, method: Searched) -> None:
         """Add the trials whose earlier generations have results."""
@@ -137,14 +134,18 @@ class Search:
             trials.append(Trial(method.label, number, values))
 
     def _chosen(self, label: str, place: int) -> list[int] | None:
-        """The trials at a rung, the best at the rung before first; None while that rung is not complete."""
+        """The trials at a rung, the best at the rung before first; None while that rung is not complete.
+
+        After the last rung it is one trial, the winner.
+        """
+        rungs, quotas = self._tuning.budget.rungs, (*self._tuning.budget.quotas, 1)
         numbers = list(range(len(self._trials[label])))
-        for epochs, count in self._rungs()[:place]:
-            scores = {number: self._score(label, number, epochs) for number in numbers[:count]}
+        for epochs, (count, going_on) in zip(rungs[:place], pairwise(quotas), strict=False):
+            scores = {number: self._score(label, number, epochs) for number in numbers}
             known = {number: score for number, score in scores.items() if score is not None}
             if len(known) < count:
                 return None
-            numbers = best_of(known, count)
+            numbers = best_of(known, going_on)
         return numbers
 
     def _score(self, label: str, number: int, epochs: int) -> float | None:
