@@ -55,5 +55,5 @@ def winners_table(tuning: Tuning) -> Table:
     for label, winner in tuning.winners.items():
         own = ", ".join(f"{name}={value}" for name, value in winner.settings.items())
         table.add_row(label, f"{winner.text}  {own}", f"{winner.trial}", f"{winner.score:.2f} %")
-    table.caption = " ".join([f"After {counted(longest, 'epoch')}.", *tuning.cautions])
+    table.caption = " ".join([f"After {counted(longest, 'epoch')}.", *(caution.reason for caution in tuning.cautions)])
     return table

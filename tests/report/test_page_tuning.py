@@ -44,7 +44,7 @@ def test_the_section_tells_the_budget_the_winners_and_every_trial(tmp_path):
 
 def test_a_page_says_that_the_teacher_knew_the_held_out_images_and_that_they_are_few(tmp_path):
     tuning = replace(read_tuning(made_tuning(tmp_path).folder), held_out_images=500, seen_by_teacher=500)
-    assert tuning_section(tuning, PLACES).sentences[1:3] == [tuning.caution, tuning.imprecision]
+    assert tuning_section(tuning, PLACES).sentences[1:3] == [caution.reason for caution in tuning.cautions]
 
 
 def test_before_its_end_a_search_says_who_leads_and_its_page_needs_no_final_runs(tmp_path):

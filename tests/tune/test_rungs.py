@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from stillroom.errors import InputError
-from stillroom.tune.rungs import best_of, make_budget
+from stillroom.tune.rungs import make_budget, survivors
 
 
 @pytest.mark.parametrize(
@@ -27,10 +27,10 @@ def test_rungs_that_do_not_increase_or_exceed_the_run_are_refused(rungs):
 
 
 def test_of_equal_scores_the_lower_number_is_better():
-    assert best_of({0: 50.0, 1: 70.0, 2: 70.0, 3: 10.0}, 3) == [1, 2, 0]
+    assert survivors({0: 50.0, 1: 70.0, 2: 70.0, 3: 10.0}, 3) == [1, 2, 0]
 
 
 def test_one_of_several_places_is_kept_for_the_default_values_unless_they_diverged():
     scores = {0: 10.0, 1: 50.0, 2: 70.0, 3: 60.0}
-    assert [best_of(scores, count) for count in (1, 2, 3)] == [[2], [2, 0], [2, 3, 0]]
-    assert best_of(scores | {0: 0.0}, 2) == [2, 3]
+    assert [survivors(scores, count) for count in (1, 2, 3)] == [[2], [2, 0], [2, 3, 0]]
+    assert survivors(scores | {0: 0.0}, 2) == [2, 3]

@@ -74,9 +74,10 @@ def test_a_teacher_that_knows_the_held_out_images_is_named_as_such(photos, teach
     assert tuning.seen_by_teacher == tuning.held_out_images == len(judged(tuning))
     output = capsys.readouterr()
     said = " ".join((output.out + output.err).split())
-    assert f"note: {tuning.imprecision} A larger hold_out= gives more" in said
-    assert f"note: {tuning.caution} Give search_teacher=, a run that was trained with hold_out=0.2" in said
-    assert f"After 1 epoch. {tuning.caution}" in said
+    of_teacher, of_count = tuning.cautions
+    assert f"note: {of_teacher.reason} Give search_teacher=, a run that was trained with hold_out=0.2" in said
+    assert f"note: {of_count.reason} A larger hold_out= gives more" in said
+    assert f"After 1 epoch. {of_teacher.reason}" in said
 
 
 def test_the_trials_learn_from_the_run_that_is_given_for_them(photos, teachers, tmp_path, capsys):
@@ -86,6 +87,8 @@ def test_the_trials_learn_from_the_run_that_is_given_for_them(photos, teachers, 
     trial = next(tuning.folder.glob("trials/kd-*"))
     assert RunFolder(trial).config()["teacher"] == str(teachers / "part")
     assert RunFolder(next(tuning.folder.glob("*-kd-s1"))).config()["teacher"] == str(teachers / "all")
+    (caution,) = tuning.cautions
+    assert "standard error" in caution.reason
     assert "The teacher of the trials" not in capsys.readouterr().err
 
 

@@ -46,7 +46,7 @@ def training_notes(setup: Setup, recipe: Recipe) -> list[str]:
             "step; a smaller batch size learns faster"
         )
     found += _method_notes(setup, recipe) + _optimizer_notes(setup, recipe) + _student_input_notes(setup, recipe)
-    found += _fine_tuning_notes(setup, recipe)
+    found += _freezing_notes(recipe) + _fine_tuning_notes(setup, recipe)
     window = bn_window(setup.joint.student)
     if window > max(steps, 1 / USUAL_BN_MOMENTUM):
         found.append(
@@ -110,18 +110,30 @@ def _student_input_notes(setup: Setup, recipe: Recipe) -> list[str]:
     ]
 
 
-def _fine_tuning_notes(setup: Setup, recipe: Recipe) -> list[str]:
-    """Notes on frozen layers of random weights, and on trained layers whose learning rate is for random weights."""
-    optim, (name, checkpoint, pretrained) = recipe.optim, student_source(recipe)
-    trained = checkpoint is not None or pretrained or is_run(name)
+def _has_trained_weights(recipe: Recipe) -> bool:
+    """Whether the model that is trained starts from a checkpoint, published weights or a finished run."""
+    name, checkpoint, pretrained = student_source(recipe)
+    return checkpoint is not None or pretrained or is_run(name)
+
+
+def _freezing_notes(recipe: Recipe) -> list[str]:
+    """A note on frozen layers with random weights."""
+    freeze, (name, _, _) = recipe.optim.freeze_epochs, student_source(recipe)
     known = name in ZOO or name.startswith(("timm:", "torchvision:"))  # a function or a module may bring its weights
-    if optim.freeze_epochs and known and not trained:
-        return [
-            f"freeze_epochs={optim.freeze_epochs}: the trained model starts from random weights, so that its "
-            "frozen layers have learned nothing; give pretrained=true, a checkpoint, or the folder of a finished run"
-        ]
+    if not freeze or not known or _has_trained_weights(recipe):
+        return []
+    return [
+        f"freeze_epochs={freeze}: the trained model starts from random weights, so that its frozen layers have learned "
+        "nothing; give pretrained=true, a checkpoint, or the folder of a finished run"
+    ]
+
+
+def _fine_tuning_notes(setup: Setup, recipe: Recipe) -> list[str]:
+    """A note on trained weights that learn at the default learning rate for random ones."""
+    optim, (name, _, _) = recipe.optim, student_source(recipe)
     slower = optim.backbone_lr_factor < 1 or optim.layer_decay < 1 or optim.freeze_epochs >= recipe.run.epochs
-    if not trained or slower or setup.data.task == "detection" or optim.optimizer not in MOMENTUM_SGD:
+    of_sgd = optim.optimizer in MOMENTUM_SGD
+    if not of_sgd or slower or setup.data.task == "detection" or not _has_trained_weights(recipe):
         return []
     usual, lr = usual_lr(optim.optimizer, name, optim.schedule or ""), optim.lr or 0.0
     if lr < usual:

@@ -91,7 +91,7 @@ def _budget(tuning: Tuning) -> list[str]:
         f"{who} the same budget: {', '.join(rungs)}; {counted(budget.epochs, 'epoch')} in all. Each rung is a complete "
         f"run with the whole schedule. Trials are judged on {held}, which are held out. The validation images are not "
         "used.",
-        *tuning.cautions,
+        *(caution.reason for caution in tuning.cautions),
     ]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stillroom.formatting import counted
 from stillroom.report.comparison_file import NamedMethod
@@ -84,6 +84,13 @@ class Winner:
         return NamedMethod(self.text, self.settings)
 
 
+class Caution(NamedTuple):
+    """A reason to trust the held-out scores less, in a sentence or two, and what the user can do about it."""
+
+    reason: str
+    remedy: str
+
+
 @dataclass(frozen=True)
 class Tuning:
     """A search for the best values of several methods' parameters, with equal budgets.
@@ -131,31 +138,30 @@ class Tuning:
         return self.folder / TRIALS_TEACHER if self.search_teacher == TRIALS_TEACHER else None
 
     @property
-    def caution(self) -> str:
-        """One sentence on a teacher that was trained on held-out images; empty for another one."""
-        if not self.seen_by_teacher:
-            return ""
-        return (
-            f"The teacher of the trials was trained on {self.seen_by_teacher:,} of the "
-            f"{counted(self.held_out_images, 'held-out image')}. So held-out scores are too high, most of all those of "
-            "methods that copy the teacher closely."
-        )
-
-    @property
-    def imprecision(self) -> str:
-        """One sentence on few held-out images; empty for many, and for detectors, whose score is no fraction."""
-        if not 0 < self.held_out_images < FEW_IMAGES or self.settings.get("task") == "detection":
-            return ""
-        error = 50 / math.sqrt(self.held_out_images)  # of a fraction, where it is largest
-        return (
-            f"A score on {counted(self.held_out_images, 'held-out image')} has a standard error of up to "
-            f"{error:.1f} points, so smaller differences between trials can be chance."
-        )
-
-    @property
-    def cautions(self) -> tuple[str, ...]:
-        """What to know before the held-out scores are compared, a sentence or two each."""
-        return tuple(words for words in (self.caution, self.imprecision) if words)
+    def cautions(self) -> tuple[Caution, ...]:
+        """What to know before the held-out scores are compared."""
+        found = []
+        if self.seen_by_teacher:
+            found.append(
+                Caution(
+                    f"The teacher of the trials was trained on {self.seen_by_teacher:,} of the "
+                    f"{counted(self.held_out_images, 'held-out image')}. So held-out scores are too high, most of all "
+                    "those of methods that copy the teacher closely.",
+                    f"Give search_teacher=, a run that was trained with hold_out={self.hold_out:g}, or compare the "
+                    "methods by the final runs only",
+                )
+            )
+        # the score of a detector is no fraction of the images
+        if 0 < self.held_out_images < FEW_IMAGES and self.settings.get("task") != "detection":
+            error = 50 / math.sqrt(self.held_out_images)  # of a fraction, where it is largest
+            found.append(
+                Caution(
+                    f"A score on {counted(self.held_out_images, 'held-out image')} has a standard error of up to "
+                    f"{error:.1f} points, so smaller differences between trials can be chance.",
+                    "A larger hold_out= gives more",
+                )
+            )
+        return tuple(found)
 
 
 def trial_folder(folder: Path, label: str, number: int, epochs: int) -> Path:

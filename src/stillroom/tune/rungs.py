@@ -35,7 +35,7 @@ def make_budget(trials: int, epochs: int, eta: int, rungs: Sequence[int] | None 
     return Budget(trials, tuple(rungs), tuple(max(1, trials // eta**place) for place in range(len(rungs))))
 
 
-def best_of(scores: Mapping[int, float], count: int) -> list[int]:
+def survivors(scores: Mapping[int, float], count: int) -> list[int]:
     """The trials that go on, the best first: those with the highest scores; of equal ones those with the lower number.
 
     One of two places or more is kept for trial 0, which has the default values: the scores of short runs are noisy, and

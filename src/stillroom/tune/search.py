@@ -14,7 +14,7 @@ from stillroom.report.tuning_file import with_scores, write_trials
 from stillroom.report.tuning_record import Trial, Tuning, Winner, trial_folder
 from stillroom.trust import Trust
 from stillroom.tune.proposals import propose, results_needed
-from stillroom.tune.rungs import best_of
+from stillroom.tune.rungs import survivors
 from stillroom.tune.search_space import Space
 
 WORST = 0.0  # the score of a trial that diverged
@@ -39,7 +39,7 @@ class Search:
     """The runs of a tuning: a plan (:class:`stillroom.compare.plan.Plan`) that grows with the results.
 
     Successive halving, for each method on its own: all trials are trained at the first rung, the best of them
-    (:func:`stillroom.tune.rungs.best_of`) at the next, and so on; a rung begins when the one before is complete.
+    (:func:`stillroom.tune.rungs.survivors`) at the next, and so on; a rung begins when the one before is complete.
     Values are proposed in generations, each from the results of those before it. So neither the number of workers nor
     the order in which runs end changes anything.
 
@@ -145,7 +145,7 @@ class Search:
             known = {number: score for number, score in scores.items() if score is not None}
             if len(known) < count:
                 return None
-            numbers = best_of(known, going_on)
+            numbers = survivors(known, going_on)
         return numbers
 
     def _score(self, label: str, number: int, epochs: int) -> float | None:

@@ -252,13 +252,7 @@ def _check(
         for epochs in tuning.budget.rungs
     ]
     notes += check_cells(Grid(folder, (*teachers, *firsts), grid.record), [*of_trials, *firsts], copies)
-    if tuning.imprecision:
-        notes.append(f"note: {tuning.imprecision} A larger hold_out= gives more")
-    if tuning.caution:
-        notes.append(
-            f"note: {tuning.caution} Give search_teacher=, a run that was trained with hold_out={tuning.hold_out:g}, "
-            "or compare the methods by the final runs only"
-        )
+    notes += [f"note: {caution.reason} {caution.remedy}" for caution in tuning.cautions]
     return list(dict.fromkeys(notes))
 
 
