@@ -100,6 +100,15 @@ def test_a_later_call_without_the_tuning_keeps_what_is_known_of_it(folder, tmp_p
     assert list(joined_record(later)["methods"]) == ["KD", "LDRLD", "AT"]
 
 
+def test_the_winners_join_a_comparison_that_was_begun_by_hand(folder, tmp_path):
+    place = {"runs": str(tmp_path), "name": "by-hand"}
+    values = with_tuning({"tuned": str(folder), **place})
+    own = {"methods": {"AT": "at"}, "task": "auto"}  # as the command line gives it
+    by_hand = grid_of({name: value for name, value in values.items() if name != "tuned"} | own)
+    write_record(by_hand.folder, by_hand.record)
+    assert list(joined_record(grid_of(values))["methods"]) == ["AT", "KD", "LDRLD"]
+
+
 def test_a_comparison_elsewhere_uses_the_teacher_that_the_tuning_has_trained(tmp_path):
     tuning = made_tuning(tmp_path / "search")
     own = tuning.folder / "resnet56-s0"

@@ -12,6 +12,8 @@ from stillroom.report.tuning_record import Budget, Trial, Tuning, Winner, trial_
 
 FIRST = {"KD": (40.0, 44.0, 42.0, 41.0), "LDRLD": (39.0, 43.0, 46.0, 38.0)}  # scores at the first rung by trial
 
+SETTINGS = {"data": "glyphs100", "task": "classification", "milestones": [3, 5]}
+
 
 def finish(tuning: Tuning, label: str, number: int, epochs: int, score: float | None) -> None:
     """The files of a trial's finished run, as far as its score needs them."""
@@ -34,7 +36,7 @@ def made_tuning(folder: Path, *, ended: bool = True, settings: dict[str, object]
         spaces={label: {"lr": {"times": [0.25, 4]}} for label in FIRST},
         seed=0,
         hold_out=0.1,
-        settings={"data": "glyphs100", "milestones": [3, 5]} if settings is None else settings,
+        settings=SETTINGS if settings is None else settings,
     )
     trials = [
         Trial(label, n, {"lr": 0.05 * 2**n, f"{label.lower()}.weight": 9.0 - n}) for label in FIRST for n in range(4)

@@ -13,6 +13,7 @@ from stillroom.compare.labels import as_given, own_name, short_labels
 from stillroom.compare.options import CompareOptions, methods_of, models_of, seeds_of
 from stillroom.compare.tuned import SHARED, tuned_entries
 from stillroom.config import MAY_CHANGE, VIEW, Recipe, RemoteOptions, RunOptions, TeacherOptions, make_recipe
+from stillroom.data.load_data import what_is_learned
 from stillroom.defaults import usual_milestones
 from stillroom.engine.run_folder import RunFolder
 from stillroom.errors import InputError
@@ -123,6 +124,8 @@ def make_grid(options: CompareOptions, settings: dict[str, Any], trust: Trust = 
     methods = methods_of(options)
     _refuse_clashes(options, teachers, students, methods)
     settings = {"epochs": RunOptions.epochs, **with_recipe(settings, SHARED)}
+    if settings.get("data"):  # the record says what its scores are
+        settings["task"] = what_is_learned(str(settings["data"]), settings.get("task") or "auto")
     folder = _folder(settings, teachers)
     there = read_description(folder)
     teachers = short_labels(teachers, as_given(folder, there.teachers, teachers))

@@ -19,7 +19,6 @@ from stillroom.compare.plan import Plan
 from stillroom.compare.run import Compared, compare
 from stillroom.compare.workers import jobs_here, make_staff
 from stillroom.data.dataset import DataSet
-from stillroom.data.load_data import what_is_learned
 from stillroom.engine.resume_check import differing
 from stillroom.errors import InputError
 from stillroom.extras import require
@@ -84,8 +83,6 @@ def tune(
     require("stillroom tune", "report")
     options = make_group(TuneOptions, vars(options))
     settings = {**settings, "name": settings.get("name") or _usual_name(options, settings)}
-    if settings.get("data"):  # the record says what its scores are
-        settings["task"] = what_is_learned(str(settings["data"]), settings.get("task") or "auto")
     hold_out = settings.pop("hold_out", None) or HOLD_OUT
     trust = given([*names_of(compare_options(options)), settings.get("log_to")]) if trust is None else trust
     search = _prepare(options, settings, hold_out, trust)
