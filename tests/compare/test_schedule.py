@@ -93,6 +93,27 @@ def test_the_teacher_is_not_asked_twice_for_the_same_logits_while_there_is_other
     assert workers.begun == ["a0", "a1", "b0", "b1"]
 
 
+def grid_of_seeds(count):
+    """Three methods with each seed, which has its own part of the teacher bank."""
+    return [cell(f"{method}{seed}", fills=(seed,)) for seed in range(count) for method in "abc"]
+
+
+def test_the_last_part_of_the_bank_is_filled_while_others_still_have_work(work_through):
+    workers, *_ = work_through(grid_of_seeds(3))
+    assert workers.begun == ["a0", "a1", "a2", "b0", "c0", "b1", "c1", "b2", "c2"]
+
+
+def test_parts_of_the_bank_are_not_filled_long_before_their_turn(work_through):
+    workers, *_ = work_through(grid_of_seeds(8))
+    for seed in range(5):
+        assert workers.begun.index(f"c{seed}") < workers.begun.index(f"a{seed + 3}")
+
+
+def test_with_one_worker_the_runs_keep_their_order(work_through):
+    workers, *_ = work_through(grid_of_seeds(3), count=1)
+    assert workers.begun == [one.name for one in grid_of_seeds(3)]
+
+
 def test_work_on_the_same_logits_goes_on_side_by_side_when_there_is_no_other(work_through):
     workers, *_ = work_through([cell("a", fills=(0,)), cell("b", fills=(0,))])
     assert workers.together == 2

@@ -16,6 +16,7 @@ from stillroom.errors import first_line
 from stillroom.runtime.signals import StopRequest
 
 LOOK_SECONDS = 0.5
+RUNS_PER_FILL = 2  # runs that one worker does at most while another fills a part of the bank, which takes longer
 
 
 class Schedule:
@@ -32,7 +33,7 @@ class Schedule:
 
     def __init__(self, plan: Plan, workers: Workers, *, count: int, threads: int, retries: int, board: Board) -> None:
         self.plan, self.workers, self.board = plan, workers, board
-        self.threads, self.retries = threads, retries
+        self.count, self.threads, self.retries = count, threads, retries
         self.waiting = [cell for cell in plan.cells if not is_done(plan, cell)]
         self.running: dict[Future[Outcome], tuple[Cell, int]] = {}
         self.free = list(range(count))[::-1]
@@ -90,11 +91,18 @@ class Schedule:
                 self.failed[other.name] = f"its teacher's run {cell.name} failed"
 
     def _next(self) -> Cell | None:
-        """The first cell that can begin; preferred are those whose part of the teacher bank no other run is filling."""
+        """The first cell that can begin, unless another one saves work on the teacher bank.
+
+        A run that begins a part of the bank goes first where few others are left to keep the workers busy meanwhile. A
+        run whose part another one is filling goes last, for both would do the same work.
+        """
         busy = {cell.name for cell, _ in self.running.values()} | {cell.name for cell in self.waiting}
         ready = [cell for cell in self.waiting if cell.waits_for not in busy]
         filling = {cell.fills for cell, _ in self.running.values()} - self.filled - {()}
-        return next((cell for cell in ready if cell.fills not in filling), ready[0] if ready else None)
+        free = [cell for cell in ready if cell.fills not in filling]
+        beginning = [cell for cell in free if cell.fills and cell.fills not in self.filled]
+        few = len(free) - len(beginning) <= RUNS_PER_FILL * (self.count - 1)
+        return next(iter([*(beginning if few else ()), *free, *ready]), None)
 
     def log(self, cell: Cell) -> Path:
         """The log file of a cell's run."""
